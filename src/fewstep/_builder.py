@@ -1,0 +1,48 @@
+"""Writing a table down state by state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ._table import Table
+
+__all__ = ["TableBuilder"]
+
+
+class TableBuilder:
+    """Collects the states of a solver in the order in which they are computed.
+
+    Args:
+        t0: time of the initial state, a float64 scalar.
+    """
+
+    def __init__(self, t0: Tensor) -> None:
+        self._times = [t0]
+        self._rows: list[tuple[Mapping[int, Tensor], Mapping[int, Tensor]]] = []
+        self._points = [0]
+
+    @property
+    def last(self) -> int:
+        """Index of the newest state, and of the call that is made there."""
+        return len(self._rows)
+
+    def add(self, time: Tensor, C: Mapping[int, Tensor], D: Mapping[int, Tensor], *, point: bool) -> int:
+        """Append the state ``sum C[j] x_j + sum D[j] u_j`` at ``time``; return its index."""
+        self._rows.append((C, D))
+        self._times.append(time)
+        if point:
+            self._points.append(self.last)
+        return self.last
+
+    def finish(self) -> tuple[Table, tuple[int, ...]]:
+        """The table whose output is the newest state, and its trajectory points."""
+        N = self.last
+        C, D = torch.zeros(2, N, N, dtype=torch.float64)
+        for i, (c, d) in enumerate(self._rows):
+            for matrix, row in ((C, c), (D, d)):
+                for j, coefficient in row.items():
+                    matrix[i, j] = coefficient
+        return Table(torch.stack(self._times[:-1]), C, D), tuple(self._points)

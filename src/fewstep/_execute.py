@@ -1,0 +1,88 @@
+"""The one loop that samples with every solver, and fits every family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Coefficient", "Row", "execute", "plan"]
+
+#: A number at run time; while fitting, a tensor that broadcasts against the states.
+Coefficient = float | Tensor
+
+
+class Row(NamedTuple):
+    """One line of a table: what to add up, and what no later row reads."""
+
+    states: tuple[tuple[int, Coefficient], ...]
+    predictions: tuple[tuple[int, Coefficient], ...]
+    unread_states: tuple[int, ...]
+    unread_predictions: tuple[int, ...]
+
+
+def plan(
+    C: Sequence[Sequence[Coefficient]],
+    D: Sequence[Sequence[Coefficient]],
+    keep_states: Iterable[int] = (),
+    keep_predictions: bool = False,
+) -> list[Row]:
+    """Drop the zeros of a table and find when each state and prediction is read last."""
+    rows = [(_nonzero(c), _nonzero(d)) for c, d in zip(C, D, strict=True)]
+    kept = {*keep_states, len(rows)}
+    last_state = list(range(len(rows)))  # state j is read by call j, that is by row j, at least
+    last_call = list(range(len(rows)))
+    for i, (states, predictions) in enumerate(rows):
+        for j, _ in states:
+            last_state[j] = i
+        for j, _ in predictions:
+            last_call[j] = i
+    return [
+        Row(
+            states,
+            predictions,
+            tuple(j for j in range(i + 1) if last_state[j] == i and j not in kept),
+            () if keep_predictions else tuple(j for j in range(i + 1) if last_call[j] == i),
+        )
+        for i, (states, predictions) in enumerate(rows)
+    ]
+
+
+def execute(
+    call: Callable[[int, Tensor, Any], Tensor],
+    times: Sequence[Coefficient],
+    rows: Sequence[Row],
+    states: dict[int, Tensor],
+    predictions: dict[int, Tensor],
+    start: int = 1,
+) -> Tensor:
+    """Compute ``x_i = sum_j C[i,j] x_j + sum_j D[i,j] u_j`` for ``i = start .. N``; return ``x_N``.
+
+    ``call(j, x_j, t_j)`` gives ``u_j``. ``states`` and ``predictions`` hold what is known already
+    (at least ``x_0``) and receive what is computed, less what no later row reads.
+    """
+    for i in range(start, len(rows) + 1):
+        row = rows[i - 1]
+        if i - 1 not in predictions:
+            predictions[i - 1] = call(i - 1, states[i - 1], times[i - 1])
+        terms = [(c, states[j]) for j, c in row.states] + [(c, predictions[j]) for j, c in row.predictions]
+        states[i] = _weighted_sum(terms)
+        for j in row.unread_states:
+            states.pop(j, None)
+        for j in row.unread_predictions:
+            predictions.pop(j, None)
+    return states[len(rows)]
+
+
+def _nonzero(row: Sequence[Coefficient]) -> tuple[tuple[int, Coefficient], ...]:
+    return tuple((j, c) for j, c in enumerate(row) if isinstance(c, Tensor) or c != 0)
+
+
+def _weighted_sum(terms: Sequence[tuple[Coefficient, Tensor]]) -> Tensor:
+    (c, x), *rest = terms
+    total = c * x
+    for c, x in rest:
+        total = total + c * x if isinstance(c, Tensor) else torch.add(total, x, alpha=c)
+    return total

@@ -1,0 +1,121 @@
+"""The solver file: one JSON object, readable by a person, safe to load."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import schedules
+from ._files import write_text
+
+if TYPE_CHECKING:
+    from .solver import Solver
+
+__all__ = ["SCHEMA", "read", "write"]
+
+FORMAT = "fewstep.solver"
+SCHEMA = 1
+
+_REQUIRED = ("format", "schema", "nfe", "times", "C", "D", "points")
+_OPTIONAL = (
+    "name", "end", "prediction", "schedule", "family", "fitted_for", "protocol", "scores", "citation",
+)  # fmt: skip
+
+
+def write(path: str | os.PathLike[str], solver: Solver) -> None:
+    """Write ``solver`` to ``path``, whole or not at all."""
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "name": solver.name,
+        "nfe": solver.nfe,
+        "prediction": solver.prediction,
+        "schedule": None if solver.schedule is None else solver.schedule.to_dict(),
+        "times": solver.times,
+        "end": solver.end,
+        "points": solver.points,
+        "C": solver.C,
+        "D": solver.D,
+        "family": solver.family,
+        "fitted_for": solver.fitted_for,
+        "protocol": solver.protocol,
+        "scores": solver.scores,
+        "citation": solver.citation,
+    }
+    lines = (f"  {json.dumps(key)}: {_layout(value)}" for key, value in content.items())
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The arguments of :class:`~fewstep.Solver` held in the file at ``path``.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is not a solver file that this version understands.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path}: not complete JSON ({error}); the file is truncated or damaged, write it again "
+            "with solver.save()."
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path}: not a solver file; its 'format' must be {FORMAT!r}.")
+    if content.get("schema") != SCHEMA:
+        raise ValueError(
+            f"{path}: written with schema {content.get('schema')!r}, but this version of fewstep reads "
+            f"schema {SCHEMA}; upgrade fewstep."
+        )
+    missing = [key for key in _REQUIRED if key not in content]
+    unknown = [key for key in content if key not in (*_REQUIRED, *_OPTIONAL)]
+    if missing or unknown:
+        raise ValueError(
+            f"{path}: " + " and ".join(
+                f"{label} {', '.join(map(repr, keys))}"
+                for label, keys in (("lacks", missing), ("has unknown keys", unknown))
+                if keys
+            ) + f"; a solver file has {', '.join((*_REQUIRED, *_OPTIONAL))}."
+        )  # fmt: skip
+    try:
+        return _arguments(content)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _arguments(content: dict[str, Any]) -> dict[str, Any]:
+    times = tuple(map(_number, content["times"]))
+    if content["nfe"] != len(times):
+        raise ValueError(f"nfe: says {content['nfe']}, but there are {len(times)} times.")
+    arguments: dict[str, Any] = {
+        "times": times,
+        "C": tuple(tuple(map(_number, row)) for row in content["C"]),
+        "D": tuple(tuple(map(_number, row)) for row in content["D"]),
+        "points": tuple(map(int, content["points"])),
+        "end": _number(content.get("end", 1.0)),
+        "citation": tuple(content.get("citation") or ()),
+    }
+    if content.get("schedule") is not None:
+        arguments["schedule"] = schedules.from_dict(content["schedule"])
+    for key in ("name", "prediction", "family", "fitted_for", "protocol", "scores"):
+        if content.get(key) is not None:
+            arguments[key] = content[key]
+    return arguments
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"coefficients and times must be numbers, not {value!r}.")
+    return float(value)
+
+
+def _layout(value: Any) -> str:
+    """JSON with a table's rows, and an object's entries, on lines of their own."""
+    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
+        return "[\n    " + ",\n    ".join(json.dumps(row) for row in value) + "\n  ]"
+    if isinstance(value, dict) and value:
+        entries = (f"{json.dumps(str(k))}: {json.dumps(v)}" for k, v in value.items())
+        return "{\n    " + ",\n    ".join(entries) + "\n  }"
+    return json.dumps(value)

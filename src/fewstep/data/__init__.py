@@ -1,0 +1,5 @@
+"""Data that comes with the package."""
+
+from .digits import digits
+
+__all__ = ["digits"]

@@ -1,0 +1,7 @@
+"""Families of solvers: maps from parameters to tables."""
+
+from ._family import Family
+from .non_stationary import NonStationary
+from .scale_time import ScaleTime, ScaleTimeNodes
+
+__all__ = ["Family", "NonStationary", "ScaleTime", "ScaleTimeNodes"]

@@ -1,0 +1,64 @@
+"""Families: maps from a parameter vector theta to a solver."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .._table import Table
+from ..solver import Solver
+
+__all__ = ["Family", "warped"]
+
+
+class Family(ABC):
+    """A smooth map from ``theta``, a float64 vector of ``size`` numbers, to a table of velocities.
+
+    ``theta = 0`` is the solver that fitting starts from, and a unit change of any entry is a
+    change of order one, so that one step size and one damping serve all of them.
+    """
+
+    name: ClassVar[str]
+    citation: ClassVar[tuple[str, ...]]
+    #: Network calls of every solver of the family.
+    nfe: int
+    #: Number of parameters.
+    size: int
+    #: Indices of the states that are trajectory points.
+    points: tuple[int, ...]
+    #: Time of the sample.
+    end: float = 1.0
+
+    @abstractmethod
+    def table(self, theta: Tensor) -> Table:
+        """The table of ``theta``, differentiable."""
+
+    @abstractmethod
+    def describe(self, theta: Tensor) -> dict[str, Any]:
+        """JSON-ready parameters, by the names they have in the paper."""
+
+    def solver(self, theta: Tensor | None = None, **facts: Any) -> Solver:
+        """The solver of ``theta`` (by default the start), with any facts to keep in its file."""
+        theta = torch.zeros(self.size, dtype=torch.float64) if theta is None else theta.detach()
+        facts = {"name": f"{self.name}-{self.nfe}", "citation": self.citation, **facts}
+        family = {"name": self.name, **self.describe(theta)}
+        return Solver.from_table(self.table(theta), self.points, end=self.end, family=family, **facts)
+
+
+def warped(start: Tensor, log_increments: Tensor) -> Tensor:
+    """Move the inner points of an increasing grid, keeping both ends and the order.
+
+    The increments are multiplied by ``exp(log_increments)`` and normalised to the same sum. At zero
+    the grid is ``start`` to the last bit.
+    """
+    increments = start.diff()
+    total = start[-1] - start[0]
+
+    def position(weights: Tensor) -> Tensor:
+        return total * weights.cumsum(0) / weights.sum()
+
+    shift = position(increments * log_increments.exp()) - position(increments)
+    return torch.cat([start[:1], start[1:-1] + shift[:-1], start[-1:]])

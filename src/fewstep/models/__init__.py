@@ -1,0 +1,14 @@
+"""Fields that come with the package: trained flows and exact ones."""
+
+from .bundled import BUNDLED, bundled, load_network, save_network
+from .mixture import GaussianMixture, kernel_density, random_mixture
+
+__all__ = [
+    "BUNDLED",
+    "GaussianMixture",
+    "bundled",
+    "kernel_density",
+    "load_network",
+    "random_mixture",
+    "save_network",
+]

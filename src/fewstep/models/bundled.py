@@ -1,0 +1,74 @@
+"""Small trained flows that come with the package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import nn
+
+from .._files import write_safetensors
+from ..data import digits
+from ..field import Field
+from ..networks import MLP, UNet
+from .mixture import kernel_density, random_mixture
+
+__all__ = ["BUNDLED", "bundled", "load_network", "save_network"]
+
+_NETWORKS: dict[str, Callable[..., nn.Module]] = {"MLP": MLP, "UNet": UNet}
+_CONFIG = "fewstep.network"
+
+
+def save_network(path: str | Path, network: nn.Module, **facts: Any) -> None:
+    """Write a network of this package to a safetensors file that holds its configuration too."""
+    config = {"class": type(network).__name__, "arguments": network.config, **facts}
+    write_safetensors(path, network.state_dict(), {_CONFIG: json.dumps(config)})
+
+
+def load_network(path: str | Path) -> nn.Module:
+    """Read a network written by :func:`save_network`, in evaluation mode."""
+    with safe_open(path, "pt") as file:
+        config = json.loads((file.metadata() or {}).get(_CONFIG, "null"))
+        if config is None:
+            raise ValueError(f"{path}: holds no network of fewstep; its metadata lacks {_CONFIG!r}.")
+        network = _NETWORKS[config["class"]](**config["arguments"])
+        network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})
+    return network.eval().requires_grad_(False)
+
+
+def _trained(name: str, shape: tuple[int, ...]) -> Field:
+    with_path = files("fewstep.models") / "weights" / f"{name}.safetensors"
+    return Field(load_network(Path(str(with_path))), shape=shape, name=f"fewstep/{name}")
+
+
+#: Bundled fields by name, and what they are.
+BUNDLED: dict[str, tuple[str, Callable[[], Field]]] = {
+    "digits": ("flow on 8x8 digits, a perceptron", lambda: _trained("digits", (1, 8, 8))),
+    "mnist": ("flow on MNIST 28x28, a U-Net", lambda: _trained("mnist", (1, 28, 28))),
+    "digits-kde": (
+        "exact flow of a kernel density estimate of the 8x8 digits",
+        lambda: kernel_density(digits()[0], bandwidth=0.1).field("fewstep/digits-kde"),
+    ),
+    "mixture": (
+        "exact flow of seven narrow modes in 24 dimensions",
+        lambda: random_mixture(24, 7).field("fewstep/mixture"),
+    ),
+}
+
+
+def bundled(name: str) -> Field:
+    """A field that comes with the package.
+
+    Args:
+        name: ``digits``, ``mnist``, ``digits-kde`` or ``mixture``; see :data:`BUNDLED`.
+
+    Raises:
+        ValueError: on another name.
+    """
+    if name not in BUNDLED:
+        raise ValueError(f"bundled: no model {name!r}; there are {', '.join(BUNDLED)}.")
+    return BUNDLED[name][1]()

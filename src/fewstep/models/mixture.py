@@ -1,0 +1,122 @@
+"""Flows with a closed form: every prediction of a Gaussian mixture is known exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .._predictions import Prediction, check_prediction
+from ..field import Field
+from ..schedules import CondOT, Schedule
+
+__all__ = ["GaussianMixture", "kernel_density", "random_mixture"]
+
+
+class GaussianMixture(nn.Module):
+    """The exact network for data drawn from ``sum_k w_k N(mu_k, s_k^2 I)``.
+
+    ``x_t`` is a mixture with means ``alpha mu_k`` and variances ``v_k = alpha^2 s_k^2 + sigma^2``. Given
+    the component, the expected noise is ``sigma / v_k (x - alpha mu_k)`` and the expected data
+    ``mu_k + alpha s_k^2 / v_k (x - alpha mu_k)``; given ``x``, their averages under the posterior of the
+    component. Computed in float64, returned in the type of ``x``.
+
+    Args:
+        means: ``(K, *shape)``.
+        stds: one standard deviation, or ``K`` of them, positive.
+        weights: ``K`` positive numbers, equal by default.
+        schedule: the noise schedule, ``CondOT()`` by default.
+        prediction: what :meth:`forward` returns.
+
+    Shape:
+        ``x``: ``(B, *shape)``; ``t``: ``()`` or ``(B,)``; output like ``x``.
+    """
+
+    means: Tensor
+    variances: Tensor
+    log_weights: Tensor
+
+    def __init__(
+        self,
+        means: Tensor,
+        stds: Tensor | Sequence[float] | float,
+        weights: Tensor | Sequence[float] | None = None,
+        schedule: Schedule | None = None,
+        prediction: Prediction = "velocity",
+    ) -> None:
+        super().__init__()
+        check_prediction(prediction)
+        K = len(means)
+        std = torch.as_tensor(stds, dtype=torch.float64).expand(K)
+        if not bool((std > 0).all()):
+            raise ValueError(f"GaussianMixture: stds must be positive, not {std.tolist()}.")
+        weight = torch.ones(K) if weights is None else torch.as_tensor(weights)
+        self.schedule = schedule or CondOT()
+        self.prediction: Prediction = prediction
+        self.shape = tuple(means.shape[1:])
+        self.register_buffer("means", means.double().flatten(1))
+        self.register_buffer("variances", std.square().clone())
+        self.register_buffer("log_weights", (weight.double() / weight.double().sum()).log())
+        self.eval()
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        point = self.schedule(t.double().expand(len(x))[:, None])
+        alpha, sigma, d_alpha, d_sigma = point
+        flat = x.double().flatten(1)
+        v = alpha**2 * self.variances + sigma**2
+        square = (
+            flat.square().sum(1, keepdim=True)
+            - 2 * alpha * flat @ self.means.T
+            + alpha**2 * self.means.square().sum(1)
+        )
+        log_posterior = self.log_weights - flat.shape[1] / 2 * v.log() - square / (2 * v)
+        p = log_posterior.softmax(dim=1)
+
+        noise = (p * sigma / v).sum(1, keepdim=True) * flat - (p * sigma * alpha / v) @ self.means
+        shrink = alpha * self.variances / v
+        data = (p * (1 - shrink * alpha)) @ self.means + (p * shrink).sum(1, keepdim=True) * flat
+        output = {
+            "velocity": lambda: d_alpha * data + d_sigma * noise,
+            "data": lambda: data,
+            "noise": lambda: noise,
+            "v": lambda: alpha * noise - sigma * data,
+        }[self.prediction]()
+        return output.reshape(x.shape).to(x.dtype)
+
+    def field(self, name: str | None = None) -> Field:
+        """The field of this network."""
+        return Field(self, self.schedule, self.prediction, shape=self.shape, name=name)
+
+    def sample_data(self, count: int, generator: torch.Generator) -> Tensor:
+        """``count`` independent draws of the data, float64."""
+        k = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=generator)
+        eps = torch.randn(count, self.means.shape[1], dtype=torch.float64, generator=generator)
+        return (self.means[k] + self.variances[k].sqrt()[:, None] * eps).reshape(count, *self.shape)
+
+
+def kernel_density(
+    data: Tensor,
+    bandwidth: float,
+    schedule: Schedule | None = None,
+    prediction: Prediction = "velocity",
+) -> GaussianMixture:
+    """The exact flow of a kernel density estimate: one component a data point."""
+    return GaussianMixture(data, bandwidth, None, schedule, prediction)
+
+
+def random_mixture(
+    dimension: int,
+    modes: int,
+    *,
+    std: float = 0.1,
+    seed: int = 0,
+    schedule: Schedule | None = None,
+    prediction: Prediction = "velocity",
+) -> GaussianMixture:
+    """Narrow modes at random places with total variance near one a dimension, and unequal weights."""
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.randn(modes, dimension, dtype=torch.float64, generator=generator)
+    weights = 0.5 + torch.rand(modes, dtype=torch.float64, generator=generator)
+    return GaussianMixture(means * math.sqrt(1 - std**2), std, weights, schedule, prediction)

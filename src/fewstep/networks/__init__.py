@@ -1,0 +1,6 @@
+"""Small networks."""
+
+from .mlp import MLP
+from .unet import UNet
+
+__all__ = ["MLP", "UNet"]

@@ -1,0 +1,136 @@
+"""Pairs: noises with the reference samples they lead to."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ._files import write_safetensors
+
+__all__ = ["Pairs", "noise", "take"]
+
+#: The key under which a safetensors file of pairs keeps its facts.
+_FACTS = "fewstep.pairs"
+
+
+def noise(
+    count: int,
+    shape: Sequence[int],
+    *,
+    seed: int = 0,
+    start: int = 0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Standard normal noises number ``start`` to ``start + count - 1`` of a seed.
+
+    Noise ``k`` comes from a counter-based generator of its own, keyed by ``(seed, k)``: it is the
+    same whatever the batch it is drawn in.
+
+    Args:
+        count: how many, at least 1.
+        shape: shape of one sample.
+        seed: which stream, 0 or more.
+        start: number of the first.
+        dtype: floating-point type of the result; drawn in float64 and rounded.
+        device: where to put it.
+
+    Returns:
+        Tensor of shape ``(count, *shape)``.
+    """
+    if count < 1 or start < 0 or seed < 0:
+        raise ValueError(
+            f"noise: needs count >= 1, start >= 0 and seed >= 0, not count={count}, start={start}, seed={seed}."
+        )
+    draws = [
+        np.random.Generator(np.random.Philox(key=np.array([seed, k], dtype=np.uint64))).standard_normal(tuple(shape))
+        for k in range(start, start + count)
+    ]
+    return torch.from_numpy(np.stack(draws)).to(device=device, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Noises ``x0`` and their reference samples ``x1``.
+
+    Args:
+        x0: noises, ``(B, ...)``.
+        x1: the (nearly) exact solutions at ``t = 1``, like ``x0``.
+        nfe: network calls that the reference needed a sample; the largest over batches.
+        calls: network calls in all, one for each sample and evaluation, error estimate included.
+        error: RMSE of ``x1`` as estimated with ten times tighter tolerances; NaN when not estimated.
+        conditions: keyword arguments of the network; tensors with first dimension ``B`` belong to
+            the samples one by one, everything else to all of them.
+        provenance: how the pairs were made.
+    """
+
+    x0: Tensor
+    x1: Tensor
+    nfe: int = 0
+    calls: int = 0
+    error: float = float("nan")
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.x0.shape != self.x1.shape:
+            raise ValueError(
+                f"Pairs: x0 and x1 must have one shape, not {tuple(self.x0.shape)} and {tuple(self.x1.shape)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.x0)
+
+    def __getitem__(self, index: slice | Tensor) -> Pairs:
+        """Some of the pairs; the counts and the provenance stay those of the whole."""
+        conditions = take(self.conditions, index, len(self))
+        return replace(self, x0=self.x0[index], x1=self.x1[index], conditions=conditions)
+
+    def split(self, last: int) -> tuple[Pairs, Pairs]:
+        """All but the ``last`` pairs, and those."""
+        cut = len(self) - last
+        return self[:cut], self[cut:]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the pairs to a safetensors file; conditions must be tensors."""
+        odd = [key for key, value in self.conditions.items() if not isinstance(value, Tensor)]
+        if odd:
+            raise ValueError(f"Pairs: only tensor conditions can be saved, not {', '.join(odd)}.")
+        facts = {"nfe": self.nfe, "calls": self.calls, "error": self.error, "provenance": dict(self.provenance)}
+        tensors = {"x0": self.x0, "x1": self.x1, **{f"condition.{k}": v for k, v in self.conditions.items()}}
+        write_safetensors(path, tensors, {_FACTS: json.dumps(facts)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Pairs:
+        """Read a file written by :meth:`save`.
+
+        Raises:
+            ValueError: when the file is damaged or holds no pairs.
+        """
+        try:
+            with safe_open(path, "pt", device=str(device)) as file:
+                facts = json.loads(file.metadata()[_FACTS])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
+            x0, x1 = tensors.pop("x0"), tensors.pop("x1")
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{path}: not a complete file of pairs ({error}); make it again.") from error
+        conditions = {key.removeprefix("condition."): value for key, value in tensors.items()}
+        return cls(x0, x1, conditions=conditions, **facts)
+
+
+def take(conditions: Mapping[str, Any], index: slice | Tensor, count: int) -> dict[str, Any]:
+    """The conditions of some samples: per-sample tensors are indexed, the rest passes through."""
+    return {
+        key: value[index] if isinstance(value, Tensor) and value.ndim and len(value) == count else value
+        for key, value in conditions.items()
+    }

@@ -1,0 +1,208 @@
+"""Noise schedules: how much data and how much noise there is in ``x_t = alpha x1 + sigma x0``.
+
+Time runs from 0 (noise) to 1 (data). Every schedule gives ``alpha``, ``sigma`` and their exact
+derivatives, the log signal-to-noise ratio ``lambda = log(alpha / sigma)`` and its inverse.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["VE", "VP", "CondOT", "Cosine", "Polynomial", "Schedule", "SchedulePoint", "from_dict"]
+
+
+class SchedulePoint(NamedTuple):
+    """The schedule at some times: four tensors of the times' shape."""
+
+    alpha: Tensor
+    sigma: Tensor
+    d_alpha: Tensor
+    d_sigma: Tensor
+
+
+@dataclass(frozen=True)
+class Schedule(ABC):
+    """A pair ``alpha(t), sigma(t)`` with ``alpha / sigma`` increasing from noise to data.
+
+    Schedules are immutable, compare by value and are called on a time: a tensor of any shape, or a
+    number, which counts as float64.
+    """
+
+    name: ClassVar[str]
+
+    def __call__(self, t: Tensor | float) -> SchedulePoint:
+        """``alpha, sigma, d alpha / dt, d sigma / dt`` at ``t`` in [0, 1]."""
+        return self._at(_time(t))
+
+    @abstractmethod
+    def _at(self, t: Tensor) -> SchedulePoint: ...
+
+    def log_snr(self, t: Tensor | float) -> Tensor:
+        """``lambda(t) = log(alpha / sigma)``: minus infinity in pure noise, infinity in pure data."""
+        point = self(t)
+        return point.alpha.log() - point.sigma.log()
+
+    @abstractmethod
+    def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
+        """The time at which ``lambda(t)`` takes the given value."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready description; :func:`from_dict` reads it back."""
+        return {"name": self.name, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class CondOT(Schedule):
+    """``alpha = t, sigma = 1 - t``: rectified flow, flow matching with straight paths."""
+
+    name: ClassVar[str] = "cond_ot"
+
+    def _at(self, t: Tensor) -> SchedulePoint:
+        one = torch.ones_like(t)
+        return SchedulePoint(t, 1 - t, one, -one)
+
+    def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
+        return torch.sigmoid(_time(log_snr))
+
+
+@dataclass(frozen=True)
+class Polynomial(Schedule):
+    """``alpha = t^n, sigma = 1 - t^n``.
+
+    Args:
+        n: the exponent, positive.
+    """
+
+    name: ClassVar[str] = "polynomial"
+    n: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.n > 0, "Polynomial", "n", self.n, "a positive exponent")
+
+    def _at(self, t: Tensor) -> SchedulePoint:
+        power, slope = t**self.n, self.n * t ** (self.n - 1)
+        return SchedulePoint(power, 1 - power, slope, -slope)
+
+    def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
+        return torch.sigmoid(_time(log_snr)) ** (1 / self.n)
+
+
+@dataclass(frozen=True)
+class VP(Schedule):
+    """Variance preserving with a linear rate of noise (Song et al. 2021, eq. 32-33).
+
+    With ``w = 1 - t`` and ``T(w) = (beta_max - beta_min) w^2 / 2 + beta_min w``:
+    ``alpha = exp(-T / 2), sigma = sqrt(1 - exp(-T))``. At ``t = 1`` the derivative of sigma is
+    infinite, and at ``t = 0`` a trace of the data is left (``alpha(0) = 0.0066`` by default).
+
+    Args:
+        beta_min: rate of noise at the data end, positive.
+        beta_max: rate of noise at the noise end, above ``beta_min``.
+    """
+
+    name: ClassVar[str] = "vp"
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        _require(self.beta_min > 0, "VP", "beta_min", self.beta_min, "a positive number")
+        _require(self.beta_max > self.beta_min, "VP", "beta_max", self.beta_max, "a number above beta_min")
+
+    def _at(self, t: Tensor) -> SchedulePoint:
+        w, slope = 1 - t, self.beta_max - self.beta_min
+        T, dT = slope * w**2 / 2 + self.beta_min * w, -slope * w - self.beta_min
+        alpha, sigma = (-T / 2).exp(), (-torch.expm1(-T)).sqrt()
+        return SchedulePoint(alpha, sigma, -dT / 2 * alpha, dT / 2 * alpha**2 / sigma)
+
+    def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
+        T = torch.nn.functional.softplus(-2 * _time(log_snr))
+        slope = self.beta_max - self.beta_min
+        return 1 - 2 * T / (self.beta_min + (self.beta_min**2 + 2 * slope * T).sqrt())
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """``alpha = sin(pi t / 2), sigma = cos(pi t / 2)``: variance preserving, finite at both ends."""
+
+    name: ClassVar[str] = "cosine"
+
+    def _at(self, t: Tensor) -> SchedulePoint:
+        quarter = math.pi / 2
+        # sin(pi (1 - t) / 2), not cos(pi t / 2), is exactly zero at t = 1.
+        alpha, sigma = torch.sin(quarter * t), torch.sin(quarter * (1 - t))
+        return SchedulePoint(alpha, sigma, quarter * sigma, -quarter * alpha)
+
+    def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
+        return torch.atan(_time(log_snr).exp()) * (2 / math.pi)
+
+
+@dataclass(frozen=True)
+class VE(Schedule):
+    """Variance exploding, in the time of EDM (Karras et al. 2022, eq. 5): ``alpha = 1`` and
+
+    ``sigma = (sigma_max^(1/rho) + t (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho``.
+
+    Args:
+        sigma_max: noise level at ``t = 0``.
+        sigma_min: noise level at ``t = 1``; 0 makes that end pure data.
+        rho: 7 in EDM; 1 makes sigma linear in time.
+    """
+
+    name: ClassVar[str] = "ve"
+    sigma_max: float = 80.0
+    sigma_min: float = 0.0
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        _require(self.sigma_min >= 0, "VE", "sigma_min", self.sigma_min, "zero or more")
+        _require(self.sigma_max > self.sigma_min, "VE", "sigma_max", self.sigma_max, "above sigma_min")
+        _require(self.rho > 0, "VE", "rho", self.rho, "positive")
+
+    def _at(self, t: Tensor) -> SchedulePoint:
+        top, bottom = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        root = top * (1 - t) + bottom * t
+        return SchedulePoint(
+            torch.ones_like(t),
+            root**self.rho,
+            torch.zeros_like(t),
+            self.rho * root ** (self.rho - 1) * (bottom - top),
+        )
+
+    def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
+        top, bottom = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        return (top - (-_time(log_snr) / self.rho).exp()) / (top - bottom)
+
+
+_SCHEDULES: dict[str, type[Schedule]] = {cls.name: cls for cls in (CondOT, Polynomial, VP, Cosine, VE)}
+
+
+def from_dict(description: Mapping[str, Any]) -> Schedule:
+    """The schedule that :meth:`Schedule.to_dict` described.
+
+    Raises:
+        ValueError: on an unknown name or unknown parameters.
+    """
+    options = dict(description)
+    name = options.pop("name", None)
+    if name not in _SCHEDULES:
+        raise ValueError(f"schedule: unknown name {name!r}; known are {', '.join(_SCHEDULES)}.")
+    try:
+        return _SCHEDULES[name](**options)
+    except TypeError as error:
+        raise ValueError(f"schedule {name!r}: parameters {options} do not fit: {error}.") from None
+
+
+def _time(t: Tensor | float) -> Tensor:
+    return t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
+
+
+def _require(condition: bool, schedule: str, argument: str, given: float, allowed: str) -> None:
+    if not condition:
+        raise ValueError(f"{schedule}: {argument} must be {allowed}, not {given!r}.")
