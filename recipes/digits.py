@@ -1,4 +1,7 @@
-"""Train the bundled digits flow: a perceptron on 8x8 digits, two minutes on one CPU core.
+"""Train the bundled digits flow: a perceptron on 8x8 digits, half a minute on one CPU core.
+
+Training stops early: a longer one memorises the 1,797 pictures and its field becomes that of their
+kernel density estimate, which is bundled as `digits-kde`.
 
     python recipes/digits.py --out src/fewstep/models/weights/digits.safetensors
 """
@@ -19,7 +22,7 @@ from fewstep.networks import MLP
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=8_000)
+    parser.add_argument("--steps", type=int, default=2_500)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
 

@@ -12,7 +12,7 @@ __all__ = ["TimeEmbedding"]
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoids of ``t`` in [0, 1], from half a turn to ``highest`` turns, and a two-layer MLP.
+    """Sinusoids of ``t`` in [0, 1], from half a turn to ``turns`` turns, and a two-layer MLP.
 
     The frequencies are chosen for a continuous time in [0, 1], so that a derivative with respect
     to ``t`` is smooth; the 1000-step sinusoids of discrete diffusion models are far too fast.
@@ -20,10 +20,10 @@ class TimeEmbedding(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, width: int, count: int = 32, highest: float = 8.0) -> None:
+    def __init__(self, width: int, turns: float, count: int = 32) -> None:
         super().__init__()
-        turns = torch.logspace(math.log10(0.5), math.log10(highest), count)
-        self.register_buffer("frequencies", 2 * math.pi * turns, persistent=False)
+        frequencies = 2 * math.pi * torch.logspace(math.log10(0.5), math.log10(turns), count)
+        self.register_buffer("frequencies", frequencies, persistent=False)
         self.linear1 = nn.Linear(2 * count, width)
         self.linear2 = nn.Linear(width, width)
 

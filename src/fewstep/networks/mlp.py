@@ -19,16 +19,19 @@ class MLP(nn.Module):
         shape: shape of one sample, without the batch dimension.
         width: hidden features.
         blocks: residual hidden layers.
+        turns: highest frequency of the time embedding, in turns over [0, 1].
 
     Shape:
         ``x``: ``(B, *shape)``; ``t``: ``()`` or ``(B,)``, in [0, 1]; output like ``x``.
     """
 
-    def __init__(self, shape: tuple[int, ...] = (2,), width: int = 256, blocks: int = 3) -> None:
+    def __init__(
+        self, shape: tuple[int, ...] = (2,), width: int = 256, blocks: int = 3, turns: float = 2.0
+    ) -> None:
         super().__init__()
-        self.config = {"shape": list(shape), "width": width, "blocks": blocks}
+        self.config = {"shape": list(shape), "width": width, "blocks": blocks, "turns": turns}
         features = math.prod(shape)
-        self.embed = TimeEmbedding(width)
+        self.embed = TimeEmbedding(width, turns)
         self.stem = nn.Linear(features, width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
         self.times = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))

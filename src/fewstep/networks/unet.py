@@ -61,6 +61,7 @@ class UNet(nn.Module):
         multipliers: channel multiplier of each level, finest first.
         blocks: residual blocks a level on the way down; one more on the way up.
         patch: side of the pixel blocks folded into channels.
+        turns: highest frequency of the time embedding, in turns over [0, 1].
 
     Shape:
         ``x``: ``(B, channels, H, W)``; ``t``: ``()`` or ``(B,)``, in [0, 1]; output like ``x``.
@@ -73,6 +74,7 @@ class UNet(nn.Module):
         multipliers: tuple[int, ...] = (1, 2),
         blocks: int = 2,
         patch: int = 2,
+        turns: float = 8.0,
     ) -> None:
         super().__init__()
         self.config = {
@@ -81,11 +83,12 @@ class UNet(nn.Module):
             "multipliers": list(multipliers),
             "blocks": blocks,
             "patch": patch,
+            "turns": turns,
         }
         embedding = 4 * width
         self.fold = nn.PixelUnshuffle(patch)
         self.unfold = nn.PixelShuffle(patch)
-        self.embed = TimeEmbedding(embedding)
+        self.embed = TimeEmbedding(embedding, turns)
         self.stem = nn.Conv2d(channels * patch**2, width, 3, padding=1)
 
         c, skips = width, [width]

@@ -1,0 +1,159 @@
+"""Rolling a table out on pairs: endpoints, and how they move when a table is perturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .._execute import execute, plan
+from .._table import Reduced
+from ..field import Field
+from ..pairs import Pairs
+
+__all__ = ["Rollout"]
+
+
+class Rollout:
+    """A field, prepared for sampling many slightly different tables from the same noises.
+
+    Args:
+        field: the field.
+        max_batch: most samples that the network is given at once.
+
+    Attributes:
+        calls: network calls so far, one for each sample and evaluation.
+    """
+
+    def __init__(self, field: Field, max_batch: int) -> None:
+        self.field = field
+        self.max_batch = max_batch
+        self.calls = 0
+
+    def endpoint(self, table: Reduced, pairs: Pairs, *, checkpointed: bool = False) -> Tensor:
+        """``x_N`` of every pair, ``(B, ...)``; differentiable in the table.
+
+        Args:
+            table: the solver; a tensor of floats, or one that requires gradients.
+            pairs: the noises to start from.
+            checkpointed: forget the network's activations, and compute them again backwards.
+        """
+        velocity = self._velocity(pairs.conditions)
+
+        def call(j: int, x: Tensor, t: Tensor) -> Tensor:
+            if checkpointed:
+                return checkpoint(velocity, x, t, use_reentrant=False)
+            return velocity(x, t)
+
+        with torch.set_grad_enabled(table.a.requires_grad):
+            a, b, times = (part.to(pairs.x0) for part in (table.a, table.b, table.times))
+            rows = plan(*_coefficients(a, b))
+            return execute(call, list(times), rows, {0: self.field.initial_state(pairs.x0)}, {})
+
+    @torch.no_grad()
+    def squared_error(self, table: Reduced, pairs: Pairs) -> Tensor:
+        """Mean square of ``x_N - x_1`` for each pair, float64 of shape ``(B,)``."""
+        parts = [
+            (self.endpoint(table, part) - part.x1).double().square().flatten(1).mean(1)
+            for part in chunks(pairs, self.max_batch)
+        ]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def differences(
+        self, table: Reduced, perturbed: Sequence[Reduced], pairs: Pairs
+    ) -> tuple[Tensor, Tensor]:
+        """The endpoint of ``table``, and how far each perturbed table moves it.
+
+        A perturbation that first changes row ``i`` starts there, from the unperturbed history; one of
+        the last row costs no call at all. Tables that start together share their batches.
+
+        Returns:
+            ``x_N`` of shape ``(B, ...)`` and differences of shape ``(P, B, ...)``.
+        """
+        x0 = self.field.initial_state(pairs.x0)
+        N = len(table.times)
+        velocity = self._velocity(pairs.conditions)
+        states: dict[int, Tensor] = {0: x0}
+        predictions: dict[int, Tensor] = {}
+        rows = plan(table.a[:, None].tolist(), table.b.tolist(), range(N + 1), keep_predictions=True)
+        end = execute(lambda j, x, t: velocity(x, t), table.times.tolist(), rows, states, predictions)
+
+        moved = torch.empty(len(perturbed), *end.shape, dtype=end.dtype, device=end.device)
+        starts: dict[tuple[int, int], list[int]] = {}
+        for p, other in enumerate(perturbed):
+            starts.setdefault(_first_change(table, other), []).append(p)
+        width = max(1, self.max_batch // len(x0))
+        for (start, known), members in starts.items():
+            for first in range(0, len(members), width):
+                group = members[first : first + width]
+                moved[group] = self._from_row(
+                    start, [perturbed[p] for p in group], velocity, states, dict(list(predictions.items())[:known])
+                )
+        return end, moved - end
+
+    def _from_row(
+        self,
+        start: int,
+        tables: Sequence[Reduced],
+        velocity: Callable[[Tensor, Tensor], Tensor],
+        states: Mapping[int, Tensor],
+        predictions: dict[int, Tensor],
+    ) -> Tensor:
+        """Roll out ``P`` tables at once, as states of shape ``(P, B, ...)``, from a row on."""
+        x0 = states[0]
+        B, column = len(x0), (len(tables), *[1] * x0.ndim)
+        a, b, times = (torch.stack(part).to(x0) for part in zip(*((t.a, t.b, t.times) for t in tables), strict=True))
+
+        def call(j: int, x: Tensor, t: Tensor) -> Tensor:
+            x = x.expand(len(tables), *x0.shape)  # still unperturbed where only the time is
+            u = velocity(x.flatten(0, 1), t.repeat_interleave(B))
+            return u.unflatten(0, (len(tables), B))
+
+        coefficients = _coefficients(
+            a.T.reshape(-1, *column), b.permute(1, 2, 0).reshape(*b.shape[1:], *column)
+        )
+        known = {j: x for j, x in states.items() if j in (0, start - 1)}
+        end = execute(call, list(times.T), plan(*coefficients), known, predictions, start)
+        return end.expand(len(tables), *x0.shape)
+
+    def _velocity(self, conditions: Mapping[str, Any]) -> Callable[[Tensor, Tensor | float], Tensor]:
+        """The field as a function of state and time, counted, with conditions repeated to the batch."""
+
+        def velocity(x: Tensor, t: Tensor | float) -> Tensor:
+            self.calls += len(x)
+            fitting = {key: _repeat(value, len(x)) for key, value in conditions.items()}
+            return self.field(x, t, **fitting).to(x.dtype)
+
+        return velocity
+
+
+def chunks(pairs: Pairs, size: int) -> Iterator[Pairs]:
+    """The pairs, at most ``size`` at a time."""
+    for first in range(0, len(pairs), size):
+        yield pairs[first : first + size]
+
+
+def _repeat(value: Any, count: int) -> Any:
+    """A per-sample condition, tiled to a batch that repeats the samples."""
+    if isinstance(value, Tensor) and value.ndim and 0 < len(value) < count and count % len(value) == 0:
+        return value.repeat(count // len(value), *[1] * (value.ndim - 1))
+    return value
+
+
+def _coefficients(a: Tensor, b: Tensor) -> tuple[list[list[Any]], list[list[Any]]]:
+    """Rows of a reduced table, with its structural zeros left out."""
+    return [[a_i] for a_i in a], [list(b_i[: i + 1]) for i, b_i in enumerate(b)]
+
+
+def _first_change(table: Reduced, other: Reduced) -> tuple[int, int]:
+    """The row at which ``other`` departs from ``table``, and how many calls are the same till then."""
+    N = len(table.times)
+    rows = (table.a != other.a) | (table.b != other.b).any(dim=1)
+    row = int(rows.nonzero()[0]) + 1 if rows.any() else N
+    times = (table.times != other.times).nonzero()
+    call = int(times[0]) if len(times) else N
+    return (row, row) if row <= call else (call + 1, call)
