@@ -1,8 +1,9 @@
 """fewstep: samples of ODE-based generative models in very few network calls."""
 
-from . import classical, data, families, models, pairs, reference, schedules
+from . import classical, data, families, fitting, metrics, models, pairs, reference, schedules
 from .classical import grids
 from .field import Field
+from .fitting import Fit, FitReport, fit
 from .pairs import Pairs, noise
 from .solver import Path, Solver
 
@@ -10,13 +11,18 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Field",
+    "Fit",
+    "FitReport",
     "Pairs",
     "Path",
     "Solver",
     "classical",
     "data",
     "families",
+    "fit",
+    "fitting",
     "grids",
+    "metrics",
     "models",
     "noise",
     "pairs",

@@ -12,9 +12,9 @@ from torch.utils.checkpoint import checkpoint
 from .._execute import execute, plan
 from .._table import Reduced
 from ..field import Field
-from ..pairs import Pairs
+from ..pairs import Pairs, take
 
-__all__ = ["Rollout"]
+__all__ = ["Rollout", "chunks"]
 
 
 class Rollout:
@@ -41,7 +41,7 @@ class Rollout:
             pairs: the noises to start from.
             checkpointed: forget the network's activations, and compute them again backwards.
         """
-        velocity = self._velocity(pairs.conditions)
+        velocity = self.velocity(pairs)
 
         def call(j: int, x: Tensor, t: Tensor) -> Tensor:
             if checkpointed:
@@ -76,7 +76,7 @@ class Rollout:
         """
         x0 = self.field.initial_state(pairs.x0)
         N = len(table.times)
-        velocity = self._velocity(pairs.conditions)
+        velocity = self.velocity(pairs)
         states: dict[int, Tensor] = {0: x0}
         predictions: dict[int, Tensor] = {}
         rows = plan(table.a[:, None].tolist(), table.b.tolist(), range(N + 1), keep_predictions=True)
@@ -120,13 +120,15 @@ class Rollout:
         end = execute(call, list(times.T), plan(*coefficients), known, predictions, start)
         return end.expand(len(tables), *x0.shape)
 
-    def _velocity(self, conditions: Mapping[str, Any]) -> Callable[[Tensor, Tensor | float], Tensor]:
-        """The field as a function of state and time, counted, with conditions repeated to the batch."""
+    def velocity(self, pairs: Pairs) -> Callable[[Tensor, Tensor | float], Tensor]:
+        """The field as a function of state and time, counted; conditions repeat with the samples."""
+        B = len(pairs)
 
         def velocity(x: Tensor, t: Tensor | float) -> Tensor:
             self.calls += len(x)
-            fitting = {key: _repeat(value, len(x)) for key, value in conditions.items()}
-            return self.field(x, t, **fitting).to(x.dtype)
+            index = torch.arange(len(x), device=x.device) % B
+            conditions = pairs.conditions if len(x) == B else take(pairs.conditions, index, B)
+            return self.field(x, t, **conditions).to(x.dtype)
 
         return velocity
 
@@ -135,13 +137,6 @@ def chunks(pairs: Pairs, size: int) -> Iterator[Pairs]:
     """The pairs, at most ``size`` at a time."""
     for first in range(0, len(pairs), size):
         yield pairs[first : first + size]
-
-
-def _repeat(value: Any, count: int) -> Any:
-    """A per-sample condition, tiled to a batch that repeats the samples."""
-    if isinstance(value, Tensor) and value.ndim and 0 < len(value) < count and count % len(value) == 0:
-        return value.repeat(count // len(value), *[1] * (value.ndim - 1))
-    return value
 
 
 def _coefficients(a: Tensor, b: Tensor) -> tuple[list[list[Any]], list[list[Any]]]:

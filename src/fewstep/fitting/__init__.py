@@ -1,0 +1,7 @@
+"""Fitting solvers to fields."""
+
+from .fit import Fit, fit
+from .losses import ENDPOINT_LOSSES, PATH_LOSSES, bound_weights, local_errors
+from .report import FitReport
+
+__all__ = ["ENDPOINT_LOSSES", "PATH_LOSSES", "Fit", "FitReport", "bound_weights", "fit", "local_errors"]

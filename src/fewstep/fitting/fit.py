@@ -1,0 +1,312 @@
+"""Fit a solver to a field."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import classical, reference
+from .._progress import progress_bar
+from ..families import Family, NonStationary, ScaleTime
+from ..field import Field
+from ..metrics import rmse
+from ..pairs import Pairs, noise
+from ..solver import Solver
+from ._dense import dense_path
+from ._rollout import Rollout
+from .adam import Adam, EndpointObjective, PathObjective
+from .gauss_newton import GaussNewton, Iterate
+from .losses import ENDPOINT_LOSSES, PATH_LOSSES, bound_weights
+from .report import FitReport
+
+__all__ = ["Fit", "fit"]
+
+#: Default numbers of iterations.
+ITERATIONS = {"gauss_newton": 30, "adam": 600}
+#: Validation must improve by this factor to count, and may pause for this many reports.
+IMPROVEMENT, PATIENCE = 0.995, {"gauss_newton": 6, "adam": 20}
+
+
+class Fit(NamedTuple):
+    """A fitted solver and the record of the fit."""
+
+    solver: Solver
+    report: FitReport
+
+
+def fit(
+    field: Field,
+    nfe: int,
+    *,
+    family: str | Family = "non_stationary",
+    pairs: int | Pairs = 256,
+    optimizer: str = "gauss_newton",
+    loss: str = "rmse",
+    init: str | Solver | None = None,
+    shape: Sequence[int] | None = None,
+    validation: float = 0.25,
+    iterations: int | None = None,
+    max_calls: int | None = None,
+    rtol: float = 1e-6,
+    atol: float = 1e-6,
+    seed: int = 0,
+    batch: int = 4096,
+    device: torch.device | str = "cpu",
+    cache: str | Path | None = None,
+    baselines: bool = True,
+    progress: bool = False,
+    **conditions: Any,
+) -> Fit:
+    """Fit a solver with ``nfe`` calls to a field; the network is only ever called, never changed.
+
+    A quarter of the pairs is kept from training. The iterate with the least validation error is
+    returned, the initial solver among them, and validation that no longer improves ends the fit.
+
+    Args:
+        field: the model.
+        nfe: network calls of the solver to fit.
+        family: ``"non_stationary"``, ``"scale_time"`` (on the midpoint method, where ``nfe`` is even),
+            ``"scale_time_rk1"`` (on Euler's), or a :class:`~fewstep.families.Family`.
+        pairs: how many reference pairs to make, at least 4, or the pairs themselves.
+        optimizer: ``"gauss_newton"``, which needs no gradients of the network, or ``"adam"``.
+        loss: ``"rmse"``, ``"log_mse"`` or ``"mse"`` of the endpoint; with Adam and a one-step family also
+            ``"bound"``, the RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error.
+        init: solver that a non-stationary fit starts from: a solver, or the name of a classical one
+            (see :func:`fewstep.classical.baselines`); Adams-Bashforth 2 by default.
+        shape: shape of one sample, where the field does not know it.
+        validation: share of the pairs kept for validation, at least two pairs.
+        iterations: most iterations; 30 for Gauss-Newton and 600 for Adam by default.
+        max_calls: stop before the fit makes more network calls than this, the reference included.
+        rtol: relative tolerance of the reference.
+        atol: absolute tolerance of the reference.
+        seed: seed of the noises (and of Adam's minibatches). Noise ``k`` is the same for any ``pairs``.
+        batch: most samples the network is given at once.
+        device: where the noises are put, when ``pairs`` is a number.
+        cache: folder to keep reference samples in.
+        baselines: measure every classical solver with ``nfe`` calls on the validation pairs, too.
+        progress: show progress bars.
+        **conditions: passed to the network; tensors with one row a pair go with the pairs.
+
+    Returns:
+        The solver, with what it was fitted for and how, and a :class:`FitReport`.
+
+    Raises:
+        ValueError: on arguments that do not fit together.
+    """
+    _check_arguments(optimizer, loss, validation)
+    family = _family(family, nfe, init, field)
+    started = time.perf_counter()
+    if isinstance(pairs, int):
+        x0 = noise(_at_least_four(pairs), _shape(field, shape), seed=seed, device=device)
+        options: dict[str, Any] = {"rtol": rtol, "atol": atol, "cache": cache, "progress": progress}
+        facts = {"seed": seed}
+        pairs = reference.pairs(field, x0, provenance=facts, batch=min(batch, 256), **options, **conditions)
+    _at_least_four(len(pairs))
+    train, held_out = pairs.split(max(2, round(validation * len(pairs))))
+
+    rollout = Rollout(field, batch)
+    calls = {"reference": pairs.calls}
+    if loss in PATH_LOSSES:
+        path, path_calls = dense_path(field, train, rtol=rtol, atol=atol)
+        calls["reference"] += path_calls
+        weights = partial(bound_weights, family) if loss == "bound" else _unit_weights(family)
+        objective: Any = PathObjective(rollout, family, path, weights)
+    else:
+        objective = EndpointObjective(rollout, family, ENDPOINT_LOSSES[loss])
+    seconds = {"reference": time.perf_counter() - started}
+
+    started = time.perf_counter()
+    iterations = iterations or ITERATIONS[optimizer]
+    if optimizer == "gauss_newton":
+        iterates = GaussNewton(rollout, family, train, ENDPOINT_LOSSES[loss])(iterations)
+    else:
+        iterates = Adam(objective, family.size, train, seed=seed)(iterations)
+    budget = math.inf if max_calls is None else max_calls - calls["reference"]
+    patience = PATIENCE[optimizer]
+    chosen = _best(iterates, family, rollout, held_out, iterations, budget, patience, progress)
+    calls["fit"] = rollout.calls
+    seconds["fit"] = time.perf_counter() - started
+
+    started = time.perf_counter()
+    errors = {"fitted": chosen.error, "start": chosen.curve[0]["validation"]}
+    if baselines:
+        solvers = classical.baselines(nfe, field.schedule)
+        errors |= {name: _error(solver, field, held_out) for name, solver in solvers.items()}
+    calls["baselines"] = nfe * len(held_out) * max(len(errors) - 2, 0)
+    seconds["baselines"] = time.perf_counter() - started
+
+    report = FitReport(
+        nfe=nfe,
+        family=family.name,
+        optimizer=optimizer,
+        loss=loss,
+        parameters=family.size,
+        pairs={"train": len(train), "validation": len(held_out)},
+        errors=errors,
+        calls=calls,
+        seconds=seconds,
+        reference_error=pairs.error,
+        best_iteration=chosen.iteration,
+        stopped=chosen.stopped,
+        curve=tuple(chosen.curve),
+        notes=_notes(chosen, pairs, len(held_out)),
+    )
+    record = report.to_dict()
+    curve, errors_ = record.pop("curve"), record.pop("errors")
+    solver = family.solver(
+        chosen.theta,
+        fitted_for=field.describe(),
+        protocol={**record, "seed": seed, "rtol": rtol, "atol": atol, "curve": curve},
+        scores={"validation_rmse": errors_},
+    )
+    return Fit(solver, report)
+
+
+class _Chosen(NamedTuple):
+    theta: Tensor
+    error: float
+    iteration: int
+    stopped: str
+    curve: list[Mapping[str, float]]
+
+
+def _best(
+    iterates: Iterator[Iterate],
+    family: Family,
+    rollout: Rollout,
+    held_out: Pairs,
+    iterations: int,
+    budget: float,
+    patience: int,
+    progress: bool,
+) -> _Chosen:
+    """Follow an optimiser and keep the iterate with the least validation error."""
+    curve: list[Mapping[str, float]] = []
+    best: tuple[Tensor, float, int] | None = None
+    waited, cost, stopped = 0, 0, "the training loss settled"
+    with progress_bar(progress, total=iterations, desc=f"fitting {family.nfe} calls", unit="iteration") as bar:
+        for iteration, iterate in enumerate(iterates):
+            table = family.table(iterate.theta).unroll()
+            error = float(rollout.squared_error(table, held_out).sqrt().mean())
+            curve.append(
+                {"iteration": iteration, "loss": iterate.loss, "validation": error, "calls": rollout.calls}
+            )
+            waited += 1
+            if best is None or error < best[1]:
+                waited = 0 if best is None or error < IMPROVEMENT * best[1] else waited
+                best = (iterate.theta, error, iteration)
+            bar.update()
+            bar.set_postfix(loss=f"{iterate.loss:.4g}", validation=f"{error:.4g}")
+            if waited > patience:
+                stopped = "validation no longer improved"
+                break
+            if iteration:
+                cost = max(cost, rollout.calls - int(curve[-2]["calls"]))
+            if rollout.calls + cost > budget:
+                stopped = "the budget of network calls was spent"
+                break
+        else:
+            if len(curve) > iterations:
+                stopped = "the iterations were used up"
+    if best is None or not math.isfinite(best[1]):
+        raise FloatingPointError(
+            "fit: the initial solver already gives NaN on the validation pairs; sample with it to see which "
+            "call of the network is to blame."
+        )
+    return _Chosen(*best, stopped, curve)
+
+
+def _error(solver: Solver, field: Field, pairs: Pairs) -> float:
+    try:
+        return float(rmse(solver.sample(field, pairs.x0, **pairs.conditions), pairs.x1))
+    except (FloatingPointError, ValueError):  # undefined for this field, or diverged: no competitor
+        return math.inf
+
+
+def _family(family: str | Family, nfe: int, init: str | Solver | None, field: Field) -> Family:
+    if isinstance(nfe, bool) or not isinstance(nfe, int) or nfe < 1:
+        raise ValueError(f"fit: nfe must be a whole number of at least 1, not {nfe!r}.")
+    if isinstance(family, Family):
+        if family.nfe != nfe:
+            raise ValueError(f"fit: nfe={nfe}, but the family given makes solvers of {family.nfe} calls.")
+        return family
+    if family == "non_stationary":
+        return NonStationary(_initial(nfe, init, field), field.schedule)
+    if family not in ("scale_time", "scale_time_rk1"):
+        raise ValueError(
+            f"fit: family must be 'non_stationary', 'scale_time', 'scale_time_rk1' or a Family, not {family!r}."
+        )
+    if init is not None:
+        raise ValueError(f"fit: family={family!r} starts from its own base solver; leave init out.")
+    if family == "scale_time_rk1":
+        return ScaleTime("euler", nfe)
+    if nfe % 2:
+        raise ValueError(
+            f"fit: family='scale_time' makes two calls a step, so nfe must be even, not {nfe}; take {nfe + 1}, "
+            "'scale_time_rk1' or 'non_stationary'."
+        )
+    return ScaleTime("midpoint", nfe // 2)
+
+
+def _initial(nfe: int, init: str | Solver | None, field: Field) -> Solver:
+    if isinstance(init, Solver):
+        if init.nfe != nfe:
+            raise ValueError(f"fit: nfe={nfe}, but init {init.name!r} makes {init.nfe} calls.")
+        return init
+    known = classical.baselines(nfe, field.schedule)
+    name = init or "ab2"
+    if name not in known:
+        raise ValueError(f"fit: no classical solver {name!r} makes {nfe} calls; init may be {', '.join(known)}.")
+    return known[name]
+
+
+def _unit_weights(family: Family) -> Any:
+    return lambda theta: torch.ones(len(family.points) - 1, dtype=theta.dtype)
+
+
+def _shape(field: Field, shape: Sequence[int] | None) -> tuple[int, ...]:
+    if shape is None and field.shape is None:
+        raise ValueError(
+            "fit: to draw noise the shape of one sample must be known; pass shape=(channels, height, width), "
+            "give it to the Field, or pass pairs=fewstep.reference.pairs(field, x0)."
+        )
+    return tuple(shape) if shape is not None else field.shape or ()
+
+
+def _at_least_four(count: int) -> int:
+    if count < 4:
+        raise ValueError(f"fit: needs at least 4 pairs, two of them for validation, not {count}.")
+    return count
+
+
+def _check_arguments(optimizer: str, loss: str, validation: float) -> None:
+    if optimizer not in ITERATIONS:
+        raise ValueError(f"fit: optimizer must be one of {', '.join(ITERATIONS)}, not {optimizer!r}.")
+    if loss not in (*ENDPOINT_LOSSES, *PATH_LOSSES):
+        known = ", ".join((*ENDPOINT_LOSSES, *PATH_LOSSES))
+        raise ValueError(f"fit: loss must be one of {known}, not {loss!r}.")
+    if loss in PATH_LOSSES and optimizer != "adam":
+        raise ValueError(f"fit: loss={loss!r} needs gradients through the network; pass optimizer='adam'.")
+    if not 0 < validation < 1:
+        raise ValueError(f"fit: validation must lie between 0 and 1, not {validation!r}.")
+
+
+def _notes(chosen: _Chosen, pairs: Pairs, held_out: int) -> tuple[str, ...]:
+    notes = []
+    if chosen.iteration == 0:
+        notes.append("no iterate was better than the start on validation; the start is returned. Try more pairs.")
+    if pairs.error > 0.2 * chosen.error:
+        notes.append(
+            f"the reference's own error ({pairs.error:.2g}) is not small against the fitted solver's; tighten "
+            "rtol and atol."
+        )
+    if held_out < 8:
+        notes.append(f"validation rests on {held_out} pairs only; more pairs make a safer choice.")
+    return tuple(notes)

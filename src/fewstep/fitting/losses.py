@@ -1,0 +1,134 @@
+"""What fitting minimises: endpoint losses, and losses along the reference path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .._table import Table
+from ..families import ScaleTime
+from ._dense import DensePath
+
+__all__ = [
+    "ENDPOINT_LOSSES",
+    "PATH_LOSSES",
+    "EndpointLoss",
+    "bound_weights",
+    "check_one_step",
+    "local_errors",
+]
+
+#: Keeps the square root and the logarithm of a vanishing error smooth.
+FLOOR = 1e-12
+
+
+@dataclass(frozen=True)
+class EndpointLoss:
+    """The mean over samples of ``rho(mse)``, a concave function of each sample's mean square error.
+
+    Args:
+        rho: the function.
+        slope: its derivative, by which Gauss-Newton weighs the samples.
+    """
+
+    rho: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor]
+
+    def __call__(self, mse: Tensor) -> Tensor:
+        """The loss of per-sample mean square errors of shape ``(B,)``."""
+        return self.rho(mse).mean()
+
+
+#: ``rmse`` is the mean of per-sample RMSE, ``log_mse`` minus the PSNR up to a factor.
+ENDPOINT_LOSSES: dict[str, EndpointLoss] = {
+    "mse": EndpointLoss(lambda m: m, torch.ones_like),
+    "rmse": EndpointLoss(lambda m: (m + FLOOR).sqrt(), lambda m: 0.5 / (m + FLOOR).sqrt()),
+    "log_mse": EndpointLoss(lambda m: (m + FLOOR).log(), lambda m: 1 / (m + FLOOR)),
+}
+
+#: ``bound`` is the RMSE bound of the Bespoke paper, ``local`` the plain local truncation error.
+PATH_LOSSES = ("bound", "local")
+
+
+def local_errors(
+    velocity: Callable[[Tensor, Tensor], Tensor], table: Table, points: tuple[int, ...], path: DensePath
+) -> Tensor:
+    """RMS error ``d_i`` of each step of a one-step solver, begun on the reference path.
+
+    Bespoke Solvers, eq. 22-27: step ``i`` starts at ``x_aux(t_i)`` and is compared with
+    ``x_aux(t_{i+1})``, where ``x_aux`` carries the gradient of the path with respect to time. All steps
+    are evaluated side by side, so one pass costs as many calls of the field as a step has stages.
+
+    Args:
+        velocity: ``velocity(x, t)`` on states ``(n B, ...)`` and times ``(n B,)``.
+        table: a table whose steps read only their own states, differentiable.
+        points: the indices of its trajectory points.
+        path: the reference path.
+
+    Returns:
+        Tensor of shape ``(n,)``: the mean over samples of each step's RMS error.
+    """
+    starts = torch.tensor(points[:-1])
+    stages = points[1] - points[0]
+    x = path.at(torch.cat([table.times[starts], path.end.reshape(1)]))
+    column = (-1, *[1] * (x.ndim - 1))
+    states, calls = [x[:-1]], []
+    for k in range(1, stages + 1):
+        times = table.times[starts + k - 1].repeat_interleave(x.shape[1])
+        u = velocity(states[-1].flatten(0, 1), times.to(x.dtype))
+        calls.append(u.unflatten(0, x[:-1].shape[:2]))
+        rows = starts + k - 1
+        parts = [table.C[rows, starts + l].reshape(column).to(x) * states[l] for l in range(k)]
+        parts += [table.D[rows, starts + l].reshape(column).to(x) * calls[l] for l in range(k)]
+        states.append(torch.stack(parts).sum(0))
+    error = (states[-1] - x[1:]).flatten(2).square().mean(2)
+    return (error + FLOOR).sqrt().mean(1)
+
+
+def check_one_step(table: Table, points: tuple[int, ...]) -> None:
+    """Raise a ``ValueError`` unless every step reads only its own states and calls, equally many."""
+    inside = torch.zeros_like(table.C, dtype=torch.bool)
+    for start, end in zip(points, points[1:], strict=False):
+        inside[start:end, start:end] = True
+    lengths = {end - start for start, end in zip(points, points[1:], strict=False)}
+    if len(lengths) > 1 or bool(((table.C != 0) | (table.D != 0))[~inside].any()):
+        raise ValueError(
+            "loss: a path loss needs a one-step solver, whose steps read nothing older than their start; "
+            "use family='scale_time', or loss='rmse'."
+        )
+
+
+def bound_weights(family: ScaleTime, theta: Tensor, lipschitz: float = 1.0) -> Tensor:
+    """``M_i`` of the RMSE bound ``sum_i M_i d_i`` (Bespoke Solvers, eq. 24-27), shape ``(n,)``.
+
+    ``M_n = 1`` and ``M_i = L_i ... L_{n-1}``, where ``L_j`` bounds the Lipschitz constant of the step from
+    point ``j`` to ``j + 1``, with ``Lbar = |s'| / s + t' L``:
+
+        RK1  ``L_j = s_j / s_{j+1} (1 + h Lbar_j)``
+        RK2  ``L_j = s_j / s_{j+1} (1 + h Lbar_{j+1/2} (1 + h / 2 Lbar_j))``
+
+    Args:
+        family: scale-time on Euler or midpoint.
+        theta: its parameters.
+        lipschitz: the Lipschitz constant ``L`` assumed of the field.
+
+    Raises:
+        ValueError: for another base, whose bound the paper does not give.
+    """
+    if family.base.name not in ("euler", "midpoint"):
+        raise ValueError(
+            f"loss: the bound is known for the bases euler and midpoint, not {family.base.name!r}; use loss='local'."
+        )
+    nodes, stages = family.nodes(theta), family.base.stages
+    h = family.r.diff()
+    Lbar = nodes.ds.abs() / nodes.s + nodes.dt * lipschitz
+    at, s = Lbar[:-1:stages], nodes.s[::stages]
+    if stages == 1:
+        L = s[:-1] / s[1:] * (1 + h * at)
+    else:
+        L = s[:-1] / s[1:] * (1 + h * Lbar[1::2] * (1 + h / 2 * at))
+    # M_i for i = 1 .. n is the product of L_j over j = i .. n - 1.
+    return torch.cat([L[1:].flip(0).cumprod(0).flip(0), torch.ones_like(L[:1])])
