@@ -1,6 +1,6 @@
 """Fitting solvers to fields."""
 
-from .fit import Fit, fit
+from ._fit import Fit, fit
 from .losses import ENDPOINT_LOSSES, PATH_LOSSES, bound_weights, local_errors
 from .report import FitReport
 

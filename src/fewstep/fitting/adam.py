@@ -86,7 +86,7 @@ class Adam:
         size: int,
         pairs: Pairs,
         *,
-        lr: float = 0.02,
+        lr: float = 0.05,
         batch: int = 32,
         seed: int = 0,
         report_every: int = 10,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import classical, reference
+from .._device import check_device
 from .._progress import progress_bar
 from ..families import Family, NonStationary, ScaleTime
 from ..field import Field
@@ -29,7 +30,7 @@ from .report import FitReport
 __all__ = ["Fit", "fit"]
 
 #: Default numbers of iterations.
-ITERATIONS = {"gauss_newton": 30, "adam": 600}
+ITERATIONS = {"gauss_newton": 30, "adam": 1000}
 #: Validation must improve by this factor to count, and may pause for this many reports.
 IMPROVEMENT, PATIENCE = 0.995, {"gauss_newton": 6, "adam": 20}
 
@@ -82,7 +83,7 @@ def fit(
             (see :func:`fewstep.classical.baselines`); Adams-Bashforth 2 by default.
         shape: shape of one sample, where the field does not know it.
         validation: share of the pairs kept for validation, at least two pairs.
-        iterations: most iterations; 30 for Gauss-Newton and 600 for Adam by default.
+        iterations: most iterations; 30 for Gauss-Newton and 1000 for Adam by default.
         max_calls: stop before the fit makes more network calls than this, the reference included.
         rtol: relative tolerance of the reference.
         atol: absolute tolerance of the reference.
@@ -104,7 +105,7 @@ def fit(
     family = _family(family, nfe, init, field)
     started = time.perf_counter()
     if isinstance(pairs, int):
-        x0 = noise(_at_least_four(pairs), _shape(field, shape), seed=seed, device=device)
+        x0 = noise(_at_least_four(pairs), _shape(field, shape), seed=seed, device=check_device(device))
         options: dict[str, Any] = {"rtol": rtol, "atol": atol, "cache": cache, "progress": progress}
         facts = {"seed": seed}
         pairs = reference.pairs(field, x0, provenance=facts, batch=min(batch, 256), **options, **conditions)
@@ -202,8 +203,8 @@ def _best(
             if best is None or error < best[1]:
                 waited = 0 if best is None or error < IMPROVEMENT * best[1] else waited
                 best = (iterate.theta, error, iteration)
+            bar.set_postfix(refresh=False, loss=f"{iterate.loss:.4g}", validation=f"{error:.4g}")
             bar.update()
-            bar.set_postfix(loss=f"{iterate.loss:.4g}", validation=f"{error:.4g}")
             if waited > patience:
                 stopped = "validation no longer improved"
                 break

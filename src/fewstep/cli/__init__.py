@@ -1,0 +1,16 @@
+"""The command line, one file a verb."""
+
+from __future__ import annotations
+
+from .._extras import require
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run ``fewstep``: the entry point of the console script."""
+    for module in ("typer", "yaml"):
+        require(module, "cli")
+    from ._app import run
+
+    run()

@@ -1,0 +1,46 @@
+"""The program: its verbs, and how errors reach the user."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from . import compare, demo, fit, inspect, sample
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="fewstep",
+    help="Samples of ODE-based generative models in very few network calls.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for verb in (demo, fit, sample, compare, inspect):
+    app.command(verb.__name__.rsplit(".", 1)[1], no_args_is_help=verb is not demo)(verb.command)
+
+
+@app.callback()
+def program(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """Samples of ODE-based generative models in very few network calls."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def run() -> None:
+    """Run the program; a mistake of the user's ends in one sentence and exit status 2."""
+    try:
+        app()
+    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; what was finished is kept", err=True)
+        sys.exit(130)

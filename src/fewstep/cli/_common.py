@@ -1,0 +1,155 @@
+"""What the verbs share: options, and reading models, solvers and configurations from words."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from .. import classical
+from .._device import check_device
+from ..field import Field
+from ..models import BUNDLED, bundled
+from ..solver import Solver
+
+__all__ = [
+    "ConfigOption",
+    "DeviceOption",
+    "JsonOption",
+    "ModelArgument",
+    "SeedOption",
+    "load_model",
+    "load_solvers",
+    "parse_numbers",
+    "report",
+]
+
+
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Make the entries of a YAML file the defaults of the other options."""
+    if path is None:
+        return None
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"--config: {path} cannot be read: {error}") from None
+    known = {parameter.name for parameter in context.command.params}
+    unknown = [key for key in entries if str(key).replace("-", "_") not in known]
+    if unknown:
+        raise ValueError(f"--config: {path} has unknown keys {', '.join(unknown)}; known are {', '.join(sorted(map(str, known)))}.")
+    context.default_map = {
+        **(context.default_map or {}),
+        **{str(key).replace("-", "_"): value for key, value in entries.items()},
+    }
+    return path
+
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help=f"A bundled model ({', '.join(BUNDLED)}), or FILE.py:NAME or package.module:NAME, where NAME is "
+        "a fewstep.Field or a function that returns one."
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="YAML file with options; flags override it.", is_eager=True, callback=_read_config),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the noises.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="Torch device, such as cpu, cuda or mps.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def load_model(spec: str, device: str) -> Field:
+    """The field named on the command line, on a device."""
+    target = check_device(device)
+    if ":" in spec:
+        source, _, name = spec.rpartition(":")
+        value = getattr(_import(source), name, None)
+        field = value() if callable(value) and not isinstance(value, Field) else value
+        if not isinstance(field, Field):
+            raise ValueError(
+                f"MODEL: {spec} is {type(field).__name__}, but must be a fewstep.Field or a function that "
+                "returns one."
+            )
+    elif spec in BUNDLED:
+        field = bundled(spec)
+    else:
+        raise ValueError(f"MODEL: {spec!r} is not bundled ({', '.join(BUNDLED)}); name your own as FILE.py:NAME.")
+    if hasattr(field.model, "to"):
+        field.model.to(target)
+    return field
+
+
+def _import(source: str) -> ModuleType:
+    if not source.endswith(".py"):
+        sys.path.insert(0, str(Path.cwd()))
+        return importlib.import_module(source)
+    path = Path(source)
+    if not path.exists():
+        raise ValueError(f"MODEL: there is no file {source}.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"MODEL: {source} cannot be imported.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str, list[Solver]]:
+    """Solver files, and classical solvers by name at each NFE that they can have.
+
+    ``midpoint`` is taken at every number of calls in ``budgets``, ``midpoint:8`` at eight.
+    """
+    found: dict[str, list[Solver]] = {}
+    for spec in specs:
+        if spec.endswith(".json") or Path(spec).is_file():
+            solver = Solver.load(spec)
+            found.setdefault(f"fitted {solver.family['name']}" if solver.family else solver.name, []).append(solver)
+            continue
+        name, _, calls = spec.partition(":")
+        if calls and not calls.isdigit():
+            raise ValueError(f"SOLVER: {spec!r}: after the colon comes a number of calls, as in midpoint:8.")
+        for nfe in [int(calls)] if calls else budgets:
+            grid = name.partition("/")[2] or "uniform"
+            known = classical.baselines(nfe, field.schedule, (grid,))
+            if name in known:
+                found.setdefault(name, []).append(known[name])
+            elif calls or name not in _all_names(field, grid):
+                raise ValueError(
+                    f"SOLVER: {spec!r} is neither a solver file nor a classical solver with {nfe} calls; those "
+                    f"are {', '.join(known)}."
+                )
+    return found
+
+
+def _all_names(field: Field, grid: str) -> set[str]:
+    return {name for nfe in (7, 8) for name in classical.baselines(nfe, field.schedule, (grid,))}
+
+
+def parse_numbers(text: str) -> list[int]:
+    """``4,6,8`` or ``4-8`` as a list of numbers."""
+    try:
+        numbers: list[int] = []
+        for part in str(text).split(","):
+            first, _, last = part.partition("-")
+            numbers += range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise ValueError(f"--nfe: must be numbers like 8, 4,6,8 or 4-8, not {text!r}.") from None
+    if not numbers or min(numbers) < 1:
+        raise ValueError(f"--nfe: must be numbers of at least 1, not {text!r}.")
+    return numbers
+
+
+def report(as_json: bool, result: dict[str, Any], show: Callable[[], str]) -> None:
+    """Print a result for a machine, or for a person."""
+    typer.echo(json.dumps(result, indent=2) if as_json else show())

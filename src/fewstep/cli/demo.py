@@ -1,0 +1,104 @@
+"""``fewstep demo``: the whole job on a bundled model, with tables and pictures to look at."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import fitting, reference
+from .._files import replacing
+from ..classical import baselines
+from ..comparison import Comparison, compare
+from ..field import Field
+from ..metrics import rmse
+from ..models import BUNDLED
+from ..pairs import Pairs, noise
+from ..report import coefficients, picture_rows
+from ..report.pictures import is_picture
+from ..solver import Solver
+from ._common import ConfigOption, DeviceOption, JsonOption, SeedOption, load_model, parse_numbers, report
+from .compare import write_comparison
+
+__all__ = ["command"]
+
+#: Classical solvers in the tables and pictures, where they can have the NFE.
+SHOWN = ("euler", "heun", "midpoint", "dpmpp_2m")
+
+
+def command(
+    model: Annotated[str, typer.Argument(help=f"A bundled model: {', '.join(BUNDLED)}.")] = "mnist",
+    nfe: Annotated[str, typer.Option("--nfe", help="Numbers of calls to fit solvers for.")] = "4,6,8",
+    pairs: Annotated[int, typer.Option("--pairs", help="Reference pairs to fit on.")] = 24,
+    count: Annotated[int, typer.Option("--count", help="Fresh noises to score on.")] = 64,
+    max_calls: Annotated[int, typer.Option("--max-calls", help="Most network calls of one fit.")] = 60_000,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("fewstep-demo"),
+    config: ConfigOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Fit solvers to a bundled model, score them on fresh noises, and draw what came out."""
+    started = time.perf_counter()
+    field, budgets = load_model(model, device), parse_numbers(nfe)
+    shape, progress = field.shape or (), not as_json
+    tolerance = {"rtol": 1e-6, "atol": 1e-6}
+
+    fit_noise = noise(pairs, shape, seed=seed, device=device)
+    fresh_noise = noise(count, shape, seed=seed + 1_000_003, device=device)
+    fit_pairs = reference.pairs(field, fit_noise, provenance={"seed": seed}, progress=progress, **tolerance)
+    fresh = reference.pairs(field, fresh_noise, progress=progress, **tolerance)
+
+    groups: dict[str, list[Solver]] = {name: [] for name in SHOWN}
+    for calls in budgets:
+        classical = baselines(calls, field.schedule)
+        for name in SHOWN:
+            if name in classical:
+                groups[name].append(classical[name])
+        fit = fitting.fit(field, calls, pairs=fit_pairs, max_calls=max_calls, seed=seed, progress=progress)
+        fit.solver.save(out / f"{model}-{calls}.json")
+        groups.setdefault("fitted", []).append(fit.solver)
+    table = compare(field, groups, noise=fresh, metrics=("rmse", "psnr"))
+
+    files = [str(out / f"{model}-{calls}.json") for calls in budgets] + write_comparison(table, out)
+    files += _draw(field, groups, fresh, budgets, out)
+    seconds = time.perf_counter() - started
+    result = {"seconds": seconds, "rows": list(table.rows), "protocol": table.protocol, "files": files}
+    report(as_json, result, lambda: _summary(table, files, seconds, model, out, budgets))
+
+
+def _draw(
+    field: Field, groups: dict[str, list[Solver]], fresh: Pairs, budgets: list[int], out: Path
+) -> list[str]:
+    """The picture of samples at one NFE, and the plot of what was learned there."""
+    shown = 8 if 8 in budgets else budgets[-1]
+    at = {name: solver for name, group in groups.items() for solver in group if solver.nfe == shown}
+    with replacing(out / "coefficients.png") as temporary:
+        coefficients(at["fitted"]).savefig(temporary, dpi=130)
+    if not is_picture(field.shape):
+        return [str(out / "coefficients.png")]
+    few = fresh[:12]
+    samples = {f"{name}, {shown} calls": solver.sample(field, few.x0) for name, solver in at.items()}
+    scores = {name: f"RMSE {float(rmse(x, few.x1)):.3f}" for name, x in samples.items()}
+    samples[f"reference, {fresh.nfe} calls"] = few.x1
+    with replacing(out / "samples.png") as temporary:
+        picture_rows(samples, scores).savefig(temporary, dpi=130, bbox_inches="tight")
+    return [str(out / name) for name in ("coefficients.png", "samples.png")]
+
+
+def _summary(
+    table: Comparison, files: list[str], seconds: float, model: str, out: Path, budgets: list[int]
+) -> str:
+    facts = table.protocol
+    lines = [
+        "",
+        str(table),
+        "",
+        f"{facts['samples']} fresh noises; the reference takes {facts['reference']['nfe']} calls; "
+        f"{seconds:.0f} s in all",
+        "wrote " + "\n      ".join(files),
+        f"next: fewstep sample {model} {out}/{model}-{budgets[-1]}.json",
+    ]
+    return "\n".join(lines)

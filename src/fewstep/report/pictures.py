@@ -1,0 +1,65 @@
+"""Samples as pictures."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from .._extras import require
+from .._files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["is_picture", "picture_rows", "save_pictures"]
+
+
+def is_picture(shape: tuple[int, ...] | None) -> bool:
+    """Whether samples of this shape can be shown: ``(1, H, W)`` or ``(3, H, W)``."""
+    return shape is not None and len(shape) == 3 and shape[0] in (1, 3)
+
+
+def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = None) -> Figure:
+    """One labelled row a solver; column ``k`` is the same noise in every row.
+
+    Args:
+        rows: samples in [-1, 1], ``(B, 1 or 3, H, W)``, by name.
+        scores: a short text for a row, shown under its name.
+    """
+    B = len(next(iter(rows.values())))
+    figure = require("matplotlib.figure", "plot").Figure(figsize=(2.2 + 0.8 * B, 0.86 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for axes, (name, samples) in zip(grid, rows.items(), strict=True):
+        axes.imshow(_sheet(samples, columns=B), vmin=0, vmax=1, cmap="gray", interpolation="nearest")
+        score = (scores or {}).get(name)
+        label = name if score is None else f"{name}\n{score}"
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+def save_pictures(path: str | os.PathLike[str], samples: Tensor, columns: int | None = None) -> None:
+    """Write samples in [-1, 1] to one PNG, in reading order, pixel for pixel."""
+    columns = columns or math.ceil(math.sqrt(len(samples)))
+    with replacing(path) as temporary:
+        require("matplotlib.image", "plot").imsave(
+            temporary, _sheet(samples, columns), vmin=0, vmax=1, cmap="gray", format="png"
+        )
+
+
+def _sheet(samples: Tensor, columns: int) -> object:
+    """A contact sheet as an array ``(H, W)`` or ``(H, W, 3)`` in [0, 1], with one white pixel between."""
+    pixels = (samples.detach().float().cpu() / 2 + 0.5).clamp(0, 1)
+    B, C, H, W = pixels.shape
+    columns = min(columns, B)
+    lines = math.ceil(B / columns)
+    sheet = pixels.new_ones(C, lines * (H + 1) - 1, columns * (W + 1) - 1)
+    for k, picture in enumerate(pixels):
+        top, left = (k // columns) * (H + 1), (k % columns) * (W + 1)
+        sheet[:, top : top + H, left : left + W] = picture
+    return sheet[0].numpy() if C == 1 else sheet.permute(1, 2, 0).numpy()

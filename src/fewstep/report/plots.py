@@ -1,0 +1,85 @@
+"""Plots; every function returns a matplotlib figure and shows nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._extras import require
+from ..solver import Solver
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..comparison import Comparison
+
+__all__ = ["coefficients", "error_against_nfe"]
+
+
+def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
+    figure = require("matplotlib.figure", "plot").Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def error_against_nfe(comparison: Comparison, metric: str = "rmse") -> Figure:
+    """One line a solver: the metric against the number of network calls.
+
+    Args:
+        comparison: what :func:`fewstep.compare` returned.
+        metric: one of its metrics; errors get a logarithmic axis, PSNR a linear one.
+    """
+    if metric not in comparison.metrics:
+        raise ValueError(f"plot: metric must be one of {', '.join(comparison.metrics)}, not {metric!r}.")
+    figure, ((axes,),) = _figure(1, 1, (6.4, 4.2))
+    for name in dict.fromkeys(row["solver"] for row in comparison.rows):
+        points = sorted((row["nfe"], row[metric]) for row in comparison.rows if row["solver"] == name)
+        fitted = name.startswith("fitted")
+        axes.plot(
+            *zip(*points, strict=True),
+            marker="o" if fitted else ".",
+            linewidth=2.2 if fitted else 1.2,
+            zorder=3 if fitted else 2,
+            label=name,
+        )
+    if metric != "psnr":
+        axes.set_yscale("log")
+    budgets = sorted({row["nfe"] for row in comparison.rows})
+    axes.set_xticks(budgets, [str(nfe) for nfe in budgets])
+    axes.set_xlabel("network calls")
+    axes.set_ylabel({"rmse": "RMSE to the reference", "psnr": "PSNR to the reference (dB)"}.get(metric, metric))
+    axes.grid(alpha=0.3, which="both", linewidth=0.5)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(f"{comparison.protocol['field']['model']}, {comparison.protocol['samples']} noises", loc="left")
+    return figure
+
+
+def coefficients(solver: Solver) -> Figure:
+    """When a solver calls the network, and what it makes of the calls.
+
+    On the left the times; in the middle and on the right the reduced form ``x_i = a_i x_0 + sum_j b_ij u_j``,
+    which is comparable between solvers.
+    """
+    reduced = solver.unroll().table
+    figure, ((left, middle, right),) = _figure(1, 3, (11, 3.6))
+    N = solver.nfe
+
+    left.plot(range(N + 1), [i / N for i in range(N + 1)], color="0.75", linewidth=1, label="uniform")
+    left.plot(range(N + 1), [*solver.times, solver.end], marker="o", label=solver.name)
+    left.set(xlabel="call", ylabel="time", title="when the network is called", xticks=range(N + 1))
+    left.legend(frameon=False)
+
+    middle.axhline(1, color="0.75", linewidth=1)
+    middle.plot(range(1, N + 1), reduced.C[:, 0], marker="o")
+    middle.set(xlabel="state i", title="weight of the noise, a", xticks=range(1, N + 1))
+
+    limit = float(reduced.D.abs().max())
+    masked = require("numpy", "plot").ma.masked_where(reduced.D.tril() == 0, reduced.D)
+    picture = right.imshow(masked, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    right.set(xlabel="call j", ylabel="state i", title="weights of the calls, b")
+    right.set_xticks(range(N), [str(j) for j in range(N)])
+    right.set_yticks(range(N), [str(i) for i in range(1, N + 1)])
+    figure.colorbar(picture, ax=right, shrink=0.85)
+    for axes in (left, middle):
+        axes.grid(alpha=0.3, linewidth=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
