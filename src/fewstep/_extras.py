@@ -18,6 +18,5 @@ def require(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"this needs the package {module!r}, which is not installed; "
-            f"run: pip install 'fewstep[{extra}]'"
+            f"this needs the package {module!r}, which is not installed; run: pip install 'fewstep[{extra}]'"
         ) from error

@@ -48,12 +48,11 @@ def noise(
     """
     if count < 1 or start < 0 or seed < 0:
         raise ValueError(
-            f"noise: needs count >= 1, start >= 0 and seed >= 0, not count={count}, start={start}, seed={seed}."
+            "noise: needs count >= 1, start >= 0 and seed >= 0, "
+            f"not count={count}, start={start}, seed={seed}."
         )
-    draws = [
-        np.random.Generator(np.random.Philox(key=np.array([seed, k], dtype=np.uint64))).standard_normal(tuple(shape))
-        for k in range(start, start + count)
-    ]
+    keys = (np.array([seed, k], dtype=np.uint64) for k in range(start, start + count))
+    draws = [np.random.Generator(np.random.Philox(key=key)).standard_normal(tuple(shape)) for key in keys]
     return torch.from_numpy(np.stack(draws)).to(device=device, dtype=dtype)
 
 
@@ -83,7 +82,8 @@ class Pairs:
     def __post_init__(self) -> None:
         if self.x0.shape != self.x1.shape:
             raise ValueError(
-                f"Pairs: x0 and x1 must have one shape, not {tuple(self.x0.shape)} and {tuple(self.x1.shape)}."
+                "Pairs: x0 and x1 must have one shape, "
+                f"not {tuple(self.x0.shape)} and {tuple(self.x1.shape)}."
             )
 
     def __len__(self) -> int:
@@ -104,7 +104,12 @@ class Pairs:
         odd = [key for key, value in self.conditions.items() if not isinstance(value, Tensor)]
         if odd:
             raise ValueError(f"Pairs: only tensor conditions can be saved, not {', '.join(odd)}.")
-        facts = {"nfe": self.nfe, "calls": self.calls, "error": self.error, "provenance": dict(self.provenance)}
+        facts = {
+            "nfe": self.nfe,
+            "calls": self.calls,
+            "error": self.error,
+            "provenance": dict(self.provenance),
+        }
         tensors = {"x0": self.x0, "x1": self.x1, **{f"condition.{k}": v for k, v in self.conditions.items()}}
         write_safetensors(path, tensors, {_FACTS: json.dumps(facts)})
 

@@ -75,8 +75,9 @@ def solve(
         nfe += 1
         if nfe > max_nfe:
             raise CallLimitError(
-                f"reference: {max_nfe} calls did not reach t = {times[-1]:g} (stopped at t = {float(t):.4f}) with "
-                f"rtol={rtol:g}, atol={atol:g}; raise max_nfe, loosen the tolerances, or look at the field there."
+                f"reference: {max_nfe} calls did not reach t = {times[-1]:g} (stopped at t = {float(t):.4f}) "
+                f"with rtol={rtol:g}, atol={atol:g}; raise max_nfe, loosen the tolerances, or look at the "
+                "field there."
             )
         u = field(x.to(x0.dtype), t, **conditions).to(x.dtype)
         if not torch.isfinite(u).all():
@@ -159,7 +160,7 @@ def pairs(
                 parts.append(Pairs.load(file, device=x0.device))
             else:
                 given = take(conditions, index, len(x0))
-                options = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
+                options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
                 states, nfe = solve(field, x0[index], dtype=dtype, **options, **given)
                 parts.append(Pairs(x0[index], states[-1], nfe, nfe * len(states[-1])))
                 if first == 0:

@@ -145,9 +145,9 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class VE(Schedule):
-    """Variance exploding, in the time of EDM (Karras et al. 2022, eq. 5): ``alpha = 1`` and
+    """Variance exploding, in the time of EDM (Karras et al. 2022, eq. 5).
 
-    ``sigma = (sigma_max^(1/rho) + t (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho``.
+    ``alpha = 1, sigma = (sigma_max^(1/rho) + t (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho``.
 
     Args:
         sigma_max: noise level at ``t = 0``.
@@ -166,7 +166,7 @@ class VE(Schedule):
         _require(self.rho > 0, "VE", "rho", self.rho, "positive")
 
     def _at(self, t: Tensor) -> SchedulePoint:
-        top, bottom = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        top, bottom = self._roots()
         root = top * (1 - t) + bottom * t
         return SchedulePoint(
             torch.ones_like(t),
@@ -176,8 +176,11 @@ class VE(Schedule):
         )
 
     def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
-        top, bottom = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        top, bottom = self._roots()
         return (top - (-_time(log_snr) / self.rho).exp()) / (top - bottom)
+
+    def _roots(self) -> tuple[float, float]:
+        return self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
 
 
 _SCHEDULES: dict[str, type[Schedule]] = {cls.name: cls for cls in (CondOT, Polynomial, VP, Cosine, VE)}

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -41,7 +42,9 @@ class Path(NamedTuple):
 
 @dataclass(frozen=True)
 class Solver:
-    """A solver with ``N`` network calls: call ``j`` evaluates ``u_j`` at ``(x_j, times[j])``, and
+    """A table of numbers that turns noise into samples with ``N`` network calls.
+
+    Call ``j`` evaluates ``u_j`` at ``(x_j, times[j])``, and
 
         ``x_i = sum_{j<i} C[i-1][j] x_j + sum_{j<i} D[i-1][j] u_j``,   ``i = 1 .. N``,
 
@@ -85,7 +88,8 @@ class Solver:
         _check(N > 0, "times: a solver needs at least one call")
         for label, rows in (("C", self.C), ("D", self.D)):
             shape = [len(row) for row in rows]
-            _check(shape == list(range(1, N + 1)), f"{label}: {N} calls need rows of 1 to {N} numbers, not {shape}")
+            fits = shape == list(range(1, N + 1))
+            _check(fits, f"{label}: {N} calls need rows of 1 to {N} numbers, not {shape}")
             for i, row in enumerate(rows):
                 _check(all(map(math.isfinite, row)), f"{label}: row {i} must be finite, not {list(row)}")
         _check(
@@ -96,12 +100,12 @@ class Solver:
             len(self.points) > 1
             and self.points[0] == 0
             and self.points[-1] == N
-            and all(i < j for i, j in zip(self.points, self.points[1:], strict=False)),
+            and all(i < j for i, j in pairwise(self.points)),
             f"points: must increase from 0 to {N}, not {list(self.points)}",
         )
         at = self.point_times
         _check(
-            all(s < t for s, t in zip(at, at[1:], strict=False)),
+            all(s < t for s, t in pairwise(at)),
             f"times: must increase strictly from point to point, not {list(at)}",
         )
         check_prediction(self.prediction)
@@ -150,7 +154,8 @@ class Solver:
         field = field if isinstance(field, Field) else Field(field)
         _check_noise(x0, field)
         table = self.to(field.prediction, field.schedule)
-        states, predictions = {0: field.initial_state(x0)}, {}
+        states: dict[int, Tensor] = {0: field.initial_state(x0)}
+        predictions: dict[int, Tensor] = {}
         bar = progress_bar(progress, total=self.nfe, unit="call", desc=self.name)
 
         def call(j: int, x: Tensor, t: float) -> Tensor:
@@ -236,9 +241,7 @@ class Solver:
     @cached_property
     def table(self) -> Table:
         """The numbers as float64 tensors."""
-        return Table(
-            torch.tensor(self.times, dtype=torch.float64), _square(self.C), _square(self.D)
-        )
+        return Table(torch.tensor(self.times, dtype=torch.float64), _square(self.C), _square(self.D))
 
     @cached_property
     def _rows(self) -> list[Row]:

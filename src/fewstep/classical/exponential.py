@@ -68,9 +68,7 @@ def _solver(
     schedule = schedule or CondOT()
     t = grids.resolve(steps, grid)
     table, points = dpmpp_table(variant, t, schedule)
-    return Solver.from_table(
-        table, points, end=float(t[-1]), name=name, prediction="data", schedule=schedule
-    )
+    return Solver.from_table(table, points, end=float(t[-1]), name=name, prediction="data", schedule=schedule)
 
 
 def dpmpp_table(variant: str, t: Tensor, schedule: Schedule) -> tuple[Table, tuple[int, ...]]:

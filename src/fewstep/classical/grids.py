@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -65,7 +66,7 @@ def resolve(steps: int | None, grid: Sequence[float] | None) -> Tensor:
             raise ValueError("steps: give a number of steps, or grid=..., the times to step through.")
         grid = uniform(steps)
     times = [float(t) for t in grid]
-    increasing = all(s < t for s, t in zip(times, times[1:], strict=False))
+    increasing = all(s < t for s, t in pairwise(times))
     if len(times) < 2 or not increasing or times[0] < 0 or times[-1] > 1:
         raise ValueError(f"grid: must increase strictly within [0, 1], with two times or more, not {times}.")
     if steps is not None and steps != len(times) - 1:

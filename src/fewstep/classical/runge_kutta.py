@@ -14,7 +14,7 @@ from .._table import Table
 from ..solver import Solver
 from . import grids
 
-__all__ = ["ButcherTableau", "TABLEAUX", "euler", "heun", "midpoint", "ralston", "rk2", "rk4", "runge_kutta"]
+__all__ = ["TABLEAUX", "ButcherTableau", "euler", "heun", "midpoint", "ralston", "rk2", "rk4", "runge_kutta"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class ButcherTableau:
 
     def __post_init__(self) -> None:
         if [len(row) for row in self.a] != list(range(len(self.b))):
-            raise ValueError(f"ButcherTableau {self.name!r}: a must be strictly lower triangular, of b's size.")
+            raise ValueError(
+                f"ButcherTableau {self.name!r}: a must be strictly lower triangular, of b's size."
+            )
         if sum(self.b) != 1:
             raise ValueError(f"ButcherTableau {self.name!r}: the weights b must sum to 1, not {sum(self.b)}.")
 
@@ -50,7 +52,9 @@ class ButcherTableau:
         return len(self.b)
 
 
-def _tableau(name: str, order: int, a: Sequence[Sequence[int | Fraction]], b: Sequence[int | Fraction]) -> ButcherTableau:
+def _tableau(
+    name: str, order: int, a: Sequence[Sequence[int | Fraction]], b: Sequence[int | Fraction]
+) -> ButcherTableau:
     exact = tuple(tuple(Fraction(entry) for entry in row) for row in a)
     return ButcherTableau(name, order, exact, tuple(map(Fraction, b)))
 

@@ -45,7 +45,8 @@ class Rollout:
 
         def call(j: int, x: Tensor, t: Tensor) -> Tensor:
             if checkpointed:
-                return checkpoint(velocity, x, t, use_reentrant=False)
+                u: Tensor = checkpoint(velocity, x, t, use_reentrant=False)
+                return u
             return velocity(x, t)
 
         with torch.set_grad_enabled(table.a.requires_grad):
@@ -88,11 +89,11 @@ class Rollout:
             starts.setdefault(_first_change(table, other), []).append(p)
         width = max(1, self.max_batch // len(x0))
         for (start, known), members in starts.items():
+            history = dict(list(predictions.items())[:known])
             for first in range(0, len(members), width):
                 group = members[first : first + width]
-                moved[group] = self._from_row(
-                    start, [perturbed[p] for p in group], velocity, states, dict(list(predictions.items())[:known])
-                )
+                tables = [perturbed[p] for p in group]
+                moved[group] = self._from_row(start, tables, velocity, states, dict(history))
         return end, moved - end
 
     def _from_row(
@@ -106,12 +107,13 @@ class Rollout:
         """Roll out ``P`` tables at once, as states of shape ``(P, B, ...)``, from a row on."""
         x0 = states[0]
         B, column = len(x0), (len(tables), *[1] * x0.ndim)
-        a, b, times = (torch.stack(part).to(x0) for part in zip(*((t.a, t.b, t.times) for t in tables), strict=True))
+        numbers = zip(*((t.a, t.b, t.times) for t in tables), strict=True)
+        a, b, times = (torch.stack(part).to(x0) for part in numbers)
 
         def call(j: int, x: Tensor, t: Tensor) -> Tensor:
             x = x.expand(len(tables), *x0.shape)  # still unperturbed where only the time is
-            u = velocity(x.flatten(0, 1), t.repeat_interleave(B))
-            return u.unflatten(0, (len(tables), B))
+            u: Tensor = velocity(x.flatten(0, 1), t.repeat_interleave(B)).unflatten(0, (len(tables), B))
+            return u
 
         coefficients = _coefficients(
             a.T.reshape(-1, *column), b.permute(1, 2, 0).reshape(*b.shape[1:], *column)

@@ -29,7 +29,7 @@ def flow_matching_loss(model: nn.Module, x0: Tensor, x1: Tensor, t: Tensor) -> T
         t: times in [0, 1], shape ``(B,)``.
     """
     t_ = t.reshape(-1, *[1] * (x1.ndim - 1))
-    velocity = model(t_ * x1 + (1 - t_) * x0, t)
+    velocity: Tensor = model(t_ * x1 + (1 - t_) * x0, t)
     return (velocity.to(x1.dtype) - (x1 - x0)).square().mean()
 
 

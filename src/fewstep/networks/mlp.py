@@ -43,4 +43,5 @@ class MLP(nn.Module):
         h = self.stem(x.flatten(1))
         for hidden, time in zip(self.hidden, self.times, strict=True):
             h = h + F.silu(hidden(F.layer_norm(h, h.shape[1:])) + time(embedding))
-        return self.head(F.silu(h)).reshape(x.shape)
+        velocity: Tensor = self.head(F.silu(h))
+        return velocity.reshape(x.shape)

@@ -29,7 +29,8 @@ class ResidualBlock(nn.Module):
         h = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.affine(embedding)[:, :, None, None].chunk(2, dim=1)
         h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
-        return self.skip(x) + h
+        output: Tensor = self.skip(x) + h
+        return output
 
 
 class SelfAttention(nn.Module):
@@ -45,7 +46,8 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)
         h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
-        return x + self.proj(h)
+        output: Tensor = x + self.proj(h)
+        return output
 
 
 class UNet(nn.Module):
@@ -114,10 +116,9 @@ class UNet(nn.Module):
             if level:
                 self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(c, c, 3, padding=1)))
 
-        self.head = nn.Sequential(
-            nn.GroupNorm(8, c), nn.SiLU(), nn.Conv2d(c, channels * patch**2, 3, padding=1)
-        )
-        nn.init.zeros_(self.head[-1].weight)
+        last = nn.Conv2d(c, channels * patch**2, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        self.head = nn.Sequential(nn.GroupNorm(8, c), nn.SiLU(), last)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         embedding = self.embed(t, x)
@@ -133,4 +134,5 @@ class UNet(nn.Module):
                 h = layer(torch.cat([h, skips.pop()], dim=1), embedding)
             else:
                 h = layer(h)
-        return self.unfold(self.head(h))
+        velocity: Tensor = self.unfold(self.head(h))
+        return velocity
