@@ -41,7 +41,7 @@ def study(
         started = time.perf_counter()
         fit = fs.fit(field, nfe, pairs=pairs, baselines=False, **options)
         seconds = time.perf_counter() - started
-        start = fit.report.family == "non_stationary" and options.get("init", "ab2") or "midpoint"
+        start = (fit.report.family == "non_stationary" and options.get("init", "ab2")) or "midpoint"
         row = fs.compare(field, {"fitted": fit.solver}, noise=test, metrics=metrics).rows[0]
         yield {
             "field": field.name,
@@ -69,9 +69,7 @@ def mixture(schedule: fs.schedules.Schedule) -> fs.Field:
 
 STUDIES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "digits": lambda: (
-        row
-        for nfe in (4, 6, 8, 10)
-        for row in study(fs.models.bundled("digits"), nfe, (32, 64), 512)
+        row for nfe in (4, 6, 8, 10) for row in study(fs.models.bundled("digits"), nfe, (32, 64), 512)
     ),
     "mnist": lambda: (
         row
@@ -96,6 +94,15 @@ STUDIES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
 }
 
 
+def line(row: dict[str, Any]) -> str:
+    return (
+        f"  {row['nfe']:>2} calls, {row['pairs']:>3} pairs, {row['family']}: RMSE {row['fitted_rmse']:.5f}"
+        f" = {row['ratio']:.3f} x {row['best_classical']} ({row['classical_rmse']:.5f})"
+        f", {row['over_start']:.3f} x start, pooled {row['pooled_ratio']:.3f} x"
+        f", {row['psnr_gain_db']:+.1f} dB; {row['network_calls']:,} calls, {row['seconds']:.1f} s"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], help="which; all by default")
@@ -108,13 +115,7 @@ def main() -> None:
         print(f"\n{name}")
         for row in STUDIES[name]():
             rows.append(row)
-            print(
-                f"  {row['nfe']:>2} calls, {row['pairs']:>3} pairs, {row['family']}: RMSE {row['fitted_rmse']:.5f} = "
-                f"{row['ratio']:.3f} x {row['best_classical']} ({row['classical_rmse']:.5f}), "
-                f"{row['over_start']:.3f} x start, pooled {row['pooled_ratio']:.3f} x, {row['psnr_gain_db']:+.1f} dB; "
-                f"{row['network_calls']:,} calls, {row['seconds']:.1f} s",
-                flush=True,
-            )
+            print(line(row), flush=True)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(rows, indent=2) + "\n")

@@ -56,7 +56,10 @@ class Comparison:
         cells = {(row["solver"], row["nfe"]): _cell(row[metric]) for row in self.rows}
         width = max(len(metric), *map(len, names))
         lines = [f"{metric:<{width}}" + "".join(f"{f'{nfe} calls':>12}" for nfe in budgets)]
-        lines += [f"{name:<{width}}" + "".join(f"{cells.get((name, nfe), ''):>12}" for nfe in budgets) for name in names]
+        lines += [
+            f"{name:<{width}}" + "".join(f"{cells.get((name, nfe), ''):>12}" for nfe in budgets)
+            for name in names
+        ]
         return "\n".join(lines)
 
     def plot(self, metric: str = "rmse") -> Figure:
@@ -107,7 +110,9 @@ def compare(
     for name, solver in _named(solvers):
         started = time.perf_counter()
         samples = [
-            solver.sample(field, pairs.x0[i : i + batch], **take(pairs.conditions, slice(i, i + batch), len(pairs)))
+            solver.sample(
+                field, pairs.x0[i : i + batch], **take(pairs.conditions, slice(i, i + batch), len(pairs))
+            )
             for i in range(0, len(pairs), batch)
         ]
         x1 = torch.cat(samples)
@@ -152,8 +157,7 @@ def _with_reference(
                 "themselves, or Field(..., shape=...)."
             )
         noise = draw_noise(noise, field.shape, seed=seed)
-    options = {"rtol": rtol, "atol": atol, "batch": batch, "progress": progress}
-    return reference.pairs(field, noise, **options, **conditions)
+    return reference.pairs(field, noise, rtol=rtol, atol=atol, batch=batch, progress=progress, **conditions)
 
 
 def _cell(value: object) -> str:

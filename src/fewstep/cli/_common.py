@@ -44,7 +44,10 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     known = {parameter.name for parameter in context.command.params}
     unknown = [key for key in entries if str(key).replace("-", "_") not in known]
     if unknown:
-        raise ValueError(f"--config: {path} has unknown keys {', '.join(unknown)}; known are {', '.join(sorted(map(str, known)))}.")
+        raise ValueError(
+            f"--config: {path} has unknown keys {', '.join(unknown)}; known are "
+            f"{', '.join(sorted(map(str, known)))}."
+        )
     context.default_map = {
         **(context.default_map or {}),
         **{str(key).replace("-", "_"): value for key, value in entries.items()},
@@ -61,7 +64,9 @@ ModelArgument = Annotated[
 ]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="YAML file with options; flags override it.", is_eager=True, callback=_read_config),
+    typer.Option(
+        "--config", help="YAML file with options; flags override it.", is_eager=True, callback=_read_config
+    ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the noises.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="Torch device, such as cpu, cuda or mps.")]
@@ -83,7 +88,9 @@ def load_model(spec: str, device: str) -> Field:
     elif spec in BUNDLED:
         field = bundled(spec)
     else:
-        raise ValueError(f"MODEL: {spec!r} is not bundled ({', '.join(BUNDLED)}); name your own as FILE.py:NAME.")
+        raise ValueError(
+            f"MODEL: {spec!r} is not bundled ({', '.join(BUNDLED)}); name your own as FILE.py:NAME."
+        )
     if hasattr(field.model, "to"):
         field.model.to(target)
     return field
@@ -114,7 +121,9 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
     for spec in specs:
         if spec.endswith(".json") or Path(spec).is_file():
             solver = Solver.load(spec)
-            found.setdefault(f"fitted {solver.family['name']}" if solver.family else solver.name, []).append(solver)
+            found.setdefault(f"fitted {solver.family['name']}" if solver.family else solver.name, []).append(
+                solver
+            )
             continue
         name, _, calls = spec.partition(":")
         if calls and not calls.isdigit():
@@ -126,8 +135,8 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
                 found.setdefault(name, []).append(known[name])
             elif calls or name not in _all_names(field, grid):
                 raise ValueError(
-                    f"SOLVER: {spec!r} is neither a solver file nor a classical solver with {nfe} calls; those "
-                    f"are {', '.join(known)}."
+                    f"SOLVER: {spec!r} is neither a solver file nor a classical solver with {nfe} calls; "
+                    f"those are {', '.join(known)}."
                 )
     return found
 

@@ -32,7 +32,9 @@ def command(
     solvers: Annotated[
         list[str], typer.Argument(help="Solver files, and classical solvers such as euler or midpoint:8.")
     ],
-    nfe: Annotated[str, typer.Option("--nfe", help="Calls of the classical solvers: 4,6,8 or 4-8.")] = "4,6,8,10",
+    nfe: Annotated[
+        str, typer.Option("--nfe", help="Calls of the classical solvers: 4,6,8 or 4-8.")
+    ] = "4,6,8,10",
     count: Annotated[int, typer.Option("--count", help="How many noises.")] = 256,
     metrics: Annotated[str, typer.Option("--metrics", help="Of rmse, psnr, pooled_rmse.")] = "rmse,psnr",
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("comparison"),
@@ -45,7 +47,9 @@ def command(
     field = load_model(model, device)
     groups = load_solvers(solvers, parse_numbers(nfe), field)
     if field.shape is None:
-        raise ValueError("MODEL: the field does not say what shape it samples; give it Field(..., shape=...).")
+        raise ValueError(
+            "MODEL: the field does not say what shape it samples; give it Field(..., shape=...)."
+        )
     x0 = noise(count, field.shape, seed=seed, device=device)
     pairs = reference.pairs(field, x0, rtol=1e-6, atol=1e-6, progress=not as_json, provenance={"seed": seed})
     table = compare_solvers(field, groups, noise=pairs, metrics=metrics.split(","))

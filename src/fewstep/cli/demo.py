@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,7 +44,7 @@ def command(
     started = time.perf_counter()
     field, budgets = load_model(model, device), parse_numbers(nfe)
     shape, progress = field.shape or (), not as_json
-    tolerance = {"rtol": 1e-6, "atol": 1e-6}
+    tolerance: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-6}
 
     fit_noise = noise(pairs, shape, seed=seed, device=device)
     fresh_noise = noise(count, shape, seed=seed + 1_000_003, device=device)

@@ -28,16 +28,26 @@ def command(
     family: Annotated[
         str, typer.Option("--family", help="non_stationary, scale_time or scale_time_rk1.")
     ] = "non_stationary",
-    pairs: Annotated[int, typer.Option("--pairs", help="Reference pairs, a quarter of them for validation.")] = 64,
+    pairs: Annotated[
+        int, typer.Option("--pairs", help="Reference pairs, a quarter of them for validation.")
+    ] = 64,
     optimizer: Annotated[str, typer.Option("--optimizer", help="gauss_newton or adam.")] = "gauss_newton",
-    loss: Annotated[str, typer.Option("--loss", help="rmse, log_mse, mse; with adam also bound, local.")] = "rmse",
-    init: Annotated[str | None, typer.Option("--init", help="Classical solver to start from, such as ab2.")] = None,
+    loss: Annotated[
+        str, typer.Option("--loss", help="rmse, log_mse, mse; with adam also bound, local.")
+    ] = "rmse",
+    init: Annotated[
+        str | None, typer.Option("--init", help="Classical solver to start from, such as ab2.")
+    ] = None,
     iterations: Annotated[int | None, typer.Option("--iterations", help="Most iterations.")] = None,
-    max_calls: Annotated[int | None, typer.Option("--max-calls", help="Most network calls, reference included.")] = None,
+    max_calls: Annotated[
+        int | None, typer.Option("--max-calls", help="Most network calls, reference included.")
+    ] = None,
     rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of the reference.")] = 1e-6,
     atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of the reference.")] = 1e-6,
     batch: Annotated[int, typer.Option("--batch", help="Most samples given to the network at once.")] = 4096,
-    cache: Annotated[Path | None, typer.Option("--cache", help="Folder to keep reference samples in.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Folder to keep reference samples in.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the solver files.")] = Path("solvers"),
     config: ConfigOption = None,
     seed: SeedOption = 0,

@@ -17,7 +17,9 @@ __all__ = ["command"]
 
 def command(
     file: Annotated[Path, typer.Argument(help="A solver file.")],
-    plot: Annotated[Path | None, typer.Option("--plot", help="Write a PNG of times and coefficients.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Write a PNG of times and coefficients.")
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:

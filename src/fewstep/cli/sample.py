@@ -43,7 +43,9 @@ def command(
     found = load_solvers([solver], [8], field)
     chosen = next(iter(found.values()))[0]
     if field.shape is None:
-        raise ValueError("MODEL: the field does not say what shape it samples; give it Field(..., shape=...).")
+        raise ValueError(
+            "MODEL: the field does not say what shape it samples; give it Field(..., shape=...)."
+        )
     parts = []
     with progress_bar(not as_json, total=count, desc="sampling", unit="sample") as bar:
         for start in range(0, count, batch):

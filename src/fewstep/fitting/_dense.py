@@ -72,6 +72,8 @@ def dense_path(
     states, nfe = reference.solve(
         field, pairs.x0, times=grid.tolist(), rtol=rtol, atol=atol, max_nfe=max_nfe, **pairs.conditions
     )
-    velocities = torch.stack([field(x, float(t), **pairs.conditions) for t, x in zip(grid, states, strict=True)])
+    velocities = torch.stack(
+        [field(x, float(t), **pairs.conditions) for t, x in zip(grid, states, strict=True)]
+    )
     times = grid.to(states.device)
     return DensePath(times, states, velocities), (nfe + nodes) * len(pairs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,22 +14,28 @@ from torch import Tensor
 from .. import classical, reference
 from .._device import check_device
 from .._progress import progress_bar
-from ..families import Family, NonStationary, ScaleTime
+from ..families import Family
 from ..field import Field
 from ..metrics import rmse
 from ..pairs import Pairs, noise
 from ..solver import Solver
+from ._arguments import (
+    ITERATIONS,
+    at_least_four,
+    check_arguments,
+    resolve_family,
+    sample_shape,
+    step_weights,
+)
 from ._dense import dense_path
 from ._rollout import Rollout
 from .adam import Adam, EndpointObjective, PathObjective
 from .gauss_newton import GaussNewton, Iterate
-from .losses import ENDPOINT_LOSSES, PATH_LOSSES, bound_weights
+from .losses import ENDPOINT_LOSSES, PATH_LOSSES
 from .report import FitReport
 
 __all__ = ["Fit", "fit"]
 
-#: Default numbers of iterations.
-ITERATIONS = {"gauss_newton": 30, "adam": 1000}
 #: Validation must improve by this factor to count, and may pause for this many reports.
 IMPROVEMENT, PATIENCE = 0.995, {"gauss_newton": 6, "adam": 20}
 
@@ -101,15 +106,15 @@ def fit(
     Raises:
         ValueError: on arguments that do not fit together.
     """
-    _check_arguments(optimizer, loss, validation)
-    family = _family(family, nfe, init, field)
+    check_arguments(optimizer, loss, validation)
+    family = resolve_family(family, nfe, init, field)
     started = time.perf_counter()
     if isinstance(pairs, int):
-        x0 = noise(_at_least_four(pairs), _shape(field, shape), seed=seed, device=check_device(device))
+        x0 = noise(at_least_four(pairs), sample_shape(field, shape), seed=seed, device=check_device(device))
         options: dict[str, Any] = {"rtol": rtol, "atol": atol, "cache": cache, "progress": progress}
         facts = {"seed": seed}
         pairs = reference.pairs(field, x0, provenance=facts, batch=min(batch, 256), **options, **conditions)
-    _at_least_four(len(pairs))
+    at_least_four(len(pairs))
     train, held_out = pairs.split(max(2, round(validation * len(pairs))))
 
     rollout = Rollout(field, batch)
@@ -117,8 +122,7 @@ def fit(
     if loss in PATH_LOSSES:
         path, path_calls = dense_path(field, train, rtol=rtol, atol=atol)
         calls["reference"] += path_calls
-        weights = partial(bound_weights, family) if loss == "bound" else _unit_weights(family)
-        objective: Any = PathObjective(rollout, family, path, weights)
+        objective: Any = PathObjective(rollout, family, path, step_weights(loss, family))
     else:
         objective = EndpointObjective(rollout, family, ENDPOINT_LOSSES[loss])
     seconds = {"reference": time.perf_counter() - started}
@@ -192,7 +196,9 @@ def _best(
     curve: list[Mapping[str, float]] = []
     best: tuple[Tensor, float, int] | None = None
     waited, cost, stopped = 0, 0, "the training loss settled"
-    with progress_bar(progress, total=iterations, desc=f"fitting {family.nfe} calls", unit="iteration") as bar:
+    with progress_bar(
+        progress, total=iterations, desc=f"fitting {family.nfe} calls", unit="iteration"
+    ) as bar:
         for iteration, iterate in enumerate(iterates):
             table = family.table(iterate.theta).unroll()
             error = float(rollout.squared_error(table, held_out).sqrt().mean())
@@ -231,82 +237,16 @@ def _error(solver: Solver, field: Field, pairs: Pairs) -> float:
         return math.inf
 
 
-def _family(family: str | Family, nfe: int, init: str | Solver | None, field: Field) -> Family:
-    if isinstance(nfe, bool) or not isinstance(nfe, int) or nfe < 1:
-        raise ValueError(f"fit: nfe must be a whole number of at least 1, not {nfe!r}.")
-    if isinstance(family, Family):
-        if family.nfe != nfe:
-            raise ValueError(f"fit: nfe={nfe}, but the family given makes solvers of {family.nfe} calls.")
-        return family
-    if family == "non_stationary":
-        return NonStationary(_initial(nfe, init, field), field.schedule)
-    if family not in ("scale_time", "scale_time_rk1"):
-        raise ValueError(
-            f"fit: family must be 'non_stationary', 'scale_time', 'scale_time_rk1' or a Family, not {family!r}."
-        )
-    if init is not None:
-        raise ValueError(f"fit: family={family!r} starts from its own base solver; leave init out.")
-    if family == "scale_time_rk1":
-        return ScaleTime("euler", nfe)
-    if nfe % 2:
-        raise ValueError(
-            f"fit: family='scale_time' makes two calls a step, so nfe must be even, not {nfe}; take {nfe + 1}, "
-            "'scale_time_rk1' or 'non_stationary'."
-        )
-    return ScaleTime("midpoint", nfe // 2)
-
-
-def _initial(nfe: int, init: str | Solver | None, field: Field) -> Solver:
-    if isinstance(init, Solver):
-        if init.nfe != nfe:
-            raise ValueError(f"fit: nfe={nfe}, but init {init.name!r} makes {init.nfe} calls.")
-        return init
-    known = classical.baselines(nfe, field.schedule)
-    name = init or "ab2"
-    if name not in known:
-        raise ValueError(f"fit: no classical solver {name!r} makes {nfe} calls; init may be {', '.join(known)}.")
-    return known[name]
-
-
-def _unit_weights(family: Family) -> Any:
-    return lambda theta: torch.ones(len(family.points) - 1, dtype=theta.dtype)
-
-
-def _shape(field: Field, shape: Sequence[int] | None) -> tuple[int, ...]:
-    if shape is None and field.shape is None:
-        raise ValueError(
-            "fit: to draw noise the shape of one sample must be known; pass shape=(channels, height, width), "
-            "give it to the Field, or pass pairs=fewstep.reference.pairs(field, x0)."
-        )
-    return tuple(shape) if shape is not None else field.shape or ()
-
-
-def _at_least_four(count: int) -> int:
-    if count < 4:
-        raise ValueError(f"fit: needs at least 4 pairs, two of them for validation, not {count}.")
-    return count
-
-
-def _check_arguments(optimizer: str, loss: str, validation: float) -> None:
-    if optimizer not in ITERATIONS:
-        raise ValueError(f"fit: optimizer must be one of {', '.join(ITERATIONS)}, not {optimizer!r}.")
-    if loss not in (*ENDPOINT_LOSSES, *PATH_LOSSES):
-        known = ", ".join((*ENDPOINT_LOSSES, *PATH_LOSSES))
-        raise ValueError(f"fit: loss must be one of {known}, not {loss!r}.")
-    if loss in PATH_LOSSES and optimizer != "adam":
-        raise ValueError(f"fit: loss={loss!r} needs gradients through the network; pass optimizer='adam'.")
-    if not 0 < validation < 1:
-        raise ValueError(f"fit: validation must lie between 0 and 1, not {validation!r}.")
-
-
 def _notes(chosen: _Chosen, pairs: Pairs, held_out: int) -> tuple[str, ...]:
     notes = []
     if chosen.iteration == 0:
-        notes.append("no iterate was better than the start on validation; the start is returned. Try more pairs.")
+        notes.append(
+            "no iterate was better than the start on validation; the start is returned. Try more pairs."
+        )
     if pairs.error > 0.2 * chosen.error:
         notes.append(
-            f"the reference's own error ({pairs.error:.2g}) is not small against the fitted solver's; tighten "
-            "rtol and atol."
+            f"the reference's own error ({pairs.error:.2g}) is not small against the fitted solver's; "
+            "tighten rtol and atol."
         )
     if held_out < 8:
         notes.append(f"validation rests on {held_out} pairs only; more pairs make a safer choice.")

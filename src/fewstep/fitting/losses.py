@@ -120,7 +120,8 @@ def bound_weights(family: ScaleTime, theta: Tensor, lipschitz: float = 1.0) -> T
     """
     if family.base.name not in ("euler", "midpoint"):
         raise ValueError(
-            f"loss: the bound is known for the bases euler and midpoint, not {family.base.name!r}; use loss='local'."
+            f"loss: the bound is known for the bases euler and midpoint, not {family.base.name!r}; "
+            "use loss='local'."
         )
     nodes, stages = family.nodes(theta), family.base.stages
     h = family.r.diff()

@@ -67,8 +67,9 @@ class FitReport:
     def __str__(self) -> str:
         total = self.calls["reference"] + self.calls["fit"]
         lines = [
-            f"{self.family}, {self.nfe} calls, {self.parameters} parameters: RMSE {self.errors['fitted']:.4g}, "
-            f"{self.ratio:.2f}x {self.best_classical} ({self.errors[self.best_classical]:.4g})",
+            f"{self.family}, {self.nfe} calls, {self.parameters} parameters: "
+            f"RMSE {self.errors['fitted']:.4g}, {self.ratio:.2f}x "
+            f"{self.best_classical} ({self.errors[self.best_classical]:.4g})",
             f"{self.optimizer} on {self.loss}, {self.pairs['train']} + {self.pairs['validation']} pairs, "
             f"{total:,} network calls ({self.calls['reference']:,} reference + {self.calls['fit']:,} fit), "
             f"{sum(self.seconds.values()):.1f} s; {self.stopped}",

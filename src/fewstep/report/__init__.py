@@ -1,7 +1,7 @@
 """Tables, plots and pictures of solvers."""
 
-from .plots import coefficients, error_against_nfe
 from .pictures import picture_rows, save_pictures
+from .plots import coefficients, error_against_nfe
 from .text import describe
 
 __all__ = ["coefficients", "describe", "error_against_nfe", "picture_rows", "save_pictures"]

@@ -31,7 +31,9 @@ def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = 
         scores: a short text for a row, shown under its name.
     """
     B = len(next(iter(rows.values())))
-    figure = require("matplotlib.figure", "plot").Figure(figsize=(2.2 + 0.8 * B, 0.86 * len(rows)), layout="constrained")
+    figure: Figure = require("matplotlib.figure", "plot").Figure(
+        figsize=(2.2 + 0.8 * B, 0.86 * len(rows)), layout="constrained"
+    )
     grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axes, (name, samples) in zip(grid, rows.items(), strict=True):
         axes.imshow(_sheet(samples, columns=B), vmin=0, vmax=1, cmap="gray", interpolation="nearest")

@@ -45,11 +45,15 @@ def error_against_nfe(comparison: Comparison, metric: str = "rmse") -> Figure:
     budgets = sorted({row["nfe"] for row in comparison.rows})
     axes.set_xticks(budgets, [str(nfe) for nfe in budgets])
     axes.set_xlabel("network calls")
-    axes.set_ylabel({"rmse": "RMSE to the reference", "psnr": "PSNR to the reference (dB)"}.get(metric, metric))
+    axes.set_ylabel(
+        {"rmse": "RMSE to the reference", "psnr": "PSNR to the reference (dB)"}.get(metric, metric)
+    )
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(f"{comparison.protocol['field']['model']}, {comparison.protocol['samples']} noises", loc="left")
+    axes.set_title(
+        f"{comparison.protocol['field']['model']}, {comparison.protocol['samples']} noises", loc="left"
+    )
     return figure
 
 

@@ -48,5 +48,7 @@ def _warnings(solver: Solver) -> list[str]:
         )
     largest = max((abs(c) for row in (*solver.C, *solver.D) for c in row), default=0.0)
     if largest > 20:
-        warnings.append(f"its largest coefficient is {largest:.3g}, which amplifies rounding in low precision.")
+        warnings.append(
+            f"its largest coefficient is {largest:.3g}, which amplifies rounding in low precision."
+        )
     return warnings

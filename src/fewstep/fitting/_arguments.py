@@ -1,0 +1,102 @@
+"""Reading the arguments of a fit, with a clear word where they do not fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .. import classical
+from ..families import Family, NonStationary, ScaleTime
+from ..field import Field
+from ..solver import Solver
+from .losses import ENDPOINT_LOSSES, PATH_LOSSES, bound_weights
+
+__all__ = ["at_least_four", "check_arguments", "resolve_family", "sample_shape", "step_weights"]
+
+#: Default numbers of iterations.
+ITERATIONS = {"gauss_newton": 30, "adam": 1000}
+
+
+def resolve_family(family: str | Family, nfe: int, init: str | Solver | None, field: Field) -> Family:
+    """The family of a name, with solvers of ``nfe`` calls."""
+    if isinstance(nfe, bool) or not isinstance(nfe, int) or nfe < 1:
+        raise ValueError(f"fit: nfe must be a whole number of at least 1, not {nfe!r}.")
+    if isinstance(family, Family):
+        if family.nfe != nfe:
+            raise ValueError(f"fit: nfe={nfe}, but the family given makes solvers of {family.nfe} calls.")
+        return family
+    if family == "non_stationary":
+        return NonStationary(_initial(nfe, init, field), field.schedule)
+    if family not in ("scale_time", "scale_time_rk1"):
+        raise ValueError(
+            "fit: family must be 'non_stationary', 'scale_time', 'scale_time_rk1' or a Family, "
+            f"not {family!r}."
+        )
+    if init is not None:
+        raise ValueError(f"fit: family={family!r} starts from its own base solver; leave init out.")
+    if family == "scale_time_rk1":
+        return ScaleTime("euler", nfe)
+    if nfe % 2:
+        raise ValueError(
+            f"fit: family='scale_time' makes two calls a step, so nfe must be even, not {nfe}; take "
+            f"{nfe + 1}, 'scale_time_rk1' or 'non_stationary'."
+        )
+    return ScaleTime("midpoint", nfe // 2)
+
+
+def _initial(nfe: int, init: str | Solver | None, field: Field) -> Solver:
+    if isinstance(init, Solver):
+        if init.nfe != nfe:
+            raise ValueError(f"fit: nfe={nfe}, but init {init.name!r} makes {init.nfe} calls.")
+        return init
+    known = classical.baselines(nfe, field.schedule)
+    name = init or "ab2"
+    if name not in known:
+        raise ValueError(
+            f"fit: no classical solver {name!r} makes {nfe} calls; init may be {', '.join(known)}."
+        )
+    return known[name]
+
+
+def step_weights(loss: str, family: Family) -> Callable[[Tensor], Tensor]:
+    """The weights ``M(theta)`` of the steps in a path loss."""
+    if loss == "local":
+        return lambda theta: torch.ones(len(family.points) - 1, dtype=theta.dtype)
+    if not isinstance(family, ScaleTime):
+        raise ValueError(
+            "fit: loss='bound' is known for scale-time solvers only; use family='scale_time', or loss='rmse'."
+        )
+    return partial(bound_weights, family)
+
+
+def sample_shape(field: Field, shape: Sequence[int] | None) -> tuple[int, ...]:
+    """The shape of one sample, as the caller or the field says."""
+    if shape is None and field.shape is None:
+        raise ValueError(
+            "fit: to draw noise the shape of one sample must be known; pass shape=(channels, height, width), "
+            "give it to the Field, or pass pairs=fewstep.reference.pairs(field, x0)."
+        )
+    return tuple(shape) if shape is not None else field.shape or ()
+
+
+def at_least_four(count: int) -> int:
+    """The number of pairs, if it is enough to split."""
+    if count < 4:
+        raise ValueError(f"fit: needs at least 4 pairs, two of them for validation, not {count}.")
+    return count
+
+
+def check_arguments(optimizer: str, loss: str, validation: float) -> None:
+    """Raise for names that do not exist or do not go together."""
+    if optimizer not in ITERATIONS:
+        raise ValueError(f"fit: optimizer must be one of {', '.join(ITERATIONS)}, not {optimizer!r}.")
+    if loss not in (*ENDPOINT_LOSSES, *PATH_LOSSES):
+        known = ", ".join((*ENDPOINT_LOSSES, *PATH_LOSSES))
+        raise ValueError(f"fit: loss must be one of {known}, not {loss!r}.")
+    if loss in PATH_LOSSES and optimizer != "adam":
+        raise ValueError(f"fit: loss={loss!r} needs gradients through the network; pass optimizer='adam'.")
+    if not 0 < validation < 1:
+        raise ValueError(f"fit: validation must lie between 0 and 1, not {validation!r}.")
