@@ -2,6 +2,7 @@
 
 from . import classical, data, families, fitting, metrics, models, pairs, reference, schedules
 from .classical import grids
+from .comparison import Comparison, compare
 from .field import Field
 from .fitting import Fit, FitReport, fit
 from .pairs import Pairs, noise
@@ -10,6 +11,7 @@ from .solver import Path, Solver
 __version__ = "0.1.0"
 
 __all__ = [
+    "Comparison",
     "Field",
     "Fit",
     "FitReport",
@@ -17,6 +19,7 @@ __all__ = [
     "Path",
     "Solver",
     "classical",
+    "compare",
     "data",
     "families",
     "fit",
