@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ._extras import require
 from ._files import write_text
+from ._hashing import fingerprint
 from ._progress import progress_bar
 from .field import Field
 from .pairs import Pairs, take
@@ -192,17 +193,9 @@ def _cache_folder(
     cache: Path, field: Field, x0: Tensor, conditions: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> Path:
     """The folder of this very request, with its provenance written down."""
-    digest = hashlib.sha256(_bytes(x0))
-    for key, value in sorted(conditions.items()):
-        digest.update(key.encode())
-        digest.update(_bytes(value) if isinstance(value, Tensor) else repr(value).encode())
-    record = {**facts, "fingerprint": field.fingerprint(), "noise": digest.hexdigest()[:16]}
+    record = {**facts, "fingerprint": field.fingerprint(), "noise": fingerprint([x0, conditions])}
     text = json.dumps(record, indent=2, sort_keys=True)
     folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
     if not (folder / "provenance.json").exists():
         write_text(folder / "provenance.json", text + "\n")
     return folder
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
