@@ -79,7 +79,8 @@ def solve(
                 f"reference: {max_nfe} calls did not reach t = {times[-1]:g} (stopped at t = {float(t):.4f}) with "
                 f"rtol={rtol:g}, atol={atol:g}; raise max_nfe, loosen the tolerances, or look at the field there."
             )
-        u = field(x.to(x0.dtype), t, **conditions).to(x.dtype)
+        # The guess of the first step may look far past the end, where a field need not exist.
+        u = field(x.to(x0.dtype), t.clamp(max=times[-1]), **conditions).to(x.dtype)
         if not torch.isfinite(u).all():
             raise FloatingPointError(
                 f"reference: the network returned NaN or infinity at t = {float(t):.6g} (call {nfe})."
