@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ def test_tighter_tolerances_cost_more_and_err_less(mixture_1d, line):
         states, nfe = solve(network.field(), line, rtol=tolerance, atol=tolerance)
         errors.append(rmse(states[-1], exact))
         calls.append(nfe)
-    assert all(b < a / 5 for a, b in zip(errors, errors[1:], strict=False))
+    assert all(b < a / 5 for a, b in pairwise(errors))
     assert calls == sorted(calls)
 
 
