@@ -40,7 +40,7 @@ class TableBuilder:
     def finish(self) -> tuple[Table, tuple[int, ...]]:
         """The table whose output is the newest state, and its trajectory points."""
         N = self.last
-        C, D = torch.zeros(2, N, N, dtype=torch.float64)
+        C, D = (torch.zeros(N, N, dtype=torch.float64) for _ in range(2))
         for i, (c, d) in enumerate(self._rows):
             for matrix, row in ((C, c), (D, d)):
                 for j, coefficient in row.items():
