@@ -24,6 +24,21 @@ def test_grids_increase_from_exactly_0_to_exactly_1(schedule, name, steps):
     assert fs.classical.euler(grid=grid).point_times == grid
 
 
+@pytest.mark.parametrize("schedule", [VE(10.0), VE(80.0, 0.02), VE(5.0, 0.1), VP(0.1, 5.0)], ids=repr)
+@pytest.mark.parametrize("name", ["karras", "log_snr"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+def test_grids_stay_inside_a_schedule_that_is_narrower_than_their_levels(schedule, name, steps):
+    grid = GRIDS[name](steps, schedule)
+    assert len(grid) == steps + 1
+    assert (grid[0], grid[-1]) == (0.0, 1.0)
+    assert all(s < t for s, t in pairwise(grid))
+
+
+def test_a_schedule_that_ends_in_noise_is_crossed_in_equal_parts():
+    """With EDM's own sigma_min the grid is EDM's, uniform in the time of VE with the same rho."""
+    assert grids.karras(5, VE(80.0, 0.02), sigma_min=0.002) == pytest.approx(grids.uniform(5), abs=1e-9)
+
+
 def test_uniform_and_cosine_by_hand():
     assert grids.uniform(4) == (0, 0.25, 0.5, 0.75, 1)
     assert grids.cosine(4) == pytest.approx([math.sin(math.pi * i / 8) ** 2 for i in range(5)], abs=1e-15)
