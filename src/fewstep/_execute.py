@@ -67,8 +67,10 @@ def execute(
         row = rows[i - 1]
         if i - 1 not in predictions:
             predictions[i - 1] = call(i - 1, states[i - 1], times[i - 1])
-        terms = [(c, states[j]) for j, c in row.states] + [(c, predictions[j]) for j, c in row.predictions]
-        states[i] = _weighted_sum(terms)
+        # No name for the terms: it would keep them alive during the next call.
+        states[i] = _weighted_sum(
+            [(c, states[j]) for j, c in row.states] + [(c, predictions[j]) for j, c in row.predictions]
+        )
         for j in row.unread_states:
             states.pop(j, None)
         for j in row.unread_predictions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +49,8 @@ def write(path: str | os.PathLike[str], solver: Solver) -> None:
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The arguments of :class:`~fewstep.Solver` held in the file at ``path``.
+def read(path: str | os.PathLike[str], make: Callable[..., Solver]) -> Solver:
+    """``make(**arguments)`` with the arguments of :class:`~fewstep.Solver` held in the file at ``path``.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -80,29 +81,44 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
             ) + f"; a solver file has {', '.join((*_REQUIRED, *_OPTIONAL))}."
         )  # fmt: skip
     try:
-        return _arguments(content)
-    except (TypeError, ValueError, AttributeError) as error:
+        return make(**_arguments(content))
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
 def _arguments(content: dict[str, Any]) -> dict[str, Any]:
-    times = tuple(map(_number, content["times"]))
+    times = tuple(map(_number, _list("times", content["times"])))
     if content["nfe"] != len(times):
         raise ValueError(f"nfe: says {content['nfe']}, but there are {len(times)} times.")
     arguments: dict[str, Any] = {
         "times": times,
-        "C": tuple(tuple(map(_number, row)) for row in content["C"]),
-        "D": tuple(tuple(map(_number, row)) for row in content["D"]),
-        "points": tuple(map(int, content["points"])),
+        **{
+            key: tuple(tuple(map(_number, _list(key, row))) for row in _list(key, content[key])) for key in "CD"
+        },
+        "points": tuple(map(_index, _list("points", content["points"]))),
         "end": _number(content.get("end", 1.0)),
-        "citation": tuple(content.get("citation") or ()),
+        "citation": tuple(_list("citation", content.get("citation") or [])),
     }
     if content.get("schedule") is not None:
+        if not isinstance(content["schedule"], dict):
+            raise ValueError(f"schedule: must be an object with a name, not {content['schedule']!r}.")
         arguments["schedule"] = schedules.from_dict(content["schedule"])
     for key in ("name", "prediction", "family", "fitted_for", "protocol", "scores"):
         if content.get(key) is not None:
             arguments[key] = content[key]
     return arguments
+
+
+def _list(key: str, value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{key}: must be a list, with rows that are lists in C and D, not {value!r}.")
+    return value
+
+
+def _index(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"points: must be whole numbers, not {value!r}.")
+    return value
 
 
 def _number(value: object) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ._hashing import fingerprint
 from ._predictions import Prediction, check_prediction, conversion
 from .schedules import CondOT, Schedule
 
@@ -143,22 +142,18 @@ class Field:
         }
 
     def fingerprint(self) -> str:
-        """A hash of the description and of the model's weights.
+        """A hash of all that decides the samples: description, initial state, guidance and weights.
 
         Raises:
             ValueError: when the model has no weights to hash and no name to stand for it.
         """
-        digest = hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode())
-        if isinstance(self.model, nn.Module):
-            for key, value in sorted(self.model.state_dict().items()):
-                digest.update(key.encode())
-                digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        elif not self._named:
+        weights = self.model.state_dict() if isinstance(self.model, nn.Module) else {}
+        if not isinstance(self.model, nn.Module) and not self._named:
             raise ValueError(
                 "Field: a cache cannot tell one plain function from another; pass Field(..., name='...') "
                 "with a name that changes when the model does."
             )
-        return digest.hexdigest()[:16]
+        return fingerprint([self.describe(), self.unconditional, self.data_moments, weights])
 
     def __repr__(self) -> str:
         guided = "" if self.guidance is None else f", guidance={self.guidance}"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ._extras import require
 from ._files import write_text
+from ._hashing import fingerprint
 from ._progress import progress_bar
 from .field import Field
 from .pairs import Pairs, take
@@ -79,7 +80,8 @@ def solve(
                 f"with rtol={rtol:g}, atol={atol:g}; raise max_nfe, loosen the tolerances, or look at the "
                 "field there."
             )
-        u = field(x.to(x0.dtype), t, **conditions).to(x.dtype)
+        # The guess of the first step may look far past the end, where a field need not exist.
+        u = field(x.to(x0.dtype), t.clamp(max=times[-1]), **conditions).to(x.dtype)
         if not torch.isfinite(u).all():
             raise FloatingPointError(
                 f"reference: the network returned NaN or infinity at t = {float(t):.6g} (call {nfe})."
@@ -193,17 +195,9 @@ def _cache_folder(
     cache: Path, field: Field, x0: Tensor, conditions: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> Path:
     """The folder of this very request, with its provenance written down."""
-    digest = hashlib.sha256(_bytes(x0))
-    for key, value in sorted(conditions.items()):
-        digest.update(key.encode())
-        digest.update(_bytes(value) if isinstance(value, Tensor) else repr(value).encode())
-    record = {**facts, "fingerprint": field.fingerprint(), "noise": digest.hexdigest()[:16]}
+    record = {**facts, "fingerprint": field.fingerprint(), "noise": fingerprint([x0, conditions])}
     text = json.dumps(record, indent=2, sort_keys=True)
     folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
     if not (folder / "provenance.json").exists():
         write_text(folder / "provenance.json", text + "\n")
     return folder
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()

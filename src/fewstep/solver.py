@@ -225,7 +225,7 @@ class Solver:
         Raises:
             ValueError: when the file is truncated, newer than this version, or not a solver.
         """
-        return cls(**_solver_file.read(path))
+        return _solver_file.read(path, cls)
 
     @classmethod
     def from_table(cls, table: Table, points: tuple[int, ...], **facts: Any) -> Solver:

@@ -92,7 +92,9 @@ def dpmpp_table(variant: str, t: Tensor, schedule: Schedule) -> tuple[Table, tup
 def _multistep_weights(lambdas: Tensor, i: int, order: int) -> list[Tensor]:
     """Weights over ``alpha_{i+1}`` of the data predictions at points ``i, i-1, i-2``.
 
-    2M is eq. (13) of the paper; 3M keeps one more term of the expansion, with divided differences.
+    2M is eq. (13) of the paper. 3M is the authors' code and its copies in diffusers and k-diffusion: its
+    last term holds half of the second derivative, which leaves the order at 2. Restored to the whole it
+    is of order 3, but errs more at few calls (digits, 8 calls: .040 instead of .036).
     """
     h = lambdas[i + 1] - lambdas[i]
     phi1 = -torch.expm1(-h)  # 1 - e^-h, which is 1 in a step to pure data
@@ -106,11 +108,11 @@ def _multistep_weights(lambdas: Tensor, i: int, order: int) -> list[Tensor]:
     r0, r1 = gaps[0] / h, gaps[1] / h
     phi2 = 1 - phi1 / h
     phi3 = 0.5 - phi2 / h
-    # First and second derivative by divided differences of m0, m1, m2.
+    # First derivative, and half the second, by divided differences of m0, m1, m2.
     near, far = torch.stack([1 / r0, -1 / r0, 0 * r0]), torch.stack([0 * r1, 1 / r1, -1 / r1])
     first = near + r0 / (r0 + r1) * (near - far)
-    second = (near - far) / (r0 + r1)
-    weights = phi2 * first + phi3 * second
+    half_second = (near - far) / (r0 + r1)
+    weights = phi2 * first + phi3 * half_second
     weights[0] = weights[0] + phi1
     return list(weights)
 

@@ -40,8 +40,9 @@ def karras(
     ``sigma_max`` and ``sigma_min`` bound the points between.
     """
     _check_steps(steps)
-    top, bottom = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    levels = [(top + i / max(steps - 1, 1) * (bottom - top)) ** rho for i in range(steps)]
+    first, last, count = _levels(steps, schedule, sigma_min, sigma_max)
+    top, bottom = first ** (1 / rho), last ** (1 / rho)
+    levels = [(top + i / count * (bottom - top)) ** rho for i in range(steps)]
     return _from_log_snr([-math.log(level) for level in levels], schedule)
 
 
@@ -50,8 +51,9 @@ def log_snr(
 ) -> tuple[float, ...]:
     """``log(alpha / sigma)`` grows linearly, between the same levels as in :func:`karras`."""
     _check_steps(steps)
-    first, last = -math.log(sigma_max), -math.log(sigma_min)
-    return _from_log_snr([first + i / max(steps - 1, 1) * (last - first) for i in range(steps)], schedule)
+    top, bottom, count = _levels(steps, schedule, sigma_min, sigma_max)
+    first, last = -math.log(top), -math.log(bottom)
+    return _from_log_snr([first + i / count * (last - first) for i in range(steps)], schedule)
 
 
 def resolve(steps: int | None, grid: Sequence[float] | None) -> Tensor:
@@ -72,6 +74,20 @@ def resolve(steps: int | None, grid: Sequence[float] | None) -> Tensor:
     if steps is not None and steps != len(times) - 1:
         raise ValueError(f"grid: has {len(times) - 1} steps, but steps={steps}; give only one of them.")
     return torch.tensor(times, dtype=torch.float64)
+
+
+def _levels(
+    steps: int, schedule: Schedule | None, sigma_min: float, sigma_max: float
+) -> tuple[float, float, int]:
+    """The first and last noise level and the number of steps between, no wider than the schedule.
+
+    A schedule that ends in noise above ``sigma_min`` ends there; another takes its last step to zero.
+    """
+    schedule = schedule or CondOT()
+    start, end = (math.exp(-float(schedule.log_snr(t))) for t in (0.0, 1.0))
+    if end >= sigma_min:
+        return min(sigma_max, start), end, steps
+    return min(sigma_max, start), sigma_min, max(steps - 1, 1)
 
 
 def _from_log_snr(values: Sequence[float], schedule: Schedule | None) -> tuple[float, ...]:

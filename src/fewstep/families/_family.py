@@ -61,4 +61,6 @@ def warped(start: Tensor, log_increments: Tensor) -> Tensor:
         return total * weights.cumsum(0) / weights.sum()
 
     shift = position(increments * log_increments.exp()) - position(increments)
-    return torch.cat([start[:1], start[1:-1] + shift[:-1], start[-1:]])
+    grid = torch.cat([start[:1], start[1:-1] + shift[:-1], start[-1:]])
+    # Where increments all but vanish, rounding could put a point before its predecessor, or past the end.
+    return grid.cummax(0).values.clamp(max=start[-1])

@@ -72,7 +72,8 @@ def train_flow(
     bar = progress_bar(total=steps, initial=done, desc="training", unit="step")
     running = math.nan
     for step in range(done, steps):
-        generator = torch.Generator().manual_seed((seed << 32) + step)
+        # The generator reads 32 bits of its seed; multiples of this odd number spread the seeds over them.
+        generator = torch.Generator().manual_seed((seed * 0x9E3779B1 + step) % 2**32)
         x1 = draw(batch, generator)
         x0 = torch.randn(x1.shape, generator=generator)
         t = torch.rand(batch, generator=generator)
@@ -85,7 +86,8 @@ def train_flow(
         optimizer.step()
         # A young average forgets faster, or it would remember the initial weights.
         decay = 0.5 ** (1 / min(ema_half_life, 0.1 * (step + 1)))
-        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
 
         bar.update()
         if step % 50 == 0:

@@ -52,7 +52,7 @@ class GaussianMixture(nn.Module):
         std = torch.as_tensor(stds, dtype=torch.float64).expand(K)
         if not bool((std > 0).all()):
             raise ValueError(f"GaussianMixture: stds must be positive, not {std.tolist()}.")
-        weight = torch.ones(K) if weights is None else torch.as_tensor(weights)
+        weight = torch.ones(K) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
         self.schedule = schedule or CondOT()
         self.prediction: Prediction = prediction
         self.shape = tuple(means.shape[1:])

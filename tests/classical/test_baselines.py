@@ -1,0 +1,52 @@
+"""The baselines: all with the calls asked for, all finite, all converging."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import fewstep as fs
+from fewstep.classical import baselines
+from fewstep.classical._baselines import GRIDS
+from fewstep.schedules import VE, VP, CondOT, Cosine
+
+
+@pytest.mark.parametrize("schedule", [CondOT(), VP(), Cosine(), VE()], ids=repr)
+@pytest.mark.parametrize("nfe", range(2, 13))
+def test_every_baseline_has_the_calls_asked_for(nfe, schedule):
+    found = baselines(nfe, schedule, tuple(GRIDS))
+    assert {name: solver.nfe for name, solver in found.items()} == dict.fromkeys(found, nfe)
+    assert {"euler", "ab4", "ddim", "dpmpp_2m", "dpmpp_3m", "euler/karras", "ddim/log_snr"} <= found.keys()
+    assert ("midpoint" in found) == (nfe % 2 == 0)
+    assert ("rk4" in found) == (nfe % 4 == 0)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "odd"), [(CondOT(), False), (VP(), True), (Cosine(), False), (VE(), True)]
+)
+def test_2s_appears_where_its_calls_add_up(schedule, odd):
+    assert ("dpmpp_2s" in baselines(8, schedule)) == (not odd)
+    assert ("dpmpp_2s" in baselines(9, schedule)) == odd
+
+
+@pytest.mark.parametrize("schedule", [CondOT(), Cosine()], ids=repr)
+def test_more_calls_come_closer(schedule):
+    field = fs.models.random_mixture(2, 3, std=0.5, schedule=schedule).field()
+    x0 = fs.noise(16, (2,), dtype=torch.float64)
+    exact = fs.reference.solve(field, x0, rtol=1e-8, atol=1e-8).states[-1]
+    few, many = (
+        {name: (s.sample(field, x0) - exact).norm() for name, s in baselines(n, schedule).items()}
+        for n in (12, 48)
+    )
+    assert few.keys() == many.keys()
+    assert all(many[name] < few[name] / 2.5 for name in few), (few, many)
+
+
+@pytest.mark.parametrize("prediction", ["data", "v"])
+@pytest.mark.parametrize("schedule", [CondOT(), VP(), Cosine(), VE()], ids=repr)
+def test_no_baseline_but_those_that_call_the_end_needs_more_than_the_prediction(schedule, prediction):
+    field = fs.models.random_mixture(2, 3, schedule=schedule, prediction=prediction).field()
+    x0 = fs.noise(4, (2,), dtype=torch.float64)
+    for name, solver in baselines(8, schedule).items():
+        if max(solver.times) < 1:
+            assert bool(solver.sample(field, x0).isfinite().all()), name

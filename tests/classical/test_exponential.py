@@ -1,0 +1,153 @@
+"""DDIM and DPM-Solver++ against their papers and closed-form flows."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+import fewstep as fs
+from fewstep.classical import ddim, dpmpp, euler
+from fewstep.schedules import VE, VP, CondOT, Cosine
+
+SCHEDULES = [CondOT(), VP(), Cosine(), VE(5.0)]
+each_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+
+
+def equal_log_snr(schedule, steps, low=-1.5, high=3.0):
+    """A grid in the inside, uniform in lambda, where the methods have their classical orders."""
+    values = torch.linspace(low, high, steps + 1, dtype=torch.float64)
+    return schedule.inverse_log_snr(values).tolist()
+
+
+@each_schedule
+@pytest.mark.parametrize(("variant", "order"), [("1", 1), ("2M", 2), ("2S", 2)])
+def test_the_order_is_measured_on_a_mixture(schedule, variant, order, mixture_1d, line):
+    network, transport = mixture_1d(schedule, "data")
+
+    def error(steps):
+        grid = equal_log_snr(schedule, steps)
+        x = line * float(schedule(grid[0]).sigma)
+        noise = x / float(schedule(0.0).sigma)  # its initial state is x, whatever the time
+        x1 = dpmpp(variant, schedule=schedule, grid=grid).sample(network.field(), noise)
+        return (x1 - transport(x, grid[0], grid[-1])).norm()
+
+    measured = float((error(40) / error(80)).log2())
+    assert measured == pytest.approx(order, abs=0.3)
+
+
+def exact_history(network, transport, line, schedule, variant, h):
+    """The last row of a solver with four points ``h`` apart, and what it makes of exact states."""
+    values = torch.tensor([0.3 - 1.7 * h, 0.3 - 0.8 * h, 0.3, 0.3 + h], dtype=torch.float64)
+    grid = schedule.inverse_log_snr(values).tolist()
+    solver = dpmpp(variant, schedule=schedule, grid=grid)
+    states = [transport(line, grid[0], t) for t in grid]
+    data = [network(x, torch.tensor(t)) for x, t in zip(states[:3], grid[:3], strict=True)]
+    x = sum(c * s for c, s in zip(solver.C[-1], states[:3], strict=True))
+    x = x + sum(d * m for d, m in zip(solver.D[-1], data, strict=True))
+    return x - states[-1], data, float(schedule(grid[-1]).alpha)
+
+
+@each_schedule
+@pytest.mark.parametrize(("variant", "local_order"), [("1", 2), ("2M", 3), ("3M", 3)])
+def test_one_row_with_exact_history_has_its_local_order(schedule, variant, local_order, mixture_1d, line):
+    """3M as published holds half of the second derivative, and so gains no order over 2M."""
+    network, transport = mixture_1d(schedule, "data")
+
+    def error(h):
+        return exact_history(network, transport, line, schedule, variant, h)[0].norm()
+
+    assert float((error(0.08) / error(0.04)).log2()) == pytest.approx(local_order, abs=0.3)
+
+
+@each_schedule
+def test_3m_lacks_nothing_but_the_other_half_of_its_last_term(schedule, mixture_1d, line):
+    """phi_3 h^2 d'' / 2, added by hand with the second divided difference, makes the row of local order 4."""
+    network, transport = mixture_1d(schedule, "data")
+
+    def error(h):
+        off, (m2, m1, m0), alpha = exact_history(network, transport, line, schedule, "3M", h)
+        bend = ((m0 - m1) / 0.8 - (m1 - m2) / 0.9) / 1.7
+        phi3 = 0.5 - (h + math.expm1(-h)) / h**2
+        return (off + alpha * phi3 * bend).norm()
+
+    assert float((error(0.08) / error(0.04)).log2()) == pytest.approx(4, abs=0.3)
+
+
+def test_dpmpp_2m_is_equation_13_of_its_paper():
+    """D = (1 + 1 / 2r) d_i - 1 / 2r d_(i-1), x = sigma'/sigma x - alpha' (e^-h - 1) D."""
+    schedule, grid = VP(), [0.1, 0.3, 0.6, 0.8]
+    lambdas = [float(schedule.log_snr(t)) for t in grid]
+    solver = dpmpp("2M", schedule=schedule, grid=grid)
+    for i in (1, 2):
+        h, r = lambdas[i + 1] - lambdas[i], (lambdas[i] - lambdas[i - 1]) / (lambdas[i + 1] - lambdas[i])
+        factor = -float(schedule(grid[i + 1]).alpha) * math.expm1(-h)
+        assert solver.D[i][i] == pytest.approx(factor * (1 + 1 / (2 * r)), rel=1e-12)
+        assert solver.D[i][i - 1] == pytest.approx(-factor / (2 * r), rel=1e-12)
+        assert solver.C[i][i] == pytest.approx(
+            float(schedule(grid[i + 1]).sigma / schedule(grid[i]).sigma), rel=1e-12
+        )
+
+
+@each_schedule
+@pytest.mark.parametrize("variant", ["1", "2M", "3M", "2S"])
+def test_a_single_gaussian_converges_to_its_flow_map(schedule, variant):
+    """From t = 0 to t = 1, both ends included: x_1 = mu + s / std(0) (x_0 - alpha(0) mu)."""
+    mu, s = 0.4, 0.5
+    means = torch.full((1, 1), mu, dtype=torch.float64)
+    field = fs.models.GaussianMixture(means, s, schedule=schedule, prediction="data").field()
+    x0 = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    alpha, sigma = schedule(0.0)[:2]
+    exact = mu + s / (alpha**2 * s**2 + sigma**2).sqrt() * (field.initial_state(x0) - alpha * mu)
+
+    def error(steps):
+        first = max(-4.0, float(schedule.log_snr(0.0)))
+        grid = equal_log_snr(schedule, steps, first, 7.0)
+        inner = [t for t in grid if t > 1e-9]
+        solver = dpmpp(variant, schedule=schedule, grid=[0.0, *inner, 1.0])
+        return float((solver.sample(field, x0) - exact).abs().max())
+
+    assert error(80) < 0.6 * error(40)
+    assert error(80) < 0.04
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_ddim_is_euler_where_paths_are_straight(steps, line):
+    """On CondOT, for the velocity and data predictions of one flow."""
+    velocity = fs.models.random_mixture(1, 3).field()
+    data = fs.models.random_mixture(1, 3, prediction="data").field()
+    expected = euler(steps).sample(velocity, line)
+    torch.testing.assert_close(ddim(steps).sample(data, line), expected, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(ddim(steps).sample(velocity, line), expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("schedule", [VP(), Cosine(), VE(5.0)], ids=repr)
+def test_ddim_is_euler_in_the_coordinates_of_variance_exploding(schedule, line):
+    """With y = x / alpha and s = sigma / alpha, dy/ds is the noise (Song et al. 2021, eq. 14)."""
+    network = fs.models.random_mixture(1, 3, std=0.4, schedule=schedule, prediction="noise")
+    grid = [0.1, 0.25, 0.4, 0.7, 0.9]
+    x = line.clone() * schedule(0.0).sigma
+    for s, t in pairwise(grid):
+        (a, b), (a2, b2) = schedule(s)[:2], schedule(t)[:2]
+        y = x / a + (b2 / a2 - b / a) * network(x, torch.tensor(s, dtype=torch.float64))
+        x = y * a2
+    solver = ddim(schedule=schedule, grid=grid)
+    torch.testing.assert_close(solver.sample(network.field(), line), x, rtol=1e-11, atol=1e-11)
+
+
+@each_schedule
+def test_variant_one_is_ddim(schedule):
+    one, other = dpmpp("1", 5, schedule=schedule), ddim(5, schedule=schedule)
+    assert (one.times, one.C, one.D) == (other.times, other.C, other.D)
+
+
+@pytest.mark.parametrize(("schedule", "infinite"), [(CondOT(), 2), (VP(), 1), (VE(), 1), (VE(9.0, 0.1), 0)])
+def test_2s_spends_one_call_in_a_step_of_infinite_length(schedule, infinite):
+    assert dpmpp("2S", 5, schedule=schedule).nfe == 10 - infinite
+
+
+def test_an_unknown_variant_is_named():
+    with pytest.raises(ValueError, match="variant must be '1', '2M', '3M' or '2S', not '4M'"):
+        dpmpp("4M", 3)

@@ -1,0 +1,129 @@
+"""Schedules against autograd, quadrature and their papers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import fewstep as fs
+from fewstep.schedules import VE, VP, CondOT, Cosine, Polynomial, from_dict
+
+SCHEDULES = [
+    CondOT(),
+    Polynomial(2.0),
+    Polynomial(0.5),
+    VP(),
+    VP(0.2, 12.0),
+    Cosine(),
+    VE(),
+    VE(10.0, 0.01, 3.0),
+]
+INNER = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
+
+each_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+
+
+@each_schedule
+def test_derivatives_are_those_of_autograd(schedule):
+    t = INNER.clone().requires_grad_()
+    # + 0 t, as alpha may not depend on time at all
+    slopes = [torch.autograd.grad((part + 0 * t).sum(), t, retain_graph=True)[0] for part in schedule(t)[:2]]
+    torch.testing.assert_close(list(schedule(INNER)[2:]), slopes, rtol=1e-11, atol=1e-12)
+
+
+@each_schedule
+def test_log_snr_is_the_log_ratio_increases_and_inverts(schedule):
+    alpha, sigma = schedule(INNER)[:2]
+    lambdas = schedule.log_snr(INNER)
+    torch.testing.assert_close(lambdas, (alpha / sigma).log(), rtol=1e-11, atol=1e-11)
+    assert bool((lambdas.diff() > 0).all())
+    torch.testing.assert_close(schedule.inverse_log_snr(lambdas), INNER, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("schedule", [CondOT(), Polynomial(3.0), Cosine()], ids=repr)
+def test_pure_noise_and_pure_data_are_exact(schedule):
+    alpha, sigma = schedule(torch.tensor([0.0, 1.0], dtype=torch.float64))[:2]
+    assert alpha.tolist() == [0.0, 1.0]
+    assert sigma.tolist() == [1.0, 0.0]
+    assert schedule.log_snr(0.0) == -math.inf
+    assert schedule.log_snr(1.0) == math.inf
+
+
+@pytest.mark.parametrize("schedule", [VP(), VE()], ids=repr)
+def test_the_data_end_is_exact_where_the_noise_end_keeps_signal(schedule):
+    alpha, sigma = schedule(1.0)[:2]
+    assert (float(alpha), float(sigma)) == (1.0, 0.0)
+    assert schedule.log_snr(0.0).isfinite()
+
+
+def test_vp_integrates_its_rate_of_noise():
+    """alpha = exp(-1/2 int beta), the integral by the trapezoidal rule, exact for a linear rate."""
+    schedule = VP(0.1, 20.0)
+    for t in (0.0, 0.3, 0.9):
+        w = 1 - t
+        integral = w * (0.1 + 0.1 + w * 19.9) / 2
+        alpha, sigma = schedule(t)[:2]
+        assert float(alpha) == pytest.approx(math.exp(-integral / 2), rel=1e-14)
+        assert float(alpha**2 + sigma**2) == pytest.approx(1, abs=1e-15)
+    assert float(schedule(0.0).alpha) == pytest.approx(0.0066, abs=5e-5)
+
+
+def test_cosine_keeps_the_variance():
+    alpha, sigma = Cosine()(INNER)[:2]
+    torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(INNER), rtol=0, atol=1e-15)
+    torch.testing.assert_close(sigma, torch.cos(math.pi * INNER / 2), rtol=0, atol=1e-15)
+
+
+def test_ve_has_the_noise_levels_of_edm():
+    """Karras et al. 2022, eq. 5, at i = 0 .. 4 of N = 5."""
+    sigma = VE(80.0, 0.002, 7.0)(torch.linspace(0, 1, 5, dtype=torch.float64)).sigma
+    levels = [(80 ** (1 / 7) + i / 4 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(5)]
+    torch.testing.assert_close(sigma, torch.tensor(levels, dtype=torch.float64), rtol=1e-12, atol=0)
+    assert float(sigma[-1]) == pytest.approx(0.002, rel=1e-12)
+
+
+def test_numbers_count_as_float64_and_tensors_keep_their_type_and_shape():
+    assert CondOT()(0.5).alpha.dtype == torch.float64
+    for point in VP()(torch.rand(2, 3)):
+        assert point.dtype == torch.float32
+        assert point.shape == (2, 3)
+
+
+@each_schedule
+def test_dict_round_trip(schedule):
+    assert from_dict(schedule.to_dict()) == schedule
+    assert hash(from_dict(schedule.to_dict())) == hash(schedule)
+
+
+def test_schedules_compare_by_value():
+    assert VP() == VP(0.1, 20.0)
+    assert VP() != VP(0.1, 19.0)
+    assert CondOT() != Cosine()
+    assert Polynomial(1.0) != CondOT()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Polynomial(0), "n must be a positive exponent, not 0"),
+        (lambda: Polynomial(math.nan), "n must be a positive exponent, not nan"),
+        (lambda: VP(beta_min=0.0), "beta_min must be a positive number, not 0.0"),
+        (lambda: VP(1.0, 0.5), "beta_max must be a number above beta_min, not 0.5"),
+        (lambda: VE(sigma_min=-1.0), "sigma_min must be zero or more, not -1.0"),
+        (lambda: VE(1.0, 2.0), "sigma_max must be above sigma_min, not 1.0"),
+        (lambda: VE(rho=0.0), "rho must be positive, not 0.0"),
+        (lambda: from_dict({"name": "linear"}), "unknown name 'linear'; known are cond_ot"),
+        (lambda: from_dict({}), "unknown name None"),
+        (lambda: from_dict({"name": "vp", "beta": 1.0}), "'vp': parameters .* do not fit"),
+    ],
+)
+def test_bad_parameters_are_named(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_schedules_are_immutable():
+    with pytest.raises(AttributeError):
+        fs.schedules.VP().beta_min = 1.0
