@@ -93,7 +93,8 @@ def _arguments(content: dict[str, Any]) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "times": times,
         **{
-            key: tuple(tuple(map(_number, _list(key, row))) for row in _list(key, content[key])) for key in "CD"
+            key: tuple(tuple(map(_number, _list(key, row))) for row in _list(key, content[key]))
+            for key in "CD"
         },
         "points": tuple(map(_index, _list("points", content["points"]))),
         "end": _number(content.get("end", 1.0)),
