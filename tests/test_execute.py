@@ -117,3 +117,10 @@ def test_execution_can_start_in_the_middle():
     again = execute(call, solver.times, rows, known, {j: predictions[j] for j in range(3)}, start=4)
     assert torch.equal(again, end)
     assert called == list(range(3, solver.nfe))
+
+
+def test_a_row_of_zeros_is_the_zero_state():
+    """A table may throw everything away; the state is then zero, not an error."""
+    solver = fs.Solver(times=(0.0, 0.5), C=((0.0,), (0.0, 1.0)), D=((0.0,), (0.0, 1.0)), points=(0, 1, 2))
+    x1 = solver.sample(lambda x, t: x + 3, torch.randn(2, 3))
+    assert torch.equal(x1, torch.full((2, 3), 3.0))

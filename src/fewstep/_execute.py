@@ -31,6 +31,8 @@ def plan(
 ) -> list[Row]:
     """Drop the zeros of a table and find when each state and prediction is read last."""
     rows = [(_nonzero(c), _nonzero(d)) for c, d in zip(C, D, strict=True)]
+    # A row of zeros is the zero state, in the shape of the one before.
+    rows = [(s, p) if s or p else (((i, 0.0),), ()) for i, (s, p) in enumerate(rows)]
     kept = {*keep_states, len(rows)}
     last_state = list(range(len(rows)))  # state j is read by call j, that is by row j, at least
     last_call = list(range(len(rows)))

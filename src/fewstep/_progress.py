@@ -34,8 +34,8 @@ class _Silent:
 
 
 def progress_bar(show: bool = True, **options: Any) -> ProgressBar:
-    """A tqdm bar on standard error if a terminal shows it; else an object that needs no tqdm."""
+    """A tqdm bar on standard error, or an object that shows nothing and needs no tqdm."""
     if not show:
         return _Silent()
-    bar: ProgressBar = require("tqdm", "fit").tqdm(dynamic_ncols=True, disable=None, **options)
+    bar: ProgressBar = require("tqdm", "fit").tqdm(dynamic_ncols=True, **options)
     return bar

@@ -41,7 +41,7 @@ def test_theta_zero_is_the_unrolled_start_whatever_it_is(nfe, schedule):
 
 
 def test_theta_is_added_as_documented():
-    """x_i = (a_i + delta_a) x_0 + sum (b_ij + delta_b / n) u_j, replayed by hand."""
+    """x_i = (a_i + delta_a / n) x_0 + sum (b_ij + delta_b / n) u_j, replayed by hand."""
     n = 4
     family = NonStationary(fs.classical.midpoint(2))
     theta = random_theta(family)
@@ -52,7 +52,7 @@ def test_theta_is_added_as_documented():
     x, u, k = x0, [], 0
     for i in range(n):
         u.append(field(x, times[i]))
-        x = (start.C[i][0] + a[i]) * x0
+        x = (start.C[i][0] + a[i] / n) * x0
         for j in range(i + 1):
             x = x + (start.D[i][j] + b[k] / n) * u[j]
             k += 1

@@ -30,6 +30,7 @@ __all__ = [
     "load_solvers",
     "parse_numbers",
     "report",
+    "watched",
 ]
 
 
@@ -157,6 +158,11 @@ def parse_numbers(text: str) -> list[int]:
     if not numbers or min(numbers) < 1:
         raise ValueError(f"--nfe: must be numbers of at least 1, not {text!r}.")
     return numbers
+
+
+def watched(as_json: bool) -> bool:
+    """Whether progress bars have somebody to look at them."""
+    return not as_json and sys.stderr.isatty()
 
 
 def report(as_json: bool, result: dict[str, Any], show: Callable[[], str]) -> None:

@@ -22,6 +22,7 @@ from ._common import (
     load_solvers,
     parse_numbers,
     report,
+    watched,
 )
 
 __all__ = ["command", "write_comparison"]
@@ -51,7 +52,9 @@ def command(
             "MODEL: the field does not say what shape it samples; give it Field(..., shape=...)."
         )
     x0 = noise(count, field.shape, seed=seed, device=device)
-    pairs = reference.pairs(field, x0, rtol=1e-6, atol=1e-6, progress=not as_json, provenance={"seed": seed})
+    pairs = reference.pairs(
+        field, x0, rtol=1e-6, atol=1e-6, progress=watched(as_json), provenance={"seed": seed}
+    )
     table = compare_solvers(field, groups, noise=pairs, metrics=metrics.split(","))
     files = write_comparison(table, out)
     result = {"rows": list(table.rows), "protocol": table.protocol, "files": files}

@@ -17,6 +17,7 @@ from ._common import (
     load_model,
     parse_numbers,
     report,
+    watched,
 )
 
 __all__ = ["command"]
@@ -75,7 +76,7 @@ def command(
             batch=batch,
             device=device,
             cache=cache,
-            progress=not as_json,
+            progress=watched(as_json),
         )
         path = out / f"{field.name.replace('/', '-')}-{family}-{calls}.json"
         fitted.solver.save(path)

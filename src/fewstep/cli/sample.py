@@ -22,6 +22,7 @@ from ._common import (
     load_model,
     load_solvers,
     report,
+    watched,
 )
 
 __all__ = ["command"]
@@ -47,7 +48,7 @@ def command(
             "MODEL: the field does not say what shape it samples; give it Field(..., shape=...)."
         )
     parts = []
-    with progress_bar(not as_json, total=count, desc="sampling", unit="sample") as bar:
+    with progress_bar(watched(as_json), total=count, desc="sampling", unit="sample") as bar:
         for start in range(0, count, batch):
             x0 = noise(min(batch, count - start), field.shape, seed=seed, start=start, device=device)
             parts.append(chosen.sample(field, x0).cpu())

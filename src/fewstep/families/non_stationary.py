@@ -23,7 +23,7 @@ __all__ = ["NonStationary"]
 class NonStationary(Family):
     """Corrections to the reduced form of any solver.
 
-    ``a = a_init + delta_a``, ``b = b_init + delta_b / n``, and the times are those of the initial solver
+    ``a = a_init + delta_a / n``, ``b = b_init + delta_b / n``, and the times are those of the initial solver
     with their increments multiplied by positive numbers.
 
     Args:
@@ -55,7 +55,7 @@ class NonStationary(Family):
         # The last increment stays, as only ratios of increments count.
         times = warped(self._grid, torch.cat([t, t.new_zeros(1)]))[:-1]
         delta = torch.zeros_like(self._start.b).index_put(tuple(self._lower), b / self.nfe)
-        return Reduced(times, self._start.a + a, self._start.b + delta)
+        return Reduced(times, self._start.a + a / self.nfe, self._start.b + delta)
 
     def table(self, theta: Tensor) -> Table:
         return Table.from_reduced(self.reduced(theta))
