@@ -58,6 +58,8 @@ def read(path: str | os.PathLike[str], make: Callable[..., Solver]) -> Solver:
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such solver file; solver.save() writes one.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path}: not complete JSON ({error}); the file is truncated or damaged, write it again "

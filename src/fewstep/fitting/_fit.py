@@ -163,12 +163,13 @@ def fit(
         curve=tuple(chosen.curve),
         notes=_notes(chosen, pairs, len(held_out)),
     )
+    made = {key: value for key, value in pairs.provenance.items() if key != "field"}
     record = report.to_dict()
     curve, errors_ = record.pop("curve"), record.pop("errors")
     solver = family.solver(
         chosen.theta,
         fitted_for=field.describe(),
-        protocol={**record, "seed": seed, "rtol": rtol, "atol": atol, "curve": curve},
+        protocol={**record, "seed": seed, "reference": made, "curve": curve},
         scores={"validation_rmse": errors_},
     )
     return Fit(solver, report)

@@ -21,7 +21,7 @@ def describe(solver: Solver) -> str:
         f"{'call':>4}  {'time':>8}  next state = C . states + D . calls",
     ]
     for j, (t, c, d) in enumerate(zip(solver.times, solver.C, solver.D, strict=True)):
-        lines.append(f"{j:>4}  {t:8.5f}  x{j + 1} = {_sum(c, 'x')} + {_sum(d, 'u')}")
+        lines.append(f"{j:>4}  {t:8.5f}  x{j + 1} = {_sum(c, 'x')}  {_sum(d, 'u')}")
     if solver.family:
         lines += ["", f"family: {solver.family['name']}"]
     if solver.fitted_for:
@@ -36,7 +36,7 @@ def describe(solver: Solver) -> str:
 
 def _sum(coefficients: Sequence[float], symbol: str) -> str:
     terms = [f"{c:+.4f} {symbol}{j}" for j, c in enumerate(coefficients) if c != 0]
-    return " ".join(terms) or "0"
+    return " ".join(terms)
 
 
 def _warnings(solver: Solver) -> list[str]:
