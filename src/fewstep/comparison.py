@@ -14,7 +14,7 @@ from torch import Tensor
 from . import reference
 from .field import Field
 from .metrics import METRICS
-from .pairs import Pairs, take
+from .pairs import Pairs
 from .pairs import noise as draw_noise
 from .solver import Solver
 
@@ -110,9 +110,7 @@ def compare(
     for name, solver in _named(solvers):
         started = time.perf_counter()
         samples = [
-            solver.sample(
-                field, pairs.x0[i : i + batch], **take(pairs.conditions, slice(i, i + batch), len(pairs))
-            )
+            solver.sample(field, pairs.x0[i : i + batch], **pairs.conditions_of(slice(i, i + batch)))
             for i in range(0, len(pairs), batch)
         ]
         x1 = torch.cat(samples)

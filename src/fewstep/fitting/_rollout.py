@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from .._execute import execute, plan
 from .._table import Reduced
 from ..field import Field
-from ..pairs import Pairs, take
+from ..pairs import Pairs
 
 __all__ = ["Rollout", "chunks"]
 
@@ -129,7 +129,7 @@ class Rollout:
         def velocity(x: Tensor, t: Tensor | float) -> Tensor:
             self.calls += len(x)
             index = torch.arange(len(x), device=x.device) % B
-            conditions = pairs.conditions if len(x) == B else take(pairs.conditions, index, B)
+            conditions = pairs.conditions if len(x) == B else pairs.conditions_of(index)
             return self.field(x, t, **conditions).to(x.dtype)
 
         return velocity
