@@ -49,7 +49,7 @@ class Rollout:
                 return u
             return velocity(x, t)
 
-        with torch.set_grad_enabled(table.a.requires_grad):
+        with torch.set_grad_enabled(any(part.requires_grad for part in table)):
             a, b, times = (part.to(pairs.x0) for part in (table.a, table.b, table.times))
             rows = plan(*_coefficients(a, b))
             return execute(call, list(times), rows, {0: self.field.initial_state(pairs.x0)}, {})
