@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from . import reference
+from ._json import finite
 from .field import Field
 from .metrics import METRICS
 from .pairs import Pairs
@@ -39,8 +40,9 @@ class Comparison:
     protocol: Mapping[str, Any]
 
     def to_json(self) -> str:
-        """Rows and protocol as JSON."""
-        return json.dumps({"rows": list(self.rows), "protocol": self.protocol}, indent=2) + "\n"
+        """Rows and protocol as JSON; ``null`` stands for what is not finite."""
+        content = finite({"rows": list(self.rows), "protocol": self.protocol})
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
     def to_markdown(self) -> str:
         """A table, one line a solver."""

@@ -16,6 +16,7 @@ import yaml
 
 from .. import classical
 from .._device import check_device
+from .._json import finite
 from ..field import Field
 from ..models import BUNDLED, bundled
 from ..solver import Solver
@@ -161,4 +162,4 @@ def parse_numbers(text: str) -> list[int]:
 
 def report(as_json: bool, result: dict[str, Any], show: Callable[[], str]) -> None:
     """Print a result for a machine, or for a person."""
-    typer.echo(json.dumps(result, indent=2) if as_json else show())
+    typer.echo(json.dumps(finite(result), indent=2, allow_nan=False) if as_json else show())
