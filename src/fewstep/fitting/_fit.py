@@ -120,6 +120,8 @@ def fit(
             f"fit: the pairs given carry their own conditions, but {', '.join(conditions)} came besides; "
             "pass them to fewstep.reference.pairs, or let fit make the pairs."
         )
+    if not isinstance(pairs, Pairs):
+        raise ValueError(f"fit: pairs must be a number of pairs or Pairs, not {pairs!r}.")
     at_least_four(len(pairs))
     train, held_out = pairs.split(min(max(2, round(validation * len(pairs))), len(pairs) - 2))
 
