@@ -102,14 +102,17 @@ def compare(
         **conditions: passed to the network; tensors with one row a noise go with the noises.
 
     Raises:
-        ValueError: on an unknown metric, or noise without a known shape.
+        ValueError: on an unknown metric, no solver, noise without a known shape, or conditions besides pairs.
     """
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
         raise ValueError(f"compare: unknown metrics {', '.join(unknown)}; known are {', '.join(METRICS)}.")
+    named = list(_named(solvers))
+    if not named:
+        raise ValueError("compare: there is no solver to score; pass one at least.")
     pairs = _with_reference(field, noise, seed, rtol, atol, batch, progress, conditions)
     rows = []
-    for name, solver in _named(solvers):
+    for name, solver in named:
         started = time.perf_counter()
         samples = [
             solver.sample(field, pairs.x0[i : i + batch], **pairs.conditions_of(slice(i, i + batch)))
@@ -149,6 +152,11 @@ def _with_reference(
     conditions: Mapping[str, Any],
 ) -> Pairs:
     if isinstance(noise, Pairs):
+        if conditions:
+            raise ValueError(
+                f"compare: the pairs given carry their own conditions, but {', '.join(conditions)} came "
+                "besides; pass them to fewstep.reference.pairs, or pass the noises alone."
+            )
         return noise
     if isinstance(noise, int):
         if field.shape is None:
