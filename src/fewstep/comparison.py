@@ -22,7 +22,7 @@ from .solver import Solver
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "check_metrics", "compare"]
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,7 @@ def compare(
     Raises:
         ValueError: on an unknown metric, no solver, noise without a known shape, or conditions besides pairs.
     """
-    unknown = [name for name in metrics if name not in METRICS]
-    if unknown:
-        raise ValueError(f"compare: unknown metrics {', '.join(unknown)}; known are {', '.join(METRICS)}.")
+    check_metrics(metrics)
     named = list(_named(solvers))
     if not named:
         raise ValueError("compare: there is no solver to score; pass one at least.")
@@ -129,6 +127,13 @@ def compare(
         "reference": {**pairs.provenance, "nfe": pairs.nfe, "error": pairs.error},
     }
     return Comparison(tuple(rows), tuple(metrics), protocol)
+
+
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Raise a ``ValueError`` that names the metrics that do not exist."""
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown:
+        raise ValueError(f"compare: unknown metrics {', '.join(unknown)}; known are {', '.join(METRICS)}.")
 
 
 def _named(

@@ -6,7 +6,7 @@ import torch
 import fewstep as fs
 from fewstep.families import NonStationary, ScaleTime
 from fewstep.fitting import ENDPOINT_LOSSES, bound_weights, local_errors
-from fewstep.fitting._dense import dense_path
+from fewstep.fitting._dense import DensePath, dense_path
 from fewstep.fitting.losses import check_one_step
 
 
@@ -139,3 +139,14 @@ def test_the_bound_bounds_the_endpoint_error(bending, double_pairs, random_theta
         endpoint = float(fs.metrics.rmse(family.solver(theta).sample(bending, pairs.x0), pairs.x1))
         assert endpoint <= bound
         assert bound < 100 * endpoint
+
+
+def test_local_errors_stay_on_the_device_of_the_path(random_theta):
+    """The meta device stands for any that is not the processor; tables stay on that."""
+    field, family = fs.Field(lambda x, t: x * t[:, None], shape=(3,)), ScaleTime("midpoint", 2)
+    states = torch.empty(9, 5, 3, device="meta")
+    path = DensePath(torch.linspace(0, 1, 9, dtype=torch.float64), states, states)
+    table = family.table(random_theta(family))
+    errors = local_errors(velocity_of(field), table, family.points, path)
+    assert errors.device == states.device
+    assert errors.shape == (2,)

@@ -199,3 +199,14 @@ def test_chunks_are_all_the_pairs_in_order():
     parts = list(chunks(pairs, 3))
     assert [len(part) for part in parts] == [3, 3, 1]
     assert torch.equal(torch.cat([part.x0 for part in parts]), pairs.x0)
+
+
+def test_everything_stays_on_the_device_of_the_pairs(family, random_theta):
+    """The meta device stands for any that is not the processor: mixing the two is an error."""
+    field = fs.Field(lambda x, t: x * t[:, None], shape=(3,))
+    x0 = torch.empty(5, 3, device="meta")
+    pairs, theta = fs.Pairs(x0, x0), random_theta(family)
+    rollout, table = Rollout(field, 7), table_of(family, theta)
+    end, moved = rollout.differences(table, [table_of(family, t) for t in perturbed_thetas(theta)], pairs)
+    assert rollout.endpoint(table, pairs).device == end.device == moved.device == x0.device
+    assert rollout.squared_error(table, pairs).device == x0.device

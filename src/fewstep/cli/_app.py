@@ -34,9 +34,7 @@ def _show_version(asked: bool) -> None:
 def program(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", help="Print the version and leave.", is_eager=True, callback=_show_version
-        ),
+        typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_show_version),
     ] = False,
 ) -> None:
     """Samples of ODE-based generative models in very few network calls."""

@@ -64,7 +64,7 @@ class PathObjective:
         velocity = self.rollout.velocity(pairs[index])
         table = self.family.table(theta)
         errors = local_errors(velocity, table, self.family.points, self.path.take(index))
-        return (self.weights(theta) * errors).sum()
+        return (self.weights(theta) * errors.to(theta)).sum()
 
 
 class Adam:
