@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import schedules
 from ._files import write_text
+from ._json import finite
 
 if TYPE_CHECKING:
     from .solver import Solver
@@ -45,7 +46,7 @@ def write(path: str | os.PathLike[str], solver: Solver) -> None:
         "scores": solver.scores,
         "citation": solver.citation,
     }
-    lines = (f"  {json.dumps(key)}: {_layout(value)}" for key, value in content.items())
+    lines = (f"  {json.dumps(key)}: {_layout(value)}" for key, value in finite(content).items())
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 

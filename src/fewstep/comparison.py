@@ -12,16 +12,17 @@ import torch
 from torch import Tensor
 
 from . import reference
+from ._json import finite
 from .field import Field
 from .metrics import METRICS
-from .pairs import Pairs, take
+from .pairs import Pairs
 from .pairs import noise as draw_noise
 from .solver import Solver
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "check_metrics", "compare"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Comparison:
     protocol: Mapping[str, Any]
 
     def to_json(self) -> str:
-        """Rows and protocol as JSON."""
-        return json.dumps({"rows": list(self.rows), "protocol": self.protocol}, indent=2) + "\n"
+        """Rows and protocol as JSON; ``null`` stands for what is not finite."""
+        content = finite({"rows": list(self.rows), "protocol": self.protocol})
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
     def to_markdown(self) -> str:
         """A table, one line a solver."""
@@ -100,19 +102,18 @@ def compare(
         **conditions: passed to the network; tensors with one row a noise go with the noises.
 
     Raises:
-        ValueError: on an unknown metric, or noise without a known shape.
+        ValueError: on an unknown metric, no solver, noise without a known shape, or conditions besides pairs.
     """
-    unknown = [name for name in metrics if name not in METRICS]
-    if unknown:
-        raise ValueError(f"compare: unknown metrics {', '.join(unknown)}; known are {', '.join(METRICS)}.")
+    check_metrics(metrics)
+    named = list(_named(solvers))
+    if not named:
+        raise ValueError("compare: there is no solver to score; pass one at least.")
     pairs = _with_reference(field, noise, seed, rtol, atol, batch, progress, conditions)
     rows = []
-    for name, solver in _named(solvers):
+    for name, solver in named:
         started = time.perf_counter()
         samples = [
-            solver.sample(
-                field, pairs.x0[i : i + batch], **take(pairs.conditions, slice(i, i + batch), len(pairs))
-            )
+            solver.sample(field, pairs.x0[i : i + batch], **pairs.conditions_of(slice(i, i + batch)))
             for i in range(0, len(pairs), batch)
         ]
         x1 = torch.cat(samples)
@@ -126,6 +127,13 @@ def compare(
         "reference": {**pairs.provenance, "nfe": pairs.nfe, "error": pairs.error},
     }
     return Comparison(tuple(rows), tuple(metrics), protocol)
+
+
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Raise a ``ValueError`` that names the metrics that do not exist."""
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown:
+        raise ValueError(f"compare: unknown metrics {', '.join(unknown)}; known are {', '.join(METRICS)}.")
 
 
 def _named(
@@ -149,6 +157,11 @@ def _with_reference(
     conditions: Mapping[str, Any],
 ) -> Pairs:
     if isinstance(noise, Pairs):
+        if conditions:
+            raise ValueError(
+                f"compare: the pairs given carry their own conditions, but {', '.join(conditions)} came "
+                "besides; pass them to fewstep.reference.pairs, or pass the noises alone."
+            )
         return noise
     if isinstance(noise, int):
         if field.shape is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -31,7 +32,7 @@ def pooled_rmse(x: Tensor, reference: Tensor) -> Tensor:
 def psnr(x: Tensor, reference: Tensor, data_range: float = 2.0) -> Tensor:
     """Peak signal-to-noise ratio in dB, averaged over samples; ``data_range`` is 2 for data in [-1, 1]."""
     mse = per_sample_mse(x, reference).clamp(min=torch.finfo(torch.float64).tiny)
-    return (10 * (data_range**2 / mse).log10()).mean()
+    return (20 * math.log10(data_range) - 10 * mse.log10()).mean()
 
 
 #: Metrics by name, as :func:`fewstep.compare` knows them.

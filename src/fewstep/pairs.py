@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,6 +69,8 @@ class Pairs:
         conditions: keyword arguments of the network; tensors with first dimension ``B`` belong to
             the samples one by one, everything else to all of them.
         provenance: how the pairs were made.
+        per_sample: names of the conditions that belong to the samples one by one, where tensors with
+            first dimension ``B`` would not tell; parts of the pairs keep those of the whole.
     """
 
     x0: Tensor
@@ -78,6 +80,7 @@ class Pairs:
     error: float = float("nan")
     conditions: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    per_sample: Collection[str] | None = None
 
     def __post_init__(self) -> None:
         if self.x0.shape != self.x1.shape:
@@ -85,14 +88,21 @@ class Pairs:
                 "Pairs: x0 and x1 must have one shape, "
                 f"not {tuple(self.x0.shape)} and {tuple(self.x1.shape)}."
             )
+        if self.per_sample is None:
+            names = [key for key, value in self.conditions.items() if _has_rows(value, len(self))]
+            object.__setattr__(self, "per_sample", names)
 
     def __len__(self) -> int:
         return len(self.x0)
 
     def __getitem__(self, index: slice | Tensor) -> Pairs:
         """Some of the pairs; the counts and the provenance stay those of the whole."""
-        conditions = take(self.conditions, index, len(self))
-        return replace(self, x0=self.x0[index], x1=self.x1[index], conditions=conditions)
+        return replace(self, x0=self.x0[index], x1=self.x1[index], conditions=self.conditions_of(index))
+
+    def conditions_of(self, index: slice | Tensor) -> dict[str, Any]:
+        """The conditions of some of the samples."""
+        own = self.per_sample or ()
+        return {key: value[index] if key in own else value for key, value in self.conditions.items()}
 
     def split(self, last: int) -> tuple[Pairs, Pairs]:
         """All but the ``last`` pairs, and those."""
@@ -109,6 +119,7 @@ class Pairs:
             "calls": self.calls,
             "error": self.error,
             "provenance": dict(self.provenance),
+            "per_sample": list(self.per_sample or ()),
         }
         tensors = {"x0": self.x0, "x1": self.x1, **{f"condition.{k}": v for k, v in self.conditions.items()}}
         write_safetensors(path, tensors, {_FACTS: json.dumps(facts)})
@@ -135,7 +146,8 @@ class Pairs:
 
 def take(conditions: Mapping[str, Any], index: slice | Tensor, count: int) -> dict[str, Any]:
     """The conditions of some samples: per-sample tensors are indexed, the rest passes through."""
-    return {
-        key: value[index] if isinstance(value, Tensor) and value.ndim and len(value) == count else value
-        for key, value in conditions.items()
-    }
+    return {key: value[index] if _has_rows(value, count) else value for key, value in conditions.items()}
+
+
+def _has_rows(value: object, count: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == count

@@ -166,7 +166,8 @@ def pairs(
                 states, nfe = solve(field, x0[index], dtype=dtype, **options, **given)
                 parts.append(Pairs(x0[index], states[-1], nfe, nfe * len(states[-1])))
                 if first == 0:
-                    parts[0] = _with_error(field, parts[0], options, given)
+                    few = take(conditions, slice(0, min(batch, ERROR_SAMPLES)), len(x0))
+                    parts[0] = _with_error(field, parts[0], options, few)
                 if file is not None:
                     parts[-1].save(file)
             bar.update(len(parts[-1]))
@@ -183,10 +184,9 @@ def pairs(
 
 def _with_error(field: Field, part: Pairs, options: dict[str, Any], conditions: Mapping[str, Any]) -> Pairs:
     """Estimate the error of a few samples against ten times tighter tolerances, in float64."""
-    few = slice(0, ERROR_SAMPLES)
+    few = slice(0, ERROR_SAMPLES)  # whose conditions these are
     tighter = {**options, "rtol": options["rtol"] / 10, "atol": options["atol"] / 10}
-    given = take(conditions, few, len(part))
-    states, nfe = solve(field, part.x0[few], dtype=torch.float64, **tighter, **given)
+    states, nfe = solve(field, part.x0[few], dtype=torch.float64, **tighter, **conditions)
     error = (states[-1] - part.x1[few]).square().mean().sqrt().item()
     return replace(part, error=error, calls=part.calls + nfe * len(states[-1]))
 

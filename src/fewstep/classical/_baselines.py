@@ -36,7 +36,13 @@ def baselines(
 
     Returns:
         Solvers by name; those on the uniform grid have no suffix.
+
+    Raises:
+        ValueError: on an unknown grid.
     """
+    unknown = [name for name in grid_names if name not in GRIDS]
+    if unknown:
+        raise ValueError(f"baselines: grid_names must be among {', '.join(GRIDS)}, not {', '.join(unknown)}.")
     schedule = schedule or CondOT()
     found: dict[str, Solver] = {}
     for grid_name in grid_names:

@@ -24,14 +24,20 @@ for verb in (demo, fit, sample, compare, inspect):
     app.command(verb.__name__.rsplit(".", 1)[1], no_args_is_help=verb is not demo)(verb.command)
 
 
-@app.callback()
-def program(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
-) -> None:
-    """Samples of ODE-based generative models in very few network calls."""
-    if version:
+def _show_version(asked: bool) -> None:
+    if asked:
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_show_version),
+    ] = False,
+) -> None:
+    """Samples of ODE-based generative models in very few network calls."""
 
 
 def run() -> None:

@@ -16,6 +16,7 @@ import yaml
 
 from .. import classical
 from .._device import check_device
+from .._json import finite
 from ..field import Field
 from ..models import BUNDLED, bundled
 from ..solver import Solver
@@ -41,7 +42,10 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"--config: {path} cannot be read: {error}") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"--config: {path} cannot be read: {reason}") from None
+    if not isinstance(entries, dict):
+        raise ValueError(f"--config: {path} must hold options as 'name: value', not {entries!r}.")
     known = {parameter.name for parameter in context.command.params}
     unknown = [key for key in entries if str(key).replace("-", "_") not in known]
     if unknown:
@@ -79,7 +83,10 @@ def load_model(spec: str, device: str) -> Field:
     target = check_device(device)
     if ":" in spec:
         source, _, name = spec.rpartition(":")
-        value = getattr(_import(source), name, None)
+        module = _import(source)
+        if not hasattr(module, name):
+            raise ValueError(f"MODEL: {source} has no {name!r}.")
+        value = getattr(module, name)
         field = value() if callable(value) and not isinstance(value, Field) else value
         if not isinstance(field, Field):
             raise ValueError(
@@ -127,7 +134,7 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
             )
             continue
         name, _, calls = spec.partition(":")
-        if calls and not calls.isdigit():
+        if calls and not (calls.isdigit() and int(calls)):
             raise ValueError(f"SOLVER: {spec!r}: after the colon comes a number of calls, as in midpoint:8.")
         for nfe in [int(calls)] if calls else budgets:
             grid = name.partition("/")[2] or "uniform"
@@ -139,6 +146,11 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
                     f"SOLVER: {spec!r} is neither a solver file nor a classical solver with {nfe} calls; "
                     f"those are {', '.join(known)}."
                 )
+    if not found:
+        raise ValueError(
+            f"SOLVER: none of {', '.join(specs)} can have {', '.join(map(str, budgets))} calls; pass another "
+            "number."
+        )
     return found
 
 
@@ -167,4 +179,4 @@ def watched(as_json: bool) -> bool:
 
 def report(as_json: bool, result: dict[str, Any], show: Callable[[], str]) -> None:
     """Print a result for a machine, or for a person."""
-    typer.echo(json.dumps(result, indent=2) if as_json else show())
+    typer.echo(json.dumps(finite(result), indent=2, allow_nan=False) if as_json else show())

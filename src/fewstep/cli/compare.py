@@ -9,7 +9,7 @@ import typer
 
 from .. import reference
 from .._files import replacing, write_text
-from ..comparison import Comparison
+from ..comparison import Comparison, check_metrics
 from ..comparison import compare as compare_solvers
 from ..pairs import noise
 from ._common import (
@@ -36,7 +36,7 @@ def command(
     nfe: Annotated[
         str, typer.Option("--nfe", help="Calls of the classical solvers: 4,6,8 or 4-8.")
     ] = "4,6,8,10",
-    count: Annotated[int, typer.Option("--count", help="How many noises.")] = 256,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many noises.")] = 256,
     metrics: Annotated[str, typer.Option("--metrics", help="Of rmse, psnr, pooled_rmse.")] = "rmse,psnr",
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("comparison"),
     config: ConfigOption = None,
@@ -45,6 +45,7 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Score solvers by their distance to the reference solution."""
+    check_metrics(metrics.split(","))
     field = load_model(model, device)
     groups = load_solvers(solvers, parse_numbers(nfe), field)
     if field.shape is None:

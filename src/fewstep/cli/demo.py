@@ -41,7 +41,7 @@ def command(
     model: Annotated[str, typer.Argument(help=f"A bundled model: {', '.join(BUNDLED)}.")] = "mnist",
     nfe: Annotated[str, typer.Option("--nfe", help="Numbers of calls to fit solvers for.")] = "4,6,8",
     pairs: Annotated[int, typer.Option("--pairs", help="Reference pairs to fit on.")] = 24,
-    count: Annotated[int, typer.Option("--count", help="Fresh noises to score on.")] = 64,
+    count: Annotated[int, typer.Option("--count", min=1, help="Fresh noises to score on.")] = 64,
     max_calls: Annotated[int, typer.Option("--max-calls", help="Most network calls of one fit.")] = 60_000,
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("fewstep-demo"),
     config: ConfigOption = None,

@@ -45,7 +45,9 @@ def command(
     ] = None,
     rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of the reference.")] = 1e-6,
     atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of the reference.")] = 1e-6,
-    batch: Annotated[int, typer.Option("--batch", help="Most samples given to the network at once.")] = 4096,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, help="Most samples given to the network at once.")
+    ] = 4096,
     cache: Annotated[
         Path | None, typer.Option("--cache", help="Folder to keep reference samples in.")
     ] = None,

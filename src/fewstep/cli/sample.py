@@ -31,8 +31,10 @@ __all__ = ["command"]
 def command(
     model: ModelArgument,
     solver: Annotated[str, typer.Argument(help="A solver file, or a classical solver such as midpoint:8.")],
-    count: Annotated[int, typer.Option("--count", help="How many samples.")] = 64,
-    batch: Annotated[int, typer.Option("--batch", help="Samples at once; they do not depend on it.")] = 256,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many samples.")] = 64,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, help="Samples at once; they do not depend on it.")
+    ] = 256,
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("samples"),
     config: ConfigOption = None,
     seed: SeedOption = 0,

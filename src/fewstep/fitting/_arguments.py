@@ -14,7 +14,14 @@ from ..field import Field
 from ..solver import Solver
 from .losses import ENDPOINT_LOSSES, PATH_LOSSES, bound_weights
 
-__all__ = ["at_least_four", "check_arguments", "resolve_family", "sample_shape", "step_weights"]
+__all__ = [
+    "at_least_four",
+    "check_arguments",
+    "check_budget",
+    "resolve_family",
+    "sample_shape",
+    "step_weights",
+]
 
 #: Default numbers of iterations.
 ITERATIONS = {"gauss_newton": 30, "adam": 1000}
@@ -89,7 +96,7 @@ def at_least_four(count: int) -> int:
     return count
 
 
-def check_arguments(optimizer: str, loss: str, validation: float) -> None:
+def check_arguments(optimizer: str, loss: str, validation: float, iterations: int | None) -> None:
     """Raise for names that do not exist or do not go together."""
     if optimizer not in ITERATIONS:
         raise ValueError(f"fit: optimizer must be one of {', '.join(ITERATIONS)}, not {optimizer!r}.")
@@ -100,3 +107,16 @@ def check_arguments(optimizer: str, loss: str, validation: float) -> None:
         raise ValueError(f"fit: loss={loss!r} needs gradients through the network; pass optimizer='adam'.")
     if not 0 < validation < 1:
         raise ValueError(f"fit: validation must lie between 0 and 1, not {validation!r}.")
+    if iterations is not None and iterations < 1:
+        raise ValueError(f"fit: iterations must be at least 1, not {iterations!r}.")
+
+
+def check_budget(max_calls: int, reference: int, start: int) -> int:
+    """The calls left to the optimiser, which must do for looking at the initial solver at least."""
+    if reference + start > max_calls:
+        raise ValueError(
+            f"fit: max_calls={max_calls} is not enough: the reference took {reference} network calls and the "
+            f"initial solver takes {start} more; raise max_calls well above {reference + start}, or fit on "
+            "fewer pairs."
+        )
+    return max_calls - reference

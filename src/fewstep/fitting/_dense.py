@@ -18,7 +18,7 @@ class DensePath(NamedTuple):
     """Reference states and velocities on a grid, read in between by cubic Hermite interpolation.
 
     Shape:
-        ``times``: ``(K,)``, float64; ``states`` and ``velocities``: ``(K, B, ...)``.
+        ``times``: ``(K,)``, float64, on the CPU like tables; ``states`` and ``velocities``: ``(K, B, ...)``.
     """
 
     times: Tensor
@@ -75,5 +75,4 @@ def dense_path(
     velocities = torch.stack(
         [field(x, float(t), **pairs.conditions) for t, x in zip(grid, states, strict=True)]
     )
-    times = grid.to(states.device)
-    return DensePath(times, states, velocities), (nfe + nodes) * len(pairs)
+    return DensePath(grid, states, velocities), (nfe + nodes) * len(pairs)

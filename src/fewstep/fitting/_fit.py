@@ -23,12 +23,13 @@ from ._arguments import (
     ITERATIONS,
     at_least_four,
     check_arguments,
+    check_budget,
     resolve_family,
     sample_shape,
     step_weights,
 )
 from ._dense import dense_path
-from ._rollout import Rollout
+from ._rollout import BudgetSpentError, Rollout
 from .adam import Adam, EndpointObjective, PathObjective
 from .gauss_newton import GaussNewton, Iterate
 from .losses import ENDPOINT_LOSSES, PATH_LOSSES
@@ -106,7 +107,7 @@ def fit(
     Raises:
         ValueError: on arguments that do not fit together.
     """
-    check_arguments(optimizer, loss, validation)
+    check_arguments(optimizer, loss, validation, iterations)
     family = resolve_family(family, nfe, init, field)
     started = time.perf_counter()
     if isinstance(pairs, int):
@@ -114,8 +115,15 @@ def fit(
         options: dict[str, Any] = {"rtol": rtol, "atol": atol, "cache": cache, "progress": progress}
         facts = {"seed": seed}
         pairs = reference.pairs(field, x0, provenance=facts, batch=min(batch, 256), **options, **conditions)
+    elif conditions:
+        raise ValueError(
+            f"fit: the pairs given carry their own conditions, but {', '.join(conditions)} came besides; "
+            "pass them to fewstep.reference.pairs, or let fit make the pairs."
+        )
+    if not isinstance(pairs, Pairs):
+        raise ValueError(f"fit: pairs must be a number of pairs or Pairs, not {pairs!r}.")
     at_least_four(len(pairs))
-    train, held_out = pairs.split(max(2, round(validation * len(pairs))))
+    train, held_out = pairs.split(min(max(2, round(validation * len(pairs))), len(pairs) - 2))
 
     rollout = Rollout(field, batch)
     calls = {"reference": pairs.calls}
@@ -126,25 +134,26 @@ def fit(
     else:
         objective = EndpointObjective(rollout, family, ENDPOINT_LOSSES[loss])
     seconds = {"reference": time.perf_counter() - started}
+    if max_calls is not None:
+        rollout.limit = check_budget(max_calls, calls["reference"], nfe * len(pairs))
 
     started = time.perf_counter()
-    iterations = iterations or ITERATIONS[optimizer]
+    iterations = ITERATIONS[optimizer] if iterations is None else iterations
     if optimizer == "gauss_newton":
         iterates = GaussNewton(rollout, family, train, ENDPOINT_LOSSES[loss])(iterations)
     else:
         iterates = Adam(objective, family.size, train, seed=seed)(iterations)
-    budget = math.inf if max_calls is None else max_calls - calls["reference"]
-    patience = PATIENCE[optimizer]
-    chosen = _best(iterates, family, rollout, held_out, iterations, budget, patience, progress)
+    chosen = _best(iterates, family, rollout, held_out, iterations, PATIENCE[optimizer], progress)
     calls["fit"] = rollout.calls
     seconds["fit"] = time.perf_counter() - started
 
     started = time.perf_counter()
+    counted = _CountedField(field)
     errors = {"fitted": chosen.error, "start": chosen.curve[0]["validation"]}
     if baselines:
         solvers = classical.baselines(nfe, field.schedule)
-        errors |= {name: _error(solver, field, held_out) for name, solver in solvers.items()}
-    calls["baselines"] = nfe * len(held_out) * max(len(errors) - 2, 0)
+        errors |= {name: _error(solver, counted, held_out) for name, solver in solvers.items()}
+    calls["baselines"] = counted.calls
     seconds["baselines"] = time.perf_counter() - started
 
     report = FitReport(
@@ -189,7 +198,6 @@ def _best(
     rollout: Rollout,
     held_out: Pairs,
     iterations: int,
-    budget: float,
     patience: int,
     progress: bool,
 ) -> _Chosen:
@@ -200,35 +208,58 @@ def _best(
     with progress_bar(
         progress, total=iterations, desc=f"fitting {family.nfe} calls", unit="iteration"
     ) as bar:
-        for iteration, iterate in enumerate(iterates):
-            table = family.table(iterate.theta).unroll()
-            error = float(rollout.squared_error(table, held_out).sqrt().mean())
-            curve.append(
-                {"iteration": iteration, "loss": iterate.loss, "validation": error, "calls": rollout.calls}
-            )
-            waited += 1
-            if best is None or error < best[1]:
-                waited = 0 if best is None or error < IMPROVEMENT * best[1] else waited
-                best = (iterate.theta, error, iteration)
-            bar.set_postfix(refresh=False, loss=f"{iterate.loss:.4g}", validation=f"{error:.4g}")
-            bar.update()
-            if waited > patience:
-                stopped = "validation no longer improved"
-                break
-            if iteration:
-                cost = max(cost, rollout.calls - int(curve[-2]["calls"]))
-            if rollout.calls + cost > budget:
-                stopped = "the budget of network calls was spent"
-                break
-        else:
-            if len(curve) > iterations:
-                stopped = "the iterations were used up"
+        try:
+            for iteration, iterate in enumerate(iterates):
+                table = family.table(iterate.theta).unroll()
+                error = float(rollout.squared_error(table, held_out).sqrt().mean())
+                curve.append(
+                    {
+                        "iteration": iteration,
+                        "loss": iterate.loss,
+                        "validation": error,
+                        "calls": rollout.calls,
+                    }
+                )
+                waited += 1
+                if best is None or error < best[1]:
+                    waited = 0 if best is None or error < IMPROVEMENT * best[1] else waited
+                    best = (iterate.theta, error, iteration)
+                bar.set_postfix(refresh=False, loss=f"{iterate.loss:.4g}", validation=f"{error:.4g}")
+                bar.update()
+                if waited > patience:
+                    stopped = "validation no longer improved"
+                    break
+                if iteration:
+                    cost = max(cost, rollout.calls - int(curve[-2]["calls"]))
+                if rollout.calls + cost > rollout.limit:
+                    raise BudgetSpentError
+            else:
+                if len(curve) > iterations:
+                    stopped = "the iterations were used up"
+        except BudgetSpentError:
+            stopped = "the budget of network calls was spent"
     if best is None or not math.isfinite(best[1]):
         raise FloatingPointError(
             "fit: the initial solver already gives NaN on the validation pairs; sample with it to see which "
             "call of the network is to blame."
         )
     return _Chosen(*best, stopped, curve)
+
+
+class _CountedField(Field):
+    """The same field, counting samples times evaluations."""
+
+    def __init__(self, field: Field) -> None:
+        self.__dict__.update(field.__dict__)
+        self.field = field
+        self.calls = 0
+
+    def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
+        self.calls += len(x)
+        return self.field.predict(x, t, **conditions)
+
+    def initial_state(self, noise: Tensor) -> Tensor:
+        return self.field.initial_state(noise)
 
 
 def _error(solver: Solver, field: Field, pairs: Pairs) -> float:

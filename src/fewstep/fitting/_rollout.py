@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,13 @@ from torch.utils.checkpoint import checkpoint
 from .._execute import execute, plan
 from .._table import Reduced
 from ..field import Field
-from ..pairs import Pairs, take
+from ..pairs import Pairs
 
-__all__ = ["Rollout", "chunks"]
+__all__ = ["BudgetSpentError", "Rollout", "chunks"]
+
+
+class BudgetSpentError(RuntimeError):
+    """The next network call would be one more than allowed."""
 
 
 class Rollout:
@@ -23,14 +28,16 @@ class Rollout:
     Args:
         field: the field.
         max_batch: most samples that the network is given at once.
+        limit: most network calls; the one that would exceed it raises :class:`BudgetSpentError`.
 
     Attributes:
         calls: network calls so far, one for each sample and evaluation.
     """
 
-    def __init__(self, field: Field, max_batch: int) -> None:
+    def __init__(self, field: Field, max_batch: int, limit: float = math.inf) -> None:
         self.field = field
         self.max_batch = max_batch
+        self.limit = limit
         self.calls = 0
 
     def endpoint(self, table: Reduced, pairs: Pairs, *, checkpointed: bool = False) -> Tensor:
@@ -49,7 +56,7 @@ class Rollout:
                 return u
             return velocity(x, t)
 
-        with torch.set_grad_enabled(table.a.requires_grad):
+        with torch.set_grad_enabled(any(part.requires_grad for part in table)):
             a, b, times = (part.to(pairs.x0) for part in (table.a, table.b, table.times))
             rows = plan(*_coefficients(a, b))
             return execute(call, list(times), rows, {0: self.field.initial_state(pairs.x0)}, {})
@@ -127,9 +134,11 @@ class Rollout:
         B = len(pairs)
 
         def velocity(x: Tensor, t: Tensor | float) -> Tensor:
+            if self.calls + len(x) > self.limit:
+                raise BudgetSpentError
             self.calls += len(x)
             index = torch.arange(len(x), device=x.device) % B
-            conditions = pairs.conditions if len(x) == B else take(pairs.conditions, index, B)
+            conditions = pairs.conditions if len(x) == B else pairs.conditions_of(index)
             return self.field(x, t, **conditions).to(x.dtype)
 
         return velocity

@@ -64,7 +64,7 @@ class PathObjective:
         velocity = self.rollout.velocity(pairs[index])
         table = self.family.table(theta)
         errors = local_errors(velocity, table, self.family.points, self.path.take(index))
-        return (self.weights(theta) * errors).sum()
+        return (self.weights(theta) * errors.to(theta)).sum()
 
 
 class Adam:
@@ -111,8 +111,7 @@ class Adam:
             loss = self.objective(theta, self.pairs, index.to(self.pairs.x0.device))
             if iteration == 0:
                 yield Iterate(theta.detach().clone(), float(loss.detach()))
-            optimizer.zero_grad()
-            loss.backward()
+            (theta.grad,) = torch.autograd.grad(loss, theta)  # and none for the network's own parameters
             torch.nn.utils.clip_grad_norm_([theta], 1.0)
             optimizer.step()
             decay.step()

@@ -74,13 +74,13 @@ class GaussNewton:
         return len(self.pairs) * (n * self.family.size + 2 * n)
 
     def __call__(self, iterations: int) -> Iterator[Iterate]:
-        """Yield the start and then an iterate a step, until no step improves the training loss."""
+        """Yield the start and then an iterate a step, until no step improves the penalised training loss."""
         theta = torch.zeros(self.family.size, dtype=torch.float64)
         damping, growth = 1e-2, 2.0
         loss = first = self._loss(theta)
         yield Iterate(theta, loss)
         for iteration in range(iterations):
-            mu = abs(first) * max(self.shrinkage / len(self.pairs), 0.1 * self.decay**iteration)
+            mu = (abs(first) or 1.0) * max(self.shrinkage / len(self.pairs), 0.1 * self.decay**iteration)
             A, g = self._normal_equations(theta)
             A, g = A + mu * torch.eye(len(A), dtype=A.dtype), g + mu * theta
             objective = loss + mu * float(theta @ theta)

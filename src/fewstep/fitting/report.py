@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .._json import finite
+
 __all__ = ["FitReport"]
 
 
@@ -61,8 +63,9 @@ class FitReport:
         return self.errors["fitted"] / self.errors[self.best_classical]
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready copy."""
-        return asdict(self)
+        """A JSON-ready copy, in which ``None`` stands for what is not finite."""
+        record: dict[str, Any] = finite(asdict(self))
+        return record
 
     def __str__(self) -> str:
         total = self.calls["reference"] + self.calls["fit"]

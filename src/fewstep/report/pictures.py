@@ -36,7 +36,7 @@ def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = 
     )
     grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axes, (name, samples) in zip(grid, rows.items(), strict=True):
-        axes.imshow(_sheet(samples, columns=B), vmin=0, vmax=1, cmap="gray", interpolation="nearest")
+        axes.imshow(_sheet(samples, columns=B).numpy(), vmin=0, vmax=1, cmap="gray", interpolation="nearest")
         score = (scores or {}).get(name)
         label = name if score is None else f"{name}\n{score}"
         axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
@@ -48,14 +48,15 @@ def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = 
 def save_pictures(path: str | os.PathLike[str], samples: Tensor, columns: int | None = None) -> None:
     """Write samples in [-1, 1] to one PNG, in reading order, pixel for pixel."""
     columns = columns or math.ceil(math.sqrt(len(samples)))
+    # Rounded here, as matplotlib would truncate to the level below.
+    levels = (255 * _sheet(samples, columns)).round().byte()
+    levels = levels if levels.ndim == 3 else levels[:, :, None].expand(-1, -1, 3)
     with replacing(path) as temporary:
-        require("matplotlib.image", "plot").imsave(
-            temporary, _sheet(samples, columns), vmin=0, vmax=1, cmap="gray", format="png"
-        )
+        require("matplotlib.image", "plot").imsave(temporary, levels.numpy(), format="png")
 
 
-def _sheet(samples: Tensor, columns: int) -> object:
-    """A contact sheet as an array ``(H, W)`` or ``(H, W, 3)`` in [0, 1], with one white pixel between."""
+def _sheet(samples: Tensor, columns: int) -> Tensor:
+    """A contact sheet as a tensor ``(H, W)`` or ``(H, W, 3)`` in [0, 1], with one white pixel between."""
     pixels = (samples.detach().float().cpu() / 2 + 0.5).clamp(0, 1)
     B, C, H, W = pixels.shape
     columns = min(columns, B)
@@ -64,4 +65,4 @@ def _sheet(samples: Tensor, columns: int) -> object:
     for k, picture in enumerate(pixels):
         top, left = (k // columns) * (H + 1), (k % columns) * (W + 1)
         sheet[:, top : top + H, left : left + W] = picture
-    return sheet[0].numpy() if C == 1 else sheet.permute(1, 2, 0).numpy()
+    return sheet[0] if C == 1 else sheet.permute(1, 2, 0)

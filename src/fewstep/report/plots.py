@@ -77,7 +77,8 @@ def coefficients(solver: Solver) -> Figure:
     middle.set(xlabel="state i", title="weight of the noise, a", xticks=range(1, N + 1))
 
     limit = float(reduced.D.abs().max())
-    masked = require("numpy", "plot").ma.masked_where(reduced.D.tril() == 0, reduced.D)
+    weights = reduced.D.numpy()
+    masked = require("numpy", "plot").ma.masked_where(weights == 0, weights)
     picture = right.imshow(masked, cmap="RdBu_r", vmin=-limit, vmax=limit)
     right.set(xlabel="call j", ylabel="state i", title="weights of the calls, b")
     right.set_xticks(range(N), [str(j) for j in range(N)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ..solver import Solver
@@ -28,8 +29,9 @@ def describe(solver: Solver) -> str:
         facts = ", ".join(f"{key} {value}" for key, value in solver.fitted_for.items() if value is not None)
         lines.append(f"fitted for: {facts}")
     if solver.scores and "validation_rmse" in solver.scores:
-        scores = sorted(solver.scores["validation_rmse"].items(), key=lambda item: item[1])
-        lines.append("validation RMSE: " + ", ".join(f"{name} {error:.4g}" for name, error in scores))
+        scores = {k: math.inf if v is None else v for k, v in solver.scores["validation_rmse"].items()}
+        ranked = sorted(scores.items(), key=lambda item: item[1])
+        lines.append("validation RMSE: " + ", ".join(f"{name} {error:.4g}" for name, error in ranked))
     lines += [f"cite: {entry}" for entry in solver.citation]
     return "\n".join([*lines, *(f"warning: {text}" for text in _warnings(solver))])
 

@@ -1,0 +1,20 @@
+"""JSON that every reader accepts: no NaN and no Infinity, which the standard does not know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["finite"]
+
+
+def finite(value: Any) -> Any:
+    """A copy in which every number that is not finite, however deep, is ``None``."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(finite(entry) for entry in value)
+    return value

@@ -1,0 +1,64 @@
+import subprocess
+import sys
+
+import pytest
+from matplotlib import image
+
+import fewstep as fs
+
+
+def test_inspect_tells_what_is_in_the_file(program, solver_file):
+    assert "midpoint: 4 network calls a sample, 2 steps" in program("inspect", solver_file)
+
+
+def test_inspect_as_json(program, solver_file):
+    facts = program("inspect", solver_file, "--json")
+    assert facts["nfe"] == 4
+    assert facts["times"] == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_inspect_draws(program, solver_file):
+    assert "wrote plot.png" in program("inspect", solver_file, "--plot", "plot.png")
+    assert image.imread("plot.png").size > 1000
+
+
+def test_inspect_of_a_fitted_solver_tells_its_scores(program):
+    program("fit", "mixture", "--nfe", 2, "--pairs", 8, "--iterations", 2)
+    text = program("inspect", "solvers/fewstep-mixture-non_stationary-2.json")
+    assert "fitted for: model fewstep/mixture" in text
+    assert "validation RMSE: fitted " in text
+
+
+def test_inspect_warns_of_a_call_at_the_end(program, tmp_path):
+    fs.classical.heun(2).save(tmp_path / "heun.json")
+    assert "warning: it calls the network at t = 1" in program("inspect", "heun.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file or directory"),
+        ("", "not complete JSON"),
+        ('{"format": "fewstep.solver", "schema": 1, ', "the file is truncated or damaged"),
+        ("{}", "not a solver file"),
+        ('{"format": "fewstep.solver", "schema": 99}', "this version of fewstep reads schema 1"),
+    ],
+)
+def test_a_file_that_is_no_solver_is_one_line_and_status_2(failure, tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "solver.json").write_text(content)
+    said = failure("inspect", "solver.json")
+    assert said.startswith("error: ")
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_the_version(program):
+    assert program("--version") == f"{fs.__version__}\n"
+
+
+def test_the_program_as_a_process_ends_with_status_2_and_no_traceback(tmp_path):
+    command = [sys.executable, "-c", "from fewstep.cli import main; main()", "inspect", "none.json"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error: [Errno 2] No such file or directory: 'none.json'\n"

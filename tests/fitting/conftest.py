@@ -1,0 +1,59 @@
+"""Small fields whose network counts what it is asked."""
+
+import pytest
+import torch
+
+import fewstep as fs
+
+
+class Counting:
+    """A network that counts the samples it has seen."""
+
+    def __init__(self, network):
+        self.network = network
+        self.seen = 0
+
+    def __call__(self, x, t, **conditions):
+        self.seen += len(x)
+        return self.network(x, t, **conditions)
+
+
+def bend(x, t):
+    """A smooth velocity that is neither linear nor separable, with Lipschitz constant 0.9 in x."""
+    return 0.9 * torch.sin(x.roll(1, dims=1) + 2 * t[:, None])
+
+
+@pytest.fixture
+def counting():
+    return Counting
+
+
+@pytest.fixture
+def bending():
+    """A field on three dimensions, not linear in x or t."""
+    return fs.Field(Counting(bend), shape=(3,), name="bend")
+
+
+@pytest.fixture
+def mixture():
+    return fs.models.random_mixture(24, 7).field("mixture")
+
+
+@pytest.fixture
+def random_theta():
+    def draw(family, size=0.1, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        return size * torch.randn(family.size, dtype=torch.float64, generator=generator)
+
+    return draw
+
+
+@pytest.fixture
+def double_pairs():
+    """Tight reference pairs in float64."""
+
+    def make(field, count, seed=0, **conditions):
+        x0 = fs.noise(count, field.shape, seed=seed, dtype=torch.float64)
+        return fs.reference.pairs(field, x0, rtol=1e-10, atol=1e-10, **conditions)
+
+    return make

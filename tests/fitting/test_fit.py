@@ -1,0 +1,248 @@
+import json
+
+import pytest
+import torch
+
+import fewstep as fs
+from fewstep.families import NonStationary, ScaleTime
+
+
+def strictly(text):
+    """JSON as the standard has it."""
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.fixture
+def pairs(bending):
+    return fs.reference.pairs(bending, fs.noise(16, (3,)), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("nfe", [1, 2, 3, 5])
+@pytest.mark.parametrize("family", ["non_stationary", "scale_time_rk1"])
+def test_the_solver_makes_exactly_the_calls_asked_for(bending, pairs, family, nfe):
+    fitted = fs.fit(bending, nfe, family=family, pairs=pairs, iterations=1, baselines=False)
+    assert fitted.solver.nfe == fitted.report.nfe == nfe
+    bending.model.seen = 0
+    fitted.solver.sample(bending, pairs.x0[:3])
+    assert bending.model.seen == 3 * nfe
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"family": "scale_time"},
+        {"optimizer": "adam", "iterations": 12},
+        {"optimizer": "adam", "iterations": 12, "family": "scale_time", "loss": "bound"},
+        {"optimizer": "adam", "iterations": 12, "family": "scale_time_rk1", "loss": "local"},
+        {"batch": 5},
+        {"baselines": False},
+    ],
+    ids=str,
+)
+def test_the_calls_reported_are_those_that_the_network_saw(bending, options):
+    report = fs.fit(bending, 4, pairs=12, **options).report
+    assert sum(report.calls.values()) == bending.model.seen
+
+
+def test_calls_are_split_into_reference_fit_and_baselines(bending):
+    report = fs.fit(bending, 4, pairs=12).report
+    assert set(report.calls) == {"reference", "fit", "baselines"}
+    bending.model.seen = 0
+    made = fs.reference.pairs(bending, fs.noise(12, (3,)), rtol=1e-6, atol=1e-6)
+    assert report.calls["reference"] == bending.model.seen == made.calls
+    assert report.calls["baselines"] == 4 * 3 * len(fs.classical.baselines(4))
+
+
+def test_a_baseline_that_cannot_be_sampled_is_not_counted_as_if_it_were(counting):
+    """Heun calls this noise prediction at t = 1, where it leaves the velocity undefined."""
+    network = fs.models.random_mixture(4, 3, prediction="noise", schedule=fs.schedules.VP())
+    field = fs.Field(counting(network), fs.schedules.VP(), "noise", shape=(4,))
+    report = fs.fit(field, 4, pairs=8, iterations=1).report
+    assert report.errors["heun"] == float("inf")
+    assert sum(report.calls.values()) == field.model.seen
+
+
+def test_the_iterate_chosen_has_the_least_validation_error(bending):
+    report = fs.fit(bending, 4, pairs=8, optimizer="adam", iterations=200).report
+    errors = [entry["validation"] for entry in report.curve]
+    assert report.best_iteration == errors.index(min(errors))
+    assert report.errors["fitted"] == min(errors)
+    assert report.errors["start"] == errors[0]
+
+
+def test_the_errors_are_the_rmse_on_the_last_quarter_of_the_pairs(bending, pairs):
+    fitted = fs.fit(bending, 4, pairs=pairs)
+    assert fitted.report.pairs == {"train": 12, "validation": 4}
+    for name, solver in {"fitted": fitted.solver, "midpoint": fs.classical.midpoint(2)}.items():
+        error = (solver.sample(bending, pairs.x0[12:]) - pairs.x1[12:]).square().mean(1).sqrt().mean()
+        assert fitted.report.errors[name] == pytest.approx(float(error), rel=1e-3, abs=1e-7)
+
+
+def test_the_curve_counts_the_calls_of_the_fit(bending, pairs):
+    report = fs.fit(bending, 4, pairs=pairs).report
+    calls = [entry["calls"] for entry in report.curve]
+    assert calls == sorted(calls)
+    assert calls[-1] <= report.calls["fit"]
+
+
+@pytest.mark.parametrize("optimizer", ["gauss_newton", "adam"])
+@pytest.mark.parametrize("more", [0, 10, 100, 500, 2000])
+def test_max_calls_is_never_exceeded(bending, pairs, optimizer, more):
+    limit = pairs.calls + 4 * len(pairs) + more
+    bending.model.seen = pairs.calls
+    options = {"optimizer": optimizer, "pairs": pairs, "baselines": False, "loss": "mse"}
+    report = fs.fit(bending, 4, max_calls=limit, **options).report
+    assert bending.model.seen <= limit
+    assert report.calls["reference"] + report.calls["fit"] == bending.model.seen
+    assert report.stopped == "the budget of network calls was spent"
+
+
+def test_max_calls_below_reference_and_start_is_refused(bending, pairs):
+    with pytest.raises(
+        ValueError, match=r"max_calls=10 is not enough: the reference took \d+ .* raise max_calls"
+    ):
+        fs.fit(bending, 4, pairs=pairs, max_calls=10)
+
+
+def test_the_same_seed_makes_the_same_solver(bending):
+    first, second = (fs.fit(bending, 4, pairs=8, seed=3).solver for _ in range(2))
+    assert (first.times, first.C, first.D) == (second.times, second.C, second.D)
+    assert fs.fit(bending, 4, pairs=8, seed=4).solver.D != first.D
+
+
+def test_pairs_as_a_number_are_the_noises_of_the_seed(bending):
+    made = fs.reference.pairs(bending, fs.noise(8, (3,), seed=3), rtol=1e-6, atol=1e-6)
+    by_number = fs.fit(bending, 4, pairs=8, seed=3).solver
+    assert by_number.D == fs.fit(bending, 4, pairs=made, seed=3).solver.D
+
+
+def test_pairs_need_no_shape(pairs, bending):
+    nameless = fs.Field(bending.model)
+    assert fs.fit(nameless, 2, pairs=pairs).report.errors["fitted"] < 0.1
+    assert fs.fit(nameless, 2, pairs=8, shape=(3,)).solver.nfe == 2
+
+
+def test_a_family_object_and_an_initial_solver_can_be_given(bending, pairs):
+    family = ScaleTime("heun", 2, train="time")
+    assert fs.fit(bending, 4, family=family, pairs=pairs).report.parameters == family.size
+    start = fs.classical.midpoint(2)
+    report = fs.fit(bending, 4, init=start, pairs=pairs).report
+    assert report.errors["start"] == pytest.approx(report.errors["midpoint"], rel=1e-4)
+    assert report.parameters == NonStationary(start).size == 4 * 9 // 2 - 1
+
+
+@pytest.mark.parametrize("family", ["non_stationary", "scale_time", "scale_time_rk1"])
+def test_fitting_beats_the_start(bending, pairs, family):
+    report = fs.fit(bending, 4, family=family, pairs=pairs).report
+    assert report.errors["fitted"] < report.errors["start"] / 3
+
+
+@pytest.mark.parametrize("loss", ["bound", "local"])
+def test_path_losses_beat_the_start(bending, pairs, loss):
+    options = {"family": "scale_time", "optimizer": "adam", "iterations": 100}
+    report = fs.fit(bending, 4, loss=loss, pairs=pairs, **options).report
+    assert report.errors["fitted"] < 0.8 * report.errors["start"]
+
+
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.5, 0.99])
+@pytest.mark.parametrize("count", [4, 16])
+def test_two_pairs_at_least_are_left_on_either_side(bending, pairs, share, count):
+    report = fs.fit(bending, 2, pairs=pairs[:count], validation=share, iterations=1).report
+    assert min(report.pairs.values()) >= 2
+    assert sum(report.pairs.values()) == count
+
+
+def test_few_iterations_say_that_they_were_used_up(bending, pairs):
+    report = fs.fit(bending, 4, pairs=pairs, iterations=2).report
+    assert len(report.curve) == 1 + 2
+    assert report.stopped == "the iterations were used up"
+
+
+def test_the_models_parameters_stay_untouched():
+    torch.manual_seed(0)
+    network = fs.models.bundled("digits").model
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    field = fs.Field(network, shape=(1, 8, 8))
+    fs.fit(field, 2, pairs=4, optimizer="adam", iterations=3, rtol=1e-3, atol=1e-3)
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_parameters_that_require_gradients_gather_none(counting):
+    network = torch.nn.Linear(3, 3).eval()
+    field = fs.Field(counting(lambda x, t: network(x).tanh()), shape=(3,))
+    for options in ({}, {"optimizer": "adam", "iterations": 3}):
+        fs.fit(field, 2, pairs=8, **options)
+        assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"optimizer": "adam", "family": "scale_time", "loss": "bound", "iterations": 30}], ids=str
+)
+def test_a_conditional_model_is_fitted_on_its_conditions(options):
+    """Sample k flows to target k; without the right targets the fit could not be this good."""
+    field = fs.Field(lambda x, t, target, scale: scale * (target - x), shape=(2,))
+    given = {"target": 3 * fs.noise(16, (2,), seed=1), "scale": torch.tensor(1.5)}
+    fitted = fs.fit(field, 4, pairs=16, **options, **given)
+    assert fitted.report.errors["fitted"] < 0.1 * fitted.report.errors["euler"]
+    fresh, target = fs.noise(5, (2,), seed=9), torch.ones(5, 2)
+    exact = target + (fresh - target) * torch.tensor(-1.5).exp()
+    x1 = fitted.solver.sample(field, fresh, target=target, scale=torch.tensor(1.5))
+    torch.testing.assert_close(x1, exact, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("optimizer", ["gauss_newton", "adam"])
+def test_a_network_of_low_precision_is_fitted_with_a_float32_state(dtype, optimizer):
+    def network(x, t):
+        return -(x.to(dtype) * (1 + t[:, None].to(dtype)))
+
+    field = fs.Field(network, shape=(3,))
+    options = {"optimizer": optimizer, "iterations": 60 if optimizer == "adam" else None}
+    fitted = fs.fit(field, 2, pairs=16, init="euler", rtol=1e-2, atol=1e-2, **options)
+    assert fitted.report.errors["fitted"] < fitted.report.errors["start"] / 3
+    assert fitted.solver.sample(field, fs.noise(2, (3,))).dtype == torch.float32
+
+
+def test_the_solver_file_keeps_everything(bending, tmp_path):
+    fitted = fs.fit(bending, 4, pairs=8)
+    fitted.solver.save(tmp_path / "solver.json")
+    loaded = fs.Solver.load(tmp_path / "solver.json")
+    for name in ("times", "C", "D", "points", "end", "name", "citation", "fitted_for", "scores"):
+        assert getattr(loaded, name) == getattr(fitted.solver, name)
+    assert loaded.fitted_for == bending.describe()
+    assert loaded.protocol == json.loads(json.dumps(fitted.solver.protocol))
+    assert loaded.protocol["seed"] == 0
+    assert loaded.protocol["calls"] == fitted.report.calls
+    assert loaded.scores["validation_rmse"] == fitted.report.errors
+
+
+def test_solver_file_and_report_are_strict_json_whatever_happened(tmp_path):
+    """A baseline that meets NaN at t = 1 scores infinity; pairs without an estimate have a NaN error."""
+
+    def network(x, t):
+        return torch.where(t[:, None] >= 1, torch.nan, -x * (1 + t[:, None]))
+
+    x0 = fs.noise(8, (3,))
+    pairs = fs.Pairs(x0, x0 * torch.tensor(-1.5).exp())
+    fitted = fs.fit(fs.Field(network, shape=(3,)), 4, pairs=pairs)
+    fitted.solver.save(tmp_path / "solver.json")
+    content = strictly((tmp_path / "solver.json").read_text())
+    assert content["scores"]["validation_rmse"]["heun"] is None
+    assert content["protocol"]["reference_error"] is None
+    assert strictly(json.dumps(fitted.report.to_dict()))["errors"]["heun"] is None
+    assert fs.Solver.load(tmp_path / "solver.json").scores == fitted.solver.scores
+
+
+def test_the_cache_saves_the_reference_calls(bending, tmp_path):
+    first = fs.fit(bending, 2, pairs=8, cache=tmp_path).solver
+    bending.model.seen = 0
+    report = fs.fit(bending, 2, pairs=8, cache=tmp_path)
+    assert report.solver.D == first.D
+    assert bending.model.seen == report.report.calls["fit"] + report.report.calls["baselines"]

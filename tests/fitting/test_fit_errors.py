@@ -1,0 +1,88 @@
+import pytest
+import torch
+
+import fewstep as fs
+from fewstep.families import ScaleTime
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"nfe": 0}, "nfe must be a whole number of at least 1, not 0"),
+        ({"nfe": 2.0}, "nfe must be a whole number of at least 1, not 2.0"),
+        ({"family": "scale_time", "nfe": 5}, "nfe must be even, not 5; take 6, 'scale_time_rk1'"),
+        ({"family": "magic"}, "family must be 'non_stationary', 'scale_time', .* not 'magic'"),
+        ({"family": ScaleTime("euler", 3)}, "nfe=4, but the family given makes solvers of 3 calls"),
+        ({"loss": "l1"}, "loss must be one of mse, rmse, log_mse, bound, local, not 'l1'"),
+        ({"optimizer": "sgd"}, "optimizer must be one of gauss_newton, adam, not 'sgd'"),
+        ({"init": "magic"}, "no classical solver 'magic' makes 4 calls; init may be euler, ab2"),
+        ({"init": "midpoint", "nfe": 3}, "no classical solver 'midpoint' makes 3 calls"),
+        ({"init": fs.classical.euler(3)}, "nfe=4, but init 'euler' makes 3 calls"),
+        ({"init": "euler", "family": "scale_time"}, "starts from its own base solver; leave init out"),
+        ({"loss": "bound", "family": "scale_time"}, "loss='bound' needs gradients.*pass optimizer='adam'"),
+        (
+            {"loss": "bound", "optimizer": "adam"},
+            "known for scale-time solvers only; use family='scale_time'",
+        ),
+        ({"loss": "local", "optimizer": "adam", "init": "ab2"}, "one-step solver"),
+        ({"pairs": 3}, "needs at least 4 pairs, two of them for validation, not 3"),
+        ({"pairs": True}, "needs at least 4 pairs"),
+        ({"pairs": 8.5}, "pairs must be a number of pairs or Pairs, not 8.5"),
+        ({"validation": 1.0}, "validation must lie between 0 and 1, not 1.0"),
+        ({"iterations": 0}, "iterations must be at least 1, not 0"),
+        ({"device": "nonsense"}, "device: 'nonsense' cannot be used .* this machine has cpu"),
+    ],
+    ids=str,
+)
+def test_arguments_that_do_not_fit_are_named(bending, options, words):
+    options = {"nfe": 4, "pairs": 8, **options}
+    with pytest.raises(ValueError, match=words) as raised:
+        fs.fit(bending, options.pop("nfe"), **options)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+
+
+def test_noise_of_unknown_shape_is_refused(bending):
+    with pytest.raises(ValueError, match=r"pass shape=\(channels, height, width\), .* or pass pairs="):
+        fs.fit(fs.Field(bending.model), 4, pairs=8)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_an_absent_device_is_named(bending):
+    with pytest.raises(ValueError, match=r"device: 'cuda' cannot be used .* this machine has cpu"):
+        fs.fit(bending, 4, pairs=8, device="cuda")
+
+
+def test_too_few_pairs_given_are_refused(bending):
+    with pytest.raises(ValueError, match="at least 4 pairs"):
+        fs.fit(bending, 4, pairs=fs.Pairs(torch.zeros(3, 3), torch.zeros(3, 3)))
+
+
+def test_conditions_besides_pairs_are_refused_not_ignored(bending):
+    pairs = fs.Pairs(torch.zeros(8, 3), torch.zeros(8, 3))
+    with pytest.raises(ValueError, match="carry their own conditions, but label came besides"):
+        fs.fit(bending, 4, pairs=pairs, label=3)
+
+
+def never(x, t):
+    return torch.full_like(x, torch.nan)
+
+
+def test_a_network_that_returns_nan_fails_the_reference():
+    with pytest.raises(FloatingPointError, match=r"network returned NaN or infinity at t = 0 \(call 1\)"):
+        fs.fit(fs.Field(never, shape=(3,)), 4, pairs=8)
+
+
+@pytest.mark.parametrize("optimizer", ["gauss_newton", "adam"])
+@pytest.mark.parametrize("loss", ["rmse", "mse", "log_mse"])
+def test_a_network_that_returns_nan_on_given_pairs_is_said_to(optimizer, loss):
+    x0 = fs.noise(8, (3,))
+    options = {"pairs": fs.Pairs(x0, -x0), "optimizer": optimizer, "loss": loss, "iterations": 30}
+    with pytest.raises(FloatingPointError, match="the initial solver already gives NaN on the validation"):
+        fs.fit(fs.Field(never, shape=(3,)), 4, **options)
+
+
+def test_a_network_of_another_shape_is_named():
+    with pytest.raises(ValueError, match=r"network returned shape \(8, 2\) for a state of shape \(8, 3\)"):
+        fs.fit(fs.Field(lambda x, t: x[:, :2], shape=(3,)), 4, pairs=8)

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import fewstep as fs
+from fewstep.report import coefficients, error_against_nfe
+
+
+def comparison(metrics=("rmse", "psnr")):
+    rows = tuple(
+        {"solver": name, "nfe": nfe, "rmse": error, "psnr": -20 * np.log10(error / 2)}
+        for name, nfe, error in [("fitted x", 8, 0.001), ("euler", 8, 0.05), ("euler", 4, 0.1)]
+    )
+    return fs.Comparison(rows, metrics, {"field": {"model": "toy"}, "samples": 32})
+
+
+def test_lines_are_ordered_by_the_number_of_calls(tmp_path):
+    figure = error_against_nfe(comparison())
+    (axes,) = figure.axes
+    euler = next(line for line in axes.lines if line.get_label() == "euler")
+    assert list(euler.get_xdata()) == [4, 8]
+    assert list(euler.get_ydata()) == [0.1, 0.05]
+    assert axes.get_title(loc="left") == "toy, 32 noises"
+    figure.savefig(tmp_path / "plot.png")
+
+
+@pytest.mark.parametrize(("metric", "scale"), [("rmse", "log"), ("psnr", "linear")])
+def test_errors_are_logarithmic_and_decibels_are_not(metric, scale):
+    assert error_against_nfe(comparison(), metric).axes[0].get_yscale() == scale
+
+
+def test_the_fitted_solver_stands_out():
+    lines = {line.get_label(): line for line in error_against_nfe(comparison()).axes[0].lines}
+    assert lines["fitted x"].get_linewidth() > lines["euler"].get_linewidth()
+
+
+def test_a_metric_that_was_not_measured_is_named():
+    with pytest.raises(ValueError, match="metric must be one of rmse, psnr, not 'fid'"):
+        error_against_nfe(comparison(), "fid")
+
+
+@pytest.mark.parametrize("solver", [fs.classical.midpoint(2), fs.classical.euler(1)], ids=lambda s: s.name)
+def test_coefficients_draw_times_and_reduced_form(tmp_path, solver):
+    figure = coefficients(solver)
+    assert isinstance(figure, Figure)
+    figure.savefig(tmp_path / "coefficients.png")
+    left, middle, right = figure.axes[:3]
+    np.testing.assert_allclose(left.lines[1].get_ydata(), [*solver.times, solver.end])
+    np.testing.assert_allclose(middle.lines[1].get_ydata(), np.ones(solver.nfe))
+    assert right.images[0].get_array().shape == (solver.nfe, solver.nfe)
+
+
+def test_coefficients_hide_what_is_zero():
+    """Two midpoint steps: x1 = .25 u0, x2 = .5 u1, x3 = .5 u1 + .25 u2, x4 = .5 u1 + .5 u3."""
+    picture = coefficients(fs.classical.midpoint(2)).axes[2].images[0].get_array()
+    expected = [[0.25, 0, 0, 0], [0, 0.5, 0, 0], [0, 0.5, 0.25, 0], [0, 0.5, 0, 0.5]]
+    np.testing.assert_allclose(picture.filled(0), expected)
+    np.testing.assert_array_equal(np.ma.getmaskarray(picture), np.array(expected) == 0)
