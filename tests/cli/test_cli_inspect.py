@@ -37,7 +37,7 @@ def test_inspect_warns_of_a_call_at_the_end(program, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "No such file or directory"),
+        (None, "there is no such solver file"),
         ("", "not complete JSON"),
         ('{"format": "fewstep.solver", "schema": 1, ', "the file is truncated or damaged"),
         ("{}", "not a solver file"),
@@ -61,4 +61,4 @@ def test_the_program_as_a_process_ends_with_status_2_and_no_traceback(tmp_path):
     command = [sys.executable, "-c", "from fewstep.cli import main; main()", "inspect", "none.json"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "error: [Errno 2] No such file or directory: 'none.json'\n"
+    assert ended.stderr == "error: none.json: there is no such solver file; solver.save() writes one.\n"

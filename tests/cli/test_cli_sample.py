@@ -70,7 +70,7 @@ def test_a_model_in_a_module(program, model_file):
         ),
         (("own_model.py:none", "euler:2"), "MODEL: own_model.py has no 'none'"),
         (("own_model.py:shapeless", "euler:2"), "MODEL: the field does not say what shape it samples"),
-        (("mixture", "none.json"), "No such file or directory: 'none.json'"),
+        (("mixture", "none.json"), "none.json: there is no such solver file"),
         (("mixture", "truncated.json"), "truncated.json: not complete JSON"),
         (
             ("mixture", "magic"),

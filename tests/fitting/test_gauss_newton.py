@@ -152,17 +152,6 @@ def test_a_start_that_is_exact_already_ends_in_peace(name):
     assert iterates[-1].loss <= iterates[0].loss
 
 
-def test_calls_per_iteration_bound_one_iteration(bending, double_pairs):
-    family, pairs = NonStationary(fs.classical.euler(4)), double_pairs(bending, 8)
-    rollout = Rollout(bending, 4096)
-    optimiser = GaussNewton(rollout, family, pairs, RMSE)
-    iterates = optimiser(1)
-    next(iterates)
-    before = rollout.calls
-    next(iterates)
-    assert rollout.calls - before <= optimiser.calls_per_iteration()
-
-
 @pytest.mark.parametrize("count", [8, 16, 32])
 @pytest.mark.parametrize("schedule", [fs.schedules.CondOT(), fs.schedules.Cosine()], ids=lambda s: s.name)
 def test_few_pairs_never_make_a_mixture_worse_than_the_start(count, schedule):

@@ -14,11 +14,12 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from .. import classical
+from .. import classical, reference
 from .._device import check_device
 from .._json import finite
 from ..field import Field
 from ..models import BUNDLED, bundled
+from ..pairs import Pairs, noise
 from ..solver import Solver
 
 __all__ = [
@@ -27,10 +28,12 @@ __all__ = [
     "JsonOption",
     "ModelArgument",
     "SeedOption",
+    "draw_pairs",
     "load_model",
     "load_solvers",
     "parse_numbers",
     "report",
+    "sample_shape",
     "watched",
 ]
 
@@ -156,6 +159,22 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
 
 def _all_names(field: Field, grid: str) -> set[str]:
     return {name for nfe in (7, 8) for name in classical.baselines(nfe, field.schedule, (grid,))}
+
+
+def sample_shape(field: Field) -> tuple[int, ...]:
+    """The shape of one sample, which a program cannot guess."""
+    if field.shape is None:
+        raise ValueError(
+            "MODEL: the field does not say what shape it samples; give it Field(..., shape=...)."
+        )
+    return field.shape
+
+
+def draw_pairs(field: Field, count: int, seed: int, device: str, as_json: bool, **options: Any) -> Pairs:
+    """Noises of a seed with their reference samples."""
+    x0 = noise(count, sample_shape(field), seed=seed, device=device)
+    facts = {"seed": seed}
+    return reference.pairs(field, x0, provenance=facts, progress=watched(as_json), **options)
 
 
 def parse_numbers(text: str) -> list[int]:

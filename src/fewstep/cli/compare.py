@@ -7,22 +7,20 @@ from typing import Annotated
 
 import typer
 
-from .. import reference
 from .._files import replacing, write_text
 from ..comparison import Comparison, check_metrics
 from ..comparison import compare as compare_solvers
-from ..pairs import noise
 from ._common import (
     ConfigOption,
     DeviceOption,
     JsonOption,
     ModelArgument,
     SeedOption,
+    draw_pairs,
     load_model,
     load_solvers,
     parse_numbers,
     report,
-    watched,
 )
 
 __all__ = ["command", "write_comparison"]
@@ -48,14 +46,7 @@ def command(
     check_metrics(metrics.split(","))
     field = load_model(model, device)
     groups = load_solvers(solvers, parse_numbers(nfe), field)
-    if field.shape is None:
-        raise ValueError(
-            "MODEL: the field does not say what shape it samples; give it Field(..., shape=...)."
-        )
-    x0 = noise(count, field.shape, seed=seed, device=device)
-    pairs = reference.pairs(
-        field, x0, rtol=1e-6, atol=1e-6, progress=watched(as_json), provenance={"seed": seed}
-    )
+    pairs = draw_pairs(field, count, seed, device, as_json, rtol=1e-6, atol=1e-6)
     table = compare_solvers(field, groups, noise=pairs, metrics=metrics.split(","))
     files = write_comparison(table, out)
     result = {"rows": list(table.rows), "protocol": table.protocol, "files": files}

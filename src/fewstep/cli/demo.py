@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from .. import fitting, reference
+from .. import fitting
 from .._files import replacing
 from ..classical import baselines
 from ..comparison import Comparison, compare
 from ..field import Field
 from ..metrics import rmse
 from ..models import BUNDLED
-from ..pairs import Pairs, noise
+from ..pairs import Pairs
 from ..report import coefficients, picture_rows
 from ..report.pictures import is_picture
 from ..solver import Solver
@@ -24,6 +24,7 @@ from ._common import (
     DeviceOption,
     JsonOption,
     SeedOption,
+    draw_pairs,
     load_model,
     parse_numbers,
     report,
@@ -52,13 +53,9 @@ def command(
     """Fit solvers to a bundled model, score them on fresh noises, and draw what came out."""
     started = time.perf_counter()
     field, budgets = load_model(model, device), parse_numbers(nfe)
-    shape, progress = field.shape or (), watched(as_json)
-    tolerance: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
-
-    fit_noise = noise(pairs, shape, seed=seed, device=device)
-    fresh_noise = noise(count, shape, seed=seed + 1_000_003, device=device)
-    fit_pairs = reference.pairs(field, fit_noise, provenance={"seed": seed}, progress=progress, **tolerance)
-    fresh = reference.pairs(field, fresh_noise, progress=progress, **tolerance)
+    tolerance = {"rtol": 1e-5, "atol": 1e-5}
+    fit_pairs = draw_pairs(field, pairs, seed, device, as_json, **tolerance)
+    fresh = draw_pairs(field, count, seed + 1_000_003, device, as_json, **tolerance)
 
     groups: dict[str, list[Solver]] = {name: [] for name in SHOWN}
     for calls in budgets:
@@ -66,7 +63,9 @@ def command(
         for name in SHOWN:
             if name in classical:
                 groups[name].append(classical[name])
-        fit = fitting.fit(field, calls, pairs=fit_pairs, max_calls=max_calls, seed=seed, progress=progress)
+        fit = fitting.fit(
+            field, calls, pairs=fit_pairs, max_calls=max_calls, seed=seed, progress=watched(as_json)
+        )
         fit.solver.save(out / f"{model}-{calls}.json")
         groups.setdefault("fitted", []).append(fit.solver)
     table = compare(field, groups, noise=fresh, metrics=("rmse", "psnr"))

@@ -14,6 +14,7 @@ from ._common import (
     JsonOption,
     ModelArgument,
     SeedOption,
+    draw_pairs,
     load_model,
     parse_numbers,
     report,
@@ -61,12 +62,16 @@ def command(
     field = load_model(model, device)
     result: dict[str, object] = {"model": field.name, "solvers": []}
     text, written = [], []
-    for calls in parse_numbers(nfe):
+    budgets = parse_numbers(nfe)
+    made = draw_pairs(
+        field, pairs, seed, device, as_json, rtol=rtol, atol=atol, cache=cache, batch=min(batch, 256)
+    )
+    for calls in budgets:
         fitted = fitting.fit(
             field,
             calls,
             family=family,
-            pairs=pairs,
+            pairs=made,
             optimizer=optimizer,
             loss=loss,
             init=init,
@@ -76,8 +81,6 @@ def command(
             atol=atol,
             seed=seed,
             batch=batch,
-            device=device,
-            cache=cache,
             progress=watched(as_json),
         )
         path = out / f"{field.name.replace('/', '-')}-{family}-{calls}.json"

@@ -22,6 +22,7 @@ from ._common import (
     load_model,
     load_solvers,
     report,
+    sample_shape,
     watched,
 )
 
@@ -45,21 +46,18 @@ def command(
     field = load_model(model, device)
     found = load_solvers([solver], [8], field)
     chosen = next(iter(found.values()))[0]
-    if field.shape is None:
-        raise ValueError(
-            "MODEL: the field does not say what shape it samples; give it Field(..., shape=...)."
-        )
+    shape = sample_shape(field)
     parts = []
     with progress_bar(watched(as_json), total=count, desc="sampling", unit="sample") as bar:
         for start in range(0, count, batch):
-            x0 = noise(min(batch, count - start), field.shape, seed=seed, start=start, device=device)
+            x0 = noise(min(batch, count - start), shape, seed=seed, start=start, device=device)
             parts.append(chosen.sample(field, x0).cpu())
             bar.update(len(x0))
     samples = torch.cat(parts)
     files = {"samples": str(out / "samples.safetensors")}
     facts = {"model": field.name, "solver": chosen.name, "nfe": str(chosen.nfe), "seed": str(seed)}
     write_safetensors(files["samples"], {"samples": samples}, facts)
-    if is_picture(field.shape):
+    if is_picture(shape):
         files["picture"] = str(out / "samples.png")
         save_pictures(files["picture"], samples)
     result = {**facts, "count": count, "network_calls": count * chosen.nfe, "files": files}

@@ -16,7 +16,6 @@ from .._device import check_device
 from .._progress import progress_bar
 from ..families import Family
 from ..field import Field
-from ..metrics import rmse
 from ..pairs import Pairs, noise
 from ..solver import Solver
 from ._arguments import (
@@ -148,12 +147,11 @@ def fit(
     seconds["fit"] = time.perf_counter() - started
 
     started = time.perf_counter()
-    counted = _CountedField(field)
     errors = {"fitted": chosen.error, "start": chosen.curve[0]["validation"]}
-    if baselines:
-        solvers = classical.baselines(nfe, field.schedule)
-        errors |= {name: _error(solver, counted, held_out) for name, solver in solvers.items()}
-    calls["baselines"] = counted.calls
+    rivals = classical.baselines(nfe, field.schedule) if baselines else {}
+    judge = Rollout(field, batch)
+    errors |= {name: _error(solver, judge, held_out) for name, solver in rivals.items()}
+    calls["baselines"] = judge.calls
     seconds["baselines"] = time.perf_counter() - started
 
     report = FitReport(
@@ -246,27 +244,15 @@ def _best(
     return _Chosen(*best, stopped, curve)
 
 
-class _CountedField(Field):
-    """The same field, counting samples times evaluations."""
-
-    def __init__(self, field: Field) -> None:
-        self.__dict__.update(field.__dict__)
-        self.field = field
-        self.calls = 0
-
-    def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
-        self.calls += len(x)
-        return self.field.predict(x, t, **conditions)
-
-    def initial_state(self, noise: Tensor) -> Tensor:
-        return self.field.initial_state(noise)
-
-
-def _error(solver: Solver, field: Field, pairs: Pairs) -> float:
+def _error(solver: Solver, rollout: Rollout, pairs: Pairs) -> float:
+    field = rollout.field
     try:
-        return float(rmse(solver.sample(field, pairs.x0, **pairs.conditions), pairs.x1))
-    except (FloatingPointError, ValueError):  # undefined for this field, or diverged: no competitor
+        solver.to(field.prediction, field.schedule)  # what sampling would read
+        table = solver.to("velocity", field.schedule).table.unroll()
+    except ValueError:  # undefined for this field: no competitor
         return math.inf
+    error = float(rollout.squared_error(table, pairs).sqrt().mean())
+    return error if math.isfinite(error) else math.inf
 
 
 def _notes(chosen: _Chosen, pairs: Pairs, held_out: int) -> tuple[str, ...]:

@@ -68,11 +68,6 @@ class GaussNewton:
         self.shrinkage = shrinkage
         self.decay = decay
 
-    def calls_per_iteration(self) -> int:
-        """An upper bound of the network calls of the next iteration's Jacobian and first trial."""
-        n = self.family.nfe
-        return len(self.pairs) * (n * self.family.size + 2 * n)
-
     def __call__(self, iterations: int) -> Iterator[Iterate]:
         """Yield the start and then an iterate a step, until no step improves the penalised training loss."""
         theta = torch.zeros(self.family.size, dtype=torch.float64)
