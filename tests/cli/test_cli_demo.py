@@ -12,8 +12,8 @@ def test_demo_writes_every_file_that_it_lists(program):
         "comparison.json",
         "comparison.md",
         "error-against-nfe.png",
-        "coefficients.png",
-        "samples.png",
+        "coefficients-4.png",
+        "samples-4.png",
     }
     for file in map(Path, result["files"]):
         assert file.parent == Path("here")
@@ -28,5 +28,5 @@ def test_demo_of_a_model_without_pictures_ends_in_words(program):
     assert "8 fresh noises" in text
     assert "wrote fewstep-demo/mixture-2.json" in text
     assert "next: fewstep sample mixture fewstep-demo/mixture-3.json" in text
-    assert not Path("fewstep-demo/samples.png").exists()
-    assert Path("fewstep-demo/coefficients.png").exists()
+    assert not Path("fewstep-demo/samples-3.png").exists()
+    assert Path("fewstep-demo/coefficients-3.png").exists()

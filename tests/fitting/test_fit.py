@@ -246,3 +246,15 @@ def test_the_cache_saves_the_reference_calls(bending, tmp_path):
     report = fs.fit(bending, 2, pairs=8, cache=tmp_path)
     assert report.solver.D == first.D
     assert bending.model.seen == report.report.calls["fit"] + report.report.calls["baselines"]
+
+
+def test_eight_calls_on_the_digits_flow_beat_every_classical_solver_five_times():
+    """The main job, on noises never used in fitting: 64 pairs, at most 300 thousand network calls."""
+    field = fs.models.bundled("digits")
+    fit = fs.fit(field, 8, pairs=64)
+    fresh = fs.reference.pairs(field, fs.noise(256, (1, 8, 8), seed=2024), rtol=1e-6, atol=1e-6)
+    rivals = fs.classical.baselines(8, field.schedule, ("uniform", "cosine", "karras", "log_snr"))
+    rows = fs.compare(field, {"fitted": fit.solver, **rivals}, noise=fresh).rows
+    errors = {row["solver"]: row["rmse"] for row in rows}
+    assert fit.report.calls["reference"] + fit.report.calls["fit"] <= 300_000
+    assert errors.pop("fitted") < 0.2 * min(errors.values())

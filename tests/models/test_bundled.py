@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 import fewstep as fs
+from fewstep.flows import flow_matching_loss
 from fewstep.models import bundled, load_network, save_network
 from fewstep.networks import MLP, UNet
 
 
-@pytest.mark.parametrize(("name", "shape"), [("digits", (1, 8, 8)), ("mixture", (24,))])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("digits", (1, 8, 8)), ("mnist", (1, 28, 28)), ("digits-kde", (1, 8, 8)), ("mixture", (24,))],
+)
 def test_a_bundled_field_samples(name, shape):
     field = bundled(name)
     x1 = fs.classical.midpoint(4).sample(field, fs.noise(4, shape))
@@ -25,6 +32,33 @@ def test_the_digits_flow_makes_digits():
     x1 = fs.classical.midpoint(8).sample(bundled("digits"), fs.noise(256, (1, 8, 8)))
     assert float((x1.mean(0) - images.mean(0)).abs().max()) < 0.25
     assert float((x1.clamp(-1, 1) - x1).abs().mean()) < 0.05
+
+
+def test_the_weights_stay_small_enough_to_ship():
+    weights = Path(fs.models.__file__).parent / "weights"
+    assert {file.stem for file in weights.glob("*.safetensors")} == {"digits", "mnist"}
+    assert all(file.stat().st_size <= 5_000_000 for file in weights.iterdir())
+
+
+def test_the_exact_digits_flow_ends_on_the_digits():
+    """Nearly every sample lies within the kernel's width of a picture of the data."""
+    images, _ = fs.data.digits()
+    x1 = fs.reference.pairs(bundled("digits-kde"), fs.noise(32, (1, 8, 8))).x1
+    nearest = torch.cdist(x1.flatten(1), images.flatten(1)).min(dim=1).values / 64**0.5
+    assert 0.08 < float(nearest.median()) < 0.12
+
+
+def test_the_mnist_flow_has_learned_mnist():
+    """Its flow-matching loss on held-out pictures is a tenth of the variance of the target."""
+    archive = Path(__file__).parents[3] / "shared" / "data" / "mnist.npz"
+    if not archive.exists():
+        pytest.skip("MNIST is not on this machine; it is needed only to check the weights against it")
+    pictures = torch.from_numpy(np.load(archive)["x_test"][:128]).float()[:, None] / 127.5 - 1
+    generator = torch.Generator().manual_seed(0)
+    x0, t = torch.randn(pictures.shape, generator=generator), torch.rand(128, generator=generator)
+    with torch.no_grad():
+        loss = float(flow_matching_loss(bundled("mnist").model, x0, pictures, t))
+    assert loss < 0.1 * float((pictures - x0).square().mean())
 
 
 def test_an_unknown_name_is_told():

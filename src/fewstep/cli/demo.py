@@ -80,20 +80,23 @@ def command(
 def _draw(
     field: Field, groups: dict[str, list[Solver]], fresh: Pairs, budgets: list[int], out: Path
 ) -> list[str]:
-    """The picture of samples at one NFE, and the plot of what was learned there."""
-    shown = 8 if 8 in budgets else budgets[-1]
-    at = {name: solver for name, group in groups.items() for solver in group if solver.nfe == shown}
-    with replacing(out / "coefficients.png") as temporary:
-        coefficients(at["fitted"]).savefig(temporary, dpi=130)
-    if not is_picture(field.shape):
-        return [str(out / "coefficients.png")]
+    """For each NFE a picture of samples, and a plot of what was learned for it."""
+    files = []
     few = fresh[:12]
-    samples = {f"{name}, {shown} calls": solver.sample(field, few.x0) for name, solver in at.items()}
-    scores = {name: f"RMSE {float(rmse(x, few.x1)):.3f}" for name, x in samples.items()}
-    samples[f"reference, {fresh.nfe} calls"] = few.x1
-    with replacing(out / "samples.png") as temporary:
-        picture_rows(samples, scores).savefig(temporary, dpi=130, bbox_inches="tight")
-    return [str(out / name) for name in ("coefficients.png", "samples.png")]
+    for calls in budgets:
+        at = {name: solver for name, group in groups.items() for solver in group if solver.nfe == calls}
+        files.append(str(out / f"coefficients-{calls}.png"))
+        with replacing(files[-1]) as temporary:
+            coefficients(at["fitted"]).savefig(temporary, dpi=130)
+        if not is_picture(field.shape):
+            continue
+        rows = {f"{name}, {calls} calls": solver.sample(field, few.x0) for name, solver in at.items()}
+        scores = {name: f"RMSE {float(rmse(x, few.x1)):.3f}" for name, x in rows.items()}
+        files.append(str(out / f"samples-{calls}.png"))
+        with replacing(files[-1]) as temporary:
+            rows[f"reference, {fresh.nfe} calls"] = few.x1
+            picture_rows(rows, scores).savefig(temporary, dpi=130, bbox_inches="tight")
+    return files
 
 
 def _summary(
