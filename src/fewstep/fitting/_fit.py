@@ -37,7 +37,7 @@ from .report import FitReport
 __all__ = ["Fit", "fit"]
 
 #: Validation must improve by this factor to count, and may pause for this many reports.
-IMPROVEMENT, PATIENCE = 0.995, {"gauss_newton": 6, "adam": 20}
+IMPROVEMENT, PATIENCE = 0.995, {"gauss_newton": 6, "adam": 50}
 
 
 class Fit(NamedTuple):
@@ -88,7 +88,7 @@ def fit(
             (see :func:`fewstep.classical.baselines`); Adams-Bashforth 2 by default.
         shape: shape of one sample, where the field does not know it.
         validation: share of the pairs kept for validation, at least two pairs.
-        iterations: most iterations; 30 for Gauss-Newton and 1000 for Adam by default.
+        iterations: most iterations; 30 for Gauss-Newton and 1500 for Adam by default.
         max_calls: stop before the fit makes more network calls than this, the reference included.
         rtol: relative tolerance of the reference.
         atol: absolute tolerance of the reference.
