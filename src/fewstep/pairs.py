@@ -53,7 +53,7 @@ def noise(
         )
     keys = (np.array([seed, k], dtype=np.uint64) for k in range(start, start + count))
     draws = [np.random.Generator(np.random.Philox(key=key)).standard_normal(tuple(shape)) for key in keys]
-    return torch.from_numpy(np.stack(draws)).to(device=device, dtype=dtype)
+    return torch.from_numpy(np.stack(draws)).to(dtype).to(device)  # some devices have no float64
 
 
 @dataclass(frozen=True)
