@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["METRICS", "per_sample_mse", "pooled_rmse", "psnr", "rmse"]
+__all__ = ["METRICS", "mean_psnr", "per_sample_mse", "pooled_rmse", "psnr", "rmse"]
 
 
 def per_sample_mse(x: Tensor, reference: Tensor) -> Tensor:
@@ -31,8 +31,13 @@ def pooled_rmse(x: Tensor, reference: Tensor) -> Tensor:
 
 def psnr(x: Tensor, reference: Tensor, data_range: float = 2.0) -> Tensor:
     """Peak signal-to-noise ratio in dB, averaged over samples; ``data_range`` is 2 for data in [-1, 1]."""
-    mse = per_sample_mse(x, reference).clamp(min=torch.finfo(torch.float64).tiny)
-    return (20 * math.log10(data_range) - 10 * mse.log10()).mean()
+    return mean_psnr(per_sample_mse(x, reference), data_range)
+
+
+def mean_psnr(mse: Tensor, data_range: float = 2.0) -> Tensor:
+    """PSNR in dB, averaged over samples, of per-sample mean square errors."""
+    floor = torch.finfo(torch.float64).tiny
+    return (20 * math.log10(data_range) - 10 * mse.clamp(min=floor).log10()).mean()
 
 
 #: Metrics by name, as :func:`fewstep.compare` knows them.

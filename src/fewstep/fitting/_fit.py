@@ -16,6 +16,7 @@ from .._device import check_device
 from .._progress import progress_bar
 from ..families import Family
 from ..field import Field
+from ..metrics import mean_psnr
 from ..pairs import Pairs, noise
 from ..solver import Solver
 from ._arguments import (
@@ -36,8 +37,8 @@ from .report import FitReport
 
 __all__ = ["Fit", "fit"]
 
-#: Validation must improve by this factor to count, and may pause for this many reports.
-IMPROVEMENT, PATIENCE = 0.995, {"gauss_newton": 6, "adam": 50}
+#: Validation must improve by this many dB to count, and may pause for this many reports.
+IMPROVEMENT, PATIENCE = 0.05, {"gauss_newton": 6, "adam": 50}
 
 
 class Fit(NamedTuple):
@@ -72,8 +73,8 @@ def fit(
 ) -> Fit:
     """Fit a solver with ``nfe`` calls to a field; the network is only ever called, never changed.
 
-    A quarter of the pairs is kept from training. The iterate with the least validation error is
-    returned, the initial solver among them, and validation that no longer improves ends the fit.
+    A quarter of the pairs is kept from training. The iterate with the best PSNR on them is returned,
+    the initial solver among them, and validation that no longer improves ends the fit.
 
     Args:
         field: the model.
@@ -184,6 +185,7 @@ def fit(
 
 class _Chosen(NamedTuple):
     theta: Tensor
+    psnr: float
     error: float
     iteration: int
     stopped: str
@@ -199,9 +201,13 @@ def _best(
     patience: int,
     progress: bool,
 ) -> _Chosen:
-    """Follow an optimiser and keep the iterate with the least validation error."""
+    """Follow an optimiser and keep the iterate with the best validation PSNR.
+
+    Where few pairs validate, one noise that falls to another mode would decide a mean of errors; a
+    mean of their logarithms, which PSNR is, hears the others too.
+    """
     curve: list[Mapping[str, float]] = []
-    best: tuple[Tensor, float, int] | None = None
+    best: tuple[Tensor, float, float, int] | None = None
     waited, cost, stopped = 0, 0, "the training loss settled"
     with progress_bar(
         progress, total=iterations, desc=f"fitting {family.nfe} calls", unit="iteration"
@@ -209,19 +215,21 @@ def _best(
         try:
             for iteration, iterate in enumerate(iterates):
                 table = family.table(iterate.theta).unroll()
-                error = float(rollout.squared_error(table, held_out).sqrt().mean())
+                mse = rollout.squared_error(table, held_out)
+                error, psnr = float(mse.sqrt().mean()), float(mean_psnr(mse))
                 curve.append(
                     {
                         "iteration": iteration,
                         "loss": iterate.loss,
                         "validation": error,
+                        "validation_psnr": psnr,
                         "calls": rollout.calls,
                     }
                 )
                 waited += 1
-                if best is None or error < best[1]:
-                    waited = 0 if best is None or error < IMPROVEMENT * best[1] else waited
-                    best = (iterate.theta, error, iteration)
+                if best is None or psnr > best[1]:
+                    waited = 0 if best is None or psnr > best[1] + IMPROVEMENT else waited
+                    best = (iterate.theta, psnr, error, iteration)
                 bar.set_postfix(refresh=False, loss=f"{iterate.loss:.4g}", validation=f"{error:.4g}")
                 bar.update()
                 if waited > patience:
@@ -236,7 +244,7 @@ def _best(
                     stopped = "the iterations were used up"
         except BudgetSpentError:
             stopped = "the budget of network calls was spent"
-    if best is None or not math.isfinite(best[1]):
+    if best is None or not math.isfinite(best[2]):
         raise FloatingPointError(
             "fit: the initial solver already gives NaN on the validation pairs; sample with it to see which "
             "call of the network is to blame."

@@ -32,7 +32,7 @@ class FitReport:
         reference_error: estimated RMSE of the reference.
         best_iteration: the iterate that was kept, 0 being the start.
         stopped: why the optimiser stopped.
-        curve: one entry an iterate: iteration, loss, validation RMSE, network calls so far.
+        curve: one entry an iterate: iteration, loss, validation RMSE and PSNR, network calls so far.
         notes: what the reader should know before trusting the result.
     """
 
