@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ._files import write_safetensors
@@ -136,9 +136,7 @@ class Pairs:
                 facts = json.loads(file.metadata()[_FACTS])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}
             x0, x1 = tensors.pop("x0"), tensors.pop("x1")
-        except FileNotFoundError:
-            raise
-        except Exception as error:
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: not a complete file of pairs ({error}); make it again.") from error
         conditions = {key.removeprefix("condition."): value for key, value in tensors.items()}
         return cls(x0, x1, conditions=conditions, **facts)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import fitting
+from ..fitting import FitReport
 from ._common import (
     ConfigOption,
     DeviceOption,
@@ -59,19 +60,17 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Fit solvers to a model, one for each number of calls."""
-    field = load_model(model, device)
-    result: dict[str, object] = {"model": field.name, "solvers": []}
-    text, written = [], []
-    budgets = parse_numbers(nfe)
-    made = draw_pairs(
+    field, budgets = load_model(model, device), parse_numbers(nfe)
+    reference_pairs = draw_pairs(
         field, pairs, seed, device, as_json, rtol=rtol, atol=atol, cache=cache, batch=min(batch, 256)
     )
+    fits: dict[str, FitReport] = {}
     for calls in budgets:
         fitted = fitting.fit(
             field,
             calls,
             family=family,
-            pairs=made,
+            pairs=reference_pairs,
             optimizer=optimizer,
             loss=loss,
             init=init,
@@ -85,8 +84,8 @@ def command(
         )
         path = out / f"{field.name.replace('/', '-')}-{family}-{calls}.json"
         fitted.solver.save(path)
-        written.append(str(path))
-        text += [str(fitted.report), f"wrote {path}", ""]
-        result["solvers"] = [*result["solvers"], {"file": str(path), "report": fitted.report.to_dict()}]  # type: ignore[misc]
-    text.append(f"next: fewstep compare {model} {' '.join(written)} midpoint dpmpp_2m --nfe {nfe}")
-    report(as_json, result, lambda: "\n".join(text))
+        fits[str(path)] = fitted.report
+    solvers = [{"file": file, "report": fit.to_dict()} for file, fit in fits.items()]
+    words = [f"{fit}\nwrote {file}\n" for file, fit in fits.items()]
+    words.append(f"next: fewstep compare {model} {' '.join(fits)} midpoint dpmpp_2m --nfe {nfe}")
+    report(as_json, {"model": field.name, "solvers": solvers}, lambda: "\n".join(words))
