@@ -86,3 +86,15 @@ def test_a_network_that_returns_nan_on_given_pairs_is_said_to(optimizer, loss):
 def test_a_network_of_another_shape_is_named():
     with pytest.raises(ValueError, match=r"network returned shape \(8, 2\) for a state of shape \(8, 3\)"):
         fs.fit(fs.Field(lambda x, t: x[:, :2], shape=(3,)), 4, pairs=8)
+
+
+@pytest.mark.parametrize(
+    ("family", "loss"),
+    [(fs.families.ScaleTime("rk4", 1), "bound"), ("non_stationary", "bound"), ("non_stationary", "local")],
+    ids=["rk4-bound", "non_stationary-bound", "non_stationary-local"],
+)
+def test_a_loss_that_a_family_cannot_have_is_told_before_the_first_call(bending, family, loss):
+    """Not after the reference, which is the long part of a fit."""
+    with pytest.raises(ValueError, match="loss"):
+        fs.fit(bending, 4, pairs=8, optimizer="adam", family=family, loss=loss)
+    assert bending.model.seen == 0

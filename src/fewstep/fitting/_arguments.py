@@ -12,7 +12,7 @@ from .. import classical
 from ..families import Family, NonStationary, ScaleTime
 from ..field import Field
 from ..solver import Solver
-from .losses import ENDPOINT_LOSSES, PATH_LOSSES, bound_weights
+from .losses import ENDPOINT_LOSSES, PATH_LOSSES, bound_weights, check_one_step
 
 __all__ = [
     "at_least_four",
@@ -69,13 +69,16 @@ def _initial(nfe: int, init: str | Solver | None, field: Field) -> Solver:
 
 
 def step_weights(loss: str, family: Family) -> Callable[[Tensor], Tensor]:
-    """The weights ``M(theta)`` of the steps in a path loss."""
+    """The weights ``M(theta)`` of the steps in a path loss, if the family can have that loss."""
+    start = torch.zeros(family.size, dtype=torch.float64)
     if loss == "local":
+        check_one_step(family.table(start), family.points)
         return lambda theta: torch.ones(len(family.points) - 1, dtype=theta.dtype)
     if not isinstance(family, ScaleTime):
         raise ValueError(
             "fit: loss='bound' is known for scale-time solvers only; use family='scale_time', or loss='rmse'."
         )
+    bound_weights(family, start)  # raises for a base whose bound is unknown
     return partial(bound_weights, family)
 
 

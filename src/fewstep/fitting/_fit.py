@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ from .report import FitReport
 
 __all__ = ["Fit", "fit"]
 
+BUDGET_SPENT = "the budget of network calls was spent"
 #: Validation must improve by this many dB to count, and may pause for this many reports.
 IMPROVEMENT, PATIENCE = 0.05, {"gauss_newton": 6, "adam": 50}
 
@@ -109,6 +110,7 @@ def fit(
     """
     check_arguments(optimizer, loss, validation, iterations)
     family = resolve_family(family, nfe, init, field)
+    weights = step_weights(loss, family) if loss in PATH_LOSSES else None
     started = time.perf_counter()
     if isinstance(pairs, int):
         x0 = noise(at_least_four(pairs), sample_shape(field, shape), seed=seed, device=check_device(device))
@@ -127,23 +129,23 @@ def fit(
 
     rollout = Rollout(field, batch)
     calls = {"reference": pairs.calls}
-    if loss in PATH_LOSSES:
+    iterates: Callable[[int], Iterator[Iterate]]
+    if optimizer == "gauss_newton":
+        iterates = GaussNewton(rollout, family, train, ENDPOINT_LOSSES[loss])
+    elif weights is None:
+        endpoint = EndpointObjective(rollout, family, ENDPOINT_LOSSES[loss])
+        iterates = Adam(endpoint, family.size, train, seed=seed)
+    else:
         path, path_calls = dense_path(field, train, rtol=rtol, atol=atol)
         calls["reference"] += path_calls
-        objective: Any = PathObjective(rollout, family, path, step_weights(loss, family))
-    else:
-        objective = EndpointObjective(rollout, family, ENDPOINT_LOSSES[loss])
+        iterates = Adam(PathObjective(rollout, family, path, weights), family.size, train, seed=seed)
     seconds = {"reference": time.perf_counter() - started}
     if max_calls is not None:
         rollout.limit = check_budget(max_calls, calls["reference"], nfe * len(pairs))
 
     started = time.perf_counter()
     iterations = ITERATIONS[optimizer] if iterations is None else iterations
-    if optimizer == "gauss_newton":
-        iterates = GaussNewton(rollout, family, train, ENDPOINT_LOSSES[loss])(iterations)
-    else:
-        iterates = Adam(objective, family.size, train, seed=seed)(iterations)
-    chosen = _best(iterates, family, rollout, held_out, iterations, PATIENCE[optimizer], progress)
+    chosen = _best(iterates(iterations), family, rollout, held_out, iterations, PATIENCE[optimizer], progress)
     calls["fit"] = rollout.calls
     seconds["fit"] = time.perf_counter() - started
 
@@ -237,13 +239,14 @@ def _best(
                     break
                 if iteration:
                     cost = max(cost, rollout.calls - int(curve[-2]["calls"]))
-                if rollout.calls + cost > rollout.limit:
-                    raise BudgetSpentError
+                if rollout.calls + cost > rollout.limit:  # the next one could not be finished
+                    stopped = BUDGET_SPENT
+                    break
             else:
                 if len(curve) > iterations:
                     stopped = "the iterations were used up"
         except BudgetSpentError:
-            stopped = "the budget of network calls was spent"
+            stopped = BUDGET_SPENT
     if best is None or not math.isfinite(best[2]):
         raise FloatingPointError(
             "fit: the initial solver already gives NaN on the validation pairs; sample with it to see which "

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from .._execute import execute, plan
 from .._table import Reduced
 from ..field import Field
+from ..metrics import per_sample_mse
 from ..pairs import Pairs
 
 __all__ = ["BudgetSpentError", "Rollout", "chunks"]
@@ -65,8 +66,7 @@ class Rollout:
     def squared_error(self, table: Reduced, pairs: Pairs) -> Tensor:
         """Mean square of ``x_N - x_1`` for each pair, float64 of shape ``(B,)``."""
         parts = [
-            (self.endpoint(table, part) - part.x1).double().square().flatten(1).mean(1)
-            for part in chunks(pairs, self.max_batch)
+            per_sample_mse(self.endpoint(table, part), part.x1) for part in chunks(pairs, self.max_batch)
         ]
         return torch.cat(parts)
 
