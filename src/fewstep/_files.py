@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -41,6 +42,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_safetensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> None:
-    """Write tensors with string metadata, whole or not at all."""
+    """Write tensors with string metadata, whole or not at all.
+
+    Raises:
+        OSError: when the file cannot be written, on a full disk for instance.
+    """
     with replacing(path) as temporary:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, dict(metadata))
+        try:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, dict(metadata))
+        except SafetensorError as error:
+            raise OSError(f"{path}: could not be written ({error}).") from error
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # or a power cut may leave the name without the content

@@ -1,5 +1,23 @@
-"""Training flows."""
+"""Training flows: couplings of noise and data, what is minimised, and the loop."""
 
-from .train import flow_matching_loss, train_flow
+from .couplings import Coupled, Coupling, Independent, Learned, MinibatchOT, Mixed, Paired
+from .kl_weight import KLWeight
+from .objective import FlowMatching, Losses, flow_matching_loss
+from .settings import Settings
+from .trainer import Trainer
 
-__all__ = ["flow_matching_loss", "train_flow"]
+__all__ = [
+    "Coupled",
+    "Coupling",
+    "FlowMatching",
+    "Independent",
+    "KLWeight",
+    "Learned",
+    "Losses",
+    "MinibatchOT",
+    "Mixed",
+    "Paired",
+    "Settings",
+    "Trainer",
+    "flow_matching_loss",
+]

@@ -1,7 +1,8 @@
 """Tables, plots and pictures of solvers."""
 
 from .pictures import picture_rows, save_pictures
-from .plots import coefficients, error_against_nfe
+from .plots import coefficients, error_against_nfe, flow_scatter
 from .text import describe
 
-__all__ = ["coefficients", "describe", "error_against_nfe", "picture_rows", "save_pictures"]
+__all__ = ["coefficients", "describe", "error_against_nfe",
+    "flow_scatter", "picture_rows", "save_pictures"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from .._extras import require
 from ..solver import Solver
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..comparison import Comparison
 
-__all__ = ["coefficients", "error_against_nfe"]
+__all__ = ["coefficients", "error_against_nfe", "flow_scatter"]
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
@@ -86,5 +89,26 @@ def coefficients(solver: Solver) -> Figure:
     figure.colorbar(picture, ax=right, shrink=0.85)
     for axes in (left, middle):
         axes.grid(alpha=0.3, linewidth=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def flow_scatter(samples: Mapping[int, Tensor], states: Tensor) -> Figure:
+    """Samples of points in the plane at each number of calls, and the paths that lead to the last ones.
+
+    Args:
+        samples: points ``(B, 2)`` by number of network calls.
+        states: trajectory points ``(P, B, 2)``.
+    """
+    figure, (panels,) = _figure(1, len(samples) + 1, (2.6 * (len(samples) + 1), 2.8))
+    for axes, (nfe, points) in zip(panels, samples.items(), strict=False):
+        axes.scatter(*points.detach().cpu().T, s=4, linewidths=0)
+        axes.set_title("1 call" if nfe == 1 else f"{nfe} calls", loc="left")
+    for path in states.detach().cpu().transpose(0, 1):
+        panels[-1].plot(*path.T, linewidth=0.5, color="0.4")
+    panels[-1].scatter(*states[-1].detach().cpu().T, s=4, linewidths=0, zorder=3)
+    panels[-1].set_title("paths", loc="left")
+    for axes in panels:
+        axes.set_aspect("equal", adjustable="datalim")
         axes.spines[["top", "right"]].set_visible(False)
     return figure

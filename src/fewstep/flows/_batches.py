@@ -1,0 +1,92 @@
+"""Which samples a training step sees: a pure function of the seed and the step."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from ..data import Dataset
+
+__all__ = ["Batches", "loader", "stream"]
+
+#: What is loaded for a batch: data, or noise and data in pairs.
+Loaded = Tensor | tuple[Tensor, Tensor]
+
+
+def stream(*key: int) -> int:
+    """A seed of 63 bits for the stream of random numbers with that key, unrelated to all others."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+class Batches(Sampler[list[int]]):
+    """Indices of the parts of each step's batch, from step ``start`` on, without end.
+
+    The data are gone through in epochs, each in an order of its own that follows from ``(seed, epoch)``;
+    sample ``k`` of the run is the same for any batch size, number of processes and interruption. A step
+    takes the next ``batch`` of them, split evenly over processes and accumulated parts.
+
+    Args:
+        count: size of the data set.
+        batch: samples a step over all processes.
+        seed: seed of the orders.
+        start: first step.
+        parts: accumulated parts of a batch.
+        rank: this process.
+        world: number of processes.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch: int,
+        *,
+        seed: int,
+        start: int = 0,
+        parts: int = 1,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch % (parts * world):
+            raise ValueError(
+                f"batch: must be a multiple of processes times accumulate, {world} x {parts}, not {batch}."
+            )
+        self.count, self.batch, self.seed, self.start = count, batch, seed, start
+        self.parts, self.rank, self.world = parts, rank, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        size = self.batch // (self.parts * self.world)
+        epoch, order = -1, torch.empty(0, dtype=torch.long)
+        position = self.start * self.batch
+        while True:
+            for part in range(self.parts):
+                first = position + (part * self.world + self.rank) * size
+                indices: list[int] = []
+                while len(indices) < size:
+                    at = first + len(indices)
+                    if at // self.count != epoch:
+                        epoch = at // self.count
+                        generator = torch.Generator().manual_seed(stream(self.seed, epoch))
+                        order = torch.randperm(self.count, generator=generator)
+                    within = at % self.count
+                    indices += order[within : within + size - len(indices)].tolist()
+                yield indices
+            position += self.batch
+
+
+def loader(data: Dataset, batches: Batches, workers: int, pin: bool) -> Iterator[Loaded]:
+    """Batches of data in the order of ``batches``, loaded ahead by worker processes if there are any."""
+    return iter(
+        DataLoader(
+            data,  # type: ignore[arg-type]  # a DataLoader takes whatever has __getitem__
+            sampler=batches,
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=pin,
+            persistent_workers=workers > 0,
+        )
+    )

@@ -1,0 +1,108 @@
+"""What is looked at during training: held-out losses, the noises' aggregate law, samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .. import classical, metrics
+from .._files import replacing
+from ..field import Field
+from ..pairs import noise
+from ..report import flow_scatter, save_pictures
+from ..report.pictures import is_picture
+from ..solver import Path as Trajectory
+from .couplings import Coupling
+from .objective import FlowMatching
+
+__all__ = ["SAMPLES", "aggregate_posterior", "preview", "spread", "validate"]
+
+#: How many held-out data a validation takes, and how many at once.
+SAMPLES, _BATCH = 1024, 256
+
+#: Network calls of the pictures that are taken, by Euler's method.
+_CALLS = (1, 2, 4, 8, 32)
+
+
+def spread(count: int, samples: int) -> list[list[int]]:
+    """Batches of up to ``samples`` indices, evenly spread over ``count`` data."""
+    chosen = [k * count // min(samples, count) for k in range(min(samples, count))]
+    return [chosen[k : k + _BATCH] for k in range(0, len(chosen), _BATCH)]
+
+
+def validate(
+    objective: FlowMatching,
+    loaded: Sequence[tuple[Tensor, Tensor | None]],
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Held-out losses, always with the same noises and times, and the law of the coupled noises."""
+    totals, noises = [], []
+    for x1, x0 in loaded:
+        losses = objective(x1, x0, step=2**62, generator=generator)  # beta at its last value
+        totals.append((len(x1), torch.stack(losses)))
+        noises.append(objective.coupling(x1, x0, generator=generator).x0)
+    count = sum(n for n, _ in totals)
+    means = sum(n * losses for n, losses in totals) / count
+    assert isinstance(means, Tensor)
+    names = ("validation_loss", "validation_flow_matching", "validation_kl")
+    return dict(zip(names, means.tolist(), strict=True)) | aggregate_posterior(torch.cat(noises))
+
+
+def aggregate_posterior(x0: Tensor) -> dict[str, float]:
+    """How far coupled noises are, over all data, from the N(0, I) that sampling starts from.
+
+    Args:
+        x0: coupled noises, ``(B, ...)``.
+
+    Returns:
+        ``aggregate_mean``: root mean square over dimensions of the mean, less what ``B`` samples of
+        N(0, 1) would show by chance; ``aggregate_variance``: mean over dimensions of the variance, and
+        its least and largest value; ``aggregate_norm``: mean norm over that of the chi distribution;
+        ``aggregate_ks``: Kolmogorov-Smirnov distance of the norms from chi.
+    """
+    z = x0.flatten(1).double()
+    B, d = z.shape
+    variance = z.var(dim=0)
+    mean_square = (z.mean(dim=0).square().mean() - variance.mean() / B).clamp(min=0)
+    norms = z.norm(dim=1).sort().values
+    chi_mean = math.sqrt(2) * math.exp(math.lgamma((d + 1) / 2) - math.lgamma(d / 2))
+    cdf = torch.special.gammainc(torch.tensor(d / 2).to(z), norms.square() / 2)
+    ranks = torch.arange(B + 1, dtype=z.dtype, device=z.device) / B
+    ks = torch.maximum((cdf - ranks[:-1]).abs().max(), (ranks[1:] - cdf).abs().max())
+    return {
+        "aggregate_mean": mean_square.sqrt().item(),
+        "aggregate_variance": variance.mean().item(),
+        "aggregate_variance_min": variance.min().item(),
+        "aggregate_variance_max": variance.max().item(),
+        "aggregate_norm": norms.mean().item() / chi_mean,
+        "aggregate_ks": ks.item(),
+    }
+
+
+def preview(flow: nn.Module, shape: tuple[int, ...], device: torch.device, stem: Path) -> dict[str, float]:
+    """Sample at few and many calls from fixed noises, write pictures, and measure the curvature."""
+    field = Field(flow, shape=shape)
+    picture = is_picture(shape)
+    x0 = noise(64, shape, seed=0, device=device)
+    samples = {nfe: classical.euler(nfe).sample(field, x0) for nfe in _CALLS[:-1]}
+    path: Trajectory = classical.euler(_CALLS[-1]).sample(field, x0, trajectory=True)
+    samples[_CALLS[-1]] = path.x1
+    if picture:
+        rows = torch.cat([x[:12] for x in samples.values()])
+        save_pictures(stem.with_name(f"{stem.name}-samples.png"), rows, columns=12)
+        kept = range(0, _CALLS[-1], 4)
+        # On straight paths the data estimate is x + (1 - t) u.
+        rest = (1 - path.call_times).to(path.states).reshape(-1, 1, *[1] * len(shape))
+        estimates = path.states[:-1] + rest * path.predictions
+        for name, strip in (("trajectories", path.states), ("estimates", estimates)):
+            rows = torch.cat([torch.cat([strip[list(kept), k], path.x1[k, None]]) for k in range(6)])
+            save_pictures(stem.with_name(f"{stem.name}-{name}.png"), rows, columns=len(kept) + 1)
+    elif shape == (2,):
+        with replacing(stem.with_name(f"{stem.name}-samples.png")) as temporary:
+            flow_scatter(samples, path.states).savefig(temporary, dpi=120)
+    error = (samples[4].double() - path.x1.double()).flatten(1).square().mean(1).sqrt().mean()
+    return {"curvature": metrics.curvature(path).mean().item(), "truncation_rmse_4": error.item()}

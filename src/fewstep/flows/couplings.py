@@ -1,0 +1,234 @@
+"""Couplings: the joint law of noise and data that a flow is trained on.
+
+A flow learns ``E[x1 - x0 | x_t]``. The more ``x0`` tells about ``x1``, the less the straight lines
+between them cross, and the less the trajectories of the flow curve (Lee, Kim and Ye, *Minimizing
+Trajectory Curvature of ODE-based Generative Models*, ICML 2023). All couplings are called alike,
+
+    ``x0, x1, kl = coupling(x1)``,
+
+and each also serves a training loop written for torchcfm, by the method that its flow matchers have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .._extras import require
+from .kl_weight import KLWeight
+
+__all__ = ["Coupled", "Coupling", "Independent", "Learned", "MinibatchOT", "Mixed", "Paired"]
+
+
+class Coupled(NamedTuple):
+    """Coupled noise and data, and what the coupling costs.
+
+    Shape:
+        ``x0``, ``x1``: ``(B, ...)``, row by row one pair; ``kl``: ``()``, the mean over samples and
+        dimensions of ``KL(q(x0 | x1) || N(0, I))``, 0 where nothing is learned.
+    """
+
+    x0: Tensor
+    x1: Tensor
+    kl: Tensor
+
+
+class Coupling(nn.Module):
+    """Draws a noise for each data sample; the base of all couplings.
+
+    A subclass says in :meth:`couple` how standard normal noise becomes ``x0``. The data keep their
+    order, so that labels and other conditions need not be moved.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last_kl: Tensor | None = None
+
+    def forward(
+        self, x1: Tensor, x0: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Coupled:
+        """Couple data with noise.
+
+        Args:
+            x1: data, ``(B, ...)``, floating point.
+            x0: standard normal noise to make the coupled noise from, like ``x1``; drawn when ``None``.
+            generator: where to draw from; torch's global one when ``None``.
+        """
+        if x0 is None:
+            x0 = _draw(torch.randn, x1.shape, x1, generator)
+        if x0.shape != x1.shape:
+            raise ValueError(
+                f"x0: must be shaped like x1, {tuple(x1.shape)}, not {tuple(x0.shape)}; pass as many noises "
+                "as data."
+            )
+        return self.couple(x0, x1, generator)
+
+    def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
+        """Turn standard normal ``noise`` into the noise that is coupled with ``x1``."""
+        raise NotImplementedError
+
+    def kl_weight(self, step: int) -> float:
+        """The weight (beta) of the KL term at a training step; 0 where nothing is learned."""
+        return 0.0
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready facts that identify the coupling."""
+        return {"name": type(self).__name__}
+
+    def sample_location_and_conditional_flow(
+        self, x0: Tensor, x1: Tensor, t: Tensor | None = None, return_noise: bool = False
+    ) -> tuple[Tensor, ...]:
+        """The call of torchcfm's flow matchers: ``t, x_t, u_t``, and the noise where it is asked for.
+
+        ``x0`` must be standard normal noise, or the first halves of pairs for :class:`Paired`; the third
+        result is the regression target ``x1 - x0`` of the coupled pair. The returned noise, which scales
+        with torchcfm's sigma, is zero here: these paths are straight lines.
+
+        A learned coupling adds a KL term to the loss, which :meth:`penalty` gives (0 for the others)::
+
+            t, xt, ut = coupling.sample_location_and_conditional_flow(x0, x1)
+            loss = (model(t, xt) - ut).square().mean() + coupling.penalty()
+        """
+        x0, x1, self._last_kl = self(x1, x0)
+        if t is None:
+            t = torch.rand(len(x1), dtype=x1.dtype, device=x1.device)
+        t_ = t.reshape(-1, *[1] * (x1.ndim - 1))
+        located = (t, t_ * x1 + (1 - t_) * x0, x1 - x0)
+        return (*located, torch.zeros_like(x1)) if return_noise else located
+
+    def penalty(self, step: int = 0) -> Tensor:
+        """``beta(step) * KL`` of the last :meth:`sample_location_and_conditional_flow`.
+
+        Raises:
+            ValueError: before the first call.
+        """
+        if self._last_kl is None:
+            raise ValueError(
+                "penalty: there is no KL term yet; call sample_location_and_conditional_flow first."
+            )
+        return self.kl_weight(step) * self._last_kl
+
+
+class Independent(Coupling):
+    """Noise that knows nothing of the data: plain flow matching, or 1-rectified flow."""
+
+    def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
+        return Coupled(noise, x1, _nothing(x1))
+
+
+class Paired(Coupling):
+    """Noise that comes with the data, as the pairs of reflow do; it is used as it is.
+
+    Liu, Gong and Liu, *Flow Straight and Fast* (ICLR 2023).
+    """
+
+    def forward(
+        self, x1: Tensor, x0: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Coupled:
+        if x0 is None:
+            raise ValueError(
+                "x0: this coupling takes noise and data in pairs, but got data alone; train on pairs, such "
+                "as those that `fewstep reflow` makes, or use another coupling."
+            )
+        return super().forward(x1, x0, generator=generator)
+
+    def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
+        return Coupled(noise, x1, _nothing(x1))
+
+
+class Learned(Coupling):
+    """Noise from a Gaussian encoder, ``x0 = mean(x1) + std(x1) * noise``, learned with the flow.
+
+    Lee, Kim and Ye (2023), eq. 10: encoder and flow minimise
+    ``E (u(x_t, t) - (x1 - x0))^2 + beta KL(q(x0 | x1) || N(0, I))`` together. The gradient reaches the
+    encoder through ``x_t`` and through the target. After training the encoder is not needed.
+
+    Args:
+        encoder: ``encoder(x1) -> (mean, logvar)``, each like ``x1``.
+        beta: weight of the KL term: a number, or a schedule over training. Around 5 is best for
+            samples in up to 5 network calls, around 20 for 20 and more.
+    """
+
+    def __init__(
+        self, encoder: Callable[[Tensor], tuple[Tensor, Tensor]], beta: float | KLWeight = 10.0
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.beta = beta if isinstance(beta, KLWeight) else KLWeight(beta)
+
+    def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
+        mean, logvar = self._encode(x1)
+        return Coupled(mean + (logvar / 2).exp() * noise, x1, _divergence(mean, logvar))
+
+    def kl_weight(self, step: int) -> float:
+        return self.beta(step)
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "beta": self.beta.describe()}
+
+    def _encode(self, x1: Tensor) -> tuple[Tensor, Tensor]:
+        mean, logvar = self.encoder(x1)
+        if mean.shape != x1.shape or logvar.shape != x1.shape:
+            raise ValueError(
+                f"encoder: must return a mean and a log-variance like the data, {tuple(x1.shape)}, not "
+                f"{tuple(mean.shape)} and {tuple(logvar.shape)}; give it twice the channels of the flow."
+            )
+        return mean.to(x1.dtype), logvar.to(x1.dtype)  # under autocast they come in half precision
+
+
+class Mixed(Learned):
+    """The learned coupling mixed with the prior: ``x0 ~ N(w mean, w var + 1 - w)``, ``w ~ U[0, 1]``.
+
+    A free Gaussian encoder gives the noises a smaller variance over all the data than sampling starts
+    from, which costs quality at many network calls. Here each sample draws how much of the
+    encoder it uses, from all (``w = 1``) to nothing (``w = 0``, the independent coupling).
+    """
+
+    def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
+        mean, logvar = self._encode(x1)
+        w = _draw(torch.rand, (len(x1), *[1] * (x1.ndim - 1)), x1, generator)
+        std = (w * logvar.exp() + 1 - w).sqrt()
+        return Coupled(w * mean + std * noise, x1, _divergence(mean, logvar))
+
+
+class MinibatchOT(Coupling):
+    """Noise matched with the data of a batch by exact optimal transport in squared distance.
+
+    Tong et al., *Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal
+    Transport* (TMLR 2024); Pooladian et al. (ICML 2023). Given a datum, its noise is drawn from the
+    plan; between batches of equal size the plan is a permutation, so that every noise and every
+    datum is used once. (torchcfm draws pairs from the plan with replacement, which leaves out 37 % of them.)
+    The coupling is that of the batch: the larger, the straighter the flow.
+    """
+
+    def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
+        ot = require("ot", "ot")
+        with torch.no_grad():
+            cost = torch.cdist(x1.flatten(1).float(), noise.flatten(1).float()).square().double().cpu()
+            uniform = torch.full((len(x1),), 1 / len(x1), dtype=torch.float64)
+            # As numpy, POT solves it in C; its torch backend would only convert back and forth.
+            plan = torch.from_numpy(ot.emd(uniform.numpy(), uniform.numpy(), cost.numpy()))
+            device = None if generator is None else generator.device
+            rows = torch.multinomial(plan.to(device), 1, generator=generator)[:, 0].to(noise.device)
+        return Coupled(noise[rows], x1, _nothing(x1))
+
+
+def _divergence(mean: Tensor, logvar: Tensor) -> Tensor:
+    """``KL(N(mean, exp(logvar)) || N(0, I))``, the mean over samples and dimensions."""
+    return (mean.square() + logvar.exp() - 1 - logvar).mean() / 2
+
+
+def _draw(
+    kind: Callable[..., Tensor], shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """Draw where the generator lives, and put it where the data are."""
+    device = like.device if generator is None else generator.device
+    drawn = kind(shape, generator=generator, dtype=like.dtype, device=device)
+    return drawn.to(like.device)
+
+
+def _nothing(like: Tensor) -> Tensor:
+    return torch.zeros((), dtype=like.dtype, device=like.device)

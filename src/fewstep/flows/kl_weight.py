@@ -1,0 +1,61 @@
+"""The weight of the KL term over training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+__all__ = ["KLWeight"]
+
+
+@dataclass(frozen=True)
+class KLWeight:
+    """Beta as a function of the training step: constant, or a straight ramp between two values.
+
+    ``KLWeight(10)`` is constant. A warm-up begins small, so that the encoder moves before it is held
+    back: ``KLWeight.warm_up(10, steps=5000)``. An anneal begins large and ends small, which first gives
+    the flow a steady coupling: ``KLWeight.anneal(30, 5, steps=50_000)``.
+
+    Args:
+        end: the weight after the ramp, more than 0.
+        start: the weight at step 0, at least 0; the same as ``end`` when ``None``.
+        steps: length of the ramp in optimiser steps.
+
+    Raises:
+        ValueError: on weights that cannot be.
+    """
+
+    end: float
+    start: float | None = None
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        start = self.end if self.start is None else self.start
+        if not (0 < self.end < math.inf and 0 <= start < math.inf):
+            raise ValueError(
+                f"beta: must be a positive number (5 to 30 is usual), not {self.end} from {start}."
+            )
+        if self.steps < 0 or (start != self.end and self.steps == 0):
+            raise ValueError(f"beta: a ramp from {start} to {self.end} needs steps >= 1, not {self.steps}.")
+
+    @classmethod
+    def warm_up(cls, end: float, steps: int) -> KLWeight:
+        """From 0 to ``end``."""
+        return cls(end, 0.0, steps)
+
+    @classmethod
+    def anneal(cls, start: float, end: float, steps: int) -> KLWeight:
+        """From ``start`` to ``end``."""
+        return cls(end, start, steps)
+
+    def __call__(self, step: int) -> float:
+        """The weight at an optimiser step."""
+        if self.start is None or step >= self.steps:
+            return self.end
+        return self.start + (self.end - self.start) * step / self.steps
+
+    def describe(self) -> float | dict[str, float]:
+        """A number, or the ramp's, ready for JSON."""
+        if self.start is None:
+            return self.end
+        return {"start": self.start, "end": self.end, "steps": self.steps}

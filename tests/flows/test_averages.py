@@ -1,0 +1,42 @@
+"""Weight averages: what a half-life means."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fewstep.flows._averages import Averages
+
+
+def module(value):
+    made = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(made.weight, value)
+    made.register_buffer("seen", torch.tensor(0))
+    return made
+
+
+def test_after_a_half_life_a_weight_counts_half():
+    averages = Averages(module(0.0), [100, 400], batch=10)
+    moved = module(1.0)
+    # A tenth of the samples seen exceeds the first half-life from sample 1000 on.
+    for step in range(1000, 1010):
+        averages.update(moved, step)
+    assert averages[100].weight.item() == pytest.approx(0.5)
+    assert averages[400].weight.item() == pytest.approx(1 - 0.5**0.25)
+
+
+def test_a_young_average_forgets_its_start():
+    averages = Averages(module(100.0), [10**9], batch=1)
+    moved = module(1.0)
+    for step in range(1, 101):
+        averages.update(moved, step)
+    assert averages.first.weight.item() == pytest.approx(1, abs=1e-6)
+
+
+def test_integers_are_taken_over():
+    averages, moved = Averages(module(0.0), [100], batch=1), module(0.0)
+    moved.seen.fill_(7)
+    averages.update(moved, 1)
+    assert averages.first.seen.item() == 7
+    assert not averages.first.weight.requires_grad

@@ -1,0 +1,334 @@
+"""The trainer: a killed run goes on exactly, processes share a batch, and mistakes are told at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from fewstep.data import ArrayDataset
+from fewstep.flows import Independent, Learned, MinibatchOT, Mixed, Paired, Settings, Trainer
+from fewstep.models import load_network
+from fewstep.networks import MLP, GaussianEncoder
+
+#: A run that a test can afford: a learned coupling, dropout, two averages, several epochs.
+SCRIPT = """
+    import sys, torch
+    from torch import nn
+    from fewstep.data import ArrayDataset
+    from fewstep.flows import Learned, Settings, Trainer
+    from fewstep.networks import MLP, GaussianEncoder
+
+    class Dropping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = MLP((2,), width=16, blocks=1)
+        def forward(self, x, t):
+            return nn.functional.dropout(self.net(x, t), 0.1, self.training)
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    flow, encoder = Dropping(), GaussianEncoder(MLP((2,), width=8, blocks=1, outputs=4))
+    data = ArrayDataset(torch.randn(50, 2, generator=torch.Generator().manual_seed(1)), name="points")
+    settings = Settings(steps=300, batch=16, lr=1e-2, warmup=5, clip=1.0, ema=(200, 2000), accumulate=2,
+                        log_every=7, validate_every=100, checkpoint_every=9, decay="cosine")
+    Trainer(flow, data, Learned(encoder, beta=1.0), settings, out=sys.argv[1], validation=data,
+            device="cpu", progress=False).run()
+"""
+
+
+def launch(out, *prefix):
+    command = [sys.executable, *prefix, "-c", textwrap.dedent(SCRIPT), str(out)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
+def test_a_run_killed_at_any_moment_and_resumed_gives_the_weights_of_a_whole_one(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(launch(whole))
+    for after in (2, 3):  # twice: soon after the first checkpoint, and later, between two
+        process = launch(killed)
+        deadline = time.monotonic() + 60
+        while len(list(killed.glob("checkpoints/step-*"))) < min(after, 2) and time.monotonic() < deadline:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.005)
+        time.sleep(0.05 * (after - 2))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not (killed / "flow.safetensors").exists()
+    finish(launch(killed))
+
+    for name in ("flow.safetensors", "encoder.safetensors", "checkpoints/step-00000300.safetensors"):
+        expected, found = load_file(whole / name), load_file(killed / name)
+        assert expected.keys() == found.keys()
+        for key, value in expected.items():
+            assert torch.equal(found[key], value), f"{name}: {key}"
+    steps = [[json.loads(line)["step"] for line in (run / "metrics.jsonl").open()] for run in (whole, killed)]
+    assert steps[0] == steps[1]
+
+
+def test_an_interrupted_run_saves_its_step(tmp_path):
+    process = launch(tmp_path / "run")
+    while not list((tmp_path / "run").glob("checkpoints/step-*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in errors
+    newest = max((tmp_path / "run" / "checkpoints").glob("step-*"))
+    saved = int(newest.stem.split("-")[1])
+    assert saved % 9 or saved == 300 or saved == 9  # the very step, not only the last due one
+
+
+def points(count=64, seed=1):
+    return ArrayDataset(torch.randn(count, 2, generator=torch.Generator().manual_seed(seed)), name="points")
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return MLP((2,), width=16, blocks=1)
+
+
+def encoder():
+    return GaussianEncoder(MLP((2,), width=8, blocks=1, outputs=4))
+
+
+def train(out, flow=None, data=None, coupling=None, validation=None, **settings):
+    options = {"steps": 20, "batch": 16, "lr": 1e-2, "warmup": 2, "ema": (100,), "checkpoint_every": 5}
+    return Trainer(
+        flow or network(),
+        data or points(),
+        coupling,
+        Settings(**{**options, **settings}),
+        out=out,
+        validation=validation,
+        device="cpu",
+        progress=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "coupling", [Independent, MinibatchOT, lambda: Learned(encoder(), 1.0), lambda: Mixed(encoder(), 1.0)]
+)
+def test_every_coupling_trains_and_leaves_a_network_to_load(tmp_path, coupling):
+    flow = train(tmp_path, coupling=coupling()).run()
+    loaded = load_network(tmp_path / "flow.safetensors")
+    x, t = torch.randn(3, 2), torch.rand(3)
+    torch.testing.assert_close(loaded(x, t), flow(x, t))
+    assert not flow.training
+    assert (tmp_path / "encoder.safetensors").exists() == (not isinstance(coupling, type))
+
+
+def test_pairs_train_with_their_own_noises(tmp_path):
+    class Pairs(ArrayDataset):
+        def __getitem__(self, indices):
+            x = super().__getitem__(indices)
+            return x, 3 * x
+
+    class Slope(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.slope = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x, t):
+            return self.slope * x / (1 + 2 * t[:, None])  # x_t = (1 + 2t) x0, u = 2 x0
+
+    data = Pairs(points().tensor, name="pairs")
+    flow = train(tmp_path, Slope(), data, Paired(), steps=400, lr=0.05, ema=(500,)).run()
+    assert flow.slope.item() == pytest.approx(2, abs=1e-2)
+    with pytest.raises(ValueError, match="coupling: the data are pairs with noises of their own"):
+        train(tmp_path / "other", Slope(), data)
+
+
+def test_the_best_and_the_last_checkpoints_are_kept(tmp_path):
+    train(tmp_path, validation=points(seed=2), keep=2, validate_every=5, steps=23).run()
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["best.safetensors", "step-00000020.safetensors", "step-00000023.safetensors"]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    losses = {line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line}
+    assert list(losses) == [5, 10, 15, 20, 23]
+    best = min(losses, key=losses.get)
+    facts = json.loads(_metadata(tmp_path / "checkpoints" / "best.safetensors"))
+    assert facts["step"] == best
+    assert facts["best"] == losses[best]
+
+
+def _metadata(path):
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return file.metadata()["fewstep.checkpoint"]
+
+
+def test_accumulated_parts_make_the_gradient_of_the_whole(tmp_path):
+    """With a flow whose loss does not depend on what is drawn, one large batch and four parts agree."""
+
+    class Mean(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mean = nn.Parameter(torch.zeros(2))
+
+        def forward(self, x, t):
+            return self.mean.expand_as(x)
+
+    class Zero(Independent):
+        def couple(self, noise, x1, generator):
+            return super().couple(torch.zeros_like(noise), x1, generator)
+
+    means = [
+        train(tmp_path / str(n), Mean(), coupling=Zero(), accumulate=n, steps=5).run().mean for n in (1, 4)
+    ]
+    torch.testing.assert_close(*means)
+
+
+def test_processes_share_the_batch_and_agree(tmp_path):
+    """Two processes take the steps that one takes with the same samples; only their noises differ."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29577"]
+    script = tmp_path / "run.py"
+    script.write_text(textwrap.dedent(SCRIPT).replace("steps=300", "steps=20"))
+    done = subprocess.run(
+        [*run, str(script), str(tmp_path / "two")],
+        capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").open()]
+    assert lines[-1]["step"] == 20
+    assert (tmp_path / "two" / "flow.safetensors").exists()
+
+
+def test_half_precision_trains(tmp_path):
+    train(tmp_path, precision="bf16").run()
+    values = load_file(tmp_path / "flow.safetensors").values()
+    assert all(value.dtype == torch.float32 and value.isfinite().all() for value in values)
+
+
+def test_a_run_may_be_prolonged_but_not_changed(tmp_path):
+    train(tmp_path, steps=10).run()
+    assert train(tmp_path, steps=15, log_every=3).folder.latest().name == "step-00000010.safetensors"
+    train(tmp_path, steps=15).run()
+    with pytest.raises(ValueError, match=r"settings lr was 0.01 and is 0.5; .*train into another folder"):
+        train(tmp_path, steps=15, lr=0.5)
+    with pytest.raises(ValueError, match="coupling name was 'Independent' and is 'MinibatchOT'"):
+        train(tmp_path, steps=15, coupling=MinibatchOT())
+    with pytest.raises(ValueError, match="data count was 64 and is 65"):
+        train(tmp_path, steps=15, data=points(65))
+    with pytest.raises(ValueError, match="flow width was 16 and is 32"):
+        train(tmp_path, MLP((2,), width=32, blocks=1), steps=15)
+    with pytest.raises(ValueError, match="steps: .* has been trained for 15 steps already, more than 12"):
+        train(tmp_path, steps=12)
+
+
+def test_a_foreign_network_in_the_folder_is_told_by_its_tensors(tmp_path):
+    class Anonymous(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(2, width), nn.Tanh(), nn.Linear(width, 2))
+
+        def forward(self, x, t):
+            return self.layers(x)
+
+    train(tmp_path, Anonymous(4), steps=5).run()
+    assert (tmp_path / "flow.safetensors").exists()
+    with pytest.raises(ValueError, match=r"is of another architecture; .*differs in \d+ tensors, such as"):
+        train(tmp_path, Anonymous(5), steps=6)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    train(tmp_path, steps=5).run()
+    path = tmp_path / "checkpoints" / "step-00000005.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"step-00000005.safetensors: not a complete checkpoint"):
+        train(tmp_path, steps=6)
+
+
+def test_a_full_disk_is_told_before_the_start_and_loses_nothing(tmp_path, monkeypatch):
+    import shutil
+
+    from fewstep.flows import _checkpoint
+
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda _: full)
+        with pytest.raises(OSError, match=r"has 0 MB free, but the checkpoints of this run need"):
+            train(tmp_path / "full")
+
+    trainer = train(tmp_path / "later", steps=12)
+    save, times = _checkpoint.save, []
+
+    def failing(path, *rest):
+        times.append(path)
+        if len(times) > 1:
+            raise OSError(f"{path}: could not be written (no space left on device).")
+        save(path, *rest)
+
+    monkeypatch.setattr(_checkpoint, "save", failing)
+    with (
+        pytest.warns(UserWarning, match="training goes on without this checkpoint"),
+        pytest.raises(OSError, match=r"the last step could not be saved: .* it will go on from .*00000005"),
+    ):
+        trainer.run()
+    assert trainer.folder.latest().name == "step-00000005.safetensors"
+
+
+def test_a_loss_that_diverges_is_told_and_not_saved(tmp_path):
+    class Exploding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+            self.calls = 0
+
+        def forward(self, x, t):
+            self.calls += 1
+            return self.scale * x * (float("nan") if self.calls > 7 else 1.0)
+
+    with pytest.raises(FloatingPointError, match=r"NaN or infinite between steps 5 and 10; lower lr"):
+        train(tmp_path, Exploding(), log_every=5).run()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000005.safetensors"]
+
+
+def test_what_does_not_fit_is_told_at_once(tmp_path):
+    with pytest.raises(ValueError, match=r"flow: returns shape \(2, 4\) for data of shape \(2, 2\)"):
+        train(tmp_path, MLP((2,), width=8, blocks=1, outputs=4))
+    with pytest.raises(ValueError, match="encoder: must return a mean and a log-variance"):
+        train(tmp_path, coupling=Learned(lambda x: (x[:, :1], x[:, :1])))
+    with pytest.raises(ValueError, match=r"validation: has samples of shape \(3,\), but the data \(2,\)"):
+        train(tmp_path, validation=ArrayDataset(torch.zeros(4, 3), name="other"))
+    with pytest.raises(ValueError, match=r"flip: needs pictures"):
+        train(tmp_path, flip=True)
+
+
+def test_the_same_seed_is_the_same_run(tmp_path):
+    a, b, c = (train(tmp_path / str(k), network(0), seed=seed).run() for k, seed in enumerate((0, 0, 1)))
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+    assert not all(torch.equal(p, q) for p, q in zip(a.parameters(), c.parameters(), strict=True))
+
+
+def test_pictures_are_previewed(tmp_path):
+    from fewstep.networks import UNet
+
+    data = ArrayDataset(torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8), name="noise")
+    train(
+        tmp_path, UNet(1, 8, (1,), 1, 2), data, steps=2, batch=4, flip=True, channels_last=True
+    ).run()
+    names = sorted(path.name for path in (tmp_path / "previews").iterdir())
+    assert names == [f"step-00000002-{kind}.png" for kind in ("estimates", "samples", "trajectories")]
+
+
+def test_trackers_receive_the_metrics(tmp_path):
+    pytest.importorskip("tensorboard", reason="logs to TensorBoard, which is not installed")
+    train(tmp_path, trackers=("tensorboard",), log_every=5).run()
+    assert list(Path(tmp_path).rglob("events.out.tfevents*"))
