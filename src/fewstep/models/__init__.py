@@ -1,6 +1,7 @@
 """Fields that come with the package: trained flows and exact ones."""
 
-from .bundled import BUNDLED, bundled, load_network, save_network
+from ..networks import load_network, save_network
+from .bundled import BUNDLED, bundled
 from .mixture import GaussianMixture, kernel_density, random_mixture
 
 __all__ = [

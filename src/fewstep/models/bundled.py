@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-from safetensors import safe_open
-from torch import nn
-
-from .._files import write_safetensors
 from ..data import digits
 from ..field import Field
-from ..networks import MLP, UNet
+from ..networks import load_network
 from .mixture import kernel_density, random_mixture
 
-__all__ = ["BUNDLED", "bundled", "load_network", "save_network"]
-
-_NETWORKS: dict[str, Callable[..., nn.Module]] = {"MLP": MLP, "UNet": UNet}
-_CONFIG = "fewstep.network"
-
-
-def save_network(path: str | Path, network: nn.Module, **facts: Any) -> None:
-    """Write a network of this package to a safetensors file that holds its configuration too."""
-    config = {"class": type(network).__name__, "arguments": network.config, **facts}
-    write_safetensors(path, network.state_dict(), {_CONFIG: json.dumps(config)})
-
-
-def load_network(path: str | Path) -> nn.Module:
-    """Read a network written by :func:`save_network`, in evaluation mode."""
-    with safe_open(path, "pt") as file:
-        config = json.loads((file.metadata() or {}).get(_CONFIG, "null"))
-        if config is None:
-            raise ValueError(f"{path}: holds no network of fewstep; its metadata lacks {_CONFIG!r}.")
-        network = _NETWORKS[config["class"]](**config["arguments"])
-        network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})
-    return network.eval().requires_grad_(False)
+__all__ = ["BUNDLED", "bundled"]
 
 
 def _trained(name: str, shape: tuple[int, ...]) -> Field:

@@ -1,6 +1,27 @@
-"""Small networks."""
+"""Networks ``(x, t) -> velocity``, encoders, and the files that hold them."""
 
+from .diffusers_unet import DiffusersUNet, from_diffusers
+from .encoder import GaussianEncoder, zero_output
+from .fast_ode import load_fast_ode, load_fast_ode_encoder
+from .file import load_network, save_network
 from .mlp import MLP
+from .presets import song_unet_preset
+from .reverse_time import ReverseTime
+from .song_unet import SongUNet
 from .unet import UNet
 
-__all__ = ["MLP", "UNet"]
+__all__ = [
+    "MLP",
+    "DiffusersUNet",
+    "GaussianEncoder",
+    "ReverseTime",
+    "SongUNet",
+    "UNet",
+    "from_diffusers",
+    "load_fast_ode",
+    "load_fast_ode_encoder",
+    "load_network",
+    "save_network",
+    "song_unet_preset",
+    "zero_output",
+]

@@ -58,15 +58,17 @@ class UNet(nn.Module):
     ``patch * 2 ** (len(multipliers) - 1)``.
 
     Args:
-        channels: image channels, equal at input and output.
+        channels: image channels at the input.
         width: feature channels at the finest level; a multiple of 8.
         multipliers: channel multiplier of each level, finest first.
         blocks: residual blocks a level on the way down; one more on the way up.
         patch: side of the pixel blocks folded into channels.
         turns: highest frequency of the time embedding, in turns over [0, 1].
+        out_channels: image channels at the output; ``None`` for as many as at the input.
 
     Shape:
-        ``x``: ``(B, channels, H, W)``; ``t``: ``()`` or ``(B,)``, in [0, 1]; output like ``x``.
+        ``x``: ``(B, channels, H, W)``; ``t``: ``()`` or ``(B,)``, in [0, 1]; output
+        ``(B, out_channels, H, W)``.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class UNet(nn.Module):
         blocks: int = 2,
         patch: int = 2,
         turns: float = 8.0,
+        out_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.config = {
@@ -86,7 +89,10 @@ class UNet(nn.Module):
             "blocks": blocks,
             "patch": patch,
             "turns": turns,
+            "out_channels": out_channels,
         }
+        self.in_channels = channels
+        self.out_channels = channels if out_channels is None else out_channels
         embedding = 4 * width
         self.fold = nn.PixelUnshuffle(patch)
         self.unfold = nn.PixelShuffle(patch)
@@ -116,9 +122,14 @@ class UNet(nn.Module):
             if level:
                 self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(c, c, 3, padding=1)))
 
-        last = nn.Conv2d(c, channels * patch**2, 3, padding=1)
+        last = nn.Conv2d(c, self.out_channels * patch**2, 3, padding=1)
         nn.init.zeros_(last.weight)
         self.head = nn.Sequential(nn.GroupNorm(8, c), nn.SiLU(), last)
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The layer that ends the network."""
+        return self.head[-1]
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         embedding = self.embed(t, x)

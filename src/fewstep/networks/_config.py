@@ -1,0 +1,24 @@
+"""What a network was made with, as something JSON can hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+__all__ = ["describe"]
+
+
+def describe(network: nn.Module) -> dict[str, Any]:
+    """Class and constructor arguments, as :func:`~fewstep.networks.save_network` writes them.
+
+    Raises:
+        ValueError: when the network does not know its own arguments.
+    """
+    config = getattr(network, "config", None)
+    if config is None:
+        raise ValueError(
+            f"save_network: a {type(network).__name__} has no .config with its constructor's arguments, so "
+            "it could not be built again; save its state_dict() instead."
+        )
+    return {"class": type(network).__name__, "arguments": config}

@@ -1,0 +1,86 @@
+"""A U-Net of diffusers as a network of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from .._extras import require
+
+__all__ = ["DiffusersUNet", "from_diffusers"]
+
+
+class DiffusersUNet(nn.Module):
+    """diffusers' ``UNet2DModel`` as ``(x, t) -> velocity``, with ``t = 0`` noise and ``t = 1`` data.
+
+    Made by :func:`from_diffusers`. The U-Net is told ``time_scale * t`` and its sample is taken for the
+    velocity, so it is for flows trained this way. A denoiser of diffusers' own counts its steps from data to
+    noise and predicts the noise: no scale makes a velocity of it.
+
+    Args:
+        unet: the ``UNet2DModel``.
+        time_scale: what the U-Net's timestep is at ``t = 1``.
+
+    Shape:
+        ``x``: ``(B, in_channels, H, W)``; ``t``: ``()`` or ``(B,)``; output ``(B, out_channels, H, W)``.
+        Conditions, such as ``class_labels``, go to the U-Net as they are.
+
+    Raises:
+        ValueError: when the U-Net cannot take every time in [0, 1].
+    """
+
+    def __init__(self, unet: nn.Module, time_scale: float = 1000.0) -> None:
+        super().__init__()
+        settings: Any = unet.config
+        if settings["time_embedding_type"] != "positional":
+            # 'learned' has a row for each whole step only; 'fourier' takes the logarithm of the time.
+            raise ValueError(
+                f"from_diffusers: a U-Net with time_embedding_type={settings['time_embedding_type']!r} cannot take "
+                "every time in [0, 1]; use one with 'positional'."
+            )
+        self.unet = unet
+        self.time_scale = time_scale
+        self.in_channels: int = settings["in_channels"]
+        self.out_channels: int = settings["out_channels"]
+
+    @classmethod
+    def from_config(cls, unet: Mapping[str, Any], time_scale: float = 1000.0) -> DiffusersUNet:
+        """A network with fresh weights, from the arguments of ``UNet2DModel``."""
+        return cls(require("diffusers", "diffusers").UNet2DModel(**unet), time_scale)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What :meth:`from_config` makes this network of, as JSON can hold it."""
+        settings: Any = self.unet.config
+        unet = {key: value for key, value in settings.items() if not key.startswith("_")}
+        return {"unet": unet, "time_scale": self.time_scale}
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The layer that ends the network."""
+        layer: nn.Module = self.unet.get_submodule("conv_out")
+        return layer
+
+    def forward(self, x: Tensor, t: Tensor, **conditions: Any) -> Tensor:
+        velocity: Tensor = self.unet(x, (self.time_scale * t).expand(x.shape[0]), **conditions).sample
+        return velocity
+
+
+def from_diffusers(unet: nn.Module, time_scale: float = 1000.0) -> DiffusersUNet:
+    """A ``UNet2DModel`` of diffusers as a network ``model(x, t)`` with ``t = 0`` noise and ``t = 1`` data.
+
+    Args:
+        unet: a ``diffusers.UNet2DModel``; it is used, not copied.
+        time_scale: what the U-Net's timestep is at ``t = 1``; its sinusoids are made for 0 to 1000.
+
+    Raises:
+        ValueError: on a model of another class, or one that cannot take every time in [0, 1].
+    """
+    if not isinstance(unet, require("diffusers", "diffusers").UNet2DModel):
+        raise ValueError(
+            f"from_diffusers: the model must be a diffusers.UNet2DModel, not a {type(unet).__name__}; wrap "
+            "another yourself as model(x, t) -> velocity."
+        )
+    return DiffusersUNet(unet, time_scale)

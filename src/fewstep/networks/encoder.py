@@ -1,0 +1,79 @@
+"""The encoder of a learned coupling: for each sample of the data, a Gaussian to draw its noise from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ._config import describe
+
+__all__ = ["GaussianEncoder", "zero_output"]
+
+
+def zero_output(network: nn.Module) -> None:
+    """Set the last layer of a network to zero, so that it answers every input with zeros.
+
+    Args:
+        network: one of this package, or any whose attribute ``output_layer`` is the layer that ends it.
+
+    Raises:
+        ValueError: when the network does not say which layer is its last.
+    """
+    layer = getattr(network, "output_layer", None)
+    if not isinstance(layer, nn.Module):
+        raise ValueError(
+            f"zero_output: a {type(network).__name__} does not say which layer is its last; give it an "
+            "attribute output_layer that is this layer."
+        )
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+
+
+class GaussianEncoder(nn.Module):
+    """``x -> (mean, logvar)`` of ``q(z | x) = N(mean, diag exp(logvar))``, the noise coupled to ``x``.
+
+    Lee, Kim and Ye, *Minimizing Trajectory Curvature of ODE-based Generative Models* (ICML 2023), section 3.
+    A network with twice as many channels at its output as at its input is asked at ``t = 1``; the first half
+    of its channels is the mean. The encoder begins at N(0, I) exactly, that is at the independent coupling,
+    because the network's last layer is set to zero here: load trained weights afterwards.
+
+    Args:
+        network: ``network(x, t) -> (B, 2 C, ...)``; its last layer is set to zero.
+
+    Shape:
+        ``x``: ``(B, C, ...)``; ``mean`` and ``logvar``: like ``x``.
+
+    Raises:
+        ValueError: when the output of the network is not two of its input.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        given, made = (getattr(network, name, None) for name in ("in_channels", "out_channels"))
+        if given is not None and made is not None and made != 2 * given:
+            raise ValueError(
+                f"GaussianEncoder: the network makes {made} channels of {given}, but an encoder needs "
+                f"{2 * given}, a mean and a log-variance for each; build it with out_channels={2 * given}."
+            )
+        zero_output(network)
+        self.network = network
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the constructor was given."""
+        return {"network": describe(self.network)}
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        time = torch.ones(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+        output = self.network(x, time)
+        if output.shape != (x.shape[0], 2 * x.shape[1], *x.shape[2:]):
+            raise ValueError(
+                f"GaussianEncoder: the network returned shape {tuple(output.shape)} for an input of shape "
+                f"{tuple(x.shape)}; an encoder and its data fit when dimension 1 comes out twice as long and "
+                "the others as they were."
+            )
+        mean, logvar = output.to(x.dtype).chunk(2, dim=1)
+        return mean, logvar

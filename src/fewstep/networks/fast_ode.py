@@ -1,0 +1,136 @@
+"""Networks trained with Fast-ODE, the public code of Lee, Kim and Ye (ICML 2023).
+
+There time runs from data at 0 to noise at 1, and the velocity is noise minus data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._weights import load_weights
+from .encoder import GaussianEncoder
+from .reverse_time import ReverseTime
+from .song_unet import SongUNet
+
+__all__ = ["load_fast_ode", "load_fast_ode_encoder"]
+
+_REQUIRED = ("img_resolution", "in_channels", "out_channels")
+_ENCODER = "encoder."
+#: Keys of a training state, and the file that holds such weights by themselves.
+_TRAINING_STATE = {"model_state_dict", "optimizer_state_dict", "forward_model_state_dict", "iter"}
+
+
+def load_fast_ode(checkpoint: str | Path, config: str | Path | Mapping[str, Any]) -> ReverseTime:
+    """A flow network of Fast-ODE, with time as it is here: ``t = 0`` noise, ``t = 1`` data.
+
+    The network is in evaluation mode with frozen weights, ready for ``fewstep.Field(network, shape=...)``.
+    It can be written with :func:`~fewstep.networks.save_network`.
+
+    Args:
+        checkpoint: ``flow_model_*.pth``, a bare state dict.
+        config: ``config_flow_model.json``, a file of Fast-ODE's ``configs/*_de.json``, or such a mapping.
+
+    Raises:
+        FileNotFoundError: when a file is not there.
+        ValueError: when a file is damaged, is another one than asked for, or does not fit the other.
+    """
+    network = _song_unet(config)
+    if network.out_channels != network.in_channels:
+        raise ValueError(
+            f"load_fast_ode: the configuration has out_channels={network.out_channels} and "
+            f"in_channels={network.in_channels}, which a flow has alike; that of an encoder goes to "
+            "load_fast_ode_encoder."
+        )
+    weights = _read_weights(checkpoint)
+    if all(key.startswith(_ENCODER) for key in weights):
+        raise ValueError(
+            f"{checkpoint}: holds the weights of an encoder, not of a flow; give flow_model_*.pth, or read "
+            "it with load_fast_ode_encoder."
+        )
+    load_weights(network, weights, str(checkpoint))
+    return ReverseTime(network).eval().requires_grad_(False)
+
+
+def load_fast_ode_encoder(checkpoint: str | Path, config: str | Path | Mapping[str, Any]) -> GaussianEncoder:
+    """An encoder of Fast-ODE, in evaluation mode with frozen weights.
+
+    Args:
+        checkpoint: ``forward_model_*.pth``, a bare state dict.
+        config: ``config_encoder.json``, a file of Fast-ODE's ``configs/*_en.json``, or such a mapping.
+
+    Raises:
+        FileNotFoundError: when a file is not there.
+        ValueError: when a file is damaged, is another one than asked for, or does not fit the other.
+    """
+    network = _song_unet(config)
+    encoder = GaussianEncoder(network)
+    weights = _without_prefix(_read_weights(checkpoint), _ENCODER)
+    load_weights(network, weights, str(checkpoint))
+    return encoder.eval().requires_grad_(False)
+
+
+def _song_unet(config: str | Path | Mapping[str, Any]) -> SongUNet:
+    fields, source = (config, "config") if isinstance(config, Mapping) else (_read_json(config), str(config))
+    missing = [key for key in _REQUIRED if key not in fields]
+    if missing:
+        raise ValueError(
+            f"{source}: lacks {', '.join(map(repr, missing))}; the configuration of a network is wanted, "
+            "such as config_flow_model.json or config_encoder.json."
+        )
+    try:
+        return SongUNet(**fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def _read_json(path: str | Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such configuration file.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path}: not complete JSON ({error}); give the configuration of the network."
+        ) from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: must hold one JSON object, the configuration of a network.")
+    return content
+
+
+def _read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The state dict in a file, without what data-parallel training puts before its keys."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path}: there is no such checkpoint file.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # reading damaged bytes may end in nearly any exception
+        raise ValueError(
+            f"{path}: not a file of weights that can be read safely ({type(error).__name__}); it is damaged, "
+            "or holds more than tensors."
+        ) from error
+    if isinstance(content, Mapping) and content.keys() & _TRAINING_STATE:
+        raise ValueError(
+            f"{path}: a training state, not a network; give the flow_model_*.pth or forward_model_*.pth that "
+            "was saved beside it."
+        )
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(v, Tensor) for v in content.values())
+    ):
+        raise ValueError(
+            f"{path}: holds no state dict of tensors; give flow_model_*.pth or forward_model_*.pth."
+        )
+    return _without_prefix(content, "module.")
+
+
+def _without_prefix(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    whole = all(key.startswith(prefix) for key in weights)
+    return {key.removeprefix(prefix) if whole else key: value for key, value in weights.items()}

@@ -1,0 +1,119 @@
+"""The network file: weights in safetensors, with the configuration in its metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from .._files import write_safetensors
+from ._config import describe
+from ._weights import load_weights
+from .diffusers_unet import DiffusersUNet
+from .encoder import GaussianEncoder
+from .mlp import MLP
+from .reverse_time import ReverseTime
+from .song_unet import SongUNet
+from .unet import UNet
+
+__all__ = ["load_network", "save_network"]
+
+_NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "DiffusersUNet": DiffusersUNet.from_config,
+    "GaussianEncoder": GaussianEncoder,
+    "MLP": MLP,
+    "ReverseTime": ReverseTime,
+    "SongUNet": SongUNet,
+    "UNet": UNet,
+}
+_CONFIG = "fewstep.network"
+
+
+def save_network(path: str | Path, network: nn.Module, **facts: Any) -> None:
+    """Write a network of this package to a safetensors file that holds its configuration too.
+
+    Args:
+        path: where to write, whole or not at all.
+        network: an instance of a class of :mod:`fewstep.networks`, bare of wrappers.
+        **facts: what else to write down beside the configuration; JSON.
+
+    Raises:
+        ValueError: on a network that :func:`load_network` could not build.
+    """
+    config = describe(network)
+    _check_class(config, "save_network")
+    write_safetensors(path, network.state_dict(), {_CONFIG: json.dumps({**config, **facts})})
+
+
+def load_network(path: str | Path) -> nn.Module:
+    """Read a network written by :func:`save_network`, in evaluation mode and with frozen weights.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is damaged, or holds no network that this version can build.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()}
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path}: there is no such network file; fewstep.networks.save_network writes one."
+        ) from None
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path}: not a complete safetensors file ({error}); write it again with save_network."
+        ) from None
+    config = _read_config(metadata.get(_CONFIG), path)
+    try:
+        network = _build(config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its network cannot be built: {error}") from None
+    load_weights(network, weights, str(path))
+    return network.eval().requires_grad_(False)
+
+
+def _read_config(text: str | None, path: str | Path) -> Mapping[str, Any]:
+    if text is None:
+        raise ValueError(f"{path}: holds no network of fewstep; its metadata lacks {_CONFIG!r}.")
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path}: its metadata {_CONFIG!r} is not JSON ({error}); write it again with save_network."
+        ) from None
+    if not _is_description(config):
+        raise ValueError(
+            f"{path}: its metadata {_CONFIG!r} does not name a class and arguments; write it again with "
+            "save_network."
+        )
+    return config  # type: ignore[no-any-return]
+
+
+def _is_description(value: object) -> bool:
+    return isinstance(value, Mapping) and "class" in value and isinstance(value.get("arguments"), Mapping)
+
+
+def _build(config: Mapping[str, Any]) -> nn.Module:
+    """The network of a description, and first the networks that are among its arguments."""
+    _check_class(config, "class")
+    arguments = {
+        key: _build(value) if _is_description(value) else value for key, value in config["arguments"].items()
+    }
+    return _NETWORKS[config["class"]](**arguments)
+
+
+def _check_class(config: Mapping[str, Any], label: str) -> None:
+    """Raise ValueError unless every class that the description names is known."""
+    if config["class"] not in _NETWORKS:
+        raise ValueError(
+            f"{label}: {config['class']!r} is no network of this version of fewstep; there are "
+            f"{', '.join(_NETWORKS)}."
+        )
+    for value in config["arguments"].values():
+        if _is_description(value):
+            _check_class(value, label)
