@@ -1,5 +1,19 @@
-"""Data that comes with the package."""
+"""Data by name or path, and what training does with them."""
 
+from ._dataset import ArrayDataset, Dataset
+from ._images import ImageFiles
+from ._load import NAMES, load
+from ._pixels import random_flip, scale, to_uint8
 from .digits import digits
 
-__all__ = ["digits"]
+__all__ = [
+    "NAMES",
+    "ArrayDataset",
+    "Dataset",
+    "ImageFiles",
+    "digits",
+    "load",
+    "random_flip",
+    "scale",
+    "to_uint8",
+]

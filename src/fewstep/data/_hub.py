@@ -1,0 +1,116 @@
+"""Tables of pictures through Hugging Face ``datasets``: parquet files, and data sets on its hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from types import ModuleType
+from typing import Any
+
+from .._extras import require
+
+__all__ = ["table_from_hub", "table_from_parquet"]
+
+#: Seconds in which the hub has to answer. Its client would try for half a minute, one address by one.
+_PATIENCE = 5.0
+
+
+def table_from_parquet(paths: Sequence[Path]) -> Any:
+    """The pictures of local parquet files, with no other column.
+
+    ``datasets`` writes them to its cache once, as a file that is mapped into memory.
+
+    Raises:
+        ValueError: naming a file that cannot be read or has no column of pictures.
+    """
+    datasets, parquet = require("datasets", "data"), require("pyarrow.parquet", "data")
+    arrow = require("pyarrow", "data")
+    for path in paths:
+        try:
+            column = _picture_column(parquet.read_schema(path), str(path))
+        except (arrow.ArrowException, OSError) as error:
+            raise ValueError(f"{path}: cannot be read as a parquet file ({error}).") from error
+    try:
+        table = datasets.Dataset.from_parquet([str(path) for path in paths], columns=[column])
+    except datasets.exceptions.DatasetGenerationError as error:
+        names = ", ".join(map(str, paths))
+        raise ValueError(f"{names}: cannot be read as parquet files ({error.__cause__ or error}).") from error
+    return _undecoded(datasets, table, column)
+
+
+def table_from_hub(hub: str, split: str) -> Any:
+    """The pictures of a data set on the hub: from the local cache if it is there, else fetched.
+
+    Raises:
+        ConnectionError: saying why it cannot be fetched.
+        ValueError: when it has no column of pictures.
+    """
+    datasets = require("datasets", "data")
+    try:
+        with _cache_only(datasets):
+            table = datasets.load_dataset(hub, split=split)
+    except (ConnectionError, FileNotFoundError, ValueError):  # not there, or without this split
+        reason = _unreachable(datasets)
+        if reason:
+            raise ConnectionError(reason) from None
+        table = datasets.load_dataset(hub, split=split)
+    return _undecoded(datasets, table, _picture_column(table.features.arrow_schema, hub))
+
+
+def _undecoded(datasets: ModuleType, table: Any, column: str) -> Any:
+    """The one column, as bytes: decoding is ours, so that every source gives the same pixels and errors."""
+    return table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+
+
+def _picture_column(schema: Any, where: str) -> str:
+    """The column of ``struct{bytes, path}``; of several, ``image`` or ``img``."""
+    arrow = require("pyarrow", "data")
+    found = [
+        field.name
+        for field in schema
+        if arrow.types.is_struct(field.type) and {"bytes", "path"} <= {part.name for part in field.type}
+    ]
+    usual = [name for name in ("image", "img") if name in found]
+    if len(found) != 1 and not usual:
+        raise ValueError(
+            f"{where}: must have one column of pictures (struct of bytes and path), or one called image or "
+            f"img, among its columns {', '.join(schema.names)}."
+        )
+    return usual[0] if usual else found[0]
+
+
+@contextmanager
+def _cache_only(datasets: ModuleType) -> Iterator[None]:
+    """Let ``datasets`` look into its cache and nowhere else, without a warning that it does."""
+    offline, verbosity = datasets.config.HF_HUB_OFFLINE, datasets.logging.get_verbosity()
+    datasets.config.HF_HUB_OFFLINE = True
+    datasets.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = offline
+        datasets.logging.set_verbosity(verbosity)
+
+
+def _unreachable(datasets: ModuleType) -> str | None:
+    """Why the hub cannot be asked, or ``None`` when it answers."""
+    if datasets.config.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE or HF_DATASETS_OFFLINE is set"
+    endpoint = datasets.config.HF_ENDPOINT
+    session = require("huggingface_hub.utils", "data").get_session()
+    outcome: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            session.head(endpoint, timeout=_PATIENCE)
+            outcome.append(None)
+        except Exception as error:  # the client has been requests, httpx and httpx2
+            outcome.append(f"{endpoint} cannot be reached: {error}")
+
+    # The client's timeout is for each address, and leaves out the time to look the name up.
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_PATIENCE)
+    return outcome[0] if outcome else f"{endpoint} gave no answer in {_PATIENCE:g} seconds"

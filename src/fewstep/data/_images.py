@@ -1,0 +1,81 @@
+"""Pictures that are decoded when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .._hashing import fingerprint
+from ._dataset import Dataset
+from ._picture import check_wishes, decode, fit, pixels
+from ._records import Records
+
+__all__ = ["ImageFiles"]
+
+#: How many pictures a fingerprint reads.
+_HASHED = 16
+
+
+class ImageFiles(Dataset):
+    """Encoded pictures in a folder, a zip file or a table.
+
+    The first is read at once, and the others have to agree with it in size and channels. The object can
+    be pickled, and read in the worker processes of a data loader.
+
+    Args:
+        records: where the pictures lie.
+        name: what to call them.
+        resolution: crop to the central square and resize to this many pixels a side.
+        channels: convert to 1 (grey) or 3 (RGB; transparency is dropped).
+
+    Raises:
+        ValueError: when a picture is damaged or differs from the first, naming it; here and on reading.
+    """
+
+    def __init__(
+        self, records: Records, name: str, *, resolution: int | None = None, channels: int | None = None
+    ) -> None:
+        check_wishes(resolution, channels)
+        self.name = name
+        self._records, self._resolution, self._channels = records, resolution, channels
+        shape = self._read(0).shape
+        self.shape: tuple[int, ...] = tuple(shape)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, indices: Sequence[int] | Tensor) -> Tensor:
+        numbers = [int(index) for index in indices]
+        batch = np.empty((len(numbers), *self.shape), np.uint8)
+        for row, index in zip(batch, numbers, strict=True):
+            picture = self._read(index)
+            if picture.shape != self.shape:
+                raise ValueError(
+                    f"{self._records.where(index)}: a picture of {_describe(picture.shape)}, but the first, "
+                    f"{self._records.where(0)}, has {_describe(self.shape)}; "
+                    "give load() a resolution and channels to make them alike."
+                )
+            row[:] = picture
+        return torch.from_numpy(batch)
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        where = self._records.where(index)
+        try:
+            data = self._records.read(index)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{where}: cannot be read ({error}).") from error
+        return pixels(fit(decode(data, where), self._resolution, self._channels))
+
+    def fingerprint(self) -> str:
+        some = range(0, len(self), max(1, len(self) // _HASHED))
+        contents = [self._records.read(index) for index in some]
+        return fingerprint([self.shape, "\n".join(self._records.inventory()), contents])
+
+
+def _describe(shape: tuple[int, ...]) -> str:
+    channels, height, width = shape
+    return f"{width} x {height} pixels and {channels} channel{'s' if channels > 1 else ''}"

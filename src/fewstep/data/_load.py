@@ -1,0 +1,118 @@
+"""Data by name or path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ._dataset import ArrayDataset, Dataset
+from ._hub import table_from_hub
+from ._images import ImageFiles
+from ._paths import from_array, from_path
+from ._picture import check_wishes
+from ._records import TableRecords
+from ._splits import pick
+from .digits import digits
+
+__all__ = ["NAMES", "load"]
+
+#: Environment variable with the folder where data are looked for by name.
+_FOLDER = "FEWSTEP_DATA"
+
+#: Data sets of the Hugging Face hub by our names, and their splits, which must be known before gigabytes
+#: are fetched.
+_HUB = {
+    "mnist": ("ylecun/mnist", ("train", "test")),
+    "fashion-mnist": ("zalando-datasets/fashion_mnist", ("train", "test")),
+    "cifar10": ("uoft-cs/cifar10", ("train", "test")),
+    "ffhq": ("Dmini/FFHQ-64x64", ("train",)),
+    "afhq": ("huggan/AFHQv2", ("train",)),
+    "celebahq": ("korexyz/celeba-hq-256x256", ("train", "validation")),
+}
+
+#: All names that :func:`load` knows.
+NAMES = ("digits", *_HUB)
+
+
+def load(
+    source: str | os.PathLike[str],
+    *,
+    split: str = "train",
+    resolution: int | None = None,
+    channels: int | None = None,
+) -> Dataset:
+    """Open data by name or path.
+
+    Names: ``digits`` (8 x 8, in the package, float32 in [-1, 1]), ``mnist``, ``fashion-mnist``,
+    ``cifar10``, ``ffhq`` (64 x 64), ``afhq`` (AFHQv2, 512 x 512) and ``celebahq`` (256 x 256). They are
+    looked for in the folder that the environment variable ``FEWSTEP_DATA`` names (as ``mnist/``,
+    ``mnist.npz``, ``mnist.zip`` or ``mnist.parquet``), then in the cache of Hugging Face ``datasets``, then
+    on its hub.
+
+    Paths: a name is never taken for a path; write ``./mnist`` for a folder called like a name.
+
+    - ``.npz``: ``x_train`` and ``x_test``, or ``images``, ``data``, ``arr_0`` or a single array; uint8 of
+      ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)`` (of four axes the last is channels if it is 1, 3 or 4
+      long), or floating-point ``(N, ...)``, taken as it stands. Labels are ignored.
+    - idx files, gzipped or not, or a folder of ``train-images-idx3-ubyte`` and ``t10k-images-idx3-ubyte``.
+    - CIFAR-10's binary version, a folder of ``data_batch_1.bin`` ... and ``test_batch.bin``; or sprites,
+      ``train_00.webp`` ... and ``test_00.webp`` ... of 25 x 40 pictures each.
+    - a folder or zip file of pictures (png, jpg, jpeg, webp, bmp; searched to the bottom, sorted, hidden
+      files left out); with a folder ``train/`` in it, that, ``test/`` and ``validation/`` (or ``val/``) are its
+      splits.
+    - a parquet file, or a folder of them, with a column of pictures as Hugging Face writes it; splits from
+      file names that begin with ``train``, ``test`` or ``validation``.
+
+    Pictures keep their size and channels unless ``resolution`` or ``channels`` is given, and must agree in
+    both. The first is read at once, all others when they are asked for: :meth:`Dataset.check` reads them all.
+
+    Args:
+        source: name or path.
+        split: which part: ``"train"``, ``"test"``, or ``"validation"`` where there is one. A source that is
+            not divided is all ``"train"``.
+        resolution: crop pictures to their central square and resize it (Lanczos) to this many pixels a side.
+        channels: 1 for grey, 3 for RGB (transparency is dropped).
+
+    Raises:
+        FileNotFoundError: when there is no such path, or a name is neither on this machine nor to be had.
+        ValueError: when the data are damaged, lack the split, or are no data at all.
+        ImportError: naming the extra to install.
+    """
+    check_wishes(resolution, channels)
+    name = os.fspath(source)
+    if not isinstance(source, str) or name not in NAMES:
+        path = Path(source).expanduser()
+        if isinstance(source, str) and Path(name).name == name and not Path(name).suffix and not path.exists():
+            raise ValueError(f"load: there is no data called {name!r}; give {', '.join(NAMES)}, or a path.")
+        return from_path(path, split, resolution=resolution, channels=channels)
+    if name == "digits":
+        images = pick({"train": digits()[0]}, split, name)
+        return from_array(images.numpy(), name, resolution, channels)
+    local = _local(name)
+    if local is not None:
+        return from_path(local, split, name=name, resolution=resolution, channels=channels)
+    hub, splits = _HUB[name]
+    pick(dict.fromkeys(splits), split, f"{name} ({hub})")
+    try:
+        table = table_from_hub(hub, split)
+    except ConnectionError as error:
+        folder = os.environ.get(_FOLDER)
+        raise FileNotFoundError(
+            f"load: {name!r} is not on this machine: {_FOLDER} "
+            f"{f'({folder}) holds no {name}' if folder else 'is not set'}, the cache of Hugging Face datasets "
+            f"has no {hub}, and {error}; give a path (npz, idx, zip, parquet, or a folder of pictures), "
+            f"or set {_FOLDER} to a folder with {name}.npz or {name}/ in it."
+        ) from error
+    return ImageFiles(TableRecords(table, hub), name, resolution=resolution, channels=channels)
+
+
+def _local(name: str) -> Path | None:
+    """Where the folder of ``FEWSTEP_DATA`` has data of this name, if it has."""
+    setting = os.environ.get(_FOLDER)
+    if not setting:
+        return None
+    folder = Path(setting).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"load: {_FOLDER} is set to {folder}, which is not a folder.")
+    candidates = (folder / f"{name}{suffix}" for suffix in ("", ".npz", ".zip", ".parquet"))
+    return next((path for path in candidates if path.exists()), None)
