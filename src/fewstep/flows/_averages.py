@@ -10,6 +10,8 @@ from torch.optim.swa_utils import AveragedModel
 
 __all__ = ["Averages"]
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 class Averages:
     """Averages of a module's weights, one for each half-life.
@@ -43,7 +45,7 @@ class Averages:
             self._decay = 0.5 ** (self.batch / effective)
             model.update_parameters(module)
 
-    def _average(self, averaged: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
+    def _average(self, averaged: Tensors, current: Tensors, _: Tensor | int) -> None:
         if averaged[0].is_floating_point():  # one type at a time
             torch._foreach_lerp_(averaged, current, 1 - self._decay)
         else:

@@ -33,7 +33,7 @@ def save(
     Raises:
         OSError: when the disk is full or the folder cannot be written; what was there stays.
     """
-    tensors = {f"{name}.{key}": v for name, module in modules.items() for key, v in module.state_dict().items()}
+    tensors = {f"{name}.{k}": v for name, module in modules.items() for k, v in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
     # A clone parts tensors that share memory, which the format cannot hold.
@@ -71,9 +71,7 @@ def restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
     """
     tensors = load_file(path)
     for name, module in modules.items():
-        own = {
-            k.removeprefix(f"{name}."): tensors.pop(k) for k in list(tensors) if k.startswith(f"{name}.")
-        }
+        own = {k.removeprefix(f"{name}."): tensors.pop(k) for k in list(tensors) if k.startswith(f"{name}.")}
         expected = module.state_dict()
         odd = sorted(own.keys() ^ expected.keys())
         odd += [key for key in own.keys() & expected.keys() if own[key].shape != expected[key].shape]

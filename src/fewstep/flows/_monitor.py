@@ -16,7 +16,6 @@ from ..pairs import noise
 from ..report import flow_scatter, save_pictures
 from ..report.pictures import is_picture
 from ..solver import Path as Trajectory
-from .couplings import Coupling
 from .objective import FlowMatching
 
 __all__ = ["SAMPLES", "aggregate_posterior", "preview", "spread", "validate"]

@@ -169,8 +169,7 @@ def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
         f"{part} {key} was {saved[part].get(key)!r} and is {now[part].get(key)!r}"
         for part in now
         for key in sorted(saved[part].keys() | now[part].keys())
-        if saved[part].get(key) != now[part].get(key)
-        and not (part == "settings" and key in Settings.FREE)
+        if saved[part].get(key) != now[part].get(key) and not (part == "settings" and key in Settings.FREE)
     ]
     before, after = saved["settings"], now["settings"]
     if before["decay"] == "cosine" and before["steps"] != after["steps"]:

@@ -169,7 +169,7 @@ class Trainer:
         return averaged.flow.eval()
 
     def seconds_per_step(self, steps: int = 3) -> float:
-        """Time some steps, which change the weights: for an estimate only, on a trainer that is thrown away."""
+        """Time some steps. They change the weights: for an estimate, on a trainer that is thrown away."""
         batches = loader(self.data, self._batches, 0, pin=False)
         generator = torch.Generator(self.device)
         self._advance(batches, generator)  # the first one warms up
@@ -220,8 +220,8 @@ class Trainer:
         pairs = isinstance(first, tuple)
         if pairs and not isinstance(objective.coupling, Paired):
             raise ValueError(
-                f"coupling: the data are pairs with noises of their own, which {objective.coupling.describe()['name']} "
-                "would not use; train on them with Paired."
+                "coupling: the data are pairs with noises of their own, which "
+                f"{type(objective.coupling).__name__} would not use; train on them with Paired."
             )
         generator = torch.Generator(self.device).manual_seed(0)
         x1, x0 = self._prepare(first, generator)
@@ -233,8 +233,8 @@ class Trainer:
         objective.train(was_training)
         if velocity.shape != x1.shape:
             raise ValueError(
-                f"flow: returns shape {tuple(velocity.shape)} for data of shape {tuple(x1.shape)}; a velocity "
-                "is like the data: give the network as many output channels as the data have."
+                f"flow: returns shape {tuple(velocity.shape)} for data of shape {tuple(x1.shape)}; a "
+                "velocity is like the data: give the network as many output channels as the data have."
             )
 
     def _look(self, generator: torch.Generator) -> None:
@@ -255,7 +255,7 @@ class Trainer:
         self._log({"step": self.step, **line})
 
     def _line(self, means: list[float], rate: float) -> dict[str, float]:
-        line = {"step": self.step, "samples": self.step * self.settings.batch}
+        line: dict[str, float] = {"step": self.step, "samples": self.step * self.settings.batch}
         line |= dict(zip(("loss", "flow_matching", "kl", "gradient_norm"), means, strict=True))
         line |= {
             "beta": self.objective.coupling.kl_weight(self.step - 1),
@@ -292,7 +292,7 @@ class Trainer:
             "training": {"steps": self.step, **self.folder.facts},
         }
         self.folder.export("flow", averaged.flow, facts)
-        if isinstance(averaged.coupling, Learned):
+        if isinstance(averaged.coupling, Learned) and isinstance(averaged.coupling.encoder, nn.Module):
             self.folder.export("encoder", averaged.coupling.encoder, facts)
 
     @contextlib.contextmanager

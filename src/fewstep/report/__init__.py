@@ -4,5 +4,4 @@ from .pictures import picture_rows, save_pictures
 from .plots import coefficients, error_against_nfe, flow_scatter
 from .text import describe
 
-__all__ = ["coefficients", "describe", "error_against_nfe",
-    "flow_scatter", "picture_rows", "save_pictures"]
+__all__ = ["coefficients", "describe", "error_against_nfe", "flow_scatter", "picture_rows", "save_pictures"]
