@@ -1,6 +1,7 @@
 """fewstep: samples of ODE-based generative models in very few network calls."""
 
-from . import classical, data, families, fitting, metrics, models, pairs, reference, schedules
+from . import adaptive, classical, data, families, fitting, metrics, models, pairs, reference, schedules
+from .adaptive import Adaptive, AdaptiveSamples
 from .classical import grids
 from .comparison import Comparison, compare
 from .field import Field
@@ -11,6 +12,8 @@ from .solver import Path, Solver
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adaptive",
+    "AdaptiveSamples",
     "Comparison",
     "Field",
     "Fit",
@@ -18,6 +21,7 @@ __all__ = [
     "Pairs",
     "Path",
     "Solver",
+    "adaptive",
     "classical",
     "compare",
     "data",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -43,4 +44,7 @@ def write_safetensors(
 ) -> None:
     """Write tensors with string metadata, whole or not at all."""
     with replacing(path) as temporary:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, dict(metadata))
+        try:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, dict(metadata))
+        except SafetensorError as error:  # a full disk, in the words of another language
+            raise OSError(f"{path}: cannot be written ({error}).") from error

@@ -1,6 +1,6 @@
 """Fields that come with the package: trained flows and exact ones."""
 
-from .bundled import BUNDLED, bundled, load_network, save_network
+from .bundled import BUNDLED, bundled, load_field, load_network, save_network
 from .mixture import GaussianMixture, kernel_density, random_mixture
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "GaussianMixture",
     "bundled",
     "kernel_density",
+    "load_field",
     "load_network",
     "random_mixture",
     "save_network",

@@ -8,16 +8,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from .. import schedules
 from .._files import write_safetensors
 from ..data import digits
 from ..field import Field
 from ..networks import MLP, UNet
 from .mixture import kernel_density, random_mixture
 
-__all__ = ["BUNDLED", "bundled", "load_network", "save_network"]
+__all__ = ["BUNDLED", "bundled", "load_field", "load_network", "save_network"]
 
 _NETWORKS: dict[str, Callable[..., nn.Module]] = {"MLP": MLP, "UNet": UNet}
 _CONFIG = "fewstep.network"
@@ -31,13 +32,47 @@ def save_network(path: str | Path, network: nn.Module, **facts: Any) -> None:
 
 def load_network(path: str | Path) -> nn.Module:
     """Read a network written by :func:`save_network`, in evaluation mode."""
+    config = _config(path)
     with safe_open(path, "pt") as file:
-        config = json.loads((file.metadata() or {}).get(_CONFIG, "null"))
-        if config is None:
-            raise ValueError(f"{path}: holds no network of fewstep; its metadata lacks {_CONFIG!r}.")
         network = _NETWORKS[config["class"]](**config["arguments"])
         network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})
     return network.eval().requires_grad_(False)
+
+
+def load_field(path: str | Path) -> Field:
+    """Read a network written by :func:`save_network` as a field.
+
+    The file's facts ``shape`` (of one sample), ``schedule`` (of
+    :meth:`~fewstep.schedules.Schedule.to_dict`) and ``prediction`` say what kind of field it is; without them
+    the shape is that of the network, if it has one, the schedule ``CondOT`` and the prediction velocity.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is damaged or holds no network of fewstep.
+    """
+    config = _config(path)
+    shape = config.get("shape") or config["arguments"].get("shape")
+    schedule = config.get("schedule")
+    return Field(
+        load_network(path),
+        None if schedule is None else schedules.from_dict(schedule),
+        config.get("prediction", "velocity"),
+        shape=None if shape is None else tuple(shape),
+        name=Path(path).stem,
+    )
+
+
+def _config(path: str | Path) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: there is no such file; fewstep.models.save_network writes one.")
+    try:
+        with safe_open(path, "pt") as file:
+            config = json.loads((file.metadata() or {}).get(_CONFIG, "null"))
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a complete safetensors file ({error}); write it again.") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: holds no network of fewstep; its metadata lacks {_CONFIG!r}.")
+    return config
 
 
 def _trained(name: str, shape: tuple[int, ...]) -> Field:
