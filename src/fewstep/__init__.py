@@ -1,11 +1,24 @@
 """fewstep: samples of ODE-based generative models in very few network calls."""
 
-from . import adaptive, classical, data, families, fitting, metrics, models, pairs, reference, schedules
+from . import (
+    adaptive,
+    classical,
+    data,
+    families,
+    fitting,
+    generation,
+    metrics,
+    models,
+    pairs,
+    reference,
+    schedules,
+)
 from .adaptive import Adaptive, AdaptiveSamples
 from .classical import grids
 from .comparison import Comparison, compare
 from .field import Field
 from .fitting import Fit, FitReport, fit
+from .generation import generate
 from .pairs import Pairs, noise
 from .solver import Path, Solver
 
@@ -28,6 +41,8 @@ __all__ = [
     "families",
     "fit",
     "fitting",
+    "generate",
+    "generation",
     "grids",
     "metrics",
     "models",

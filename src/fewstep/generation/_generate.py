@@ -55,10 +55,10 @@ def generate(
 ) -> dict[str, Any]:
     """Make numbered samples, exactly those asked for, and write them to a folder.
 
-    Sample ``k`` comes from noise ``k`` of :func:`fewstep.noise`, so it depends neither on the batch nor on the number of
-    processes, and samples of two solvers can be compared one by one. Samples are made in blocks of ``shard``
-    consecutive numbers; a block whose files are complete is not made again, so an interrupted call is resumed by
-    repeating it, and a folder is extended by asking for more.
+    Sample ``k`` comes from noise ``k`` of :func:`fewstep.noise`, so it depends neither on the batch nor on the
+    number of processes, and samples of two solvers can be compared one by one. Samples are made in blocks of
+    ``shard`` consecutive numbers; a block whose files are complete is not made again, so an interrupted call is
+    resumed by repeating it, and a folder is extended by asking for more.
 
     Args:
         field: the field; its model must be on ``device``.
@@ -66,15 +66,17 @@ def generate(
         seeds: numbers of the samples, in any order, none twice: ``range(50_000)``.
         out: the folder.
         seed: the stream of noises that the numbers count in.
-        formats: among ``"png"`` (8-bit pictures ``png/00000042.png``, for samples in [-1, 1]), ``"npz"`` (``samples`` as
-            uint8 ``(n, H, W, C)`` for pictures, else as float32, and ``seeds``), ``"safetensors"`` (``samples`` as float32, and
-            ``seeds``) and ``"pairs"`` (``x0`` and ``x1`` as float32, and ``seeds``; :meth:`fewstep.Pairs.load` reads them).
-            All but ``"png"`` write one file a block, ``pairs-00001000-00001999.safetensors``.
+        formats: among ``"png"`` (8-bit pictures ``png/00000042.png``, of samples in [-1, 1]), ``"npz"``
+            (``samples`` as uint8 ``(n, H, W, C)`` for pictures, else as float32, and ``seeds``),
+            ``"safetensors"`` (``samples`` as float32, and ``seeds``) and ``"pairs"`` (``x0`` and ``x1`` as
+            float32, and ``seeds``; :meth:`fewstep.Pairs.load` reads them). All but ``"png"`` write one file a
+            block, such as ``pairs-00001000-00001999.safetensors``.
         batch: samples at once.
         shard: samples a block.
         save_noise: write the noises too, as ``noise-*.npz``.
-        save_trajectory: write the paths of so many samples, the first ones, to ``trajectory.npz``: ``states`` and ``data``, the data that
-            the network expects there, as ``(P, K, ...)``, and ``times``, as ``(P, K)``; pictures as strips too.
+        save_trajectory: write the paths of the first so many samples to ``trajectory.npz``: ``states`` and
+            ``data``, the data that the network expects there, as ``(P, K, ...)``, and ``times``, as
+            ``(P, K)``; pictures as strips too.
         device: where to sample.
         rank: number of this process, from 0; it makes every ``world``-th block.
         world: number of processes, which all call this with the same arguments.
@@ -84,10 +86,10 @@ def generate(
             samples, in the order of their numbers.
 
     Returns:
-        What ``result.json`` holds: ``count``, ``nfe`` (mean, min and max over samples), ``network_calls``, ``curvature``
-        (per dimension, on the solver's own points), ``seconds``, ``samples_per_second``, ``files`` and ``protocol``. Where other
-        processes are still at work only ``{"complete": False, "count": ...}``, with the samples of this
-        process.
+        What ``result.json`` holds: ``count``, ``nfe`` (mean, min and max over samples), ``network_calls``,
+        ``curvature`` (per dimension, on the solver's own points), ``seconds``, ``samples_per_second``, ``files``
+        and ``protocol``. Where other processes are still at work, only ``{"complete": False, "count": n}``
+        with the number of samples that this process made.
 
     Raises:
         OSError: when the folder cannot be written, or has no room.
@@ -115,7 +117,8 @@ def generate(
     }
     records.open(settings)
     missing = records.missing()
-    mine = [block for block in missing if block in wanted[rank::world]]
+    own = {block.number for block in wanted[rank::world]}
+    mine = [block for block in missing if block.number in own]
     records.check_room(sum(len(block.seeds) for block in missing))
     labels = {"model": field.name, "solver": solver.name, "seed": str(seed)}
 
@@ -175,7 +178,8 @@ def _check(
         raise ValueError(f"rank: must be from 0 to world - 1 = {world - 1}, not {rank}.")
     if not 0 <= save_trajectory <= first:
         raise ValueError(
-            f"save_trajectory: must be from 0 to {first}, the samples of the first shard, not {save_trajectory}."
+            f"save_trajectory: must be from 0 to {first}, the samples of the first shard, not "
+            f"{save_trajectory}."
         )
 
 

@@ -22,11 +22,15 @@ __all__ = ["Records", "block_facts", "describe_solver"]
 
 
 class Records:
-    """The JSON files of a folder: ``generate.json`` (settings), ``blocks/*.json`` (facts) and ``result.json``.
+    """The JSON files of a folder: its settings, the facts of every block, and the result.
 
-    The facts of a block are written last, so where they are the block's files are complete. Nothing else tells
-    processes apart or together: each does blocks of its own, and whoever finds all of them complete writes
+    The facts of a block are written last, so where they are, its files are complete. Nothing else is needed to
+    share the work: each process makes blocks of its own, and whoever finds all of them complete writes
     the result.
+
+    Args:
+        layout: where the files are.
+        wanted: the blocks.
     """
 
     def __init__(self, layout: Layout, wanted: Sequence[Block]) -> None:
@@ -43,18 +47,16 @@ class Records:
         new = json.loads(json.dumps(finite(settings)))
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-            write_text(
-                path, json.dumps(new, indent=2) + "\n"
-            )  # even if it is the same: can the folder be written?
+            old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else new
+            # Even if it is there: can the folder be written?
+            write_text(path, json.dumps(old, indent=2) + "\n")
             for folder in ["blocks", *(["png"] if self._layout.png else [])]:
                 (self._folder / folder).mkdir(exist_ok=True)
         except OSError as error:
             raise OSError(
                 f"out: {self._folder} cannot be written ({error.strerror or error}); choose another folder."
             ) from None
-        if old is not None and old != new:
-            write_text(path, json.dumps(old, indent=2) + "\n")
+        if old != new:
             key = next(key for key in {**old, **new} if old.get(key) != new.get(key))
             raise ValueError(
                 f"out: {self._folder} holds samples made with {key} = {json.dumps(old.get(key))}, not "
@@ -64,8 +66,8 @@ class Records:
         extra = sorted(set(known) - {k for block in self._wanted for k in block.seeds})
         if extra:
             raise ValueError(
-                f"out: {self._folder} holds samples {spell(sorted(known))}, more than were asked for; ask for those "
-                "too, or choose another folder."
+                f"out: {self._folder} holds samples {spell(sorted(known))}, more than were asked for; ask for "
+                "those too, or choose another folder."
             )
 
     def missing(self) -> list[Block]:
@@ -77,8 +79,8 @@ class Records:
         needed, free = self._layout.size(samples), shutil.disk_usage(self._folder).free
         if needed > free:
             raise OSError(
-                f"out: {samples} samples need {needed / 1e9:.1f} GB, but {self._folder} has {free / 1e9:.1f} GB left; "
-                "choose another folder, or format png."
+                f"out: {samples} samples need {needed / 1e9:.1f} GB, but {self._folder} has {free / 1e9:.1f} GB "
+                "left; choose another folder, or format png."
             )
 
     def begin(self, block: Block) -> None:
@@ -88,7 +90,7 @@ class Records:
         if path.exists():
             old = json.loads(path.read_text(encoding="utf-8"))
             path.unlink()
-            for name in old["files"]:
+            for name in set(old["files"]) - set(self._layout.once.values()):
                 (self._folder / name).unlink(missing_ok=True)
 
     def finish(self, block: Block, facts: Mapping[str, Any]) -> None:
@@ -112,7 +114,7 @@ class Records:
         displacement = sum(part["displacement"] for part in facts) / count
         # A path of one step is straight whatever the flow is.
         seen = sum(part["curvature"] for part in facts) / count if points != 2 else None
-        content = {
+        content: dict[str, Any] = {
             "complete": True,
             "count": count,
             "nfe": {
@@ -141,9 +143,9 @@ class Records:
                 "seconds": "sum over processes, writing of files included",
             },
         }
-        content = finite(content)
-        write_text(self._folder / "result.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
-        return content
+        result: dict[str, Any] = finite(content)
+        write_text(self._folder / "result.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+        return result
 
     def _path(self, block: Block) -> Path:
         return self._folder / "blocks" / f"{block.number:06d}.json"
