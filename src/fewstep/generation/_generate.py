@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from .._device import check_device
+from .._extras import require
 from .._hashing import fingerprint
 from .._progress import progress_bar
 from ..adaptive import Adaptive
@@ -28,7 +29,7 @@ from ._writer import BlockWriter, Layout
 __all__ = ["FORMATS", "generate"]
 
 #: What samples can be written as.
-FORMATS = ("png", "npz", "safetensors", "pairs")
+FORMATS = ("png", "npz", "safetensors", "pairs", "sheet")
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -55,10 +56,10 @@ def generate(
 ) -> dict[str, Any]:
     """Make numbered samples, exactly those asked for, and write them to a folder.
 
-    Sample ``k`` comes from noise ``k`` of :func:`fewstep.noise`, so it depends neither on the batch nor on the
-    number of processes, and samples of two solvers can be compared one by one. Samples are made in blocks of
-    ``shard`` consecutive numbers; a block whose files are complete is not made again, so an interrupted call is
-    resumed by repeating it, and a folder is extended by asking for more.
+    Sample ``k`` comes from noise ``k`` of :func:`fewstep.noise`, so it depends neither on the batch nor on
+    the number of processes, and samples of two solvers can be compared one by one. Samples are made in blocks
+    of ``shard`` consecutive numbers; a block whose files are complete is not made again, so an interrupted
+    call is resumed by repeating it, and a folder is extended by asking for more.
 
     Args:
         field: the field; its model must be on ``device``.
@@ -69,8 +70,8 @@ def generate(
         formats: among ``"png"`` (8-bit pictures ``png/00000042.png``, of samples in [-1, 1]), ``"npz"``
             (``samples`` as uint8 ``(n, H, W, C)`` for pictures, else as float32, and ``seeds``),
             ``"safetensors"`` (``samples`` as float32, and ``seeds``) and ``"pairs"`` (``x0`` and ``x1`` as
-            float32, and ``seeds``; :meth:`fewstep.Pairs.load` reads them). All but ``"png"`` write one file a
-            block, such as ``pairs-00001000-00001999.safetensors``.
+            float32, and ``seeds``; :meth:`fewstep.Pairs.load` reads them), which write one file a block, such
+            as ``pairs-00001000-00001999.safetensors``, and ``"sheet"``, the first pictures side by side.
         batch: samples at once.
         shard: samples a block.
         save_noise: write the noises too, as ``noise-*.npz``.
@@ -87,9 +88,9 @@ def generate(
 
     Returns:
         What ``result.json`` holds: ``count``, ``nfe`` (mean, min and max over samples), ``network_calls``,
-        ``curvature`` (per dimension, on the solver's own points), ``seconds``, ``samples_per_second``, ``files``
-        and ``protocol``. Where other processes are still at work, only ``{"complete": False, "count": n}``
-        with the number of samples that this process made.
+        ``curvature`` (per dimension, on the solver's own points), ``seconds``, ``samples_per_second``,
+        ``files`` and ``protocol``. Where other processes are still at work, only
+        ``{"complete": False, "count": n}`` with the number of samples that this process made.
 
     Raises:
         OSError: when the folder cannot be written, or has no room.
@@ -120,7 +121,7 @@ def generate(
     own = {block.number for block in wanted[rank::world]}
     mine = [block for block in missing if block.number in own]
     records.check_room(sum(len(block.seeds) for block in missing))
-    labels = {"model": field.name, "solver": solver.name, "seed": str(seed)}
+    labels = {"model": field.name, "solver": solver.name}
 
     count = sum(len(block.seeds) for block in mine)
     with (
@@ -146,14 +147,18 @@ def generate(
                 done += len(part)
                 bar.update(len(part))
             nfe, *curved = (torch.cat(column) for column in zip(*seen, strict=True))
-            writer.finish({"nfe": int(nfe.max()), "calls": int(nfe.sum()), "provenance": settings}, labels)
+            calls = {"nfe": int(nfe.max()), "calls": int(nfe.sum())}
+            writer.finish(
+                {**calls, "provenance": settings},
+                {**labels, "nfe": f"{nfe.double().mean():g}", "seed": str(seed)},
+            )
             facts = block_facts(nfe, *curved)
             seconds = time.perf_counter() - started
             records.finish(block, {**facts, "seconds": seconds, **_machine(device, batch, world)})
     if records.missing():
         return {"complete": False, "count": count}
     points = len(solver.points) if isinstance(solver, Solver) else None
-    return records.result({**settings, **(provenance or {})}, field.forwards_per_call, points)
+    return records.result(labels, {**settings, **(provenance or {})}, field.forwards_per_call, points)
 
 
 def _check(
@@ -168,10 +173,14 @@ def _check(
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise ValueError(f"formats: must be among {', '.join(FORMATS)}, not {', '.join(unknown)}.")
-    if "png" in formats and not is_picture(shape):
+    pictures = {"png", "sheet"} & set(formats)
+    if pictures and not is_picture(shape):
         raise ValueError(
-            f"formats: png needs samples of shape (1 or 3, H, W), not {shape}; use npz, safetensors or pairs."
+            f"formats: {min(pictures)} needs samples of shape (1 or 3, H, W), not {shape}; use npz, "
+            "safetensors or pairs."
         )
+    if pictures or (save_trajectory and is_picture(shape)):
+        require("matplotlib.image", "plot")  # now rather than after the first block
     if batch < 1:
         raise ValueError(f"batch: must be at least 1, not {batch}.")
     if not 0 <= rank < world:

@@ -24,8 +24,8 @@ __all__ = ["Records", "block_facts", "describe_solver"]
 class Records:
     """The JSON files of a folder: its settings, the facts of every block, and the result.
 
-    The facts of a block are written last, so where they are, its files are complete. Nothing else is needed to
-    share the work: each process makes blocks of its own, and whoever finds all of them complete writes
+    The facts of a block are written last, so where they are, its files are complete. Nothing else is needed
+    to share the work: each process makes blocks of its own, and whoever finds all of them complete writes
     the result.
 
     Args:
@@ -66,8 +66,8 @@ class Records:
         extra = sorted(set(known) - {k for block in self._wanted for k in block.seeds})
         if extra:
             raise ValueError(
-                f"out: {self._folder} holds samples {spell(sorted(known))}, more than were asked for; ask for "
-                "those too, or choose another folder."
+                f"out: {self._folder} holds samples {spell(sorted(known))}, more than were asked for; ask "
+                "for those too, or choose another folder."
             )
 
     def missing(self) -> list[Block]:
@@ -79,8 +79,8 @@ class Records:
         needed, free = self._layout.size(samples), shutil.disk_usage(self._folder).free
         if needed > free:
             raise OSError(
-                f"out: {samples} samples need {needed / 1e9:.1f} GB, but {self._folder} has {free / 1e9:.1f} GB "
-                "left; choose another folder, or format png."
+                f"out: {samples} samples need {needed / 1e9:.1f} GB, but {self._folder} has "
+                f"{free / 1e9:.1f} GB left; choose another folder, or format png."
             )
 
     def begin(self, block: Block) -> None:
@@ -99,11 +99,14 @@ class Records:
         content = {"seeds": spell(block.seeds), "count": len(block.seeds), "files": files, **facts}
         write_text(self._path(block), json.dumps(finite(content), indent=2, allow_nan=False) + "\n")
 
-    def result(self, settings: Mapping[str, Any], forwards: int, points: int | None) -> dict[str, Any]:
+    def result(
+        self, labels: Mapping[str, str], protocol: Mapping[str, Any], forwards: int, points: int | None
+    ) -> dict[str, Any]:
         """The facts of all blocks together, written to ``result.json`` too.
 
         Args:
-            settings: those of :meth:`open`.
+            labels: names of what was sampled with what.
+            protocol: how the samples were made.
             forwards: network forwards a call.
             points: trajectory points a sample, where all have the same number.
         """
@@ -116,6 +119,7 @@ class Records:
         seen = sum(part["curvature"] for part in facts) / count if points != 2 else None
         content: dict[str, Any] = {
             "complete": True,
+            **labels,
             "count": count,
             "nfe": {
                 "mean": calls / count,
@@ -134,7 +138,7 @@ class Records:
             "files": {**self._layout.summary(), "result": str(self._folder / "result.json")},
             "protocol": {
                 "seeds": spell([k for block in self._wanted for k in block.seeds]),
-                **settings,
+                **protocol,
                 **{
                     key: sorted({part[key] for part in facts})
                     for key in ("device", "batch", "processes", "torch", "fewstep")

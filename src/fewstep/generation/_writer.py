@@ -60,7 +60,7 @@ class Layout:
             self.patterns["pairs"] = "pairs-*.safetensors"
         if save_noise:
             self.patterns["noise"] = "noise-*.npz"
-        self.once: dict[str, str] = {"picture": "samples.png"} if is_picture(shape) else {}
+        self.once: dict[str, str] = {"picture": "samples.png"} if "sheet" in formats else {}
         if paths:
             self.once["trajectory"] = "trajectory.npz"
             if is_picture(shape):
