@@ -1,16 +1,32 @@
 """fewstep: samples of ODE-based generative models in very few network calls."""
 
-from . import classical, data, families, fitting, metrics, models, pairs, reference, schedules
+from . import (
+    adaptive,
+    classical,
+    data,
+    families,
+    fitting,
+    generation,
+    metrics,
+    models,
+    pairs,
+    reference,
+    schedules,
+)
+from .adaptive import Adaptive, AdaptiveSamples
 from .classical import grids
 from .comparison import Comparison, compare
 from .field import Field
 from .fitting import Fit, FitReport, fit
+from .generation import generate
 from .pairs import Pairs, noise
 from .solver import Path, Solver
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adaptive",
+    "AdaptiveSamples",
     "Comparison",
     "Field",
     "Fit",
@@ -18,12 +34,15 @@ __all__ = [
     "Pairs",
     "Path",
     "Solver",
+    "adaptive",
     "classical",
     "compare",
     "data",
     "families",
     "fit",
     "fitting",
+    "generate",
+    "generation",
     "grids",
     "metrics",
     "models",

@@ -1,4 +1,4 @@
-"""How far a few-call sample is from the reference with the same noise."""
+"""How far a few-call sample is from the reference with the same noise, and how curved its path is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["METRICS", "mean_psnr", "per_sample_mse", "pooled_rmse", "psnr", "rmse"]
+from .solver import Path
+
+__all__ = [
+    "METRICS",
+    "CurvatureMeter",
+    "curvature",
+    "mean_psnr",
+    "per_sample_mse",
+    "pooled_rmse",
+    "psnr",
+    "rmse",
+]
 
 
 def per_sample_mse(x: Tensor, reference: Tensor) -> Tensor:
@@ -38,6 +49,76 @@ def mean_psnr(mse: Tensor, data_range: float = 2.0) -> Tensor:
     """PSNR in dB, averaged over samples, of per-sample mean square errors."""
     floor = torch.finfo(torch.float64).tiny
     return (20 * math.log10(data_range) - 10 * mse.clamp(min=floor).log10()).mean()
+
+
+class CurvatureMeter:
+    """Curvature of paths seen point by point, in memory that does not grow with their length.
+
+    With ``D`` the mean velocity ``(x(T) - x(0)) / T`` and ``v_i`` the mean velocity of step ``i``, of length
+    ``h_i``, the curvature is the variance of the velocity over time, and so
+
+        ``sum_i h_i / T mean_d (D - v_i)^2  =  sum_i h_i / T mean_d v_i^2  -  mean_d D^2``.
+
+    For uniform steps this is the discretised ``C(Z)`` of Lee, Kim and Ye, *Minimizing Trajectory
+    Curvature of ODE-based Generative Models* (ICML 2023), a dimension. A straight path at constant speed has
+    none, and neither has a path of a single step, which says nothing about the flow.
+
+    Args:
+        x: where the paths start, ``(B, ...)``.
+        t: when they start.
+    """
+
+    def __init__(self, x: Tensor, t: float = 0.0) -> None:
+        # Apple's GPUs have no float64.
+        self._dtype = torch.float32 if x.device.type == "mps" else torch.float64
+        self._start, self._last = x, x.clone()
+        self._begin, self._t = t, torch.full((len(x),), t, dtype=torch.float64)
+        self._square_speed = torch.zeros(len(x), dtype=self._dtype, device=x.device)
+
+    def add(self, x: Tensor, t: Tensor | float, index: Tensor | slice = slice(None)) -> None:
+        """The next points ``x`` of some of the paths, and when they are reached.
+
+        Shape:
+            ``x``: ``(n, ...)``; ``t``: ``(n,)`` or a number; ``index``: the ``n`` paths, by default all.
+        """
+        h = (t - self._t[index]).to(x.device, self._dtype)
+        self._square_speed[index] += self._mean_square(x, self._last[index]) / h
+        self._last[index] = x
+        self._t[index] = torch.as_tensor(t, dtype=torch.float64)
+
+    def displacement(self) -> Tensor:
+        """Mean square over dimensions of ``D``, the scale of the curvature; ``(B,)``."""
+        return self._mean_square(self._last, self._start) / self._duration().square()
+
+    def curvature(self) -> Tensor:
+        """Curvature of each path, per dimension; ``(B,)``."""
+        # Rounding leaves a straight path on either side of zero.
+        return (self._square_speed / self._duration() - self.displacement()).clamp(min=0)
+
+    def _duration(self) -> Tensor:
+        return (self._t - self._begin).to(self._square_speed)
+
+    def _mean_square(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x.to(self._dtype) - y.to(self._dtype)).flatten(1).square().mean(dim=1)
+
+
+def curvature(path: Path) -> Tensor:
+    """How far recorded trajectories are from straight lines at constant speed.
+
+    ``C = E_t mean_d ((x(1) - x(0)) - dx/dt)^2``, with the velocities of the steps between the trajectory
+    points; see :class:`CurvatureMeter`. Divided by ``mean_d (x(1) - x(0))^2`` it does not depend on the scale
+    of the data.
+
+    Args:
+        path: of :meth:`fewstep.Solver.sample` with ``trajectory=True``.
+
+    Returns:
+        Curvature of each sample, per dimension: float64 of shape ``(B,)``, for the caller to average.
+    """
+    meter = CurvatureMeter(path.states[0], float(path.times[0]))
+    for x, t in zip(path.states[1:], path.times[1:], strict=True):
+        meter.add(x, float(t))
+    return meter.curvature()
 
 
 #: Metrics by name, as :func:`fewstep.compare` knows them.

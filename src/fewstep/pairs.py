@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,11 +15,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ._files import write_safetensors
+from ._json import finite
 
 __all__ = ["Pairs", "noise", "take"]
 
 #: The key under which a safetensors file of pairs keeps its facts.
 _FACTS = "fewstep.pairs"
+#: What its names of conditions begin with.
+_CONDITION = "condition."
 
 
 def noise(
@@ -71,6 +75,7 @@ class Pairs:
         provenance: how the pairs were made.
         per_sample: names of the conditions that belong to the samples one by one, where tensors with
             first dimension ``B`` would not tell; parts of the pairs keep those of the whole.
+        seeds: the numbers of the noises in their stream, int64 of shape ``(B,)``, where they are known.
     """
 
     x0: Tensor
@@ -81,6 +86,7 @@ class Pairs:
     conditions: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     per_sample: Collection[str] | None = None
+    seeds: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.x0.shape != self.x1.shape:
@@ -97,7 +103,9 @@ class Pairs:
 
     def __getitem__(self, index: slice | Tensor) -> Pairs:
         """Some of the pairs; the counts and the provenance stay those of the whole."""
-        return replace(self, x0=self.x0[index], x1=self.x1[index], conditions=self.conditions_of(index))
+        seeds = None if self.seeds is None else self.seeds[index]
+        own = self.conditions_of(index)
+        return replace(self, x0=self.x0[index], x1=self.x1[index], conditions=own, seeds=seeds)
 
     def conditions_of(self, index: slice | Tensor) -> dict[str, Any]:
         """The conditions of some of the samples."""
@@ -117,11 +125,13 @@ class Pairs:
         facts = {
             "nfe": self.nfe,
             "calls": self.calls,
-            "error": self.error,
+            "error": finite(self.error),
             "provenance": dict(self.provenance),
             "per_sample": list(self.per_sample or ()),
         }
-        tensors = {"x0": self.x0, "x1": self.x1, **{f"condition.{k}": v for k, v in self.conditions.items()}}
+        tensors = {"x0": self.x0, "x1": self.x1, **{_CONDITION + k: v for k, v in self.conditions.items()}}
+        if self.seeds is not None:
+            tensors["seeds"] = self.seeds
         write_safetensors(path, tensors, {_FACTS: json.dumps(facts)})
 
     @classmethod
@@ -135,11 +145,12 @@ class Pairs:
             with safe_open(path, "pt", device=str(device)) as file:
                 facts = json.loads(file.metadata()[_FACTS])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}
-            x0, x1 = tensors.pop("x0"), tensors.pop("x1")
+            x0, x1, seeds = tensors.pop("x0"), tensors.pop("x1"), tensors.pop("seeds", None)
+            facts["error"] = math.nan if facts["error"] is None else facts["error"]
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: not a complete file of pairs ({error}); make it again.") from error
-        conditions = {key.removeprefix("condition."): value for key, value in tensors.items()}
-        return cls(x0, x1, conditions=conditions, **facts)
+        conditions = {key.removeprefix(_CONDITION): value for key, value in tensors.items()}
+        return cls(x0, x1, conditions=conditions, seeds=seeds, **facts)
 
 
 def take(conditions: Mapping[str, Any], index: slice | Tensor, count: int) -> dict[str, Any]:

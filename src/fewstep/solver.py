@@ -21,7 +21,7 @@ from ._table import Table
 from .field import Field
 from .schedules import Schedule
 
-__all__ = ["Path", "Solver"]
+__all__ = ["Path", "Solver", "check_noise"]
 
 
 class Path(NamedTuple):
@@ -132,6 +132,7 @@ class Solver:
         trajectory: bool = False,
         progress: bool = False,
         differentiable: bool = False,
+        callback: Callable[[int, Tensor, Tensor], None] | None = None,
         **conditions: Any,
     ) -> Any:
         """Turn noise into samples with exactly :attr:`nfe` calls of the field.
@@ -142,6 +143,8 @@ class Solver:
             trajectory: return a :class:`Path` instead of the samples.
             progress: show a progress bar of the calls.
             differentiable: let gradients flow to ``x0`` and the network.
+            callback: called as ``callback(j, x_j, prediction)`` after network call ``j``; must not
+                change either tensor.
             **conditions: passed to the network untouched.
 
         Returns:
@@ -152,7 +155,7 @@ class Solver:
             FloatingPointError: when the network returns NaN or infinity; names the call and time.
         """
         field = field if isinstance(field, Field) else Field(field)
-        _check_noise(x0, field)
+        check_noise(x0, field)
         table = self.to(field.prediction, field.schedule)
         states: dict[int, Tensor] = {0: field.initial_state(x0)}
         predictions: dict[int, Tensor] = {}
@@ -161,6 +164,8 @@ class Solver:
         def call(j: int, x: Tensor, t: float) -> Tensor:
             m = field.predict(x, t, **conditions).to(x.dtype)
             bar.update()
+            if callback is not None:
+                callback(j, x, m)
             return m
 
         with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()), bar:
@@ -289,7 +294,8 @@ def _check(condition: bool, problem: str) -> None:
         raise ValueError(f"Solver: {problem}.")
 
 
-def _check_noise(x0: Tensor, field: Field) -> None:
+def check_noise(x0: Tensor, field: Field) -> None:
+    """Raise a ``ValueError`` for a noise that the field cannot start from."""
     if not isinstance(x0, Tensor) or not x0.is_floating_point() or x0.ndim < 1:
         got = f"{x0.dtype} of shape {tuple(x0.shape)}" if isinstance(x0, Tensor) else type(x0).__name__
         raise ValueError(f"x0: must be a floating-point tensor of shape (B, ...), not {got}.")

@@ -18,7 +18,8 @@ from .. import classical, reference
 from .._device import check_device
 from .._json import finite
 from ..field import Field
-from ..models import BUNDLED, bundled
+from ..generation import parse_ranges
+from ..models import BUNDLED, bundled, load_field
 from ..pairs import Pairs, noise
 from ..solver import Solver
 
@@ -66,8 +67,8 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        help=f"A bundled model ({', '.join(BUNDLED)}), or FILE.py:NAME or package.module:NAME, where NAME is "
-        "a fewstep.Field or a function that returns one."
+        help=f"A bundled model ({', '.join(BUNDLED)}), FILE.safetensors with a network of fewstep, or "
+        "FILE.py:NAME or package.module:NAME, where NAME is a fewstep.Field or a function that returns one."
     ),
 ]
 ConfigOption = Annotated[
@@ -84,7 +85,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 def load_model(spec: str, device: str) -> Field:
     """The field named on the command line, on a device."""
     target = check_device(device)
-    if ":" in spec:
+    if spec.endswith(".safetensors"):
+        field = load_field(spec)
+    elif ":" in spec:
         source, _, name = spec.rpartition(":")
         module = _import(source)
         if not hasattr(module, name):
@@ -100,7 +103,8 @@ def load_model(spec: str, device: str) -> Field:
         field = bundled(spec)
     else:
         raise ValueError(
-            f"MODEL: {spec!r} is not bundled ({', '.join(BUNDLED)}); name your own as FILE.py:NAME."
+            f"MODEL: {spec!r} is not bundled ({', '.join(BUNDLED)}); name your own as FILE.py:NAME, or the "
+            "network that fewstep saved as FILE.safetensors."
         )
     if hasattr(field.model, "to"):
         field.model.to(target)
@@ -165,7 +169,8 @@ def sample_shape(field: Field) -> tuple[int, ...]:
     """The shape of one sample, which a program cannot guess."""
     if field.shape is None:
         raise ValueError(
-            "MODEL: the field does not say what shape it samples; give it Field(..., shape=...)."
+            "MODEL: the field does not say what shape it samples; give it Field(..., shape=...), or the file "
+            "save_network(..., shape=...)."
         )
     return field.shape
 
@@ -177,17 +182,14 @@ def draw_pairs(field: Field, count: int, seed: int, device: str, as_json: bool, 
     return reference.pairs(field, x0, provenance=facts, progress=watched(as_json), **options)
 
 
-def parse_numbers(text: str) -> list[int]:
+def parse_numbers(text: str, option: str = "--nfe", least: int = 1) -> list[int]:
     """``4,6,8`` or ``4-8`` as a list of numbers."""
     try:
-        numbers: list[int] = []
-        for part in str(text).split(","):
-            first, _, last = part.partition("-")
-            numbers += range(int(first), int(last or first) + 1)
+        numbers = parse_ranges(str(text))
     except ValueError:
-        raise ValueError(f"--nfe: must be numbers like 8, 4,6,8 or 4-8, not {text!r}.") from None
-    if not numbers or min(numbers) < 1:
-        raise ValueError(f"--nfe: must be numbers of at least 1, not {text!r}.")
+        raise ValueError(f"{option}: must be numbers like 8, 4,6,8 or 4-8, not {text!r}.") from None
+    if not numbers or min(numbers) < least:
+        raise ValueError(f"{option}: must be numbers of at least {least}, not {text!r}.")
     return numbers
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import torch
 import typer
 
-from .._files import write_safetensors
-from .._progress import progress_bar
-from ..pairs import noise
-from ..report import save_pictures
+from ..adaptive import Adaptive
+from ..field import Field
+from ..generation import FORMATS, generate
 from ..report.pictures import is_picture
+from ..solver import Solver
 from ._common import (
     ConfigOption,
     DeviceOption,
@@ -21,6 +22,7 @@ from ._common import (
     SeedOption,
     load_model,
     load_solvers,
+    parse_numbers,
     report,
     sample_shape,
     watched,
@@ -31,38 +33,96 @@ __all__ = ["command"]
 
 def command(
     model: ModelArgument,
-    solver: Annotated[str, typer.Argument(help="A solver file, or a classical solver such as midpoint:8.")],
-    count: Annotated[int, typer.Option("--count", min=1, help="How many samples.")] = 64,
+    solver: Annotated[
+        str, typer.Argument(help="A solver file, a classical solver such as midpoint:8, or adaptive.")
+    ],
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="How many samples; 64 by default.")
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", help="Numbers of the samples, such as 0-49999, instead of --count."),
+    ] = None,
     batch: Annotated[
         int, typer.Option("--batch", min=1, help="Samples at once; they do not depend on it.")
     ] = 256,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("samples"),
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder to write to; an interrupted run goes on there.")
+    ] = Path("samples"),
+    format: Annotated[
+        str, typer.Option("--format", help=f"What to write: some of {', '.join(FORMATS[:-1])}, with commas.")
+    ] = "safetensors",
+    shard: Annotated[
+        int, typer.Option("--shard", min=1, help="Samples a file, and between two saves.")
+    ] = 1000,
+    save_noise: Annotated[bool, typer.Option("--save-noise", help="Write the noises too.")] = False,
+    save_trajectory: Annotated[
+        int, typer.Option("--save-trajectory", min=0, help="Write the paths of the first so many samples.")
+    ] = 0,
+    rtol: Annotated[float | None, typer.Option("--rtol", help="Relative tolerance of adaptive.")] = None,
+    atol: Annotated[float | None, typer.Option("--atol", help="Absolute tolerance of adaptive.")] = None,
     config: ConfigOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Sample a model; sample k depends only on the seed and k."""
+    """Sample a model; sample k depends only on the seed and k.
+
+    Under torchrun the processes share the work.
+    """
+    if count is not None and seeds is not None:
+        raise ValueError("--seeds: cannot go with --count, as it says how many samples there are; give one.")
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     field = load_model(model, device)
-    found = load_solvers([solver], [8], field)
-    chosen = next(iter(found.values()))[0]
-    shape = sample_shape(field)
-    parts = []
-    with progress_bar(watched(as_json), total=count, desc="sampling", unit="sample") as bar:
-        for start in range(0, count, batch):
-            x0 = noise(min(batch, count - start), shape, seed=seed, start=start, device=device)
-            parts.append(chosen.sample(field, x0).cpu())
-            bar.update(len(x0))
-    samples = torch.cat(parts)
-    files = {"samples": str(out / "samples.safetensors")}
-    facts = {"model": field.name, "solver": chosen.name, "nfe": str(chosen.nfe), "seed": str(seed)}
-    write_safetensors(files["samples"], {"samples": samples}, facts)
-    if is_picture(shape):
-        files["picture"] = str(out / "samples.png")
-        save_pictures(files["picture"], samples)
-    result = {**facts, "count": count, "network_calls": count * chosen.nfe, "files": files}
-    report(
-        as_json,
-        result,
-        lambda: f"{count} samples with {chosen.nfe} network calls each\nwrote " + ", ".join(files.values()),
+    chosen = _choose(solver, rtol, atol, field)
+    sheet = ["sheet"] if is_picture(sample_shape(field)) else []
+    result = generate(
+        field,
+        chosen,
+        range(count or 64) if seeds is None else parse_numbers(seeds, "--seeds", least=0),
+        out,
+        seed=seed,
+        formats=[*format.split(","), *sheet],
+        batch=batch,
+        shard=shard,
+        save_noise=save_noise,
+        save_trajectory=save_trajectory,
+        device=device,
+        rank=rank,
+        world=world,
+        progress=watched(as_json) and rank == 0,
+        provenance=_provenance(solver),
+    )
+    if result["complete"]:
+        calls = f"{result['nfe']['mean']:g}"
+        # Names and numbers as they stand in the metadata of the files.
+        labels = {"model": field.name, "solver": chosen.name, "nfe": calls, "seed": str(seed)}
+        totals = {key: result[key] for key in ("count", "network_calls", "files")}
+        report(as_json, {**labels, **totals, "result": result}, lambda: _in_words(result, calls))
+    elif not as_json:
+        typer.echo(f"process {rank} of {world} made {result['count']} samples; the others are at work")
+
+
+def _choose(spec: str, rtol: float | None, atol: float | None, field: Field) -> Solver | Adaptive:
+    if spec == Adaptive.name:
+        return Adaptive(Adaptive.rtol if rtol is None else rtol, Adaptive.atol if atol is None else atol)
+    if (rtol, atol) != (None, None):
+        raise ValueError(f"--rtol, --atol: only the solver 'adaptive' has tolerances, not {spec!r}.")
+    return next(iter(load_solvers([spec], [8], field).values()))[0]
+
+
+def _provenance(spec: str) -> dict[str, Any]:
+    path = Path(spec)
+    return (
+        {"solver_file": {"path": spec, "sha256": sha256(path.read_bytes()).hexdigest()}}
+        if path.is_file()
+        else {}
+    )
+
+
+def _in_words(result: dict[str, Any], calls: str) -> str:
+    return f"{result['count']} samples with {calls} network calls each\nwrote " + ", ".join(
+        result["files"].values()
     )

@@ -142,11 +142,11 @@ class RunFolder:
             )
 
     def export(self, name: str, network: nn.Module, facts: dict[str, Any]) -> None:
-        """Write weights alone, for use; with the configuration where the network tells its own."""
+        """Write weights alone, for use: a file to load where the network is one of this package."""
         path = self.path / f"{name}.safetensors"
-        if hasattr(network, "config"):
+        try:
             save_network(path, network, **facts)
-        else:
+        except ValueError:  # somebody's own network: its state_dict, with the same facts
             write_safetensors(path, network.state_dict(), {"fewstep.training": json.dumps(facts)})
 
     def log(self, line: Mapping[str, float]) -> None:

@@ -1,7 +1,7 @@
 """Fields that come with the package: trained flows and exact ones."""
 
 from ..networks import load_network, save_network
-from .bundled import BUNDLED, bundled
+from .bundled import BUNDLED, bundled, load_field
 from .mixture import GaussianMixture, kernel_density, random_mixture
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "GaussianMixture",
     "bundled",
     "kernel_density",
+    "load_field",
     "load_network",
     "random_mixture",
     "save_network",

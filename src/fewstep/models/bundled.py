@@ -6,12 +6,36 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
+from .. import schedules
 from ..data import digits
 from ..field import Field
-from ..networks import load_network
+from ..networks import load_network, network_config
 from .mixture import kernel_density, random_mixture
 
-__all__ = ["BUNDLED", "bundled"]
+__all__ = ["BUNDLED", "bundled", "load_field"]
+
+
+def load_field(path: str | Path) -> Field:
+    """Read a network written by :func:`save_network` as a field.
+
+    The file's facts ``shape`` (of one sample), ``schedule`` (of
+    :meth:`~fewstep.schedules.Schedule.to_dict`) and ``prediction`` say what kind of field it is; without them
+    the shape is that of the network, if it has one, the schedule ``CondOT`` and the prediction velocity.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is damaged or holds no network of fewstep.
+    """
+    config = network_config(path)
+    shape = config.get("shape") or config["arguments"].get("shape")
+    schedule = config.get("schedule")
+    return Field(
+        load_network(path),
+        None if schedule is None else schedules.from_dict(schedule),
+        config.get("prediction", "velocity"),
+        shape=None if shape is None else tuple(shape),
+        name=Path(path).stem,
+    )
 
 
 def _trained(name: str, shape: tuple[int, ...]) -> Field:

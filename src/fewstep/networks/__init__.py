@@ -3,7 +3,7 @@
 from .diffusers_unet import DiffusersUNet, from_diffusers
 from .encoder import GaussianEncoder, zero_output
 from .fast_ode import load_fast_ode, load_fast_ode_encoder
-from .file import load_network, save_network
+from .file import load_network, network_config, save_network
 from .mlp import MLP
 from .presets import song_unet_preset
 from .reverse_time import ReverseTime
@@ -21,6 +21,7 @@ __all__ = [
     "load_fast_ode",
     "load_fast_ode_encoder",
     "load_network",
+    "network_config",
     "save_network",
     "song_unet_preset",
     "zero_output",

@@ -20,7 +20,7 @@ from .reverse_time import ReverseTime
 from .song_unet import SongUNet
 from .unet import UNet
 
-__all__ = ["load_network", "save_network"]
+__all__ = ["load_network", "network_config", "save_network"]
 
 _NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "DiffusersUNet": DiffusersUNet.from_config,
@@ -56,19 +56,9 @@ def load_network(path: str | Path) -> nn.Module:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is damaged, or holds no network that this version can build.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            weights = {key: file.get_tensor(key) for key in file.keys()}
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path}: there is no such network file; fewstep.networks.save_network writes one."
-        ) from None
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path}: not a complete safetensors file ({error}); write it again with save_network."
-        ) from None
-    config = _read_config(metadata.get(_CONFIG), path)
+    config = network_config(path)
+    with safe_open(path, "pt") as file:
+        weights = {key: file.get_tensor(key) for key in file.keys()}
     try:
         network = _build(config)
     except (TypeError, ValueError) as error:
@@ -77,7 +67,24 @@ def load_network(path: str | Path) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def _read_config(text: str | None, path: str | Path) -> Mapping[str, Any]:
+def network_config(path: str | Path) -> dict[str, Any]:
+    """Class, constructor arguments and facts of a network file, without its weights.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is damaged, or holds no network of this package.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(_CONFIG)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path}: there is no such network file; fewstep.networks.save_network writes one."
+        ) from None
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path}: not a complete safetensors file ({error}); write it again with save_network."
+        ) from None
     if text is None:
         raise ValueError(f"{path}: holds no network of fewstep; its metadata lacks {_CONFIG!r}.")
     try:
@@ -91,7 +98,7 @@ def _read_config(text: str | None, path: str | Path) -> Mapping[str, Any]:
             f"{path}: its metadata {_CONFIG!r} does not name a class and arguments; write it again with "
             "save_network."
         )
-    return config  # type: ignore[no-any-return]
+    return dict(config)
 
 
 def _is_description(value: object) -> bool:

@@ -15,12 +15,17 @@ from .._files import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["is_picture", "picture_rows", "save_pictures"]
+__all__ = ["is_picture", "picture_rows", "save_pictures", "to_bytes"]
 
 
 def is_picture(shape: tuple[int, ...] | None) -> bool:
     """Whether samples of this shape can be shown: ``(1, H, W)`` or ``(3, H, W)``."""
     return shape is not None and len(shape) == 3 and shape[0] in (1, 3)
+
+
+def to_bytes(samples: Tensor) -> Tensor:
+    """Samples in [-1, 1], ``(B, C, H, W)``, as the nearest pixels, uint8 of shape ``(B, H, W, C)``."""
+    return _levels(_unit(samples).permute(0, 2, 3, 1))
 
 
 def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = None) -> Figure:
@@ -48,16 +53,24 @@ def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = 
 def save_pictures(path: str | os.PathLike[str], samples: Tensor, columns: int | None = None) -> None:
     """Write samples in [-1, 1] to one PNG, in reading order, pixel for pixel."""
     columns = columns or math.ceil(math.sqrt(len(samples)))
-    # Rounded here, as matplotlib would truncate to the level below.
-    levels = (255 * _sheet(samples, columns)).round().byte()
+    levels = _levels(_sheet(samples, columns))
     levels = levels if levels.ndim == 3 else levels[:, :, None].expand(-1, -1, 3)
     with replacing(path) as temporary:
         require("matplotlib.image", "plot").imsave(temporary, levels.numpy(), format="png")
 
 
+def _unit(samples: Tensor) -> Tensor:
+    return (samples.detach().float() / 2 + 0.5).clamp(0, 1)
+
+
+def _levels(pixels: Tensor) -> Tensor:
+    # Rounded here, as matplotlib would truncate to the level below.
+    return (255 * pixels).round().byte()
+
+
 def _sheet(samples: Tensor, columns: int) -> Tensor:
     """A contact sheet as a tensor ``(H, W)`` or ``(H, W, 3)`` in [0, 1], with one white pixel between."""
-    pixels = (samples.detach().float().cpu() / 2 + 0.5).clamp(0, 1)
+    pixels = _unit(samples).cpu()
     B, C, H, W = pixels.shape
     columns = min(columns, B)
     lines = math.ceil(B / columns)

@@ -1,0 +1,251 @@
+"""Adaptive sampling, in which every sample has a step size and a call count of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction as F
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .classical.runge_kutta import ButcherTableau
+from .field import Field
+from .pairs import take
+from .reference import CallLimitError
+from .solver import check_noise
+
+__all__ = ["DORMAND_PRINCE", "Adaptive", "AdaptiveSamples"]
+
+#: Dormand and Prince, *A family of embedded Runge-Kutta formulae* (1980), RK5(4)7M: order 5. Its last stage
+#: sits at the new point, whose velocity opens the next step.
+DORMAND_PRINCE = ButcherTableau(
+    "dopri5",
+    5,
+    (
+        (),
+        (F(1, 5),),
+        (F(3, 40), F(9, 40)),
+        (F(44, 45), F(-56, 15), F(32, 9)),
+        (F(19372, 6561), F(-25360, 2187), F(64448, 6561), F(-212, 729)),
+        (F(9017, 3168), F(-355, 33), F(46732, 5247), F(49, 176), F(-5103, 18656)),
+        (F(35, 384), F(0), F(500, 1113), F(125, 192), F(-2187, 6784), F(11, 84)),
+    ),
+    (F(35, 384), F(0), F(500, 1113), F(125, 192), F(-2187, 6784), F(11, 84), F(0)),
+)
+#: The weights of the embedded method of order 4.
+_EMBEDDED = (F(5179, 57600), F(0), F(7571, 16695), F(393, 640), F(-92097, 339200), F(187, 2100), F(1, 40))
+_ERROR = tuple(b - e for b, e in zip(DORMAND_PRINCE.b, _EMBEDDED, strict=True))
+
+#: Network calls before the first step: the velocity at the noise, and one that the first step size needs.
+_OPENING_CALLS = 2
+#: Network calls of a step, accepted or not; the first stage is known.
+_STEP_CALLS = DORMAND_PRINCE.stages - 1
+#: The new step is this much shorter than the error estimate asks for, and at most so many times shorter or
+#: longer than the last.
+_SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
+#: A step that would leave less than this share of itself goes to the end.
+_STRETCH = 1.01
+#: Steps below this do not move float64 time.
+_LEAST_STEP = 1e-15
+
+
+class AdaptiveSamples(NamedTuple):
+    """Samples of an adaptive solver.
+
+    Shape:
+        ``x1``: like the noise, ``(B, ...)``; ``nfe``: network calls of each sample, ``(B,)``, on the CPU
+        as are ``accepted`` and ``rejected``, its steps: ``nfe = 2 + 6 (accepted + rejected)``.
+    """
+
+    x1: Tensor
+    nfe: Tensor
+    accepted: Tensor
+    rejected: Tensor
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Dormand-Prince 5(4) from ``t = 0`` to exactly ``t = 1``, sample by sample.
+
+    Step size, error control and call count belong to each sample, so neither its numbers nor its calls
+    depend on what else is in the batch (up to the rounding of batched matrix products); a sample that has
+    arrived is evaluated no more. :func:`fewstep.reference.solve` has one step size for the whole batch.
+
+    Args:
+        rtol: relative tolerance of the local error, whose root mean square over the dimensions
+            counts.
+        atol: absolute tolerance of it.
+        max_nfe: network calls a sample after which to give up.
+        dtype: type of the integrated state, that of the noise by default; float64 keeps rounding out of
+            the state while the network still sees the type of the noise.
+
+    Raises:
+        ValueError: when a tolerance is not positive.
+    """
+
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    max_nfe: int = 2000
+    dtype: torch.dtype | None = None
+    name: ClassVar[str] = "adaptive"
+
+    def __post_init__(self) -> None:
+        if not (self.rtol > 0 and self.atol > 0):
+            raise ValueError(
+                f"Adaptive: rtol and atol must be positive, not rtol={self.rtol:g}, atol={self.atol:g}."
+            )
+
+    def sample(
+        self,
+        field: Field | Callable[..., Tensor],
+        x0: Tensor,
+        *,
+        callback: Callable[[Tensor, Tensor, Tensor, Tensor], None] | None = None,
+        **conditions: Any,
+    ) -> AdaptiveSamples:
+        """Turn noise into samples, each with as many calls as it needs.
+
+        Args:
+            field: a :class:`~fewstep.Field`, or a plain callable ``velocity(x, t)`` that takes times of
+                shape ``(B,)``.
+            x0: standard normal noise, ``(B, ...)``.
+            callback: called as ``callback(index, t, x, velocity)`` with the points that samples number
+                ``index`` reach, ``t = 0`` first; ``index`` and ``t`` are ``(n,)`` on the CPU. It must not
+                change them.
+            **conditions: passed to the network; tensors with first dimension ``B`` go with the samples.
+
+        Raises:
+            ValueError: when ``x0`` does not fit the field, or the network takes one time for the batch.
+            CallLimitError: when ``max_nfe`` calls are not enough for every sample.
+            FloatingPointError: when the network returns NaN or infinity, or a step size falls to nothing.
+        """
+        field = field if isinstance(field, Field) else Field(field)
+        check_noise(x0, field)
+        if field.time == "scalar":
+            raise ValueError(
+                "Adaptive: every sample has a time of its own, but this field's network takes one time for "
+                "the batch (time='scalar'); use fs.reference.solve, which has one step size."
+            )
+        with torch.no_grad():
+            return self._solve(field, x0, callback or _ignore, conditions)
+
+    def _solve(
+        self, field: Field, x0: Tensor, callback: Callable[..., None], conditions: dict[str, Any]
+    ) -> AdaptiveSamples:
+        B, given = len(x0), conditions
+        alive = torch.arange(B)  # numbers of the samples that have not arrived
+
+        # Times and step sizes live on the CPU in float64; only error norms come from the device, once a step.
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            return field(x.to(x0.dtype), t, **given).to(x.dtype)
+
+        x = field.initial_state(x0).to(self.dtype or x0.dtype)
+        t = torch.zeros(B, dtype=torch.float64)
+        u = velocity(x, t)
+        callback(alive, t, x, u)
+        h = self._first_step(velocity, x, t, u)
+        calls = _OPENING_CALLS
+        result = AdaptiveSamples(torch.empty_like(x0), *torch.zeros(3, B, dtype=torch.int64))
+
+        while len(alive):
+            if calls + _STEP_CALLS > self.max_nfe:
+                raise CallLimitError(
+                    f"adaptive: {self.max_nfe} calls did not take {len(alive)} of {B} samples to t = 1 "
+                    f"(the slowest stopped at t = {t.min():.4f}) with rtol={self.rtol:g}, "
+                    f"atol={self.atol:g}; raise max_nfe, or loosen the tolerances."
+                )
+            last = t + _STRETCH * h >= 1
+            h = torch.where(last, 1 - t, h)
+            goal = torch.where(last, 1.0, t + h)
+            x_new, u_new, error = self._step(velocity, x, t, h, goal, u)
+            calls += _STEP_CALLS
+            self._check(error, t, h, B)
+
+            good = error <= 1
+            result.accepted[alive] += good
+            result.rejected[alive] += ~good
+            x, u = _where(good, x_new, x), _where(good, u_new, u)
+            t = torch.where(good, goal, t)
+            h = h * (_SAFETY * error ** (-1 / DORMAND_PRINCE.order)).clamp(_SHRINK, _GROW)
+            if bool(good.any()):
+                callback(alive[good], t[good], x[good], u[good])
+
+            arrived = t == 1
+            if bool(arrived.any()):
+                result.x1[alive[arrived]] = x[arrived].to(x0.dtype)
+                result.nfe[alive[arrived]] = calls
+                alive, t, h, x, u = (v[~arrived] for v in (alive, t, h, x, u))
+                given = take(conditions, alive, B)
+        return result
+
+    def _step(
+        self,
+        velocity: Callable[[Tensor, Tensor], Tensor],
+        x: Tensor,
+        t: Tensor,
+        h: Tensor,
+        goal: Tensor,
+        u: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """New state, the velocity there, and the error of each sample in units of what is tolerated."""
+        step, stages, z = _broadcast(h, x), [u], x
+        for c, weights in zip(DORMAND_PRINCE.c[1:], DORMAND_PRINCE.a[1:], strict=True):
+            z = x + step * _combine(weights, stages)
+            stages.append(velocity(z, goal if c == 1 else t + float(c) * h))
+        # The last stage is at the new state.
+        error = step * _combine(_ERROR, stages)
+        return z, stages[-1], self._norm(error, torch.maximum(x.abs(), z.abs()))
+
+    def _first_step(
+        self, velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, t: Tensor, u: Tensor
+    ) -> Tensor:
+        """Hairer, Nørsett and Wanner, *Solving Ordinary Differential Equations I*, section II.4: one call."""
+        size = x.abs()
+        d0, d1 = self._norm(x, size), self._norm(u, size)
+        guess = torch.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1).clamp(max=1.0)
+        bend = velocity(x + _broadcast(guess, x) * u, guess) - u
+        steepest = torch.maximum(d1, self._norm(bend, size) / guess)
+        fine = (0.01 / steepest) ** (1 / DORMAND_PRINCE.order)
+        h = torch.where(steepest <= 1e-15, (1e-3 * guess).clamp(min=1e-6), fine)
+        return torch.minimum(100 * guess, h).clamp(max=1.0)
+
+    def _norm(self, x: Tensor, size: Tensor) -> Tensor:
+        """Root mean square of ``x`` over what is tolerated for states of that size; ``(B,)`` on the CPU."""
+        return (x / (self.atol + self.rtol * size)).flatten(1).square().mean(dim=1).sqrt().cpu().double()
+
+    def _check(self, error: Tensor, t: Tensor, h: Tensor, B: int) -> None:
+        wrong = ~error.isfinite()
+        if bool(wrong.any()):
+            raise FloatingPointError(
+                f"adaptive: the network returned NaN or infinity for {int(wrong.sum())} of {B} samples, the "
+                f"first of them after t = {t[wrong].min():.6g}; look at the model there."
+            )
+        stuck = (h < _LEAST_STEP) & (error > 1)
+        if bool(stuck.any()):
+            raise FloatingPointError(
+                f"adaptive: the step size of {int(stuck.sum())} of {B} samples fell to nothing at t = "
+                f"{t[stuck].min():.6g}; loosen rtol={self.rtol:g}, atol={self.atol:g}, or pass "
+                "dtype=torch.float64."
+            )
+
+
+def _ignore(*_: Tensor) -> None:
+    """What is called back when nobody asked."""
+
+
+def _broadcast(h: Tensor, x: Tensor) -> Tensor:
+    return h.to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _where(good: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return torch.where(good.to(x.device).reshape(-1, *[1] * (x.ndim - 1)), x, y)
+
+
+def _combine(weights: tuple[F, ...], stages: list[Tensor]) -> Tensor:
+    terms = [(float(w), u) for w, u in zip(weights, stages, strict=True) if w]
+    total = terms[0][0] * terms[0][1]
+    for w, u in terms[1:]:
+        total = torch.add(total, u, alpha=w)
+    return total

@@ -1,0 +1,6 @@
+"""Generating many samples to files: numbered, resumable, by any number of processes."""
+
+from ._generate import FORMATS, generate
+from ._plan import parse_ranges
+
+__all__ = ["FORMATS", "generate", "parse_ranges"]

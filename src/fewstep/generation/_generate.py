@@ -1,0 +1,221 @@
+"""Generating many samples to files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from .._device import check_device
+from .._extras import require
+from .._hashing import fingerprint
+from .._progress import progress_bar
+from ..adaptive import Adaptive
+from ..field import Field
+from ..pairs import take
+from ..report.pictures import is_picture
+from ..solver import Solver
+from ._observer import Observer
+from ._plan import Block, blocks, draw
+from ._records import Records, block_facts, describe_solver
+from ._writer import BlockWriter, Layout
+
+__all__ = ["FORMATS", "generate"]
+
+#: What samples can be written as.
+FORMATS = ("png", "npz", "safetensors", "pairs", "sheet")
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def generate(
+    field: Field,
+    solver: Solver | Adaptive,
+    seeds: Iterable[int],
+    out: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    formats: Sequence[str] = ("safetensors",),
+    batch: int = 256,
+    shard: int = 1000,
+    save_noise: bool = False,
+    save_trajectory: int = 0,
+    device: torch.device | str = "cpu",
+    rank: int = 0,
+    world: int = 1,
+    progress: bool = False,
+    provenance: Mapping[str, Any] | None = None,
+    **conditions: Any,
+) -> dict[str, Any]:
+    """Make numbered samples, exactly those asked for, and write them to a folder.
+
+    Sample ``k`` comes from noise ``k`` of :func:`fewstep.noise`, so it depends neither on the batch nor on
+    the number of processes, and samples of two solvers can be compared one by one. Samples are made in blocks
+    of ``shard`` consecutive numbers; a block whose files are complete is not made again, so an interrupted
+    call is resumed by repeating it, and a folder is extended by asking for more.
+
+    Args:
+        field: the field; its model must be on ``device``.
+        solver: a table, or :class:`~fewstep.Adaptive`.
+        seeds: numbers of the samples, in any order, none twice: ``range(50_000)``.
+        out: the folder.
+        seed: the stream of noises that the numbers count in.
+        formats: among ``"png"`` (8-bit pictures ``png/00000042.png``, of samples in [-1, 1]), ``"npz"``
+            (``samples`` as uint8 ``(n, H, W, C)`` for pictures, else as float32, and ``seeds``),
+            ``"safetensors"`` (``samples`` as float32, and ``seeds``) and ``"pairs"`` (``x0`` and ``x1`` as
+            float32, and ``seeds``; :meth:`fewstep.Pairs.load` reads them), which write one file a block, such
+            as ``pairs-00001000-00001999.safetensors``, and ``"sheet"``, the first pictures side by side.
+        batch: samples at once.
+        shard: samples a block.
+        save_noise: write the noises too, as ``noise-*.npz``.
+        save_trajectory: write the paths of the first so many samples to ``trajectory.npz``: ``states`` and
+            ``data``, the data that the network expects there, as ``(P, K, ...)``, and ``times``, as
+            ``(P, K)``; pictures as strips too.
+        device: where to sample.
+        rank: number of this process, from 0; it makes every ``world``-th block.
+        world: number of processes, which all call this with the same arguments.
+        progress: show a progress bar of this process's samples.
+        provenance: further facts for the result's protocol, such as where the solver came from.
+        **conditions: passed to the network; tensors with first dimension ``len(seeds)`` go with the
+            samples, in the order of their numbers.
+
+    Returns:
+        What ``result.json`` holds: ``count``, ``nfe`` (mean, min and max over samples), ``network_calls``,
+        ``curvature`` (per dimension, on the solver's own points), ``seconds``, ``samples_per_second``,
+        ``files`` and ``protocol``. Where other processes are still at work, only
+        ``{"complete": False, "count": n}`` with the number of samples that this process made.
+
+    Raises:
+        OSError: when the folder cannot be written, or has no room.
+        ValueError: when an argument is wrong, or the folder holds samples made otherwise.
+    """
+    formats, shape, wanted = sorted(set(formats)), field.shape, blocks(seeds, shard)
+    total = sum(len(block.seeds) for block in wanted)
+    if shape is None:
+        raise ValueError("field: does not say what shape it samples; give it Field(..., shape=...).")
+    _check(formats, shape, batch, rank, world, save_trajectory, len(wanted[0].seeds))
+    device = check_device(device)
+    layout = Layout(Path(out), shape, formats, save_noise, save_trajectory, single=len(wanted) == 1)
+    records = Records(layout, wanted)
+    settings = {
+        "model": field.describe(),
+        "fingerprint": field.fingerprint(),
+        "solver": describe_solver(solver),
+        "seed": seed,
+        "dtype": "float32",
+        "formats": formats,
+        "save_noise": save_noise,
+        "save_trajectory": save_trajectory,
+        "shard": shard,
+        "conditions": fingerprint(conditions) if conditions else None,
+    }
+    records.open(settings)
+    missing = records.missing()
+    own = {block.number for block in wanted[rank::world]}
+    mine = [block for block in missing if block.number in own]
+    records.check_room(sum(len(block.seeds) for block in missing))
+    labels = {"model": field.name, "solver": solver.name}
+
+    count = sum(len(block.seeds) for block in mine)
+    with (
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        progress_bar(progress, total=count, desc="sampling", unit="sample") as bar,
+    ):
+        batches = chain.from_iterable(_batches(block, batch) for block in mine)
+        draws = _ahead(pool, lambda part: draw(part, shape, seed), batches)
+        for block in mine:
+            started = time.perf_counter()
+            records.begin(block)
+            writer = BlockWriter(layout, block, pool)
+            seen: list[tuple[torch.Tensor, ...]] = []
+            done = 0
+            for part in _batches(block, batch):
+                x0 = next(draws)
+                keep = min(max(save_trajectory - block.start - done, 0), len(part))
+                observer = Observer(field, solver, keep)
+                place = slice(block.start + done, block.start + done + len(part))
+                x1, nfe = observer.sample(x0.to(device), **take(conditions, place, total))
+                writer.add(part, x0, x1, observer.paths)
+                seen.append((nfe, *observer.curvature()))
+                done += len(part)
+                bar.update(len(part))
+            nfe, *curved = (torch.cat(column) for column in zip(*seen, strict=True))
+            calls = {"nfe": int(nfe.max()), "calls": int(nfe.sum())}
+            writer.finish(
+                {**calls, "provenance": settings},
+                {**labels, "nfe": f"{nfe.double().mean():g}", "seed": str(seed)},
+            )
+            facts = block_facts(nfe, *curved)
+            seconds = time.perf_counter() - started
+            records.finish(block, {**facts, "seconds": seconds, **_machine(device, batch, world)})
+    if records.missing():
+        return {"complete": False, "count": count}
+    points = len(solver.points) if isinstance(solver, Solver) else None
+    return records.result(labels, {**settings, **(provenance or {})}, field.forwards_per_call, points)
+
+
+def _check(
+    formats: Sequence[str],
+    shape: tuple[int, ...],
+    batch: int,
+    rank: int,
+    world: int,
+    save_trajectory: int,
+    first: int,
+) -> None:
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ValueError(f"formats: must be among {', '.join(FORMATS)}, not {', '.join(unknown)}.")
+    pictures = {"png", "sheet"} & set(formats)
+    if pictures and not is_picture(shape):
+        raise ValueError(
+            f"formats: {min(pictures)} needs samples of shape (1 or 3, H, W), not {shape}; use npz, "
+            "safetensors or pairs."
+        )
+    if pictures or (save_trajectory and is_picture(shape)):
+        require("matplotlib.image", "plot")  # now rather than after the first block
+    if batch < 1:
+        raise ValueError(f"batch: must be at least 1, not {batch}.")
+    if not 0 <= rank < world:
+        raise ValueError(f"rank: must be from 0 to world - 1 = {world - 1}, not {rank}.")
+    if not 0 <= save_trajectory <= first:
+        raise ValueError(
+            f"save_trajectory: must be from 0 to {first}, the samples of the first shard, not "
+            f"{save_trajectory}."
+        )
+
+
+def _batches(block: Block, size: int) -> list[list[int]]:
+    return [block.seeds[first : first + size] for first in range(0, len(block.seeds), size)]
+
+
+def _ahead(pool: Executor, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """``map(function, items)``, computing the next result in a thread while the last one is used."""
+    waiting = None
+    for item in items:
+        following = pool.submit(function, item)
+        if waiting is not None:
+            yield waiting.result()
+        waiting = following
+    if waiting is not None:
+        yield waiting.result()
+
+
+def _machine(device: torch.device, batch: int, world: int) -> dict[str, Any]:
+    from .. import __version__  # which the package defines last
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "device": name,
+        "batch": batch,
+        "processes": world,
+        "torch": torch.__version__,
+        "fewstep": __version__,
+    }

@@ -1,0 +1,76 @@
+"""Which samples are made together: numbers of noises, and blocks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..pairs import noise
+
+__all__ = ["Block", "blocks", "draw", "parse_ranges", "spell"]
+
+
+class Block(NamedTuple):
+    """One unit of work: the wanted samples among numbers ``number * size`` to ``(number + 1) * size - 1``."""
+
+    number: int
+    seeds: list[int]
+    start: int  # how many wanted samples come before
+
+    @property
+    def range(self) -> str:
+        """First and last number, as file names spell them."""
+        return f"{self.seeds[0]:08d}-{self.seeds[-1]:08d}"
+
+
+def blocks(seeds: Iterable[int], size: int) -> list[Block]:
+    """Cut the numbers into blocks, whose borders do not depend on what else is wanted.
+
+    Raises:
+        ValueError: when there are no numbers, or one is negative or appears twice.
+    """
+    wanted = sorted(seeds)
+    if not wanted or wanted[0] < 0:
+        raise ValueError(f"seeds: must be numbers of at least 0, at least one of them, not {wanted[:3]}.")
+    twice = [a for a, b in zip(wanted, wanted[1:], strict=False) if a == b]
+    if twice:
+        raise ValueError(f"seeds: {twice[0]} appears twice; every sample is made once.")
+    found: list[Block] = []
+    start = 0
+    for number, members in groupby(wanted, key=lambda k: k // size):
+        found.append(Block(number, list(members), start))
+        start += len(found[-1].seeds)
+    return found
+
+
+def draw(seeds: Sequence[int], shape: Sequence[int], stream: int) -> Tensor:
+    """The noises of those numbers, ``(len(seeds), *shape)``."""
+    return torch.cat(
+        [noise(last - first + 1, shape, seed=stream, start=first) for first, last in _runs(seeds)]
+    )
+
+
+def spell(seeds: Sequence[int]) -> str:
+    """``[0, 1, 2, 7]`` as ``"0-2,7"``."""
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in _runs(seeds))
+
+
+def parse_ranges(text: str) -> list[int]:
+    """``"0-2,7"`` as ``[0, 1, 2, 7]``; a ``ValueError`` where it is nothing of the kind."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+def _runs(seeds: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of the runs of consecutive numbers."""
+    runs = [
+        [k for _, k in run] for _, run in groupby(enumerate(seeds), key=lambda entry: entry[1] - entry[0])
+    ]
+    return [(run[0], run[-1]) for run in runs]

@@ -1,0 +1,193 @@
+"""What a folder of samples says about itself: its settings, the facts of its blocks, and the result."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .._files import write_text
+from .._hashing import fingerprint
+from .._json import finite
+from ..adaptive import Adaptive
+from ..solver import Solver
+from ._plan import Block, parse_ranges, spell
+from ._writer import Layout
+
+__all__ = ["Records", "block_facts", "describe_solver"]
+
+
+class Records:
+    """The JSON files of a folder: its settings, the facts of every block, and the result.
+
+    The facts of a block are written last, so where they are, its files are complete. Nothing else is needed
+    to share the work: each process makes blocks of its own, and whoever finds all of them complete writes
+    the result.
+
+    Args:
+        layout: where the files are.
+        wanted: the blocks.
+    """
+
+    def __init__(self, layout: Layout, wanted: Sequence[Block]) -> None:
+        self._layout, self._folder, self._wanted = layout, layout.folder, wanted
+
+    def open(self, settings: Mapping[str, Any]) -> None:
+        """Make the folder, or check that what it holds was made in the same way and is wanted still.
+
+        Raises:
+            OSError: when it cannot be written.
+            ValueError: when it holds other samples.
+        """
+        path = self._folder / "generate.json"
+        new = json.loads(json.dumps(finite(settings)))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else new
+            # Even if it is there: can the folder be written?
+            write_text(path, json.dumps(old, indent=2) + "\n")
+            for folder in ["blocks", *(["png"] if self._layout.png else [])]:
+                (self._folder / folder).mkdir(exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"out: {self._folder} cannot be written ({error.strerror or error}); choose another folder."
+            ) from None
+        if old != new:
+            key = next(key for key in {**old, **new} if old.get(key) != new.get(key))
+            raise ValueError(
+                f"out: {self._folder} holds samples made with {key} = {json.dumps(old.get(key))}, not "
+                f"{json.dumps(new.get(key))}; choose another folder, or remove that one."
+            )
+        known = [k for facts in self._all_facts() for k in parse_ranges(facts["seeds"])]
+        extra = sorted(set(known) - {k for block in self._wanted for k in block.seeds})
+        if extra:
+            raise ValueError(
+                f"out: {self._folder} holds samples {spell(sorted(known))}, more than were asked for; ask "
+                "for those too, or choose another folder."
+            )
+
+    def missing(self) -> list[Block]:
+        """The blocks whose files are not complete."""
+        return [block for block in self._wanted if not self._complete(block)]
+
+    def check_room(self, samples: int) -> None:
+        """Raise an ``OSError`` when the disk cannot hold so many samples more."""
+        needed, free = self._layout.size(samples), shutil.disk_usage(self._folder).free
+        if needed > free:
+            raise OSError(
+                f"out: {samples} samples need {needed / 1e9:.1f} GB, but {self._folder} has "
+                f"{free / 1e9:.1f} GB left; choose another folder, or format png."
+            )
+
+    def begin(self, block: Block) -> None:
+        """Forget an earlier, smaller version of a block, and the result that it was part of."""
+        (self._folder / "result.json").unlink(missing_ok=True)
+        path = self._path(block)
+        if path.exists():
+            old = json.loads(path.read_text(encoding="utf-8"))
+            path.unlink()
+            for name in set(old["files"]) - set(self._layout.once.values()):
+                (self._folder / name).unlink(missing_ok=True)
+
+    def finish(self, block: Block, facts: Mapping[str, Any]) -> None:
+        """Write down that a block is complete."""
+        files = [path.name for path in self._layout.of_block(block).values()]
+        content = {"seeds": spell(block.seeds), "count": len(block.seeds), "files": files, **facts}
+        write_text(self._path(block), json.dumps(finite(content), indent=2, allow_nan=False) + "\n")
+
+    def result(
+        self, labels: Mapping[str, str], protocol: Mapping[str, Any], forwards: int, points: int | None
+    ) -> dict[str, Any]:
+        """The facts of all blocks together, written to ``result.json`` too.
+
+        Args:
+            labels: names of what was sampled with what.
+            protocol: how the samples were made.
+            forwards: network forwards a call.
+            points: trajectory points a sample, where all have the same number.
+        """
+        facts = self._all_facts()
+        count = sum(part["count"] for part in facts)
+        calls = sum(part["nfe"]["sum"] for part in facts)
+        seconds = sum(part["seconds"] for part in facts)
+        displacement = sum(part["displacement"] for part in facts) / count
+        # A path of one step is straight whatever the flow is.
+        seen = sum(part["curvature"] for part in facts) / count if points != 2 else None
+        content: dict[str, Any] = {
+            "complete": True,
+            **labels,
+            "count": count,
+            "nfe": {
+                "mean": calls / count,
+                "min": min(part["nfe"]["min"] for part in facts),
+                "max": max(part["nfe"]["max"] for part in facts),
+            },
+            "network_calls": calls,
+            "network_forwards": calls * forwards,
+            "curvature": {
+                "mean": seen,
+                "relative": None if seen is None or not displacement else seen / displacement,
+                "points": points or "accepted steps",
+            },
+            "seconds": seconds,
+            "samples_per_second": count / seconds,
+            "files": {**self._layout.summary(), "result": str(self._folder / "result.json")},
+            "protocol": {
+                "seeds": spell([k for block in self._wanted for k in block.seeds]),
+                **protocol,
+                **{
+                    key: sorted({part[key] for part in facts})
+                    for key in ("device", "batch", "processes", "torch", "fewstep")
+                },
+                "noise": "numpy Philox keyed by (seed, number of the sample), drawn in float64",
+                "seconds": "sum over processes, writing of files included",
+            },
+        }
+        result: dict[str, Any] = finite(content)
+        write_text(self._folder / "result.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+        return result
+
+    def _path(self, block: Block) -> Path:
+        return self._folder / "blocks" / f"{block.number:06d}.json"
+
+    def _all_facts(self) -> list[dict[str, Any]]:
+        paths = sorted((self._folder / "blocks").glob("[0-9]*.json"))
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+    def _complete(self, block: Block) -> bool:
+        path, files = self._path(block), self._layout.of_block(block).values()
+        if not path.exists():
+            return False
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        same = facts["seeds"] == spell(block.seeds) and facts["files"] == [file.name for file in files]
+        return same and all(file.exists() for file in [*files, *self._layout.pictures(block.seeds)])
+
+
+def block_facts(nfe: Tensor, curvature: Tensor, displacement: Tensor) -> dict[str, Any]:
+    """What the result needs to know of the samples of a block."""
+    return {
+        "nfe": {"sum": int(nfe.sum()), "min": int(nfe.min()), "max": int(nfe.max())},
+        "curvature": float(curvature.sum()),
+        "displacement": float(displacement.sum()),
+    }
+
+
+def describe_solver(solver: Solver | Adaptive) -> dict[str, Any]:
+    """JSON-ready facts that identify a solver."""
+    if isinstance(solver, Adaptive):
+        dtype = None if solver.dtype is None else str(solver.dtype)
+        return {"name": solver.name, "rtol": solver.rtol, "atol": solver.atol, "state_dtype": dtype}
+    numbers = [
+        solver.times,
+        solver.C,
+        solver.D,
+        solver.points,
+        solver.end,
+        solver.prediction,
+        solver.schedule,
+    ]
+    return {"name": solver.name, "nfe": solver.nfe, "fingerprint": fingerprint(numbers)}
