@@ -52,6 +52,7 @@ def test_it_comes_back_from_its_file(tmp_path):
     save_network(tmp_path / "network.safetensors", network)
     loaded = load_network(tmp_path / "network.safetensors")
     assert torch.equal(loaded(x, torch.tensor(0.3)), network(x, torch.tensor(0.3)))
+    assert not any(key.startswith("_") for key in network.config["unet"])  # notes on where it came from
 
 
 def test_an_encoder_can_be_made_of_it(tmp_path):

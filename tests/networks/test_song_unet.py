@@ -166,15 +166,28 @@ def test_half_precision_stays_near_single(dtype):
         assert float((output.float() - exact).abs().max()) < (0.1 if dtype == torch.bfloat16 else 0.02)
 
 
-def test_attention_does_not_overflow_in_half_precision():
-    """Products of queries and keys beyond 65504, the largest half."""
-    network = tiny()
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if name.endswith("qkv.weight"):
-                parameter.mul_(300)
-    output = network.half()(fs.noise(2, (3, 8, 8)).half(), torch.tensor(0.5))
-    assert bool(output.isfinite().all())
+@pytest.mark.parametrize("automatic", [True, False])
+def test_attention_is_taken_in_single_precision(monkeypatch, automatic):
+    """Products of queries and keys may exceed 65504, the largest half."""
+    seen, attention = [], torch.nn.functional.scaled_dot_product_attention
+
+    def spy(*arguments):
+        result = attention(*arguments)
+        seen.extend(value.dtype for value in (*arguments, result))
+        return result
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    dtype = torch.float32 if automatic else torch.float16
+    with torch.autocast("cpu", torch.float16, enabled=automatic):
+        tiny().to(dtype)(fs.noise(2, (3, 8, 8)).to(dtype), torch.tensor(0.5))
+    assert set(seen) == {torch.float32}
+    assert len(seen) == 4 * 3  # of a block on the way down, one in the middle and one on the way up
+
+
+def test_time_keeps_its_precision_in_a_half_network():
+    """bfloat16 has no number between 0.5 and 0.50390625."""
+    network, x = tiny(time_scale=1000.0).bfloat16(), fs.noise(1, (3, 8, 8)).bfloat16()
+    assert not torch.equal(network(x, torch.tensor(0.5)), network(x, torch.tensor(0.501)))
 
 
 def test_channels_last_and_double_give_the_same():
