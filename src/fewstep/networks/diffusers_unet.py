@@ -37,10 +37,11 @@ class DiffusersUNet(nn.Module):
         if settings["time_embedding_type"] != "positional":
             # 'learned' has a row for each whole step only; 'fourier' takes the logarithm of the time.
             raise ValueError(
-                f"from_diffusers: a U-Net with time_embedding_type={settings['time_embedding_type']!r} cannot take "
+                f"from_diffusers: time_embedding_type={settings['time_embedding_type']!r} cannot take "
                 "every time in [0, 1]; use one with 'positional'."
             )
         self.unet = unet
+        self.train(unet.training)
         self.time_scale = time_scale
         self.in_channels: int = settings["in_channels"]
         self.out_channels: int = settings["out_channels"]

@@ -60,6 +60,7 @@ class GaussianEncoder(nn.Module):
             )
         zero_output(network)
         self.network = network
+        self.train(network.training)
 
     @property
     def config(self) -> dict[str, Any]:

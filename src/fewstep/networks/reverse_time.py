@@ -24,6 +24,7 @@ class ReverseTime(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.train(network.training)
 
     @property
     def config(self) -> dict[str, Any]:
