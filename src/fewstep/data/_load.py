@@ -105,8 +105,8 @@ def load(
         looked = f"({folder}) holds no {name}" if folder else "is not set"
         raise FileNotFoundError(
             f"load: {name!r} is not on this machine: {_FOLDER} {looked}, the cache of Hugging Face datasets "
-            f"has no split {split!r} of {hub}, and {error}; give a path (npz, idx, zip, "
-            f"parquet, or a folder of pictures), or set {_FOLDER} to a folder with {name}.npz or {name}/ in it."
+            f"has no split {split!r} of {hub}, and {error}; give a path (npz, idx, zip, parquet, or a folder "
+            f"of pictures), or set {_FOLDER} to a folder with {name}.npz or {name}/ in it."
         ) from error
     return ImageFiles(TableRecords(table, hub), name, form)
 

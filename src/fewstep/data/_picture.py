@@ -56,11 +56,10 @@ class Form:
         if self.resolution is not None and image.size != (self.resolution, self.resolution):
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
-            image = image.resize(
-                (self.resolution, self.resolution),
-                require("PIL.Image", "data").Resampling.LANCZOS,
-                box=(left, top, left + side, top + side),
-            )
+            # Not resize(box=...), whose kernel reaches beyond the box for pixels that were cropped away.
+            image = image.crop((left, top, left + side, top + side))
+            lanczos = require("PIL.Image", "data").Resampling.LANCZOS
+            image = image.resize((self.resolution, self.resolution), lanczos)
         return image
 
     def of_all(self, x: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
