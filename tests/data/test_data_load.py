@@ -107,6 +107,7 @@ class TestHub:
         assert data.name == "cifar10"
         assert np.array_equal(data[range(4)].numpy(), x.transpose(0, 3, 1, 2))
         assert len(fs.data.load("cifar10", split="test", channels=1, resolution=4)) == 1
+        assert torch.equal(fs.data.load(folder)[range(4)], data[range(4)])  # the same files by their path
 
     def test_a_cached_data_set_needs_no_network(self, datasets, repository, hub_cache):
         folder, x = repository

@@ -150,6 +150,14 @@ class TestFilesOfAFolderOrZip:
             assert torch.equal(batch, data[torch.tensor(indices)])
 
 
+def test_another_process_opens_the_zip_file_for_itself(lay, pictures, monkeypatch):
+    records = fs.data.load(lay("zip", {"0.png": pictures(1)[0]}))._records
+    ours = records._archive
+    assert records._archive is ours
+    monkeypatch.setattr("os.getpid", lambda: -1)  # what a forked worker finds
+    assert records._archive is not ours
+
+
 def test_a_damaged_zip_member_is_named(lay, pictures, encoded):
     path = lay("zip", {"0.png": pictures(1)[0], "1.png": pictures(1, size=30)[0]})
     content = path.read_bytes()
