@@ -1,7 +1,6 @@
 """Data by name or path, and what training does with them."""
 
 from ._dataset import ArrayDataset, Dataset
-from ._images import ImageFiles
 from ._load import NAMES, load
 from ._pixels import random_flip, scale, to_uint8
 from .digits import digits
@@ -10,7 +9,6 @@ __all__ = [
     "NAMES",
     "ArrayDataset",
     "Dataset",
-    "ImageFiles",
     "digits",
     "load",
     "random_flip",

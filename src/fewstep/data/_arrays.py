@@ -45,14 +45,14 @@ def read_npz(path: Path, split: str) -> NDArray[Any]:
     Raises:
         ValueError: naming the file and what is wrong with it.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            key = pick(_keys(archive.files, path), split, path)
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: is not an npz file, or not a whole one; make or fetch it again.")
+    with np.load(path, allow_pickle=False) as archive:
+        key = pick(_keys(archive.files, path), split, path)
+        try:
             x: NDArray[Any] = archive[key]
-    except _DAMAGE as error:
-        if str(error).startswith(str(path)):  # one of ours, a sentence already
-            raise
-        raise ValueError(f"{path}: cannot be read as an npz file ({error}).") from error
+        except _DAMAGE as error:
+            raise ValueError(f"{path}, array {key!r}: cannot be read ({error}).") from error
     where = f"{path}, array {key!r}"
     if np.issubdtype(x.dtype, np.floating):
         return x
@@ -104,7 +104,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     lengths = struct.unpack(">3I", content[4:16].ljust(12, b"\0"))
     if len(content) != 16 + math.prod(lengths):
         raise ValueError(
-            f"{path}: has {len(content)} bytes, where its header needs {16 + math.prod(lengths)}; fetch it again."
+            f"{path}: has {len(content)} bytes, where its header needs {16 + math.prod(lengths)}; "
+            "fetch it again."
         )
     return np.frombuffer(bytearray(content), np.uint8, offset=16).reshape(lengths)[:, None]
 

@@ -70,7 +70,8 @@ class ArrayDataset(Dataset):
     """
 
     def __init__(self, x: Tensor, name: str = "array") -> None:
-        if not (x.dtype == torch.uint8 and x.ndim == 4 or x.is_floating_point() and x.ndim > 1):
+        pictures = x.dtype == torch.uint8 and x.ndim == 4
+        if not (pictures or (x.is_floating_point() and x.ndim > 1)):
             raise ValueError(
                 f"{name}: samples must be uint8 pictures (N, C, H, W) or floating-point data (N, ...), "
                 f"not {x.dtype} of shape {tuple(x.shape)}."

@@ -55,7 +55,10 @@ def table_from_hub(hub: str, split: str) -> Any:
         reason = _unreachable(datasets)
         if reason:
             raise ConnectionError(reason) from None
-        table = datasets.load_dataset(hub, split=split)
+        try:
+            table = datasets.load_dataset(hub, split=split)
+        except OSError as error:  # ConnectionError and DatasetNotFoundError are among them
+            raise ConnectionError(f"it cannot be fetched ({error})") from error
     return _undecoded(datasets, table, _picture_column(table.features.arrow_schema, hub))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._hashing import fingerprint
 from ._dataset import Dataset
-from ._picture import check_wishes, decode, fit, pixels
+from ._picture import Form, decode, pixels
 from ._records import Records
 
 __all__ = ["ImageFiles"]
@@ -29,21 +29,16 @@ class ImageFiles(Dataset):
     Args:
         records: where the pictures lie.
         name: what to call them.
-        resolution: crop to the central square and resize to this many pixels a side.
-        channels: convert to 1 (grey) or 3 (RGB; transparency is dropped).
+        form: the size and channels to give them.
 
     Raises:
         ValueError: when a picture is damaged or differs from the first, naming it; here and on reading.
     """
 
-    def __init__(
-        self, records: Records, name: str, *, resolution: int | None = None, channels: int | None = None
-    ) -> None:
-        check_wishes(resolution, channels)
+    def __init__(self, records: Records, name: str, form: Form) -> None:
         self.name = name
-        self._records, self._resolution, self._channels = records, resolution, channels
-        shape = self._read(0).shape
-        self.shape: tuple[int, ...] = tuple(shape)
+        self._records, self._form = records, form
+        self.shape = self._read(0).shape
 
     def __len__(self) -> int:
         return len(self._records)
@@ -68,7 +63,7 @@ class ImageFiles(Dataset):
             data = self._records.read(index)
         except (OSError, ValueError) as error:
             raise ValueError(f"{where}: cannot be read ({error}).") from error
-        return pixels(fit(decode(data, where), self._resolution, self._channels))
+        return pixels(self._form.of(decode(data, where)))
 
     def fingerprint(self) -> str:
         some = range(0, len(self), max(1, len(self) // _HASHED))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ._dataset import ArrayDataset, Dataset
+from ._dataset import Dataset
 from ._hub import table_from_hub
 from ._images import ImageFiles
 from ._paths import from_array, from_path
-from ._picture import check_wishes
+from ._picture import Form
 from ._records import TableRecords
 from ._splits import pick
 from .digits import digits
@@ -52,14 +52,14 @@ def load(
     Paths: a name is never taken for a path; write ``./mnist`` for a folder called like a name.
 
     - ``.npz``: ``x_train`` and ``x_test``, or ``images``, ``data``, ``arr_0`` or a single array; uint8 of
-      ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)`` (of four axes the last is channels if it is 1, 3 or 4
-      long), or floating-point ``(N, ...)``, taken as it stands. Labels are ignored.
+      ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)`` (of four axes the last is channels if it is 1, 3 or
+      4 long), or floating-point ``(N, ...)``, taken as it stands. Labels are ignored.
     - idx files, gzipped or not, or a folder of ``train-images-idx3-ubyte`` and ``t10k-images-idx3-ubyte``.
     - CIFAR-10's binary version, a folder of ``data_batch_1.bin`` ... and ``test_batch.bin``; or sprites,
       ``train_00.webp`` ... and ``test_00.webp`` ... of 25 x 40 pictures each.
     - a folder or zip file of pictures (png, jpg, jpeg, webp, bmp; searched to the bottom, sorted, hidden
-      files left out); with a folder ``train/`` in it, that, ``test/`` and ``validation/`` (or ``val/``) are its
-      splits.
+      files left out); with a folder ``train/`` in it, that, ``test/`` and ``validation/`` (or ``val/``) are
+      its splits.
     - a parquet file, or a folder of them, with a column of pictures as Hugging Face writes it; splits from
       file names that begin with ``train``, ``test`` or ``validation``.
 
@@ -78,32 +78,37 @@ def load(
         ValueError: when the data are damaged, lack the split, or are no data at all.
         ImportError: naming the extra to install.
     """
-    check_wishes(resolution, channels)
+    form = Form(resolution, channels)
     name = os.fspath(source)
     if not isinstance(source, str) or name not in NAMES:
         path = Path(source).expanduser()
-        if isinstance(source, str) and Path(name).name == name and not Path(name).suffix and not path.exists():
+        if (
+            isinstance(source, str)
+            and Path(name).name == name
+            and not Path(name).suffix
+            and not path.exists()
+        ):
             raise ValueError(f"load: there is no data called {name!r}; give {', '.join(NAMES)}, or a path.")
-        return from_path(path, split, resolution=resolution, channels=channels)
+        return from_path(path, split, form)
     if name == "digits":
         images = pick({"train": digits()[0]}, split, name)
-        return from_array(images.numpy(), name, resolution, channels)
+        return from_array(images.numpy(), name, form)
     local = _local(name)
     if local is not None:
-        return from_path(local, split, name=name, resolution=resolution, channels=channels)
+        return from_path(local, split, form, name)
     hub, splits = _HUB[name]
     pick(dict.fromkeys(splits), split, f"{name} ({hub})")
     try:
         table = table_from_hub(hub, split)
     except ConnectionError as error:
         folder = os.environ.get(_FOLDER)
+        looked = f"({folder}) holds no {name}" if folder else "is not set"
         raise FileNotFoundError(
-            f"load: {name!r} is not on this machine: {_FOLDER} "
-            f"{f'({folder}) holds no {name}' if folder else 'is not set'}, the cache of Hugging Face datasets "
-            f"has no {hub}, and {error}; give a path (npz, idx, zip, parquet, or a folder of pictures), "
-            f"or set {_FOLDER} to a folder with {name}.npz or {name}/ in it."
+            f"load: {name!r} is not on this machine: {_FOLDER} {looked}, the cache of Hugging Face datasets "
+            f"has no split {split!r} of {hub}, and {error}; give a path (npz, idx, zip, parquet, or a folder "
+            f"of pictures), or set {_FOLDER} to a folder with {name}.npz or {name}/ in it."
         ) from error
-    return ImageFiles(TableRecords(table, hub), name, resolution=resolution, channels=channels)
+    return ImageFiles(TableRecords(table, hub), name, form)
 
 
 def _local(name: str) -> Path | None:

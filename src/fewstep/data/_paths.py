@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from ._arrays import SPRITE_SIZE, read_cifar_binary, read_idx, read_npz, read_sp
 from ._dataset import ArrayDataset, Dataset
 from ._hub import table_from_parquet
 from ._images import ImageFiles
-from ._picture import fit_all
+from ._picture import Form
 from ._records import FolderRecords, TableRecords, ZipRecords
 from ._splits import pick, splits_by_file, splits_by_folder
 
@@ -32,9 +33,7 @@ _IDX = re.compile(r"(?P<split>train|t10k)-images[-.]idx3-ubyte(\.gz)?")
 _OF_NAME = {"data": "train", "t10k": "test"}
 
 
-def from_path(
-    path: Path, split: str, *, name: str | None = None, resolution: int | None, channels: int | None
-) -> Dataset:
+def from_path(path: Path, split: str, form: Form, name: str | None = None) -> Dataset:
     """Open a file or folder; :func:`fewstep.data.load` says which kinds there are.
 
     Raises:
@@ -45,48 +44,39 @@ def from_path(
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder.")
     if path.is_dir():
-        return _from_folder(path, split, name, resolution, channels)
+        return _from_folder(path, split, name, form)
     suffixes = path.name.lower()
     if suffixes.endswith(".npz"):
-        return from_array(read_npz(path, split), name, resolution, channels)
+        return from_array(read_npz(path, split), name, form)
     if suffixes.endswith(".zip"):
-        return _from_zip(path, split, name, resolution, channels)
+        return _from_zip(path, split, name, form)
     only = pick({"train": [path]}, split, path)
     if suffixes.endswith(".parquet"):
         table = table_from_parquet(only)
-        return ImageFiles(TableRecords(table, str(path)), name, resolution=resolution, channels=channels)
+        return ImageFiles(TableRecords(table, str(path)), name, form)
     if suffixes.endswith(".bin"):
-        return from_array(read_cifar_binary(only), name, resolution, channels)
+        return from_array(read_cifar_binary(only), name, form)
     if suffixes.endswith((".gz", "ubyte", ".idx")):
-        return from_array(read_idx(path), name, resolution, channels)
+        return from_array(read_idx(path), name, form)
     raise ValueError(
         f"{path}: is of no known kind; give a folder, or a file of npz, idx (.gz), zip, parquet, "
         "or CIFAR-10's .bin."
     )
 
 
-def from_array(x: NDArray[np.generic], name: str, resolution: int | None, channels: int | None) -> Dataset:
-    """Samples in memory, pictures of 8 bits made as they are wanted; others must be so already."""
+def from_array(x: NDArray[Any], name: str, form: Form) -> Dataset:
+    """Samples in memory: 8-bit pictures are given the form, other data must have it already."""
     if x.dtype == np.uint8:
-        return ArrayDataset(torch.from_numpy(fit_all(x, resolution, channels, name)), name)
-    data = ArrayDataset(torch.from_numpy(x), name)
-    is_picture = len(data.shape) == 3
-    if resolution is not None and not (is_picture and data.shape[1:] == (resolution, resolution)):
+        return ArrayDataset(torch.from_numpy(form.of_all(x, name)), name)
+    if not form.admits(x.shape[1:]):
         raise ValueError(
-            f"{name}: samples of shape {data.shape} are not 8-bit pictures and cannot be resized to "
-            f"{resolution}; leave resolution out."
+            f"{name}: only 8-bit pictures can be resized or converted, and these samples are {x.dtype} of "
+            f"shape {x.shape[1:]}; leave resolution and channels out."
         )
-    if channels is not None and not (is_picture and data.shape[0] == channels):
-        raise ValueError(
-            f"{name}: samples of shape {data.shape} are not 8-bit pictures and cannot be given "
-            f"{channels} channels; leave channels out."
-        )
-    return data
+    return ArrayDataset(torch.from_numpy(x), name)
 
 
-def _from_folder(
-    root: Path, split: str, name: str, resolution: int | None, channels: int | None
-) -> Dataset:
+def _from_folder(root: Path, split: str, name: str, form: Form) -> Dataset:
     names = _walk(root)
     here = [each for each in names if "/" not in each]
     readers: list[tuple[re.Pattern[str], Callable[[Sequence[Path]], NDArray[np.uint8]]]] = [
@@ -98,25 +88,25 @@ def _from_folder(
         splits = _numbered(here, pattern, root)
         if splits and (pattern is not _SPRITES or _is_sprite(root / next(iter(splits.values()))[0])):
             paths = [root / each for each in pick(splits, split, root)]
-            return from_array(read(paths), name, resolution, channels)
+            return from_array(read(paths), name, form)
 
     pictures = [each for each in names if each.lower().endswith(_PICTURES)]
     tables = [each for each in names if each.lower().endswith(".parquet")]
     if pictures and tables:
         raise ValueError(f"{root}: holds both pictures and parquet files; give the one folder or file meant.")
     if pictures:
-        chosen = pick(splits_by_folder(pictures), split, root)
-        return ImageFiles(FolderRecords(root, chosen), name, resolution=resolution, channels=channels)
+        chosen = pick(splits_by_folder(pictures, root), split, root)
+        return ImageFiles(FolderRecords(root, chosen), name, form)
     if tables:
-        table = table_from_parquet([root / each for each in pick(splits_by_file(tables), split, root)])
-        return ImageFiles(TableRecords(table, str(root)), name, resolution=resolution, channels=channels)
+        table = table_from_parquet([root / each for each in pick(splits_by_file(tables, root), split, root)])
+        return ImageFiles(TableRecords(table, str(root)), name, form)
     raise ValueError(
         f"{root}: holds no pictures ({', '.join(_PICTURES)}), parquet files, idx files "
         "(train-images-idx3-ubyte), or CIFAR-10 (data_batch_1.bin, train_00.webp)."
     )
 
 
-def _from_zip(path: Path, split: str, name: str, resolution: int | None, channels: int | None) -> Dataset:
+def _from_zip(path: Path, split: str, name: str, form: Form) -> Dataset:
     try:
         with zipfile.ZipFile(path) as archive:
             names = sorted(each for each in archive.namelist() if _visible(each))
@@ -125,8 +115,8 @@ def _from_zip(path: Path, split: str, name: str, resolution: int | None, channel
     pictures = [each for each in names if each.lower().endswith(_PICTURES)]
     if not pictures:
         raise ValueError(f"{path}: holds no pictures ({', '.join(_PICTURES)}).")
-    chosen = pick(splits_by_folder(pictures), split, path)
-    return ImageFiles(ZipRecords(path, chosen), name, resolution=resolution, channels=channels)
+    chosen = pick(splits_by_folder(pictures, path), split, path)
+    return ImageFiles(ZipRecords(path, chosen), name, form)
 
 
 def _walk(root: Path) -> list[str]:
@@ -161,7 +151,9 @@ def _numbered(names: Sequence[str], pattern: re.Pattern[str], root: Path) -> dic
         missing = set(range(min(series), max(series) + 1)) - series.keys()
         if missing:
             raise ValueError(f"{root}: of its {split} files, number {min(missing)} is missing.")
-    return {split: [series[k] for k in sorted(series)] for split, series in sorted(found.items(), reverse=True)}
+    return {
+        split: [series[k] for k in sorted(series)] for split, series in sorted(found.items(), reverse=True)
+    }
 
 
 def _is_sprite(path: Path) -> bool:

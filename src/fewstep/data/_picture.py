@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -13,18 +14,65 @@ from .._extras import require
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["check_wishes", "decode", "fit", "fit_all", "pixels"]
+__all__ = ["Form", "decode", "pixels"]
 
 #: Pillow's modes that are pixels as they stand, by their number of channels.
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
-def check_wishes(resolution: int | None, channels: int | None) -> None:
-    """Refuse sizes and channels that no picture can be given."""
-    if resolution is not None and resolution < 1:
-        raise ValueError(f"load: resolution must be at least 1, or None, not {resolution}.")
-    if channels not in (None, 1, 3):
-        raise ValueError(f"load: channels must be 1 (grey), 3 (RGB), or None, not {channels}.")
+@dataclass(frozen=True)
+class Form:
+    """What pictures are made into; ``None`` keeps what is there.
+
+    Args:
+        resolution: crop to the central square and resize it to this many pixels a side.
+        channels: convert to 1 (grey) or 3 (RGB; transparency is dropped).
+    """
+
+    resolution: int | None = None
+    channels: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.resolution is not None and self.resolution < 1:
+            raise ValueError(f"load: resolution must be at least 1, or None, not {self.resolution}.")
+        if self.channels not in (None, 1, 3):
+            raise ValueError(f"load: channels must be 1 (grey), 3 (RGB), or None, not {self.channels}.")
+
+    def admits(self, shape: tuple[int, ...]) -> bool:
+        """Whether samples of this shape are in the form already."""
+        if self == Form():
+            return True
+        C, H, W = shape if len(shape) == 3 else (0, 0, 0)
+        return C == (self.channels or C) and (H, W) == (self.resolution or H, self.resolution or W)
+
+    def of(self, image: Image) -> Image:
+        """One picture in the form.
+
+        Resizing is Pillow's Lanczos, whose kernel widens when it shrinks, so that nothing aliases. It is
+        the filter of EDM's ``dataset_tool.py`` (Karras et al. 2022), and so of its FFHQ and AFHQv2 at 64.
+        """
+        if self.channels is not None:
+            image = image.convert(_MODES[self.channels])
+        if self.resolution is not None and image.size != (self.resolution, self.resolution):
+            side = min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            # Not resize(box=...), whose kernel reaches beyond the box for pixels that were cropped away.
+            image = image.crop((left, top, left + side, top + side))
+            lanczos = require("PIL.Image", "data").Resampling.LANCZOS
+            image = image.resize((self.resolution, self.resolution), lanczos)
+        return image
+
+    def of_all(self, x: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
+        """Pictures in memory, ``(N, C, H, W)``, in the form."""
+        N, C, H, W = x.shape
+        if self.admits((C, H, W)):
+            return x
+        if C not in _MODES:
+            raise ValueError(f"{where}: pictures of {C} channels can be neither resized nor converted.")
+        fitted = np.empty((N, self.channels or C, self.resolution or H, self.resolution or W), np.uint8)
+        for row, picture in zip(fitted, x, strict=True):
+            row[:] = pixels(self.of(_image(picture)))
+        return fitted
 
 
 def decode(data: bytes, where: str) -> Image:
@@ -39,13 +87,14 @@ def decode(data: bytes, where: str) -> Image:
     Raises:
         ValueError: naming ``where`` and what is wrong with it.
     """
-    Image, ImageOps = require("PIL.Image", "data"), require("PIL.ImageOps", "data")
+    pillow, operations = require("PIL.Image", "data"), require("PIL.ImageOps", "data")
     try:
-        image: Image = Image.open(BytesIO(data))
+        image: Image = pillow.open(BytesIO(data))
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+        operations.exif_transpose(image, in_place=True)
     except Exception as error:  # its plugins meet damaged files with exceptions of every kind
-        reason = "its format is unknown" if isinstance(error, Image.UnidentifiedImageError) else error
+        unknown = isinstance(error, pillow.UnidentifiedImageError)
+        reason = "its format is unknown" if unknown else error
         raise ValueError(
             f"{where}: cannot be read as a picture ({reason}); replace or remove the file."
         ) from error
@@ -58,41 +107,14 @@ def decode(data: bytes, where: str) -> Image:
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def fit(image: Image, resolution: int | None, channels: int | None) -> Image:
-    """Crop to the central square, resize it, and convert; ``None`` keeps what is there.
-
-    Resizing is Pillow's Lanczos, whose kernel widens when it shrinks, so that nothing aliases. It is
-    the filter of EDM's ``dataset_tool.py`` (Karras et al. 2022), and so of its FFHQ and AFHQv2 at 64.
-    """
-    if channels is not None:
-        image = image.convert(_MODES[channels])
-    if resolution is not None and image.size != (resolution, resolution):
-        width, height = image.size
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        lanczos = require("PIL.Image", "data").Resampling.LANCZOS
-        image = image.resize((resolution, resolution), lanczos, box=(left, top, left + side, top + side))
-    return image
-
-
 def pixels(image: Image) -> NDArray[np.uint8]:
     """Levels of shape ``(C, H, W)``."""
     levels = np.asarray(image)
     return levels[None] if levels.ndim == 2 else levels.transpose(2, 0, 1)
 
 
-def fit_all(
-    x: NDArray[np.uint8], resolution: int | None, channels: int | None, where: str
-) -> NDArray[np.uint8]:
-    """:func:`fit` for pictures in memory, ``(N, C, H, W)``."""
-    size = (channels or x.shape[1], resolution or x.shape[2], resolution or x.shape[3])
-    if x.shape[1:] == size:
-        return x
-    if x.shape[1] not in _MODES:
-        raise ValueError(f"{where}: pictures of {x.shape[1]} channels can be neither resized nor converted.")
-    Image = require("PIL.Image", "data")
-    fitted = np.empty((len(x), *size), np.uint8)
-    for row, picture in zip(fitted, x, strict=True):
-        levels = np.ascontiguousarray(picture.transpose(1, 2, 0).squeeze(2) if len(picture) == 1 else picture.transpose(1, 2, 0))
-        row[:] = pixels(fit(Image.fromarray(levels), resolution, channels))
-    return fitted
+def _image(levels: NDArray[np.uint8]) -> Image:
+    """The inverse of :func:`pixels`."""
+    levels = levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0)
+    image: Image = require("PIL.Image", "data").fromarray(np.ascontiguousarray(levels))
+    return image

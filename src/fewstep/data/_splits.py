@@ -27,32 +27,40 @@ def pick(splits: Mapping[str, T], split: str, where: str | os.PathLike[str]) -> 
     return splits[split]
 
 
-def splits_by_folder(names: Sequence[str]) -> dict[str, list[str]]:
+def splits_by_folder(names: Sequence[str], where: str | os.PathLike[str]) -> dict[str, list[str]]:
     """Files by the folder they are in: ``train/``, ``test/``, ``val/`` or ``validation/``.
 
-    Without a folder ``train/``, everything is for training. Folders that hold everything are looked through.
+    Without a folder ``train/``, everything is for training. A folder that holds all of them, as zip files
+    often have, is looked into.
 
     Args:
         names: paths relative to the source, with slashes.
+        where: the source, for messages.
+
+    Raises:
+        ValueError: when there is a folder ``train/`` and files that are in no split's folder, naming one.
     """
-    depth = len(PurePosixPath(os.path.commonpath(names)).parts) if len(names) > 1 else 0
-    found: dict[str, list[str]] = {}
-    for level in {0, depth}:
-        found = {}
-        for name in names:
-            parts = PurePosixPath(name).parts
-            if len(parts) > level + 1 and parts[level] in _SPLITS:
-                found.setdefault(_SPLITS[parts[level]], []).append(name)
+    parts = [PurePosixPath(name).parts for name in names]
+    common = os.path.commonpath([f"/{PurePosixPath(name).parent}" for name in names])
+    for level in (0, len(PurePosixPath(common).parts) - 1):
+        found: dict[str, list[str]] = {}
+        for name, each in zip(names, parts, strict=True):
+            folder = each[level] if len(each) > level + 1 else ""
+            found.setdefault(_SPLITS.get(folder, ""), []).append(name)
+        if "train" in found and "" in found:
+            raise ValueError(
+                f"{where}: has a folder train/ and files outside of train/, test/ and validation/, such as "
+                f"{found[''][0]}; give the one folder meant."
+            )
         if "train" in found:
             return found
     return {"train": list(names)}
 
 
-def splits_by_file(names: Sequence[str]) -> dict[str, list[str]]:
+def splits_by_file(names: Sequence[str], where: str | os.PathLike[str]) -> dict[str, list[str]]:
     """Files by how their names begin, as in ``data/test-00000-of-00001.parquet``; else by folder."""
     found: dict[str, list[str]] = {}
     for name in names:
-        begin = re.match(r"[a-z]+", PurePosixPath(name).name)
-        if begin and begin[0] in _SPLITS:
-            found.setdefault(_SPLITS[begin[0]], []).append(name)
-    return found if sum(map(len, found.values())) == len(names) else splits_by_folder(names)
+        begin = re.match(r"[a-z]*", PurePosixPath(name).name)
+        found.setdefault(_SPLITS.get(begin[0] if begin else "", ""), []).append(name)
+    return splits_by_folder(names, where) if "" in found else found
