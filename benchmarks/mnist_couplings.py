@@ -25,7 +25,7 @@ from torch import Tensor
 
 import fewstep as fs
 from fewstep.data import Dataset, load, scale
-from fewstep.flows import Coupling, Independent, Learned, MinibatchOT, Mixed, Settings, Trainer
+from fewstep.flows import Coupling, FlowMatching, Independent, Learned, MinibatchOT, Mixed, Settings, Trainer
 from fewstep.models import load_network
 from fewstep.networks import GaussianEncoder, UNet
 
@@ -55,7 +55,9 @@ def train(name: str, data: Dataset, held_out: Dataset, out: Path, steps: int) ->
         steps=steps, batch=64, lr=1e-3, warmup=200, decay="cosine", ema=(32_000,), precision="bf16",
         validate_every=steps, checkpoint_every=500,
     )  # fmt: skip
-    Trainer(flow, data, coupling, settings, out=out / name, validation=held_out, device="cpu").run()
+    Trainer(
+        FlowMatching(flow, coupling), data, settings, out=out / name, validation=held_out, device="cpu"
+    ).run()
 
 
 def frechet(a: Tensor, b: Tensor) -> float:

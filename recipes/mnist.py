@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from fewstep.data import load
-from fewstep.flows import Coupling, Independent, Learned, Settings, Trainer
+from fewstep.flows import Coupling, FlowMatching, Independent, Learned, Settings, Trainer
 from fewstep.networks import GaussianEncoder, UNet
 
 
@@ -36,9 +36,8 @@ def main() -> None:
         encoder = UNet(channels=1, width=16, multipliers=(1, 2), blocks=1, patch=2, out_channels=2)
         coupling = Learned(GaussianEncoder(encoder), beta=5)
     Trainer(
-        flow,
+        FlowMatching(flow, coupling),
         load(args.data),
-        coupling,
         Settings(
             steps=args.steps, batch=64, lr=1e-3, warmup=200, decay="cosine", ema=(32_000,), precision="bf16",
             validate_every=2000,

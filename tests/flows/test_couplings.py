@@ -82,7 +82,7 @@ def test_the_gradient_reaches_the_encoder_through_state_and_target():
     encoder = objective.coupling.encoder
 
     def loss():
-        return objective(data(), generator=seeded(3)).total
+        return objective(data(), generator=seeded(3))["loss"]
 
     loss().backward()
     for parameter in (encoder.a, encoder.log_variance):

@@ -19,7 +19,17 @@ from safetensors.torch import load_file
 from torch import nn
 
 from fewstep.data import ArrayDataset
-from fewstep.flows import Independent, Learned, MinibatchOT, Mixed, Paired, Settings, Trainer, _checkpoint
+from fewstep.flows import (
+    FlowMatching,
+    Independent,
+    Learned,
+    MinibatchOT,
+    Mixed,
+    Paired,
+    Settings,
+    Trainer,
+    _checkpoint,
+)
 from fewstep.models import load_network
 from fewstep.networks import MLP, GaussianEncoder, UNet
 
@@ -28,7 +38,7 @@ SCRIPT = """
     import sys, torch
     from torch import nn
     from fewstep.data import ArrayDataset
-    from fewstep.flows import Learned, Settings, Trainer
+    from fewstep.flows import FlowMatching, Learned, Settings, Trainer
     from fewstep.networks import MLP, GaussianEncoder
 
     class Dropping(nn.Module):
@@ -44,7 +54,7 @@ SCRIPT = """
     data = ArrayDataset(torch.randn(50, 2, generator=torch.Generator().manual_seed(1)), name="points")
     settings = Settings(steps=150, batch=16, lr=1e-2, warmup=5, clip=1.0, ema=(200, 2000), accumulate=2,
                         log_every=7, validate_every=70, checkpoint_every=9, decay="cosine")
-    Trainer(flow, data, Learned(encoder, beta=1.0), settings, out=sys.argv[1], validation=data,
+    Trainer(FlowMatching(flow, Learned(encoder, beta=1.0)), data, settings, out=sys.argv[1], validation=data,
             device="cpu", progress=False).run()
 """
 
@@ -118,9 +128,8 @@ def encoder():
 def train(out, flow=None, data=None, coupling=None, validation=None, **settings):
     options = {"steps": 20, "batch": 16, "lr": 1e-2, "warmup": 2, "ema": (100,), "checkpoint_every": 5}
     return Trainer(
-        flow or network(),
+        FlowMatching(flow or network(), coupling),
         data or points(),
-        coupling,
         Settings(**{**options, **settings}),
         out=out,
         validation=validation,

@@ -2,7 +2,7 @@
 
 from .couplings import Coupled, Coupling, Independent, Learned, MinibatchOT, Mixed, Paired
 from .kl_weight import KLWeight
-from .objective import FlowMatching, Losses, flow_matching_loss
+from .objective import FlowMatching, Objective, flow_matching_loss
 from .settings import Settings
 from .trainer import Trainer
 
@@ -13,9 +13,9 @@ __all__ = [
     "Independent",
     "KLWeight",
     "Learned",
-    "Losses",
     "MinibatchOT",
     "Mixed",
+    "Objective",
     "Paired",
     "Settings",
     "Trainer",

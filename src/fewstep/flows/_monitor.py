@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,9 +15,8 @@ from ..pairs import noise
 from ..report import flow_scatter, save_pictures
 from ..report.pictures import is_picture
 from ..solver import Path as Trajectory
-from .objective import FlowMatching
 
-__all__ = ["SAMPLES", "aggregate_posterior", "preview", "spread", "validate"]
+__all__ = ["SAMPLES", "aggregate_posterior", "preview", "spread"]
 
 #: How many held-out data a validation takes, and how many at once.
 SAMPLES, _BATCH = 1024, 256
@@ -31,24 +29,6 @@ def spread(count: int, samples: int) -> list[list[int]]:
     """Batches of up to ``samples`` indices, evenly spread over ``count`` data."""
     chosen = [k * count // min(samples, count) for k in range(min(samples, count))]
     return [chosen[k : k + _BATCH] for k in range(0, len(chosen), _BATCH)]
-
-
-def validate(
-    objective: FlowMatching,
-    loaded: Sequence[tuple[Tensor, Tensor | None]],
-    generator: torch.Generator,
-) -> dict[str, float]:
-    """Held-out losses, always with the same noises and times, and the law of the coupled noises."""
-    totals, noises = [], []
-    for x1, x0 in loaded:
-        losses = objective(x1, x0, step=2**62, generator=generator)  # beta at its last value
-        totals.append((len(x1), torch.stack(losses)))
-        noises.append(objective.coupling(x1, x0, generator=generator).x0)
-    count = sum(n for n, _ in totals)
-    means = sum(n * losses for n, losses in totals) / count
-    assert isinstance(means, Tensor)
-    names = ("validation_loss", "validation_flow_matching", "validation_kl")
-    return dict(zip(names, means.tolist(), strict=True)) | aggregate_posterior(torch.cat(noises))
 
 
 def aggregate_posterior(x0: Tensor) -> dict[str, float]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .couplings import Coupling, Independent
+from . import _monitor
+from .couplings import Coupling, Independent, Learned, Paired
 
-__all__ = ["FlowMatching", "Losses", "flow_matching_loss"]
+__all__ = ["FlowMatching", "Objective", "flow_matching_loss"]
 
 
 def flow_matching_loss(model: nn.Module, x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
@@ -28,19 +32,73 @@ def flow_matching_loss(model: nn.Module, x0: Tensor, x1: Tensor, t: Tensor) -> T
     return (velocity.to(x1.dtype) - (x1 - x0)).square().mean()
 
 
-class Losses(NamedTuple):
-    """What one batch costs; each a scalar tensor.
+class Objective(nn.Module, ABC):
+    """What a :class:`~fewstep.flows.Trainer` minimises: the networks that it trains, and their losses.
 
-    ``total = flow_matching + beta * kl``, all of them means over samples and dimensions.
+    Args:
+        flow: the network that is wanted, ``flow(x, t) -> velocity``.
     """
 
-    total: Tensor
-    flow_matching: Tensor
-    kl: Tensor
+    def __init__(self, flow: nn.Module) -> None:
+        super().__init__()
+        self.flow = flow
+
+    @abstractmethod
+    def forward(
+        self,
+        x1: Tensor,
+        x0: Tensor | None = None,
+        *,
+        step: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """Losses of a batch by name, scalars, among them ``loss``, which is minimised.
+
+        Args:
+            x1: data, ``(B, ...)``.
+            x0: the noises of pairs, where the data come in pairs.
+            step: training step, counted from 0.
+            generator: where to draw from.
+        """
+
+    @abstractmethod
+    def check(self, x1: Tensor, x0: Tensor | None, generator: torch.Generator) -> None:
+        """Let data and networks meet before any long work.
+
+        Raises:
+            ValueError: when they do not fit.
+        """
+
+    @abstractmethod
+    def preview(self, shape: tuple[int, ...], device: torch.device, stem: Path) -> dict[str, float]:
+        """Sample, write pictures to files that begin with ``stem``, and return figures by name."""
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready facts that a resumed run must share."""
+        flow = {"name": type(self.flow).__name__, **getattr(self.flow, "config", {})}
+        return {"objective": {"name": type(self).__name__}, "flow": flow}
+
+    def validate(
+        self, batches: Sequence[tuple[Tensor, Tensor | None]], generator: torch.Generator
+    ) -> dict[str, float]:
+        """Means of the losses over held-out batches ``(x1, x0)``, as at the end of training."""
+        totals: dict[str, float] = {}
+        for x1, x0 in batches:
+            for name, loss in self(x1, x0, step=2**62, generator=generator).items():
+                totals[name] = totals.get(name, 0.0) + len(x1) * loss.item()
+        count = sum(len(x1) for x1, _ in batches)
+        return {f"validation_{name}": total / count for name, total in totals.items()}
+
+    def exports(self) -> dict[str, nn.Module]:
+        """The networks that are written out at the end, by file name."""
+        return {"flow": self.flow}
 
 
-class FlowMatching(nn.Module):
-    """A flow and its coupling as one module, so that they are trained, averaged and saved together.
+class FlowMatching(Objective):
+    """A flow and its coupling, trained, averaged and saved together.
+
+    The losses are ``flow_matching``, ``kl`` and their sum ``loss = flow_matching + beta kl``, all of them
+    means over samples and dimensions, at uniformly drawn times.
 
     Args:
         flow: ``flow(x, t) -> velocity``.
@@ -48,8 +106,7 @@ class FlowMatching(nn.Module):
     """
 
     def __init__(self, flow: nn.Module, coupling: Coupling | None = None) -> None:
-        super().__init__()
-        self.flow = flow
+        super().__init__(flow)
         self.coupling = Independent() if coupling is None else coupling
 
     def forward(
@@ -59,17 +116,43 @@ class FlowMatching(nn.Module):
         *,
         step: int = 0,
         generator: torch.Generator | None = None,
-    ) -> Losses:
-        """Losses of a batch at uniformly drawn times.
-
-        Args:
-            x1: data, ``(B, ...)``.
-            x0: the noises of pairs, where the data come in pairs.
-            step: training step, for the schedule of beta.
-            generator: where noise and times are drawn.
-        """
+    ) -> dict[str, Tensor]:
         x0, x1, kl = self.coupling(x1, x0, generator=generator)
         device = x1.device if generator is None else generator.device
         t = torch.rand(len(x1), generator=generator, device=device, dtype=x1.dtype).to(x1.device)
         flow_matching = flow_matching_loss(self.flow, x0, x1, t)
-        return Losses(flow_matching + self.coupling.kl_weight(step) * kl, flow_matching, kl)
+        beta = torch.full_like(kl, self.coupling.kl_weight(step))
+        return {"loss": flow_matching + beta * kl, "flow_matching": flow_matching, "kl": kl, "beta": beta}
+
+    def check(self, x1: Tensor, x0: Tensor | None, generator: torch.Generator) -> None:
+        if x0 is not None and not isinstance(self.coupling, Paired):
+            raise ValueError(
+                "coupling: the data are pairs with noises of their own, which "
+                f"{type(self.coupling).__name__} would not use; train on them with Paired."
+            )
+        x0 = self.coupling(x1, x0, generator=generator).x0
+        velocity = self.flow(x0, torch.rand(len(x1), device=x1.device))
+        if velocity.shape != x1.shape:
+            raise ValueError(
+                f"flow: returns shape {tuple(velocity.shape)} for data of shape {tuple(x1.shape)}; a "
+                "velocity is like the data: give the network as many output channels as the data have."
+            )
+
+    def preview(self, shape: tuple[int, ...], device: torch.device, stem: Path) -> dict[str, float]:
+        return _monitor.preview(self.flow, shape, device, stem)
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "coupling": self.coupling.describe()}
+
+    def validate(
+        self, batches: Sequence[tuple[Tensor, Tensor | None]], generator: torch.Generator
+    ) -> dict[str, float]:
+        losses = super().validate(batches, generator)
+        noises = [self.coupling(x1, x0, generator=generator).x0 for x1, x0 in batches]
+        return losses | _monitor.aggregate_posterior(torch.cat(noises))
+
+    def exports(self) -> dict[str, nn.Module]:
+        networks = super().exports()
+        if isinstance(self.coupling, Learned) and isinstance(self.coupling.encoder, nn.Module):
+            networks["encoder"] = self.coupling.encoder
+        return networks

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .. import data as datasets
 from .._extras import require
-from .._progress import progress_bar
+from .._progress import ProgressBar, progress_bar
 from ..data import Dataset
 from ..report.pictures import is_picture
 from ..schedules import CondOT
@@ -26,43 +26,42 @@ from . import _monitor
 from ._averages import Averages
 from ._batches import Batches, Loaded, loader, stream
 from ._run_folder import RunFolder
-from .couplings import Coupling, Learned, Paired
-from .objective import FlowMatching, Losses
+from .objective import Objective
 from .settings import Settings
 
 __all__ = ["Trainer"]
 
 
 class Trainer:
-    """Trains a flow, and the coupling with it where that is learned.
+    """Minimises an objective over data: trains a flow, and the coupling with it where that is learned.
 
     Everything random in step ``k`` (data, noise, times, flips, dropout) comes from streams keyed by the
     seed, the process and ``k``. A run that was killed at any moment therefore goes on, from its last
     checkpoint, with the very steps it would have taken.
 
     Args:
-        flow: ``flow(x, t) -> velocity``; trained in place.
+        objective: the networks and their losses, such as ``FlowMatching(flow, Learned(encoder))``;
+            trained in place.
         data: what to train on; see :mod:`fewstep.data`.
-        coupling: how noise and data are coupled; independent when ``None``.
         settings: how to train.
         out: folder of the run. If it holds checkpoints of the same run, training resumes.
         validation: held-out data; the best checkpoint is the one with the least loss on them.
         device: ``None`` leaves the choice to `accelerate`; ``"cpu"`` stays there.
         progress: show a progress bar on the main process.
 
-    The folder receives ``metrics.jsonl``, ``checkpoints/``, ``previews/`` and, at the end,
-    ``flow.safetensors`` (the averaged weights) and ``encoder.safetensors`` if the coupling was learned.
+    The folder receives ``metrics.jsonl``, ``checkpoints/``, ``previews/`` and, at the end, the averaged
+    weights: ``flow.safetensors``, and ``encoder.safetensors`` if a coupling was learned.
 
     Raises:
-        ValueError: when data, network, coupling and settings do not fit together, or the folder holds
-            another run; before anything is trained.
+        ValueError: when data, networks and settings do not fit together, or the folder holds another
+            run; before anything is trained.
+        OSError: when the disk has no room for the checkpoints.
     """
 
     def __init__(
         self,
-        flow: nn.Module,
+        objective: Objective,
         data: Dataset,
-        coupling: Coupling | None = None,
         settings: Settings | None = None,
         *,
         out: str | os.PathLike[str],
@@ -70,8 +69,8 @@ class Trainer:
         device: str | None = None,
         progress: bool = True,
     ) -> None:
+        self.objective, self.data, self.validation = objective, data, validation
         self.settings = settings = settings or Settings()
-        self.data, self.validation, self.progress = data, validation, progress
         if validation is not None and validation.shape != data.shape:
             raise ValueError(
                 f"validation: has samples of shape {validation.shape}, but the data {data.shape}; prepare "
@@ -80,34 +79,34 @@ class Trainer:
         if settings.flip and not is_picture(data.shape):
             raise ValueError(f"flip: needs pictures, not samples of shape {data.shape}; leave it out.")
 
-        objective = FlowMatching(flow, coupling)
         self.accelerator = _accelerator(settings, device, out)
-        self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+        self.main: bool = self.accelerator.is_main_process
         self.device: torch.device = self.accelerator.device
+        self.progress = progress and self.main
+        self._generator = torch.Generator(self.device)
+        self._batches = Batches(
+            len(data),
+            settings.batch,
+            seed=settings.seed,
+            parts=settings.accumulate,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+        )
         objective.to(self.device)
         if settings.channels_last:
             objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._batches = Batches(  # its own complaints come first
-            len(data), settings.batch, seed=settings.seed, parts=settings.accumulate,
-            rank=self.rank, world=self.world,
-        )  # fmt: skip
-        self._try_one_batch(objective)
+        self._check()
 
-        # Adam's moments and the averages start from the float32 weights, before anything is wrapped.
+        # Averages and Adam's moments belong to the bare networks, before anything is wrapped.
         self.averages = Averages(objective, settings.ema, settings.batch)
-        self.objective = objective
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
-        self._adam = kind(
-            objective.parameters(),
-            lr=settings.lr,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-        )
+        decay = settings.weight_decay
+        self._adam = kind(objective.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=decay)
         self.folder = RunFolder(out, _describe(objective, data, settings), settings)
         self.step = self.folder.resume(self._modules(), self._adam, self.accelerator.scaler)
-        if self.accelerator.is_main_process:
+        if self.main:
+            self.folder.check_space(sum(p.numel() * p.element_size() for p in objective.parameters()))
             self.folder.forget_after(self.step)
-        self.folder.check_space(sum(p.numel() * p.element_size() for p in objective.parameters()))
         self._model, self._optimizer = self.accelerator.prepare(objective, self._adam)
         self._stop = False
 
@@ -118,182 +117,148 @@ class Trainer:
             KeyboardInterrupt: after Ctrl-C or SIGTERM, when the step at hand is finished and saved.
             FloatingPointError: when the loss is no longer finite; the last checkpoint is from before.
         """
-        settings, main = self.settings, self.accelerator.is_main_process
+        settings = self.settings
         self._batches.start = self.step
         batches = loader(self.data, self._batches, settings.workers, pin=self.device.type == "cuda")
-        generator = torch.Generator(self.device)
-        sums = torch.zeros(len(Losses._fields) + 1, device=self.device)
-        since, started = self.step, time.perf_counter()
         bar = progress_bar(
-            self.progress and main, total=settings.steps, initial=self.step, desc="training", unit="step"
+            self.progress, total=settings.steps, initial=self.step, desc="training", unit="step"
         )
+        meter = _Meter(self.step)
         self._model.train()
         with bar, self._signals():
             while self.step < settings.steps:
-                sums += self._advance(batches, generator)
+                meter.add(self._advance(batches))
                 self.averages.update(self.objective, self.step)
                 bar.update()
-                last = self.step == settings.steps or self._stop
-                due = self.step % settings.log_every == 0
-                validate = self.step % settings.validate_every == 0 or self.step == settings.steps
-                save = self.step % settings.checkpoint_every == 0
-                if not (due or validate or save or last):
-                    continue
-                # From here on the device is waited for: once every so many steps.
-                means = self.accelerator.reduce(sums, "mean") / max(1, self.step - since)
-                if not torch.isfinite(means).all():
-                    self._explain_divergence(since)
-                if due or last:
-                    seconds = time.perf_counter() - started
-                    rate = (self.step - since) * settings.batch / seconds
-                    line = self._line(means.tolist(), rate)
-                    bar.set_postfix(loss=f"{line['loss']:.4f}", samples_per_s=f"{rate:.0f}")
-                    sums.zero_()
-                    since, started = self.step, time.perf_counter()
-                    self._log(line)
-                paused = time.perf_counter()
-                if validate and not self._stop and main:
-                    self._look(generator)
-                if (save or validate or last) and main:
-                    self.folder.save(
-                        self.step, self._modules(), self._adam, self.accelerator.scaler, final=last
-                    )
-                started += time.perf_counter() - paused  # the rate is that of training alone
+                # Only here, once every so many steps, is the device waited for.
+                end = self.step == settings.steps
+                look = end or self.step % settings.validate_every == 0
+                save = look or self._stop or self.step % settings.checkpoint_every == 0
+                if save or self.step % settings.log_every == 0:
+                    self._report(meter, bar)
+                with meter.paused():
+                    if look and self.main and not self._stop:
+                        self._look()
+                    if save and self.main:
+                        final = end or self._stop
+                        self.folder.save(
+                            self.step, self._modules(), self._adam, self.accelerator.scaler, final=final
+                        )
                 if self._stop:
                     raise KeyboardInterrupt
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
-        averaged: FlowMatching = self.averages.first  # type: ignore[assignment]
-        if main:
-            self._export(averaged)
+        averaged: Objective = self.averages.first  # type: ignore[assignment]
+        if self.main:
+            for name, network in averaged.exports().items():
+                self.folder.export(name, network, self._facts())
         return averaged.flow.eval()
 
     def seconds_per_step(self, steps: int = 3) -> float:
         """Time some steps. They change the weights: for an estimate, on a trainer that is thrown away."""
         batches = loader(self.data, self._batches, 0, pin=False)
-        generator = torch.Generator(self.device)
-        self._advance(batches, generator)  # the first one warms up
+        self._advance(batches)  # the first one warms up
         started = time.perf_counter()
         for _ in range(steps):
-            float(self._advance(batches, generator)[0])
+            float(self._advance(batches)["loss"])  # waits for the device
         return (time.perf_counter() - started) / steps
 
-    def _advance(self, batches: Iterator[Loaded], generator: torch.Generator) -> Tensor:
-        """One optimiser step; returns the losses and the norm of the gradient, on the device."""
+    def _advance(self, batches: Iterator[Loaded]) -> dict[str, Tensor]:
+        """One optimiser step; returns its losses, on the device."""
         settings = self.settings
-        sums = torch.zeros(len(Losses._fields) + 1, device=self.device)
+        losses: dict[str, Tensor] = {}
         for group in self._adam.param_groups:
             group["lr"] = settings.learning_rate(self.step)
         for part in range(settings.accumulate):
-            key = (settings.seed, self.step, part, self.rank)
+            key = (settings.seed, self.step, part, self._batches.rank)
             torch.manual_seed(stream(*key, 1))  # dropout draws from torch's global generators
-            generator.manual_seed(stream(*key))
-            x1, x0 = self._prepare(next(batches), generator, train=True)
-            done = part == settings.accumulate - 1
-            with contextlib.nullcontext() if done else self.accelerator.no_sync(self._model):
-                losses = self._model(x1, x0, step=self.step, generator=generator)
-                self.accelerator.backward(losses.total / settings.accumulate)
-            sums[:-1] += torch.stack([loss.detach() for loss in losses]) / settings.accumulate
+            self._generator.manual_seed(stream(*key))
+            x1, x0 = self._prepare(next(batches), train=True)
+            whole = part == settings.accumulate - 1
+            with contextlib.nullcontext() if whole else self.accelerator.no_sync(self._model):
+                found = self._model(x1, x0, step=self.step, generator=self._generator)
+                self.accelerator.backward(found["loss"] / settings.accumulate)
+            for name, loss in found.items():
+                share = loss.detach() / settings.accumulate
+                losses[name] = losses[name] + share if name in losses else share
         if settings.clip is not None:
-            sums[-1] = self.accelerator.clip_grad_norm_(self._model.parameters(), settings.clip)
+            losses["gradient_norm"] = self.accelerator.clip_grad_norm_(
+                self._model.parameters(), settings.clip
+            )
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.step += 1
-        return sums
+        return losses
 
-    def _prepare(
-        self, loaded: Loaded, generator: torch.Generator, train: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
+    def _prepare(self, loaded: Loaded, train: bool = False) -> tuple[Tensor, Tensor | None]:
         """Data, and the noises of pairs, as the objective takes them."""
         x0, x1 = loaded if isinstance(loaded, tuple | list) else (None, loaded)
         x1 = datasets.scale(x1.to(self.device, non_blocking=True))
         x0 = None if x0 is None else x0.to(self.device, non_blocking=True)
         if train and self.settings.flip:
-            x1 = datasets.random_flip(x1, generator)
+            x1 = datasets.random_flip(x1, self._generator)
         if self.settings.channels_last and x1.ndim == 4:
             x1 = x1.contiguous(memory_format=torch.channels_last)
         return x1, x0
 
-    def _try_one_batch(self, objective: FlowMatching) -> None:
-        """Let data, network and coupling meet before any long work."""
-        first = self.data[[0, min(1, len(self.data) - 1)]]
-        pairs = isinstance(first, tuple)
-        if pairs and not isinstance(objective.coupling, Paired):
-            raise ValueError(
-                "coupling: the data are pairs with noises of their own, which "
-                f"{type(objective.coupling).__name__} would not use; train on them with Paired."
-            )
-        generator = torch.Generator(self.device).manual_seed(0)
-        x1, x0 = self._prepare(first, generator)
-        was_training = objective.training
-        objective.eval()
+    def _check(self) -> None:
+        """Let data and networks meet before any long work."""
+        self._generator.manual_seed(0)
+        training = self.objective.training
         with torch.no_grad():
-            x0 = objective.coupling(x1, x0, generator=generator).x0
-            velocity = objective.flow(x0, torch.rand(len(x1), device=self.device))
-        objective.train(was_training)
-        if velocity.shape != x1.shape:
-            raise ValueError(
-                f"flow: returns shape {tuple(velocity.shape)} for data of shape {tuple(x1.shape)}; a "
-                "velocity is like the data: give the network as many output channels as the data have."
-            )
+            x1, x0 = self._prepare(self.data[[0, len(self.data) - 1]])
+            self.objective.eval().check(x1, x0, self._generator)
+        self.objective.train(training)
 
-    def _look(self, generator: torch.Generator) -> None:
+    def _report(self, meter: _Meter, bar: ProgressBar) -> None:
+        """Log the mean losses since the last report; raise when they are not finite."""
+        settings = self.settings
+        losses = {name: float(self.accelerator.reduce(x, "mean")) for name, x in meter.means().items()}
+        if not all(map(_is_finite, losses.values())):
+            raise FloatingPointError(
+                f"the loss became NaN or infinite between steps {meter.since} and {self.step}; lower lr (now "
+                f"{settings.lr:g}) or set clip=1. The last checkpoint is "
+                f"{self.folder.latest() or 'not written yet'}."
+            )
+        rate = meter.rate(self.step) * settings.batch
+        bar.set_postfix(loss=f"{losses['loss']:.4f}", samples_per_s=f"{rate:.0f}")
+        self._log(
+            {**losses, "lr": settings.learning_rate(self.step - 1), "samples_per_second": round(rate, 2)}
+        )
+        meter.reset(self.step)
+
+    def _look(self) -> None:
         """Validate, and take pictures, with the averaged weights."""
-        objective: FlowMatching = self.averages.first  # type: ignore[assignment]
+        averaged: Objective = self.averages.first  # type: ignore[assignment]
         held_out = self.validation or self.data
-        generator.manual_seed(stream(self.settings.seed, 0x7A11))
+        self._generator.manual_seed(stream(self.settings.seed))
         rows = _monitor.spread(len(held_out), _monitor.SAMPLES)
-        loaded = [self._prepare(held_out[part], generator) for part in rows]
+        stem = self.folder.path / "previews" / f"step-{self.step:08d}"
         with torch.no_grad(), self.accelerator.autocast():
-            line = _monitor.validate(objective, loaded, generator)
-            flow = objective.flow
-            line |= _monitor.preview(
-                flow, self.data.shape, self.device, self.folder.path / "previews" / f"step-{self.step:08d}"
-            )
-        if self.validation is not None:
-            self.folder.judge(line["validation_loss"])
-        self._log({"step": self.step, **line})
+            figures = averaged.validate([self._prepare(held_out[part]) for part in rows], self._generator)
+            if self.validation is not None:
+                self.folder.judge(figures["validation_loss"])
+            self._log(figures | averaged.preview(self.data.shape, self.device, stem))
 
-    def _line(self, means: list[float], rate: float) -> dict[str, float]:
-        line: dict[str, float] = {"step": self.step, "samples": self.step * self.settings.batch}
-        line |= dict(zip(("loss", "flow_matching", "kl", "gradient_norm"), means, strict=True))
-        line |= {
-            "beta": self.objective.coupling.kl_weight(self.step - 1),
-            "lr": self.settings.learning_rate(self.step - 1),
-            "samples_per_second": round(rate, 2),
-            "time": round(time.time(), 3),
-        }
-        if self.settings.clip is None:
-            del line["gradient_norm"]
-        return line
+    def _log(self, figures: dict[str, float]) -> None:
+        if self.main:
+            samples = self.step * self.settings.batch
+            self.folder.log({"step": self.step, "samples": samples, **figures, "time": time.time()})
+            if self.settings.trackers:
+                self.accelerator.log(figures, step=self.step)
 
     def _modules(self) -> dict[str, nn.Module]:
         averages = {f"average-{half_life}": self.averages[half_life] for half_life in self.averages.models}
         return {"objective": self.objective, **averages}
 
-    def _log(self, line: dict[str, float]) -> None:
-        if self.accelerator.is_main_process:
-            self.folder.log(line)
-            if self.settings.trackers:
-                self.accelerator.log(line, step=self.step)
-
-    def _explain_divergence(self, since: int) -> None:
-        raise FloatingPointError(
-            f"the loss became NaN or infinite between steps {since} and {self.step}; lower lr (now "
-            f"{self.settings.lr:g}) or set clip=1. The last checkpoint is "
-            f"{self.folder.latest() or 'not written yet'}."
-        )
-
-    def _export(self, averaged: FlowMatching) -> None:
-        facts = {
+    def _facts(self) -> dict[str, Any]:
+        """What an exported network is to be used as, and where it comes from."""
+        return {
             "shape": list(self.data.shape),
             "schedule": CondOT().to_dict(),
             "prediction": "velocity",
             "training": {"steps": self.step, **self.folder.facts},
         }
-        self.folder.export("flow", averaged.flow, facts)
-        if isinstance(averaged.coupling, Learned) and isinstance(averaged.coupling.encoder, nn.Module):
-            self.folder.export("encoder", averaged.coupling.encoder, facts)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -313,6 +278,40 @@ class Trainer:
                 signal.signal(name, handler)
 
 
+class _Meter:
+    """Sums of losses on the device, and the time that training took."""
+
+    def __init__(self, step: int) -> None:
+        self.reset(step)
+
+    def reset(self, step: int) -> None:
+        self.since, self._count, self._started = step, 0, time.perf_counter()
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        self._count += 1
+        for name, loss in losses.items():
+            self._sums[name] = self._sums[name] + loss if name in self._sums else loss
+
+    def means(self) -> dict[str, Tensor]:
+        return {name: total / self._count for name, total in self._sums.items()}
+
+    def rate(self, step: int) -> float:
+        """Steps a second."""
+        return (step - self.since) / (time.perf_counter() - self._started)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out the time of pictures and files."""
+        before = time.perf_counter()
+        yield
+        self._started += time.perf_counter() - before
+
+
+def _is_finite(x: float) -> bool:
+    return abs(x) < float("inf")
+
+
 def _accelerator(settings: Settings, device: str | None, out: str | os.PathLike[str]) -> Any:
     accelerate = require("accelerate", "train")
     # A second run in one process may want another precision, which the shared state would refuse.
@@ -328,13 +327,11 @@ def _accelerator(settings: Settings, device: str | None, out: str | os.PathLike[
     return accelerator
 
 
-def _describe(objective: FlowMatching, data: Dataset, settings: Settings) -> dict[str, Any]:
+def _describe(objective: Objective, data: Dataset, settings: Settings) -> dict[str, Any]:
     """What a run is: the facts that a resumption must share."""
-    flow = objective.flow
     facts = {
-        "flow": {"name": type(flow).__name__, **getattr(flow, "config", {})},
-        "coupling": objective.coupling.describe(),
-        "data": {"name": data.name, "count": len(data), "fingerprint": data.fingerprint()},
+        **objective.describe(),
+        "data": {"count": len(data), "fingerprint": data.fingerprint()},
         "settings": dataclasses.asdict(settings),
     }
     through_json: dict[str, Any] = json.loads(json.dumps(facts))
