@@ -1,5 +1,6 @@
 """Training flows: couplings of noise and data, what is minimised, and the loop."""
 
+from .config import TrainConfig
 from .couplings import Coupled, Coupling, Independent, Learned, MinibatchOT, Mixed, Paired
 from .kl_weight import KLWeight
 from .objective import FlowMatching, Objective, flow_matching_loss
@@ -18,6 +19,7 @@ __all__ = [
     "Objective",
     "Paired",
     "Settings",
+    "TrainConfig",
     "Trainer",
     "flow_matching_loss",
 ]

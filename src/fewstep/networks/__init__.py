@@ -3,7 +3,7 @@
 from .diffusers_unet import DiffusersUNet, from_diffusers
 from .encoder import GaussianEncoder, zero_output
 from .fast_ode import load_fast_ode, load_fast_ode_encoder
-from .file import load_network, network_config, save_network
+from .file import build_network, load_network, network_config, save_network
 from .mlp import MLP
 from .presets import song_unet_preset
 from .reverse_time import ReverseTime
@@ -17,6 +17,7 @@ __all__ = [
     "ReverseTime",
     "SongUNet",
     "UNet",
+    "build_network",
     "from_diffusers",
     "load_fast_ode",
     "load_fast_ode_encoder",

@@ -20,7 +20,7 @@ from .reverse_time import ReverseTime
 from .song_unet import SongUNet
 from .unet import UNet
 
-__all__ = ["load_network", "network_config", "save_network"]
+__all__ = ["build_network", "load_network", "network_config", "save_network"]
 
 _NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "DiffusersUNet": DiffusersUNet.from_config,
@@ -60,7 +60,7 @@ def load_network(path: str | Path) -> nn.Module:
     with safe_open(path, "pt") as file:
         weights = {key: file.get_tensor(key) for key in file.keys()}
     try:
-        network = _build(config)
+        network = build_network(config)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: its network cannot be built: {error}") from None
     load_weights(network, weights, str(path))
@@ -105,11 +105,17 @@ def _is_description(value: object) -> bool:
     return isinstance(value, Mapping) and "class" in value and isinstance(value.get("arguments"), Mapping)
 
 
-def _build(config: Mapping[str, Any]) -> nn.Module:
-    """The network of a description, and first the networks that are among its arguments."""
+def build_network(config: Mapping[str, Any]) -> nn.Module:
+    """The network of a description ``{"class": ..., "arguments": {...}}``, which may hold others.
+
+    Raises:
+        ValueError: when the class is none of this package, or an argument is wrong.
+        TypeError: when its constructor has no such argument.
+    """
     _check_class(config, "class")
     arguments = {
-        key: _build(value) if _is_description(value) else value for key, value in config["arguments"].items()
+        key: build_network(value) if _is_description(value) else value
+        for key, value in config["arguments"].items()
     }
     return _NETWORKS[config["class"]](**arguments)
 

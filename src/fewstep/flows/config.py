@@ -1,0 +1,118 @@
+"""A training as one flat configuration, which a YAML file or a command line can hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from .._extras import require
+from ..data import Dataset, load
+from ..networks import GaussianEncoder
+from ._make_network import make_network, smaller
+from .couplings import Coupling, Independent, Learned, MinibatchOT, Mixed
+from .kl_weight import KLWeight
+from .objective import FlowMatching
+from .settings import Settings
+
+__all__ = ["TrainConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Settings):
+    """What to train on what, and the :class:`~fewstep.flows.Settings` of how.
+
+    Args:
+        data: a name or a path, as :func:`fewstep.data.load` takes it.
+        validation: data to validate on: a path, or ``"test"`` for the test split of ``data``.
+        resolution: resize pictures to this side.
+        channels: convert pictures to grey (1) or RGB (3).
+        network: ``"unet"`` (small), ``"mlp"``, the name of a published DDPM++ configuration
+            (``"mnist"``, ``"cifar10"``, ``"ffhq"``, ``"afhq"``, ``"celebahq256"``), a JSON file of Fast-ODE,
+            or a mapping of ``class`` (``UNet``, ``MLP``, ``SongUNet``, ``DiffusersUNet``) and its arguments.
+            Channels and resolution are those of the data unless they are given.
+        encoder: likewise, for learned couplings; ``None`` is a smaller network like ``network``.
+        coupling: ``"independent"``, ``"learned"``, ``"mixed"`` or ``"minibatch-ot"``.
+        beta: weight of the KL term of learned couplings: a number, or a ramp ``{start, end, steps}``.
+    """
+
+    data: str
+    validation: str | None = None
+    resolution: int | None = None
+    channels: int | None = None
+    network: str | dict[str, Any] = "unet"
+    encoder: str | dict[str, Any] | None = None
+    coupling: Literal["independent", "learned", "mixed", "minibatch-ot"] = "independent"
+    beta: float | KLWeight = 10.0
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    @classmethod
+    def parse(cls, entries: Mapping[str, Any]) -> TrainConfig:
+        """Check and convert what YAML or a command line gave.
+
+        Raises:
+            ValueError: on unknown keys and wrong values, all of them in one sentence.
+        """
+        pydantic = require("pydantic", "train")
+        known = [f.name for f in dataclasses.fields(cls)]
+        unknown = [key for key in entries if key not in known]
+        if unknown:
+            guesses = (difflib.get_close_matches(str(key), known, 1) for key in unknown)
+            hints = [
+                f"{key!r}" + (f" (did you mean {guess[0]!r}?)" if guess else "")
+                for key, guess in zip(unknown, guesses, strict=True)
+            ]
+            raise ValueError(f"config: unknown {', '.join(hints)}; known are {', '.join(known)}.")
+        try:
+            config: TrainConfig = pydantic.TypeAdapter(cls).validate_python(dict(entries))
+        except pydantic.ValidationError as error:
+            problems = []
+            for problem in error.errors():
+                if "error" in problem.get("ctx", {}):  # our own sentence
+                    raise ValueError(f"config: {problem['ctx']['error']}") from None
+                name = str(problem["loc"][0]) if problem["loc"] else "config"
+                given = f", not {problem['input']!r}" if problem["type"] != "missing" else ""
+                problems.append(f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}")
+            raise ValueError(f"config: {'; '.join(dict.fromkeys(problems))}.") from None
+        return config
+
+    def settings(self) -> Settings:
+        """The part that a trainer takes."""
+        return Settings(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Settings)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every entry, ready for YAML and JSON."""
+        entries: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        how = {f.name for f in dataclasses.fields(Settings)}
+        return dict(sorted(entries.items(), key=lambda entry: entry[0] in how))  # what comes before how
+
+    def load_data(self) -> tuple[Dataset, Dataset | None]:
+        """The data to train on and to validate on."""
+        how: dict[str, Any] = {"resolution": self.resolution, "channels": self.channels}
+        train = load(self.data, split="train", **how)
+        if self.validation is None:
+            return train, None
+        test = self.validation == "test"
+        source, split = (self.data, "test") if test else (self.validation, "train")
+        return train, load(source, split=split, **how)
+
+    def objective(self, shape: tuple[int, ...]) -> FlowMatching:
+        """Fresh networks for samples of a shape, and how they are coupled.
+
+        Their weights come from torch's global generator: seed it for the same ones.
+        """
+        return FlowMatching(make_network(self.network, shape), self._coupling(shape))
+
+    def _coupling(self, shape: tuple[int, ...]) -> Coupling:
+        if self.coupling == "independent":
+            return Independent()
+        if self.coupling == "minibatch-ot":
+            return MinibatchOT()
+        spec = smaller(self.network) if self.encoder is None else self.encoder
+        encoder = GaussianEncoder(make_network(spec, shape, outputs=2 * shape[0]))
+        kind = Learned if self.coupling == "learned" else Mixed
+        return kind(encoder, self.beta if isinstance(self.beta, KLWeight) else KLWeight(self.beta))

@@ -1,0 +1,137 @@
+"""Configurations: what they build, what they refuse, and the ones that come with the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from fewstep.flows import KLWeight, Learned, MinibatchOT, Mixed, Settings, TrainConfig
+from fewstep.networks import MLP, SongUNet, UNet, song_unet_preset
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+SHAPES = {
+    "digits": (1, 8, 8), "mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28), "cifar10": (3, 32, 32),
+    "ffhq": (3, 64, 64), "afhq": (3, 64, 64), "celebahq": (3, 256, 256),
+}  # fmt: skip
+
+
+def build(shape=(1, 8, 8), **entries):
+    return TrainConfig.parse({"data": "digits", **entries}).objective(shape)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_configurations_of_the_repository_build_networks_for_their_data(path):
+    config = TrainConfig.parse(yaml.safe_load(path.read_text()))
+    shape = SHAPES[path.stem]
+    with torch.device("meta"):
+        objective = config.objective(shape)
+        x = torch.zeros(1, *shape)
+    assert isinstance(objective.coupling, Learned)
+    if path.stem != "digits":
+        assert objective.flow.config["img_resolution"] == shape[-1]
+        assert objective.flow.config["time_scale"] == 1000
+        arguments = song_unet_preset("celebahq256" if path.stem == "celebahq" else config.network)
+        with torch.device("meta"):
+            expected = sum(p.numel() for p in SongUNet(**arguments).parameters())
+        assert sum(p.numel() for p in objective.flow.parameters()) == expected
+    if shape[-1] <= 64:
+        assert objective.flow(x, torch.zeros(1, device="meta")).shape == x.shape
+        assert objective.coupling.encoder(x)[0].shape == x.shape
+
+
+def test_every_data_set_has_a_configuration():
+    assert {path.stem for path in CONFIGS} == SHAPES.keys()
+
+
+def test_networks_are_told_by_name_by_class_or_by_file(tmp_path):
+    assert isinstance(build(network="unet").flow, UNet)
+    assert build((2,), network="mlp").flow.config["shape"] == [2]
+    flow = build((3, 16, 16), network={"class": "UNet", "width": 16}).flow
+    assert flow(torch.zeros(2, 3, 16, 16), torch.zeros(2)).shape == (2, 3, 16, 16)
+    path = tmp_path / "config_de.json"
+    path.write_text('{"unet_type": "songunet", "img_resolution": 8, "in_channels": 1, "out_channels": 1, '
+                    '"model_channels": 8, "channel_mult": [1], "num_blocks": 1, "attn_resolutions": []}')  # fmt: skip
+    flow = build(network=str(path)).flow
+    assert isinstance(flow, SongUNet)
+    assert flow.config["time_scale"] == 1  # as Fast-ODE has it
+    assert flow(torch.zeros(2, 1, 8, 8), torch.zeros(2)).shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize(("coupling", "kind"), [("learned", Learned), ("mixed", Mixed)])
+@pytest.mark.parametrize("network", ["unet", "mlp", {"class": "UNet", "width": 32}])
+def test_learned_couplings_bring_an_encoder_that_starts_at_the_prior(coupling, kind, network):
+    objective = build(coupling=coupling, network=network, beta=3)
+    assert type(objective.coupling) is kind
+    mean, logvar = objective.coupling.encoder(torch.randn(2, 1, 8, 8))
+    assert mean.shape == (2, 1, 8, 8)
+    assert not mean.any()
+    assert not logvar.any()
+    weights = [sum(p.numel() for p in m.parameters()) for m in (objective.coupling, objective.flow)]
+    assert weights[0] < weights[1]
+
+
+def test_beta_may_be_a_ramp():
+    ramp = build(coupling="learned", network="mlp", beta={"start": 20, "end": 5, "steps": 100})
+    assert ramp.coupling.beta == KLWeight.anneal(20, 5, 100)
+    assert type(build(coupling="minibatch-ot").coupling) is MinibatchOT
+
+
+def test_settings_are_handed_on_and_a_configuration_survives_yaml():
+    config = TrainConfig.parse({"data": "digits", "steps": 7, "ema": [10, 20], "betas": [0.5, 0.9]})
+    assert config.settings() == Settings(steps=7, ema=(10, 20), betas=(0.5, 0.9))
+    assert list(config.to_dict())[0] == "data"
+    assert TrainConfig.parse(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"stepz": 1}, r"config: unknown 'stepz' \(did you mean 'steps'\?\); known are"),
+        ({"steps": "many"}, r"config: steps: input should be a valid integer.*, not 'many'\."),
+        ({"lr": -1}, r"config: lr: must be a positive number, not -1"),
+        ({"coupling": "magic"}, r"config: coupling: input should be 'independent', 'learned'.*, not 'magic'"),
+        ({"beta": -1.0, "coupling": "learned"}, r"beta: must be a positive number"),
+        ({"data": None}, r"config: data: input should be a valid string, not None"),
+    ],
+)
+def test_mistakes_are_one_sentence(wrong, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        build(**wrong)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_data_is_told():
+    with pytest.raises(ValueError, match=r"config: data: missing required argument|field required"):
+        TrainConfig.parse({})
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("resnet", "no preset 'resnet'; there are mnist, cifar10"),
+        ({"width": 3}, r"network: must name its class, as in \{class: UNet"),
+        ({"class": "UNet", "depth": 3}, "network: UNet cannot be built: .*'depth'"),
+        ({"class": "ResNet"}, "'ResNet' is no network of this version of fewstep"),
+        ("absent.json", "network: absent.json cannot be read as a JSON object"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused(network, message):
+    with pytest.raises(ValueError, match=message):
+        build(network=network)
+
+
+def test_points_need_a_perceptron():
+    with pytest.raises(ValueError, match=r"a UNet takes pictures, not samples of shape \(2,\); use 'mlp'"):
+        build((2,), network="unet")
+
+
+def test_an_encoder_that_cannot_be_guessed_is_asked_for(tmp_path):
+    assert isinstance(build(network="mlp", coupling="learned", encoder="mlp").coupling.encoder.network, MLP)
+    diffusers = {"class": "DiffusersUNet"}
+    with pytest.raises(ValueError, match=r"encoder: must be given for this network"):
+        TrainConfig.parse({"data": "digits", "network": diffusers, "coupling": "learned"})._coupling(
+            (1, 8, 8)
+        )
