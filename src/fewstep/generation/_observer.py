@@ -85,7 +85,8 @@ class Observer:
         inside = torch.stack(conversion(schedule(t.clamp(END_MARGIN, 1 - END_MARGIN)), "data", kind))
         A, B = torch.where(A.isfinite() & B.isfinite(), torch.stack((A, B)), inside)
         A, B = (c.to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1)) for c in (A, B))
-        return A * x + B * prediction
+        data: Tensor = A * x + B * prediction
+        return data
 
 
 def stack_paths(paths: Sequence[Sequence[Point]]) -> dict[str, Tensor]:
