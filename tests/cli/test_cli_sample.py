@@ -186,7 +186,7 @@ def test_a_model_in_a_module(program, model_file):
             ("mixture", "euler:2", "--out", "own_model.py"),
             "out: own_model.py cannot be written (File exists)",
         ),
-        (("none.safetensors", "euler:2"), "none.safetensors: there is no such file"),
+        (("none.safetensors", "euler:2"), "none.safetensors: there is no such"),
         (("mixture", "euler:2", "--device", "nonsense"), "device: 'nonsense' cannot be used"),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else None,
