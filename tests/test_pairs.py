@@ -121,3 +121,14 @@ def test_another_safetensors_file_is_no_pairs(tmp_path):
         fs.Pairs.load(tmp_path / "weights.safetensors")
     with pytest.raises(FileNotFoundError):
         fs.Pairs.load(tmp_path / "none.safetensors")
+
+
+def test_numbers_of_the_noises_are_kept_and_are_no_condition(tmp_path):
+    x0 = fs.noise(4, (2,), start=7)
+    fs.Pairs(x0, 2 * x0, seeds=torch.arange(7, 11)).save(tmp_path / "pairs.safetensors")
+    loaded = fs.Pairs.load(tmp_path / "pairs.safetensors")
+    assert loaded.seeds.tolist() == [7, 8, 9, 10]
+    assert loaded[1:3].seeds.tolist() == [8, 9]
+    assert loaded.conditions == {}
+    assert loaded.error != loaded.error  # not estimated: null in the file, as JSON has no NaN
+    assert b"NaN" not in (tmp_path / "pairs.safetensors").read_bytes()

@@ -10,7 +10,7 @@ import torch
 
 import fewstep as fs
 from fewstep.flows import flow_matching_loss
-from fewstep.models import bundled, load_network, save_network
+from fewstep.models import bundled, load_field, load_network, save_network
 from fewstep.networks import MLP, UNet
 
 
@@ -78,6 +78,32 @@ def test_networks_come_back_from_their_file(tmp_path, network, shape):
     x = fs.noise(2, shape)
     assert not loaded.training
     assert torch.equal(loaded(x, torch.tensor(0.3)), network.eval()(x, torch.tensor(0.3)))
+
+
+def test_a_field_comes_back_from_the_facts_of_its_file(tmp_path):
+    network = UNet(width=8, multipliers=(1, 2), blocks=1).eval()
+    path, schedule = tmp_path / "net.safetensors", fs.schedules.VP()
+    save_network(path, network, shape=[1, 8, 8], schedule=schedule.to_dict(), prediction="v")
+    field = load_field(path)
+    assert (field.shape, field.schedule, field.prediction, field.name) == ((1, 8, 8), schedule, "v", "net")
+    x = fs.noise(2, (1, 8, 8))
+    assert torch.equal(field.predict(x, 0.3), network(x, torch.full((2,), 0.3)))
+
+
+def test_a_field_without_facts_is_a_straight_velocity_field_of_the_networks_shape(tmp_path):
+    save_network(tmp_path / "net.safetensors", MLP((3,), width=16, blocks=1))
+    field = load_field(tmp_path / "net.safetensors")
+    assert (field.shape, field.schedule, field.prediction) == ((3,), fs.schedules.CondOT(), "velocity")
+
+
+def test_a_damaged_or_absent_file_is_named(tmp_path):
+    path = tmp_path / "net.safetensors"
+    with pytest.raises(FileNotFoundError, match=r"net\.safetensors: there is no such"):
+        load_field(path)
+    save_network(path, MLP((3,), width=16, blocks=1))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"net\.safetensors: not a complete safetensors file"):
+        load_field(path)
 
 
 def test_a_file_without_a_network_is_named(tmp_path):

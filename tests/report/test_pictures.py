@@ -4,7 +4,7 @@ import torch
 from matplotlib import image
 
 from fewstep.report import picture_rows, save_pictures
-from fewstep.report.pictures import is_picture
+from fewstep.report.pictures import is_picture, to_bytes
 
 
 def tinted(count, channels=1, size=2):
@@ -61,3 +61,13 @@ def test_the_sheet_is_square_by_default(tmp_path):
 )
 def test_what_can_be_shown(shape, shown):
     assert is_picture(shape) is shown
+
+
+def test_bytes_are_the_nearest_levels_channels_last():
+    levels = torch.arange(256.0)
+    samples = ((levels + 0.4) / 127.5 - 1).reshape(1, 1, 16, 16).repeat(1, 3, 1, 1)
+    samples[:, 2] = 7
+    pixels = to_bytes(samples)
+    assert (pixels.dtype, pixels.shape) == (torch.uint8, (1, 16, 16, 3))
+    assert torch.equal(pixels[0, :, :, 0].flatten(), levels.byte())
+    assert (pixels[..., 2] == 255).all()

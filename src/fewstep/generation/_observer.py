@@ -79,11 +79,14 @@ class Observer:
             self.paths[numbers[row]].append(Point(time, state, estimate))
 
     def _data(self, t: Tensor, x: Tensor, prediction: Tensor, kind: str) -> Tensor:
-        point = self._field.schedule(t.clamp(END_MARGIN, 1 - END_MARGIN))
-        A, B = (
-            c.to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1)) for c in conversion(point, "data", kind)
-        )
-        return A * x + B * prediction
+        schedule = self._field.schedule
+        A, B = torch.stack(conversion(schedule(t), "data", kind))
+        # Where a prediction says nothing of the data, at the very end of time, look a little inside.
+        inside = torch.stack(conversion(schedule(t.clamp(END_MARGIN, 1 - END_MARGIN)), "data", kind))
+        A, B = torch.where(A.isfinite() & B.isfinite(), torch.stack((A, B)), inside)
+        A, B = (c.to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1)) for c in (A, B))
+        data: Tensor = A * x + B * prediction
+        return data
 
 
 def stack_paths(paths: Sequence[Sequence[Point]]) -> dict[str, Tensor]:

@@ -31,8 +31,10 @@ def blocks(seeds: Iterable[int], size: int) -> list[Block]:
     """Cut the numbers into blocks, whose borders do not depend on what else is wanted.
 
     Raises:
-        ValueError: when there are no numbers, or one is negative or appears twice.
+        ValueError: when there are no numbers, one is negative or appears twice, or blocks have no size.
     """
+    if size < 1:
+        raise ValueError(f"shard: must be at least 1, not {size}.")
     wanted = sorted(seeds)
     if not wanted or wanted[0] < 0:
         raise ValueError(f"seeds: must be numbers of at least 0, at least one of them, not {wanted[:3]}.")
