@@ -45,10 +45,11 @@ def main() -> None:
             (row,) = study(field, nfe, (args.pairs,), args.test)
             base = first.setdefault(nfe, row)
             rows.append({**row, "flow": folder.name})
-            classical = f"{row['classical_rmse']:.4f} {row['best_classical']:<12}"
+            over = {key: row[key] / base[key] for key in ("classical_rmse", "fitted_rmse")}
             print(
-                f"{folder.name:<22} {nfe:>5}  {classical} {row['classical_rmse'] / base['classical_rmse']:5.2f}"
-                f"    {row['fitted_rmse']:.4f}  {row['fitted_rmse'] / base['fitted_rmse']:5.2f}"
+                f"{folder.name:<22} {nfe:>5}"
+                f"  {row['classical_rmse']:.4f} {row['best_classical']:<12} {over['classical_rmse']:5.2f}"
+                f"    {row['fitted_rmse']:.4f}  {over['fitted_rmse']:5.2f}"
                 f"   {row['fitted_rmse'] / base['classical_rmse']:6.3f}",
                 flush=True,
             )
