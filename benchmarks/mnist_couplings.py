@@ -74,7 +74,7 @@ def measure(path: Path, data: Dataset, held_out: Dataset) -> dict[str, float]:
     x0 = fs.noise(256, (1, 28, 28), seed=SEED)
     exact = fs.reference.pairs(field, x0, rtol=1e-5, atol=1e-5)
     samples = {nfe: fs.classical.euler(nfe).sample(field, x0) for nfe in CALLS}
-    row = {f"rmse {nfe}": fs.metrics.rmse(x, exact.x1) for nfe, x in samples.items()}
+    row = {f"rmse {nfe}": fs.metrics.rmse(x, exact.x1).item() for nfe, x in samples.items()}
     row["curvature"] = float(
         fs.metrics.curvature(fs.classical.euler(128).sample(field, x0, trajectory=True)).mean()
     )

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import classical, metrics
 from .._files import replacing
@@ -62,9 +62,9 @@ def aggregate_posterior(x0: Tensor) -> dict[str, float]:
     }
 
 
-def preview(flow: nn.Module, shape: tuple[int, ...], device: torch.device, stem: Path) -> dict[str, float]:
+def preview(field: Field, device: torch.device, stem: Path) -> dict[str, float]:
     """Sample at few and many calls from fixed noises, write pictures, and measure the curvature."""
-    field = Field(flow, shape=shape)
+    shape = field.shape or ()
     picture = is_picture(shape)
     x0 = noise(64, shape, seed=0, device=device)
     samples = {nfe: classical.euler(nfe).sample(field, x0) for nfe in _CALLS[:-1]}
@@ -74,9 +74,10 @@ def preview(flow: nn.Module, shape: tuple[int, ...], device: torch.device, stem:
         rows = torch.cat([x[:12] for x in samples.values()])
         save_pictures(stem.with_name(f"{stem.name}-samples.png"), rows, columns=12)
         kept = range(0, _CALLS[-1], 4)
-        # On straight paths the data estimate is x + (1 - t) u.
-        rest = (1 - path.call_times).to(path.states).reshape(-1, 1, *[1] * len(shape))
-        estimates = path.states[:-1] + rest * path.predictions
+        # x1 from x = alpha x1 + sigma x0 and u = alpha' x1 + sigma' x0; on straight paths x + (1 - t) u.
+        at = field.schedule(path.call_times.to(path.states).reshape(-1, 1, *[1] * len(shape)))
+        estimates = at.sigma * path.predictions - at.d_sigma * path.states[:-1]
+        estimates = estimates / (at.d_alpha * at.sigma - at.alpha * at.d_sigma)
         for name, strip in (("trajectories", path.states), ("estimates", estimates)):
             rows = torch.cat([torch.cat([strip[list(kept), k], path.x1[k, None]]) for k in range(6)])
             save_pictures(stem.with_name(f"{stem.name}-{name}.png"), rows, columns=len(kept) + 1)

@@ -10,26 +10,40 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..field import Field
+from ..schedules import CondOT, Schedule
 from . import _monitor
 from .couplings import Coupling, Independent, Learned, Paired
 
 __all__ = ["FlowMatching", "Objective", "flow_matching_loss"]
 
 
-def flow_matching_loss(model: nn.Module, x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
-    """Mean of ``(u(x_t, t) - (x1 - x0))^2`` on the straight path ``x_t = t x1 + (1 - t) x0``.
+def flow_matching_loss(
+    model: nn.Module,
+    x0: Tensor,
+    x1: Tensor,
+    t: Tensor,
+    schedule: Schedule | None = None,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Mean of ``w (u(x_t, t) - dx_t/dt)^2`` on the path ``x_t = alpha(t) x1 + sigma(t) x0``.
 
-    Lipman et al., *Flow Matching for Generative Modeling* (ICLR 2023), eq. 23 with sigma_min = 0.
+    Lipman et al., *Flow Matching for Generative Modeling* (ICLR 2023), eq. 9; on the straight path
+    ``dx_t/dt = x1 - x0``, eq. 23 with sigma_min = 0.
 
     Args:
         model: ``model(x, t) -> velocity``.
         x0: noise, shape ``(B, ...)``.
         x1: data, like ``x0``.
         t: times in [0, 1], shape ``(B,)``.
+        schedule: the path; straight (``CondOT``) when ``None``.
+        weights: ``w``, how much the error of each coordinate counts, broadcasting against one sample; all
+            alike when ``None``.
     """
-    t_ = t.reshape(-1, *[1] * (x1.ndim - 1))
-    velocity: Tensor = model(t_ * x1 + (1 - t_) * x0, t)
-    return (velocity.to(x1.dtype) - (x1 - x0)).square().mean()
+    at = (CondOT() if schedule is None else schedule)(t.reshape(-1, *[1] * (x1.ndim - 1)))
+    velocity: Tensor = model(at.alpha * x1 + at.sigma * x0, t)
+    square = (velocity.to(x1.dtype) - (at.d_alpha * x1 + at.d_sigma * x0)).square()
+    return (square if weights is None else weights * square).mean()
 
 
 class Objective(nn.Module, ABC):
@@ -37,11 +51,13 @@ class Objective(nn.Module, ABC):
 
     Args:
         flow: the network that is wanted, ``flow(x, t) -> velocity``.
+        schedule: the path that it flows along; straight (``CondOT``) when ``None``.
     """
 
-    def __init__(self, flow: nn.Module) -> None:
+    def __init__(self, flow: nn.Module, schedule: Schedule | None = None) -> None:
         super().__init__()
         self.flow = flow
+        self.schedule = CondOT() if schedule is None else schedule
 
     @abstractmethod
     def forward(
@@ -76,7 +92,9 @@ class Objective(nn.Module, ABC):
     def describe(self) -> dict[str, Any]:
         """JSON-ready facts that a resumed run must share."""
         flow = {"name": type(self.flow).__name__, **getattr(self.flow, "config", {})}
-        return {"objective": {"name": type(self).__name__}, "flow": flow}
+        # A straight path goes without saying, as it did in runs from before there were others.
+        path = {} if self.schedule == CondOT() else {"schedule": self.schedule.to_dict()}
+        return {"objective": {"name": type(self).__name__, **path}, "flow": flow}
 
     def validate(
         self, batches: Sequence[tuple[Tensor, Tensor | None]], generator: torch.Generator
@@ -103,11 +121,26 @@ class FlowMatching(Objective):
     Args:
         flow: ``flow(x, t) -> velocity``.
         coupling: how noise is coupled with data; independent when ``None``.
+        schedule: the path from noise to data; straight (``CondOT``) when ``None``. ``VP()`` trains the
+            flow of a diffusion model.
+        units: where coordinates are measured in different units, the size of each one's, broadcasting
+            against a sample: errors count in proportion. Noise with another covariance than the identity,
+            ``N(0, diag(s^2))``, is N(0, I) for data divided by ``s``, and ``units=s`` keeps their loss as
+            it was. (The KL term is the same in any units.)
     """
 
-    def __init__(self, flow: nn.Module, coupling: Coupling | None = None) -> None:
-        super().__init__(flow)
+    def __init__(
+        self,
+        flow: nn.Module,
+        coupling: Coupling | None = None,
+        schedule: Schedule | None = None,
+        units: Sequence[float] | Tensor | None = None,
+    ) -> None:
+        super().__init__(flow, schedule)
         self.coupling = Independent() if coupling is None else coupling
+        self.weights: Tensor | None
+        squares = None if units is None else torch.as_tensor(units, dtype=torch.float32).square()
+        self.register_buffer("weights", squares, persistent=False)
 
     def forward(
         self,
@@ -120,7 +153,7 @@ class FlowMatching(Objective):
         x0, x1, kl = self.coupling(x1, x0, generator=generator)
         device = x1.device if generator is None else generator.device
         t = torch.rand(len(x1), generator=generator, device=device, dtype=x1.dtype).to(x1.device)
-        flow_matching = flow_matching_loss(self.flow, x0, x1, t)
+        flow_matching = flow_matching_loss(self.flow, x0, x1, t, self.schedule, self.weights)
         beta = torch.full_like(kl, self.coupling.kl_weight(step))
         return {"loss": flow_matching + beta * kl, "flow_matching": flow_matching, "kl": kl, "beta": beta}
 
@@ -139,10 +172,13 @@ class FlowMatching(Objective):
             )
 
     def preview(self, shape: tuple[int, ...], device: torch.device, stem: Path) -> dict[str, float]:
-        return _monitor.preview(self.flow, shape, device, stem)
+        return _monitor.preview(Field(self.flow, self.schedule, shape=shape), device, stem)
 
     def describe(self) -> dict[str, Any]:
-        return {**super().describe(), "coupling": self.coupling.describe()}
+        facts = {**super().describe(), "coupling": self.coupling.describe()}
+        if self.weights is not None:
+            facts["objective"]["weights"] = self.weights.tolist()
+        return facts
 
     def validate(
         self, batches: Sequence[tuple[Tensor, Tensor | None]], generator: torch.Generator

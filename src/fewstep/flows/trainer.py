@@ -21,7 +21,6 @@ from .._extras import require
 from .._progress import ProgressBar, progress_bar
 from ..data import Dataset
 from ..report.pictures import is_picture
-from ..schedules import CondOT
 from . import _monitor
 from ._averages import Averages
 from ._batches import Batches, Loaded, loader, stream
@@ -255,7 +254,7 @@ class Trainer:
         """What an exported network is to be used as, and where it comes from."""
         return {
             "shape": list(self.data.shape),
-            "schedule": CondOT().to_dict(),
+            "schedule": self.objective.schedule.to_dict(),
             "prediction": "velocity",
             "training": {"steps": self.step, **self.folder.facts},
         }
