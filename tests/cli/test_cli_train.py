@@ -26,7 +26,7 @@ def test_a_run_ends_with_a_field_and_goes_on_when_asked_for_more(program, tmp_pa
     assert field.shape == (1, 8, 8)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6]
-    assert "aggregate_variance" in lines[-1]
+    assert "averaged_aggregate_variance" in lines[-1]
     assert "curvature" in lines[-1]
     shown = program("train", *arguments, "--steps", "8")
     assert "trained to step 8, from step 6 on" in shown

@@ -225,6 +225,11 @@ def test_processes_share_the_batch_and_agree(tmp_path):
     assert (tmp_path / "two" / "flow.safetensors").exists()
 
 
+def test_worker_processes_change_nothing(tmp_path):
+    flows = [train(tmp_path / str(n), network(), workers=n, steps=5).run() for n in (0, 2)]
+    assert all(torch.equal(p, q) for p, q in zip(*(flow.parameters() for flow in flows), strict=True))
+
+
 def test_half_precision_trains(tmp_path):
     train(tmp_path, precision="bf16").run()
     values = load_file(tmp_path / "flow.safetensors").values()

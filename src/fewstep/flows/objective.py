@@ -99,13 +99,13 @@ class Objective(nn.Module, ABC):
     def validate(
         self, batches: Sequence[tuple[Tensor, Tensor | None]], generator: torch.Generator
     ) -> dict[str, float]:
-        """Means of the losses over held-out batches ``(x1, x0)``, as at the end of training."""
+        """Means over batches ``(x1, x0)`` of the losses, as at the end of training, and what else tells."""
         totals: dict[str, float] = {}
         for x1, x0 in batches:
             for name, loss in self(x1, x0, step=2**62, generator=generator).items():
                 totals[name] = totals.get(name, 0.0) + len(x1) * loss.item()
         count = sum(len(x1) for x1, _ in batches)
-        return {f"validation_{name}": total / count for name, total in totals.items()}
+        return {name: total / count for name, total in totals.items()}
 
     def exports(self) -> dict[str, nn.Module]:
         """The networks that are written out at the end, by file name."""

@@ -127,7 +127,6 @@ class Trainer:
         with bar, self._signals():
             while self.step < settings.steps:
                 meter.add(self._advance(batches))
-                self.averages.update(self.objective, self.step)
                 bar.update()
                 # Only here, once every so many steps, is the device waited for.
                 end = self.step == settings.steps
@@ -163,7 +162,7 @@ class Trainer:
         return (time.perf_counter() - started) / steps
 
     def _advance(self, batches: Iterator[Loaded]) -> dict[str, Tensor]:
-        """One optimiser step; returns its losses, on the device."""
+        """One optimiser step, taken into the averages; returns its losses, on the device."""
         settings = self.settings
         losses: dict[str, Tensor] = {}
         for group in self._adam.param_groups:
@@ -187,6 +186,7 @@ class Trainer:
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.step += 1
+        self.averages.update(self.objective, self.step)
         return losses
 
     def _prepare(self, loaded: Loaded, train: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -233,10 +233,13 @@ class Trainer:
         self._generator.manual_seed(stream(self.settings.seed))
         rows = _monitor.spread(len(held_out), _monitor.SAMPLES)
         stem = self.folder.path / "previews" / f"step-{self.step:08d}"
-        with torch.no_grad(), self.accelerator.autocast():
-            figures = averaged.validate([self._prepare(held_out[part]) for part in rows], self._generator)
+        # In float32 whatever the precision of training: few-step errors are small.
+        with torch.no_grad():
+            losses = averaged.validate([self._prepare(held_out[part]) for part in rows], self._generator)
+            where = "averaged" if self.validation is None else "validation"
+            figures = {f"{where}_{name}": loss for name, loss in losses.items()}
             if self.validation is not None:
-                self.folder.judge(figures["validation_loss"])
+                self.folder.judge(losses["loss"])
             self._log(figures | averaged.preview(self.data.shape, self.device, stem))
 
     def _log(self, figures: dict[str, float]) -> None:
