@@ -237,6 +237,12 @@ def test_gradients_flow_only_when_asked_for():
         assert not solver.sample(lambda x, t: w * x, x0, differentiable=True).requires_grad
 
 
+def test_differentiable_sampling_leaves_nan_to_the_loss():
+    """To look for it would make every training step wait for the device."""
+    x = fs.classical.euler(1).sample(lambda x, t: x * float("nan"), torch.ones(2, 3), differentiable=True)
+    assert x.isnan().all()
+
+
 def test_conditions_reach_the_network_untouched():
     label, seen = torch.arange(3), []
 

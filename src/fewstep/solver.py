@@ -142,7 +142,8 @@ class Solver:
             x0: standard normal noise, ``(B, ...)``; its dtype and device are those of the state.
             trajectory: return a :class:`Path` instead of the samples.
             progress: show a progress bar of the calls.
-            differentiable: let gradients flow to ``x0`` and the network.
+            differentiable: let gradients flow to ``x0`` and the network. The samples are then not looked at
+                for NaN, which would make every training step wait for the device.
             callback: called as ``callback(j, x_j, prediction)`` after network call ``j``; must not
                 change either tensor.
             **conditions: passed to the network untouched.
@@ -171,7 +172,7 @@ class Solver:
         with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()), bar:
             rows = table._recorded_rows if trajectory else table._rows
             x1 = execute(call, table.times, rows, states, predictions)
-        if not torch.isfinite(x1).all():
+        if not (differentiable or torch.isfinite(x1).all()):
             self._explain(field, x0, conditions)
         if not trajectory:
             return x1

@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from fewstep.flows._monitor import aggregate_posterior, spread
+import fewstep as fs
+from fewstep.flows._monitor import aggregate_posterior, spread, straightness
 
 
 def normal(*shape, scale=1.0, shift=0.0):
@@ -41,3 +42,16 @@ def test_data_are_spread_evenly():
     assert spread(10, 5) == [[0, 2, 4, 6, 8]]
     assert spread(3, 5) == [[0, 1, 2]]
     assert [len(part) for part in spread(10_000, 1024)] == [256] * 4
+
+
+def test_the_straightness_is_that_of_all_paths_together():
+    """u = -x t: 32 and 4 Euler steps multiply the noise by products of 1 - t / n."""
+    x0 = normal(70, 3)  # more than are held at once
+    field = fs.Field(lambda x, t: -x * t[:, None])
+    figures = straightness(field, x0)
+    scale = {n: math.prod(1 - k / n**2 for k in range(n)) for n in (4, 32)}
+    size = x0.double().square().mean(1)
+    expected = (scale[4] - scale[32]) * size.sqrt().mean()
+    assert figures["truncation_rmse_4"] == pytest.approx(abs(float(expected)), rel=1e-4)
+    path = fs.classical.euler(32).sample(field, x0, trajectory=True)
+    assert figures["curvature"] == pytest.approx(fs.metrics.curvature(path).mean().item(), rel=1e-4)

@@ -17,6 +17,7 @@ import yaml
 from .. import classical, reference
 from .._device import check_device
 from .._json import finite
+from ..adaptive import Adaptive
 from ..field import Field
 from ..generation import parse_ranges
 from ..models import BUNDLED, bundled, load_field
@@ -29,6 +30,7 @@ __all__ = [
     "JsonOption",
     "ModelArgument",
     "SeedOption",
+    "choose_solver",
     "draw_pairs",
     "load_model",
     "load_solvers",
@@ -159,6 +161,15 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
             "number."
         )
     return found
+
+
+def choose_solver(spec: str, rtol: float | None, atol: float | None, field: Field) -> Solver | Adaptive:
+    """The solver that a word names: a file, a classical solver such as ``midpoint:8``, or ``adaptive``."""
+    if spec == Adaptive.name:
+        return Adaptive(Adaptive.rtol if rtol is None else rtol, Adaptive.atol if atol is None else atol)
+    if (rtol, atol) != (None, None):
+        raise ValueError(f"--rtol, --atol: only the solver 'adaptive' has tolerances, not {spec!r}.")
+    return next(iter(load_solvers([spec], [8], field).values()))[0]
 
 
 def _all_names(field: Field, grid: str) -> set[str]:

@@ -9,19 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ..adaptive import Adaptive
-from ..field import Field
 from ..generation import FORMATS, generate
 from ..report.pictures import is_picture
-from ..solver import Solver
 from ._common import (
     ConfigOption,
     DeviceOption,
     JsonOption,
     ModelArgument,
     SeedOption,
+    choose_solver,
     load_model,
-    load_solvers,
     parse_numbers,
     report,
     sample_shape,
@@ -76,7 +73,7 @@ def command(
     if device == "cuda" and "LOCAL_RANK" in os.environ:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     field = load_model(model, device)
-    chosen = _choose(solver, rtol, atol, field)
+    chosen = choose_solver(solver, rtol, atol, field)
     sheet = ["sheet"] if is_picture(sample_shape(field)) else []
     result = generate(
         field,
@@ -103,14 +100,6 @@ def command(
         report(as_json, {**labels, **totals, "result": result}, lambda: _in_words(result, calls))
     elif not as_json:
         typer.echo(f"process {rank} of {world} made {result['count']} samples; the others are at work")
-
-
-def _choose(spec: str, rtol: float | None, atol: float | None, field: Field) -> Solver | Adaptive:
-    if spec == Adaptive.name:
-        return Adaptive(Adaptive.rtol if rtol is None else rtol, Adaptive.atol if atol is None else atol)
-    if (rtol, atol) != (None, None):
-        raise ValueError(f"--rtol, --atol: only the solver 'adaptive' has tolerances, not {spec!r}.")
-    return next(iter(load_solvers([spec], [8], field).values()))[0]
 
 
 def _provenance(spec: str) -> dict[str, Any]:

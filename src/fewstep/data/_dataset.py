@@ -34,11 +34,12 @@ class Dataset(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitem__(self, indices: Sequence[int] | Tensor) -> Tensor:
+    def __getitem__(self, indices: Sequence[int] | Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """The samples with these numbers, in this order.
 
         Returns:
-            Pictures as uint8 of shape ``(B, C, H, W)`` in 0 to 255; other data as float32 ``(B, *shape)``.
+            Pictures as uint8 of shape ``(B, C, H, W)`` in 0 to 255; other data as float32 ``(B, *shape)``;
+            where the samples come with noises of their own, both of them, as ``(x0, x1)``.
         """
 
     @abstractmethod

@@ -1,25 +1,39 @@
-"""Training flows: couplings of noise and data, what is minimised, and the loop."""
+"""Training flows: couplings of noise and data, what is minimised, the loop, distillation and reflow."""
 
 from .config import TrainConfig
 from .couplings import Coupled, Coupling, Independent, Learned, MinibatchOT, Mixed, Paired
+from .distill import Distillation, sample_error
 from .kl_weight import KLWeight
+from .losses import LOSSES, Loss, feature_mse, mse, pseudo_huber
 from .objective import FlowMatching, Objective, flow_matching_loss
+from .reflow import Reflowed, reflow
 from .settings import Settings
 from .trainer import Trainer
+from .warm_start import warm_start
 
 __all__ = [
+    "LOSSES",
     "Coupled",
     "Coupling",
+    "Distillation",
     "FlowMatching",
     "Independent",
     "KLWeight",
     "Learned",
+    "Loss",
     "MinibatchOT",
     "Mixed",
     "Objective",
     "Paired",
+    "Reflowed",
     "Settings",
     "TrainConfig",
     "Trainer",
+    "feature_mse",
     "flow_matching_loss",
+    "mse",
+    "pseudo_huber",
+    "reflow",
+    "sample_error",
+    "warm_start",
 ]

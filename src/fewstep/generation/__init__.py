@@ -2,5 +2,6 @@
 
 from ._generate import FORMATS, generate
 from ._plan import parse_ranges
+from ._records import describe_solver
 
-__all__ = ["FORMATS", "generate", "parse_ranges"]
+__all__ = ["FORMATS", "describe_solver", "generate", "parse_ranges"]

@@ -1,0 +1,187 @@
+"""Pairs of noises and samples in a folder of files, read by the batch."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from .._hashing import fingerprint
+from ._dataset import Dataset
+
+__all__ = ["PairShards"]
+
+_NAME = re.compile(r"pairs-(\d+)-(\d+)\.safetensors")
+#: How many pairs :meth:`PairShards.check` reads at once, and how many are hashed.
+_CHUNK, _HASHED = 256, 64
+
+
+class _Shard(NamedTuple):
+    """A file, and the numbers of its first and last pair."""
+
+    path: Path
+    first: int
+    last: int
+
+
+class PairShards(Dataset):
+    """Pairs ``(x0, x1)`` in files ``pairs-FIRST-LAST.safetensors``, as :func:`fewstep.generate` writes them.
+
+    The files are mapped into memory and not read: a batch costs its own rows, whatever the size of the
+    folder, and processes that load from it share the pages. Samples are as they were made, in floating
+    point, never rounded to the 256 levels of a picture file.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        FileNotFoundError: when there is no such folder.
+        ValueError: when it holds no pairs, or their numbers have a hole, a file is damaged, or one has
+            samples of another shape than the first or conditions, which training could not pass on.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.name = self.folder.name
+        self._shards = _find(self.folder)
+        self.shape = _shape(self._shards[0])
+        for shard in self._shards[1:]:
+            if _shape(shard) != self.shape:
+                raise ValueError(
+                    f"{shard.path}: holds samples of shape {_shape(shard)}, but {self._shards[0].path.name} "
+                    f"of shape {self.shape}; keep pairs of different models in different folders."
+                )
+        begin = self._shards[0].first
+        self._ends = torch.tensor([shard.last + 1 - begin for shard in self._shards])
+        self._rows = range(int(self._ends[-1]))
+        self._open: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
+        """Noises and samples with these numbers, float32 of shape ``(B, *shape)`` each."""
+        at = torch.as_tensor(indices, dtype=torch.long, device="cpu")
+        if len(at) and not 0 <= int(at.min()) <= int(at.max()) < len(self):
+            raise IndexError(f"{self.name}: has pairs 0 to {len(self) - 1}, not {int(at.min())}.")
+        at = at + self._rows.start
+        x0, x1 = (torch.empty(len(at), *self.shape) for _ in range(2))
+        shards = torch.bucketize(at, self._ends, right=True)
+        for k in shards.unique().tolist():
+            places = (shards == k).nonzero()[:, 0]
+            rows = at[places] - (int(self._ends[k - 1]) if k else 0)
+            noises, samples = self._tensors(k)
+            x0[places], x1[places] = noises[rows].float(), samples[rows].float()
+        return x0, x1
+
+    def split(self, last: int) -> tuple[PairShards, PairShards]:
+        """All but the ``last`` pairs, and those: to train on, and to test on.
+
+        Raises:
+            ValueError: unless both have at least one pair.
+        """
+        if not 0 < last < len(self):
+            raise ValueError(
+                f"{self.folder}: of {len(self)} pairs, between 1 and {len(self) - 1} can be held out, not "
+                f"{last}."
+            )
+        cut = len(self) - last
+        return self._part(self._rows[:cut]), self._part(self._rows[cut:])
+
+    def fingerprint(self) -> str:
+        rows = self[range(0, len(self), max(1, len(self) // _HASHED))]
+        return fingerprint([len(self), self.shape, *rows])
+
+    def check(self) -> None:
+        """Read every pair once.
+
+        Raises:
+            ValueError: naming the first file with numbers that are not finite.
+        """
+        for start in range(0, len(self), _CHUNK):
+            x0, x1 = self[range(start, min(start + _CHUNK, len(self)))]
+            bad = ~(x0.isfinite() & x1.isfinite()).flatten(1).all(dim=1)
+            if bad.any():
+                row = self._rows[start + int(bad.nonzero()[0])]
+                shard = self._shards[int(torch.bucketize(row, self._ends, right=True))]
+                raise ValueError(
+                    f"{shard.path}: pair {self._shards[0].first + row} holds NaN or infinity; remove the "
+                    "file and make it again with a solver of more calls."
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_open": {}}  # every process maps the files for itself
+
+    def _part(self, rows: range) -> PairShards:
+        part = copy.copy(self)
+        part._rows = rows
+        return part
+
+    def _tensors(self, k: int) -> tuple[Tensor, Tensor]:
+        """The noises and samples of a file: views of its mapping, which holds no file handle."""
+        if k not in self._open:
+            with safe_open(self._shards[k].path, "pt") as file:
+                self._open[k] = file.get_tensor("x0"), file.get_tensor("x1")
+        return self._open[k]
+
+
+def _find(folder: Path) -> list[_Shard]:
+    """The files of a folder in the order of their numbers, without a hole."""
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder}: there is no such folder of pairs; `fewstep sample MODEL midpoint:32 --format pairs "
+            f"--out {folder}` makes one."
+        )
+    names = (_NAME.fullmatch(path.name) for path in folder.iterdir())
+    shards = [_Shard(folder / name[0], int(name[1]), int(name[2])) for name in names if name]
+    shards.sort(key=lambda shard: shard.first)
+    if not shards:
+        raise ValueError(
+            f"{folder}: holds no files pairs-*.safetensors; write them with fewstep sample --format pairs."
+        )
+    # What the generation leaves: its settings when it begins, and its result when all is there.
+    if (folder / "generate.json").exists() and not (folder / "result.json").exists():
+        raise ValueError(
+            f"{folder}: its pairs are not complete; repeat the command that makes them, and it will go on."
+        )
+    for one, following in zip(shards, shards[1:], strict=False):
+        if following.first != one.last + 1:
+            what = "are missing" if following.first > one.last else "appear twice"
+            first, last = sorted((one.last + 1, following.first))
+            raise ValueError(
+                f"{folder}: pairs {first} to {last - 1} {what} between {one.path.name} and "
+                f"{following.path.name}; make the folder again, or keep the parts in folders of their own."
+            )
+    return shards
+
+
+def _shape(shard: _Shard) -> tuple[int, ...]:
+    """Shape of one sample of a file; a ``ValueError`` unless the file is what its name says."""
+    try:
+        with safe_open(shard.path, "pt") as file:
+            keys = set(file.keys())
+            x0, x1 = (tuple(file.get_slice(key).get_shape()) for key in ("x0", "x1"))
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{shard.path}: not a complete file of pairs ({error}); remove it and make it again."
+        ) from error
+    count = shard.last - shard.first + 1
+    if x0 != x1 or not x0 or x0[0] != count:
+        raise ValueError(
+            f"{shard.path}: must hold {count} noises and samples of one shape, but holds {x0} and {x1}; "
+            "remove it and make it again, with all numbers in between."
+        )
+    conditions = sorted(keys - {"x0", "x1", "seeds"})
+    if conditions:
+        raise ValueError(
+            f"{shard.path}: its pairs have the conditions {', '.join(conditions)}, which training does not "
+            "pass to a network; make pairs of an unconditional field."
+        )
+    return x0[1:]

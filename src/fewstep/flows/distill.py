@@ -1,0 +1,144 @@
+"""Distillation: a student that makes the teacher's samples in one call, or in a few."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .. import classical, metrics
+from .._hashing import fingerprint
+from ..data import PairShards
+from ..field import Field
+from ..generation import describe_solver
+from ..report import save_pictures
+from ..report.pictures import is_picture
+from ..solver import Solver
+from .losses import Loss, mse
+from .objective import Objective
+
+__all__ = ["Distillation", "sample_error"]
+
+_Self = TypeVar("_Self", bound="Distillation")
+
+#: Pictures in a preview, and pairs that are sampled at once for an error.
+_SHOWN, _BATCH = 12, 256
+
+
+class Distillation(Objective):
+    """A student that maps the noises of pairs to their samples by a solver of few calls.
+
+    It minimises ``loss(solver.sample(student, x0), x1)``. With the default solver, one step of Euler's
+    method, that is ``loss(x0 + u(x0, 0), x1)``: the student is a flow that is right at ``t = 0`` alone, and
+    is sampled like any flow, by the solver that it was trained with. Liu, Gong and Liu, *Flow Straight and
+    Fast* (ICLR 2023); the straighter the teacher, the less is lost (Lee, Kim and Ye, ICML
+    2023).
+
+    A regression must not be disturbed: the student stays in evaluation mode, without dropout, while it is
+    trained.
+
+    Args:
+        student: ``student(x, t) -> velocity``, which best starts as the teacher; see :func:`warm_start`.
+        loss: function ``loss(x, x1) -> scalar``, such as :func:`mse`, :func:`pseudo_huber` or a
+            :func:`feature_mse`.
+        solver: how the student is sampled; a step of Euler's method when ``None``.
+
+    Raises:
+        ValueError: when all weights of the student are frozen, or the loss is a module.
+    """
+
+    def __init__(self, student: nn.Module, loss: Loss = mse, solver: Solver | None = None) -> None:
+        super().__init__(student)
+        if not any(p.requires_grad for p in student.parameters()):
+            raise ValueError(
+                f"student: all weights of this {type(student).__name__} are frozen; train a copy, as "
+                "fewstep.flows.warm_start(field) makes it."
+            )
+        if isinstance(loss, nn.Module):
+            raise ValueError(
+                f"loss: as a module, this {type(loss).__name__} would be trained with the student; give a "
+                "function that calls it, or feature_mse(features)."
+            )
+        self.loss, self.solver = loss, solver or classical.euler(1)
+        self._start = fingerprint(student.state_dict())
+        self._pairs: tuple[Tensor, Tensor] | None = None
+        self.eval()
+
+    def train(self: _Self, mode: bool = True) -> _Self:
+        """Stay in evaluation mode whatever the mode, without dropout; weights are trained all the same."""
+        super().train(False)
+        return self
+
+    def sample(self, x0: Tensor) -> Tensor:
+        """The student's samples, differentiable."""
+        x: Tensor = self.solver.sample(Field(self.flow), x0, differentiable=True)
+        return x
+
+    def forward(
+        self,
+        x1: Tensor,
+        x0: Tensor | None = None,
+        *,
+        step: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        return {"loss": self.loss(self.sample(_given(x0)), x1)}
+
+    def check(self, x1: Tensor, x0: Tensor | None, generator: torch.Generator) -> None:
+        self(x1, x0, generator=generator)
+
+    def validate(
+        self, batches: Sequence[tuple[Tensor, Tensor | None]], generator: torch.Generator
+    ) -> dict[str, float]:
+        """Loss and test error, the RMSE to the teacher's samples; the next preview shows the first pairs."""
+        self._pairs = _given(batches[0][1])[:_SHOWN], batches[0][0][:_SHOWN]
+        errors = [len(x1) * metrics.rmse(self.sample(_given(x0)), x1) for x1, x0 in batches]
+        count = sum(len(x1) for x1, _ in batches)
+        return super().validate(batches, generator) | {"rmse": float(sum(errors)) / count}
+
+    def preview(self, shape: tuple[int, ...], device: torch.device, stem: Path) -> dict[str, float]:
+        """Pictures of the teacher's samples in the first row, and the student's below."""
+        if self._pairs is not None and is_picture(shape):
+            x0, x1 = self._pairs
+            rows = torch.cat([x1, self.sample(x0)])
+            save_pictures(stem.with_name(f"{stem.name}-samples.png"), rows, columns=len(x1))
+        return {}
+
+    def describe(self) -> dict[str, Any]:
+        objective = {
+            "name": type(self).__name__,
+            "loss": getattr(self.loss, "__name__", type(self.loss).__name__),
+            "solver": describe_solver(self.solver),
+            "start": self._start,
+        }
+        return {**super().describe(), "objective": objective}
+
+
+@torch.no_grad()
+def sample_error(field: Field, solver: Solver, pairs: PairShards) -> float:
+    """RMSE (:func:`fewstep.metrics.rmse`) of a solver's samples to those of pairs, from the same noises.
+
+    Args:
+        field: the field; the pairs are put where its network's weights are.
+        solver: the solver.
+        pairs: the pairs, all of which are taken.
+    """
+    weight = next(field.model.parameters(), None) if isinstance(field.model, nn.Module) else None
+    device = torch.device("cpu") if weight is None else weight.device
+    total = 0.0
+    for start in range(0, len(pairs), _BATCH):
+        x0, x1 = (x.to(device) for x in pairs[range(start, min(start + _BATCH, len(pairs)))])
+        total += len(x1) * metrics.rmse(solver.sample(field, x0), x1).item()
+    return total / len(pairs)
+
+
+def _given(x0: Tensor | None) -> Tensor:
+    if x0 is None:
+        raise ValueError(
+            "data: distillation takes noises and samples in pairs, but got samples alone; train on "
+            "fewstep.data.PairShards."
+        )
+    return x0

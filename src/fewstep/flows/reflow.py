@@ -1,0 +1,143 @@
+"""Reflow: straighten a flow by training it again on its own pairs of noise and sample."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from .._files import write_text
+from .._json import finite
+from ..adaptive import Adaptive
+from ..data import PairShards
+from ..field import Field
+from ..generation import describe_solver, generate
+from ..pairs import noise
+from ..solver import Solver
+from ._batches import stream
+from ._monitor import straightness
+from ._run_folder import RunFolder
+from .couplings import Paired
+from .objective import FlowMatching
+from .settings import Settings
+from .trainer import Trainer
+from .warm_start import warm_start
+
+__all__ = ["Reflowed", "reflow"]
+
+#: Noises, none of which is trained on, that the straightness is measured from.
+_FRESH = 256
+
+
+class Reflowed(NamedTuple):
+    """A flow that was straightened, and how straight it was before and after each round.
+
+    Args:
+        flow: the network of the last round, in evaluation mode.
+        straightness: ``curvature`` per dimension and ``truncation_rmse_4``, the RMSE of four Euler steps
+            to 32, of the given flow and after each round: one entry more than there are rounds.
+    """
+
+    flow: nn.Module
+    straightness: list[dict[str, float]]
+
+
+def reflow(
+    field: Field,
+    solver: Solver | Adaptive,
+    *,
+    pairs: int,
+    out: str | os.PathLike[str],
+    rounds: int = 1,
+    settings: Settings | None = None,
+    batch: int = 256,
+    progress: bool = False,
+) -> Reflowed:
+    """Make pairs with a flow, train it on them from where it stands, and so on for some rounds.
+
+    Liu, Gong and Liu, *Flow Straight and Fast* (ICLR 2023): the noises of pairs are coupled with the samples
+    that the flow leads them to, so that the flow trained on them transports the same noises along straighter
+    paths. Each round takes fresh noises.
+
+    Every stage resumes: a call that was interrupted at any moment and is repeated ends in the same flow,
+    and stages that are finished are not done again.
+
+    Args:
+        field: the flow: a network that predicts the velocity under ``CondOT``, in evaluation mode. Pairs are
+            made on its device; training is on the CPU if that is it, and else where `accelerate` puts it.
+        solver: makes the pairs; their error is learned, so take many calls.
+        pairs: how many a round.
+        out: folder, which receives ``round-1/`` with the pairs and the run (``flow.safetensors``), and so on,
+            and ``result.json``.
+        rounds: how many; more may be asked for later.
+        settings: how to train; its seed is that of the noises too.
+        batch: samples that are made at once.
+        progress: show progress bars.
+
+    Raises:
+        OSError: when the disk has no room.
+        ValueError: when an argument is wrong, or the folder holds another run.
+    """
+    settings, out = settings or Settings(), Path(out)
+    network, shape = warm_start(field), field.shape
+    if shape is None:
+        raise ValueError("field: does not say what shape it samples; give it Field(..., shape=...).")
+    if min(pairs, rounds) < 1:
+        raise ValueError(f"pairs, rounds: must be at least 1, not {pairs} and {rounds}.")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError(
+            "reflow: runs in one process; on several devices, make pairs with fewstep.generate(rank=..., "
+            "world=...), and train on PairShards with the coupling Paired."
+        )
+    RunFolder(out, {}, settings).check_space(sum(p.numel() * p.element_size() for p in network.parameters()))
+    facts = {
+        "field": field.fingerprint(),
+        "solver": describe_solver(solver),
+        "pairs": pairs,
+        "seed": settings.seed,
+    }
+    _open(out / "reflow.json", facts)
+
+    device = next(network.parameters()).device
+    fresh = noise(_FRESH, shape, seed=stream(settings.seed, 1), device=device)
+    figures = [straightness(field, fresh)]
+    for k in range(rounds):
+        folder = out / f"round-{k + 1}"
+        numbers = range(k * pairs, (k + 1) * pairs)
+        generate(
+            field,
+            solver,
+            numbers,
+            folder / "pairs",
+            seed=settings.seed,
+            formats=["pairs"],
+            batch=batch,
+            device=device,
+            progress=progress,
+        )
+        objective = FlowMatching(warm_start(field), Paired())
+        data = PairShards(folder / "pairs")
+        on = "cpu" if device.type == "cpu" else None
+        trainer = Trainer(objective, data, settings, out=folder, device=on, progress=progress)
+        network = trainer.run().to(device)
+        field = Field(network, shape=shape, name=f"round {k + 1} of reflow")
+        figures.append(straightness(field, fresh))
+        write_text(out / "result.json", json.dumps(finite({"straightness": figures}), indent=2) + "\n")
+    return Reflowed(network, figures)
+
+
+def _open(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write down what a run is, or check that it is the one whose folder this is."""
+    new = json.loads(json.dumps(facts))
+    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else new
+    if old != new:
+        key = next(key for key in new if old.get(key) != new[key])
+        raise ValueError(
+            f"out: {path.parent} holds a reflow with {key} = {json.dumps(old.get(key))}, not "
+            f"{json.dumps(new[key])}; choose another folder, or set it back."
+        )
+    write_text(path, json.dumps(new, indent=2) + "\n")

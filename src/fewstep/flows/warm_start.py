@@ -1,0 +1,39 @@
+"""Training on from a trained flow."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from ..field import Field
+from ..schedules import CondOT
+
+__all__ = ["warm_start"]
+
+
+def warm_start(field: Field) -> nn.Module:
+    """A copy of a field's network with weights that can be trained, where the field's own stay frozen.
+
+    Raises:
+        ValueError: when the field is not that of a network which predicts the velocity of straight paths,
+            as training does here, or is guided.
+    """
+    if not isinstance(field.model, nn.Module):
+        raise ValueError(
+            f"field: {field.name} is a {type(field.model).__name__}, whose weights cannot be trained; give a "
+            "field of a torch.nn.Module."
+        )
+    if not any(True for _ in field.model.parameters()):
+        raise ValueError(f"field: {field.name} has no weights to train; give a field of a network.")
+    if field.prediction != "velocity" or field.schedule != CondOT():
+        raise ValueError(
+            f"field: {field.name} predicts {field.prediction} under {field.schedule!r}, but training on from "
+            "it needs velocity under CondOT(); make pairs with it, and train a flow on them."
+        )
+    if field.guidance is not None:
+        raise ValueError(
+            f"field: {field.name} is guided by {field.guidance:g}, which its network alone is not; make "
+            "pairs with it, and train from the field without guidance."
+        )
+    return copy.deepcopy(field.model).requires_grad_(True)
