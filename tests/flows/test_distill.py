@@ -41,7 +41,7 @@ def pairs(tmp_path):
 
 
 def trainer(objective, data, out, **settings):
-    options = {"steps": 300, "batch": 64, "lr": 0.05, "warmup": 1, "ema": (2000,)}
+    options = {"steps": 150, "batch": 64, "lr": 0.1, "warmup": 1, "ema": (500,)}
     validation = settings.pop("validation", None)
     return Trainer(
         objective,

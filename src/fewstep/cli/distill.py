@@ -11,6 +11,7 @@ from ..adaptive import Adaptive
 from ..data import PairShards
 from ..field import Field
 from ..flows import LOSSES, Distillation, Settings, Trainer, sample_error, warm_start
+from . import _training as training
 from ._common import (
     ConfigOption,
     DeviceOption,
@@ -20,18 +21,6 @@ from ._common import (
     choose_solver,
     report,
     watched,
-)
-from ._training import (
-    BatchOption,
-    CheckpointOption,
-    ClipOption,
-    EmaOption,
-    LrOption,
-    PrecisionOption,
-    StepsOption,
-    WarmupOption,
-    WorkersOption,
-    load_trainable,
 )
 
 __all__ = ["command"]
@@ -52,15 +41,15 @@ def command(
     test_pairs: Annotated[
         int, typer.Option("--test-pairs", min=1, help="The last so many pairs are for the test error.")
     ] = 512,
-    steps: StepsOption = 20_000,
-    batch: BatchOption = 256,
-    lr: LrOption = 1e-4,
-    warmup: WarmupOption = 500,
-    clip: ClipOption = None,
-    ema: EmaOption = 500_000,
-    precision: PrecisionOption = "no",
-    workers: WorkersOption = 0,
-    checkpoint_every: CheckpointOption = 1000,
+    steps: training.StepsOption = 20_000,
+    batch: training.BatchOption = 256,
+    lr: training.LrOption = 1e-4,
+    warmup: training.WarmupOption = 500,
+    clip: training.ClipOption = None,
+    ema: training.EmaOption = 500_000,
+    precision: training.PrecisionOption = "no",
+    workers: training.WorkersOption = 0,
+    checkpoint_every: training.CheckpointOption = 1000,
     config: ConfigOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
@@ -70,7 +59,7 @@ def command(
 
     The student starts as MODEL and learns to make the samples of the pairs from their noises.
     """
-    field = load_trainable(model, device)
+    field = training.load_trainable(model, device)
     name = loss.replace("-", "_")
     if name not in LOSSES:
         raise ValueError(f"--loss: must be mse or pseudo-huber, not {loss!r}.")

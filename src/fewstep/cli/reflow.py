@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..flows import Settings, reflow
+from . import _training as training
 from ._common import (
     ConfigOption,
     DeviceOption,
@@ -17,18 +18,6 @@ from ._common import (
     choose_solver,
     report,
     watched,
-)
-from ._training import (
-    BatchOption,
-    CheckpointOption,
-    ClipOption,
-    EmaOption,
-    LrOption,
-    PrecisionOption,
-    StepsOption,
-    WarmupOption,
-    WorkersOption,
-    load_trainable,
 )
 
 __all__ = ["command"]
@@ -44,15 +33,15 @@ def command(
     out: Annotated[
         Path, typer.Option("--out", help="Folder to write to; an interrupted run goes on there.")
     ] = Path("runs/reflowed"),
-    steps: StepsOption = 20_000,
-    batch: BatchOption = 256,
-    lr: LrOption = 1e-4,
-    warmup: WarmupOption = 500,
-    clip: ClipOption = None,
-    ema: EmaOption = 500_000,
-    precision: PrecisionOption = "no",
-    workers: WorkersOption = 0,
-    checkpoint_every: CheckpointOption = 1000,
+    steps: training.StepsOption = 20_000,
+    batch: training.BatchOption = 256,
+    lr: training.LrOption = 1e-4,
+    warmup: training.WarmupOption = 500,
+    clip: training.ClipOption = None,
+    ema: training.EmaOption = 500_000,
+    precision: training.PrecisionOption = "no",
+    workers: training.WorkersOption = 0,
+    checkpoint_every: training.CheckpointOption = 1000,
     rtol: Annotated[float | None, typer.Option("--rtol", help="Relative tolerance of adaptive.")] = None,
     atol: Annotated[float | None, typer.Option("--atol", help="Absolute tolerance of adaptive.")] = None,
     config: ConfigOption = None,
@@ -61,7 +50,7 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Straighten a flow: make pairs with it, train it on them, and again for each round."""
-    field = load_trainable(model, device)
+    field = training.load_trainable(model, device)
     maker = choose_solver(solver, rtol, atol, field)
     settings = Settings(
         steps=steps,
