@@ -340,6 +340,14 @@ def test_pictures_are_previewed(tmp_path):
     assert names == [f"step-00000002-{kind}.png" for kind in ("estimates", "samples", "trajectories")]
 
 
+def test_a_device_or_tracker_that_is_not_there_is_told(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="device: training is on cpu, which accelerate chose, not on meta"):
+        Trainer(FlowMatching(network()), points(), out=tmp_path, device="meta")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ImportError, match=r"needs the package 'wandb'.*fewstep\[track\]"):
+        train(tmp_path, trackers=("wandb",))
+
+
 def test_trackers_receive_the_metrics(tmp_path):
     pytest.importorskip("tensorboard", reason="logs to TensorBoard, which is not installed")
     train(tmp_path, trackers=("tensorboard",), log_every=5).run()

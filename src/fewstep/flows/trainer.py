@@ -45,7 +45,7 @@ class Trainer:
         settings: how to train.
         out: folder of the run. If it holds checkpoints of the same run, training resumes.
         validation: held-out data; the best checkpoint is the one with the least loss on them.
-        device: ``None`` leaves the choice to `accelerate`; ``"cpu"`` stays there.
+        device: ``"cpu"``, or the kind of accelerator that `accelerate` finds; ``None`` takes what it finds.
         progress: show a progress bar on the main process.
 
     The folder receives ``metrics.jsonl``, ``checkpoints/``, ``previews/`` and, at the end, the averaged
@@ -318,6 +318,8 @@ def _is_finite(x: float) -> bool:
 
 def _accelerator(settings: Settings, device: str | None, out: str | os.PathLike[str]) -> Any:
     accelerate = require("accelerate", "train")
+    for tracker in settings.trackers:
+        require(tracker, "track")  # accelerate would go on without it
     # A second run in one process may want another precision, which the shared state would refuse.
     require("accelerate.state", "train").AcceleratorState._reset_state()
     accelerator = accelerate.Accelerator(
@@ -326,6 +328,12 @@ def _accelerator(settings: Settings, device: str | None, out: str | os.PathLike[
         log_with=list(settings.trackers) or None,
         project_dir=str(out),
     )
+    wanted = torch.device(device or accelerator.device)
+    if wanted.type != accelerator.device.type or wanted.index not in (None, accelerator.device.index):
+        raise ValueError(
+            f"device: training is on {accelerator.device}, which accelerate chose, not on {device}; pass 'cpu', "
+            "or choose a GPU with CUDA_VISIBLE_DEVICES."
+        )
     if settings.trackers:
         accelerator.init_trackers("fewstep", config={k: str(v) for k, v in vars(settings).items()})
     return accelerator
