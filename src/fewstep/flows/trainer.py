@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import signal
 import threading
@@ -17,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from .. import data as datasets
-from .._extras import require
 from .._progress import ProgressBar, progress_bar
 from ..data import Dataset
 from ..report.pictures import is_picture
 from . import _monitor
+from ._accelerator import make_accelerator
 from ._averages import Averages
 from ._batches import Batches, Loaded, loader, stream
+from ._meter import Meter
 from ._run_folder import RunFolder
 from .objective import Objective
 from .settings import Settings
@@ -78,7 +80,7 @@ class Trainer:
         if settings.flip and not is_picture(data.shape):
             raise ValueError(f"flip: needs pictures, not samples of shape {data.shape}; leave it out.")
 
-        self.accelerator = _accelerator(settings, device, out)
+        self.accelerator = make_accelerator(settings, device, out)
         self.main: bool = self.accelerator.is_main_process
         self.device: torch.device = self.accelerator.device
         self.progress = progress and self.main
@@ -122,7 +124,7 @@ class Trainer:
         bar = progress_bar(
             self.progress, total=settings.steps, initial=self.step, desc="training", unit="step"
         )
-        meter = _Meter(self.step)
+        meter = Meter(self.step)
         self._model.train()
         with bar, self._signals():
             while self.step < settings.steps:
@@ -211,11 +213,11 @@ class Trainer:
             self.objective.eval().check(x1, x0, self._generator)
         self.objective.train(training)
 
-    def _report(self, meter: _Meter, bar: ProgressBar) -> None:
+    def _report(self, meter: Meter, bar: ProgressBar) -> None:
         """Log the mean losses since the last report; raise when they are not finite."""
         settings = self.settings
         losses = {name: float(self.accelerator.reduce(x, "mean")) for name, x in meter.means().items()}
-        if not all(map(_is_finite, losses.values())):
+        if not all(map(math.isfinite, losses.values())):
             raise FloatingPointError(
                 f"the loss became NaN or infinite between steps {meter.since} and {self.step}; lower lr (now "
                 f"{settings.lr:g}) or set clip=1. The last checkpoint is "
@@ -280,63 +282,6 @@ class Trainer:
         finally:
             for name, handler in before.items():
                 signal.signal(name, handler)
-
-
-class _Meter:
-    """Sums of losses on the device, and the time that training took."""
-
-    def __init__(self, step: int) -> None:
-        self.reset(step)
-
-    def reset(self, step: int) -> None:
-        self.since, self._count, self._started = step, 0, time.perf_counter()
-        self._sums: dict[str, Tensor] = {}
-
-    def add(self, losses: dict[str, Tensor]) -> None:
-        self._count += 1
-        for name, loss in losses.items():
-            self._sums[name] = self._sums[name] + loss if name in self._sums else loss
-
-    def means(self) -> dict[str, Tensor]:
-        return {name: total / self._count for name, total in self._sums.items()}
-
-    def rate(self, step: int) -> float:
-        """Steps a second."""
-        return (step - self.since) / (time.perf_counter() - self._started)
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leave out the time of pictures and files."""
-        before = time.perf_counter()
-        yield
-        self._started += time.perf_counter() - before
-
-
-def _is_finite(x: float) -> bool:
-    return abs(x) < float("inf")
-
-
-def _accelerator(settings: Settings, device: str | None, out: str | os.PathLike[str]) -> Any:
-    accelerate = require("accelerate", "train")
-    for tracker in settings.trackers:
-        require(tracker, "track")  # accelerate would go on without it
-    # A second run in one process may want another precision, which the shared state would refuse.
-    require("accelerate.state", "train").AcceleratorState._reset_state()
-    accelerator = accelerate.Accelerator(
-        mixed_precision=settings.precision,
-        cpu=device == "cpu" or None,
-        log_with=list(settings.trackers) or None,
-        project_dir=str(out),
-    )
-    wanted = torch.device(device or accelerator.device)
-    if wanted.type != accelerator.device.type or wanted.index not in (None, accelerator.device.index):
-        raise ValueError(
-            f"device: training is on {accelerator.device}, which accelerate chose, not on {device}; pass 'cpu', "
-            "or choose a GPU with CUDA_VISIBLE_DEVICES."
-        )
-    if settings.trackers:
-        accelerator.init_trackers("fewstep", config={k: str(v) for k, v in vars(settings).items()})
-    return accelerator
 
 
 def _describe(objective: Objective, data: Dataset, settings: Settings) -> dict[str, Any]:
