@@ -23,7 +23,7 @@ from ..data import Dataset
 from ..report.pictures import is_picture
 from . import _monitor
 from ._averages import Averages
-from ._batches import Batches, Loaded, loader, stream
+from ._batches import Batches, Loaded, loader, seed_default, stream
 from ._run_folder import RunFolder
 from .objective import Objective
 from .settings import Settings
@@ -127,7 +127,6 @@ class Trainer:
         with bar, self._signals():
             while self.step < settings.steps:
                 meter.add(self._advance(batches))
-                self.averages.update(self.objective, self.step)
                 bar.update()
                 # Only here, once every so many steps, is the device waited for.
                 end = self.step == settings.steps
@@ -163,14 +162,14 @@ class Trainer:
         return (time.perf_counter() - started) / steps
 
     def _advance(self, batches: Iterator[Loaded]) -> dict[str, Tensor]:
-        """One optimiser step; returns its losses, on the device."""
+        """One optimiser step, taken into the averages; returns its losses, on the device."""
         settings = self.settings
         losses: dict[str, Tensor] = {}
         for group in self._adam.param_groups:
             group["lr"] = settings.learning_rate(self.step)
         for part in range(settings.accumulate):
             key = (settings.seed, self.step, part, self._batches.rank)
-            torch.manual_seed(stream(*key, 1))  # dropout draws from torch's global generators
+            seed_default(stream(*key, 1), self.device)  # dropout draws from torch's default generators
             self._generator.manual_seed(stream(*key))
             x1, x0 = self._prepare(next(batches), train=True)
             whole = part == settings.accumulate - 1
@@ -187,6 +186,7 @@ class Trainer:
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.step += 1
+        self.averages.update(self.step)
         return losses
 
     def _prepare(self, loaded: Loaded, train: bool = False) -> tuple[Tensor, Tensor | None]:
