@@ -47,11 +47,11 @@ class PlaneOT(MinibatchOT):
 
 COUPLINGS = {
     "independent": Independent,
-    "minibatch-ot": PlaneOT,
     "learned-5": lambda: Learned(encoder(), beta=5),
     "learned-10": lambda: Learned(encoder(), beta=10),
     "learned-20": lambda: Learned(encoder(), beta=20),
     "mixed-10": lambda: Mixed(encoder(), beta=10),
+    "minibatch-ot": PlaneOT,
 }
 
 
@@ -103,6 +103,7 @@ def main() -> None:
     for name, coupling in COUPLINGS.items():
         field = train(flow_matching(coupling()), args.out / name, args.steps)
         results[name] = summary([measure(field, args.samples, seed) for seed in seeds])
+        print(name, {k: round(mean, 4) for k, (mean, _) in results[name].items()}, file=sys.stderr)
     two_draws = [distances(draw(args.samples, seed + 500), seed) for seed in seeds]
     results["two sets of data"] = summary(two_draws)
 

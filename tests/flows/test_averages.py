@@ -17,26 +17,40 @@ def module(value):
 
 
 def test_after_a_half_life_a_weight_counts_half():
-    averages = Averages(module(0.0), [100, 400], batch=10)
-    moved = module(1.0)
+    moving = module(0.0)
+    averages = Averages(moving, [100, 400], batch=10)
+    nn.init.constant_(moving.weight, 1.0)
     # A tenth of the samples seen exceeds the first half-life from sample 1000 on.
     for step in range(1000, 1010):
-        averages.update(moved, step)
+        averages.update(step)
     assert averages[100].weight.item() == pytest.approx(0.5)
     assert averages[400].weight.item() == pytest.approx(1 - 0.5**0.25)
 
 
 def test_a_young_average_forgets_its_start():
-    averages = Averages(module(100.0), [10**9], batch=1)
-    moved = module(1.0)
+    moving = module(100.0)
+    averages = Averages(moving, [10**9], batch=1)
+    nn.init.constant_(moving.weight, 1.0)
     for step in range(1, 101):
-        averages.update(moved, step)
+        averages.update(step)
     assert averages.first.weight.item() == pytest.approx(1, abs=1e-6)
 
 
 def test_integers_are_taken_over():
-    averages, moved = Averages(module(0.0), [100], batch=1), module(0.0)
-    moved.seen.fill_(7)
-    averages.update(moved, 1)
+    moving = module(0.0)
+    averages = Averages(moving, [100], batch=1)
+    moving.seen.fill_(7)
+    averages.update(1)
     assert averages.first.seen.item() == 7
     assert not averages.first.weight.requires_grad
+    assert not averages.first.training
+
+
+def test_weights_that_are_loaded_later_are_averaged_too():
+    """A resumed run loads its checkpoint into the modules that the averages were made of."""
+    moving = module(0.0)
+    averages = Averages(moving, [10**9], batch=1)
+    moving.load_state_dict(module(1.0).state_dict())
+    averages[10**9].load_state_dict(module(1.0).state_dict())
+    averages.update(10**9)
+    assert averages.first.weight.item() == 1

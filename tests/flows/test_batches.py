@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import islice
 
 import pytest
+import torch
 
-from fewstep.flows._batches import Batches, stream
+from fewstep.flows._batches import Batches, seed_default, stream
 
 
 def sequence(count, steps, batch, world=1, parts=1, start=0, seed=0):
@@ -52,3 +53,10 @@ def test_streams_are_unrelated():
     keys = {stream(a, b) for a in range(50) for b in range(50)}
     assert len(keys) == 2500
     assert all(0 <= key < 2**63 for key in islice(keys, 100))
+
+
+def test_the_default_generator_is_seeded_like_by_torch():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    seed_default(5, torch.device("cpu"))
+    assert torch.equal(torch.rand(3), expected)

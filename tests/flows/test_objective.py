@@ -6,8 +6,13 @@ import math
 
 import pytest
 import torch
+from safetensors import safe_open
 
-from fewstep.flows import flow_matching_loss
+from fewstep.data import ArrayDataset
+from fewstep.flows import FlowMatching, Learned, Settings, Trainer, flow_matching_loss
+from fewstep.models import GaussianMixture
+from fewstep.networks import MLP, GaussianEncoder
+from fewstep.schedules import VP, CondOT, Cosine
 
 
 def draw_normals(count):
@@ -50,3 +55,81 @@ def test_the_loss_by_hand():
     assert torch.equal(seen["t"], t)
     # targets (2, -2), (4, 2): squares of 1 - target
     assert float(loss) == pytest.approx((1 + 9 + 9 + 1) / 4)
+
+
+@pytest.mark.parametrize("schedule", [CondOT(), Cosine(), VP()], ids=lambda s: s.name)
+def test_the_loss_on_a_schedule_by_differences(schedule):
+    """The target is the derivative of ``alpha(t) x1 + sigma(t) x0``, here by central differences."""
+    x0, x1 = draw_normals(64)
+    t = torch.linspace(0.1, 0.9, 64, dtype=torch.float64)
+
+    def path(t):
+        at = schedule(t[:, None])
+        return at.alpha * x1 + at.sigma * x0
+
+    def model(x, time):
+        torch.testing.assert_close(x, path(t))
+        assert torch.equal(time, t)
+        return torch.zeros_like(x)
+
+    slope = (path(t + 1e-6) - path(t - 1e-6)) / 2e-6
+    loss = flow_matching_loss(model, x0, x1, t, schedule)
+    assert float(loss) == pytest.approx(float(slope.square().mean()), rel=1e-7)
+
+
+def test_the_exact_field_of_a_diffusion_is_what_its_loss_is_least_for():
+    """Against the mixture's closed form, which knows nothing of objectives."""
+    u, eps = draw_normals(40_000)
+    x1, x0 = 2 + 0.5 * u, eps
+    means = torch.tensor([[2.0]], dtype=torch.float64)
+    exact = GaussianMixture(means, torch.tensor([0.5], dtype=torch.float64), schedule=VP())
+    t = torch.full((len(x0),), 0.6, dtype=torch.float64)
+
+    def loss(shift, scale):
+        return float(flow_matching_loss(lambda x, t: scale * exact(x, t) + shift, x0, x1, t, VP()))
+
+    assert loss(0, 1) < min(loss(0.1, 1), loss(-0.1, 1), loss(0, 1.1), loss(0, 0.9))
+
+
+def test_units_keep_the_loss_of_the_plane():
+    """In coordinates ``x / s``, the errors in units of ``s`` are those of the flow ``s u(x / s)`` itself."""
+    s = torch.tensor([6.0, 1.0], dtype=torch.float64)
+    x1 = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    objective = FlowMatching(torch.nn.Linear(2, 2).double(), units=s)
+    objective.flow = Linear(objective.flow)
+    generator = torch.Generator().manual_seed(3)
+    losses = objective(x1, generator=generator)
+    generator.manual_seed(3)
+    x0 = torch.randn(x1.shape, dtype=x1.dtype, generator=generator)
+    t = torch.rand(50, dtype=x1.dtype, generator=generator)
+    plain = flow_matching_loss(lambda x, t: s * objective.flow(x / s, t), s * x0, s * x1, t)
+    torch.testing.assert_close(losses["flow_matching"], plain)
+
+
+class Linear(torch.nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x, t):
+        return self.layer(x)
+
+
+def test_schedule_and_units_are_part_of_a_run_and_of_its_weights(tmp_path):
+    """What goes without saying is not said, so that earlier runs may be resumed."""
+
+    def objective(**options):
+        encoder = GaussianEncoder(MLP((2,), width=8, blocks=1, out_channels=4))
+        return FlowMatching(MLP((2,), width=8, blocks=1), Learned(encoder), **options)
+
+    data = ArrayDataset(torch.randn(32, 2), name="points")
+    assert objective().describe()["objective"] == {"name": "FlowMatching"}
+    settings = Settings(steps=2, batch=8, warmup=1)
+    trained = objective(schedule=VP(), units=(6, 1))
+    Trainer(trained, data, settings, out=tmp_path, device="cpu", progress=False).run()
+    with safe_open(tmp_path / "flow.safetensors", "pt") as file:
+        assert '"name": "vp"' in str(file.metadata())
+    with pytest.raises(ValueError, match=r"objective schedule was .*'vp'.* and is None"):
+        Trainer(objective(units=(6, 1)), data, settings, out=tmp_path, device="cpu", progress=False)
+    with pytest.raises(ValueError, match=r"objective weights was \[36.0, 1.0\] and is None"):
+        Trainer(objective(schedule=VP()), data, settings, out=tmp_path, device="cpu", progress=False)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 __all__ = ["Averages"]
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class Averages:
@@ -20,42 +19,39 @@ class Averages:
     remember the initial weights (as EDM ramps up its average; Karras et al. 2022).
 
     Args:
-        module: what is averaged, buffers included.
+        module: what is averaged, buffers included; its tensors are looked up here, once, as walking through
+            the module at every step takes longer than averaging.
         half_lives: in samples; after so many, a weight counts half.
         batch: samples between two updates.
     """
 
     def __init__(self, module: nn.Module, half_lives: Sequence[int], batch: int) -> None:
         self.batch = batch
-        self._decay = 0.0
         self.models = {
-            half_life: AveragedModel(module, multi_avg_fn=self._average, use_buffers=True).requires_grad_(
-                False
-            )
-            for half_life in half_lives
+            half_life: copy.deepcopy(module).requires_grad_(False).eval() for half_life in half_lives
         }
-        for model in self.models.values():
-            model.eval()
-            model.n_averaged.fill_(1)  # the copy it was made with counts as the first average
+        self._current = _tensors(module)
+        self._averaged = {half_life: _tensors(model) for half_life, model in self.models.items()}
 
-    def update(self, module: nn.Module, step: int) -> None:
+    @torch.no_grad()
+    def update(self, step: int) -> None:
         """Take in the weights after optimiser step ``step`` (counted from 1)."""
-        for half_life, model in self.models.items():
+        for half_life, (weights, others) in self._averaged.items():
             effective = min(half_life, 0.1 * step * self.batch)
-            self._decay = 0.5 ** (self.batch / effective)
-            model.update_parameters(module)
-
-    def _average(self, averaged: Tensors, current: Tensors, _: Tensor | int) -> None:
-        if averaged[0].is_floating_point():  # one type at a time
-            torch._foreach_lerp_(averaged, current, 1 - self._decay)
-        else:
-            torch._foreach_copy_(averaged, current)
+            torch._foreach_lerp_(weights, self._current[0], 1 - 0.5 ** (self.batch / effective))
+            if others:
+                torch._foreach_copy_(others, self._current[1])
 
     def __getitem__(self, half_life: int) -> nn.Module:
-        module: nn.Module = self.models[half_life].module
-        return module
+        return self.models[half_life]
 
     @property
     def first(self) -> nn.Module:
         """The average with the first half-life."""
-        return self[next(iter(self.models))]
+        return next(iter(self.models.values()))
+
+
+def _tensors(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Parameters and buffers: those that can be averaged, and those that can only be copied."""
+    found = list(chain(module.parameters(), module.buffers()))
+    return [x for x in found if x.is_floating_point()], [x for x in found if not x.is_floating_point()]

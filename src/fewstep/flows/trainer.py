@@ -24,7 +24,7 @@ from ..report.pictures import is_picture
 from . import _monitor
 from ._accelerator import make_accelerator
 from ._averages import Averages
-from ._batches import Batches, Loaded, loader, stream
+from ._batches import Batches, Loaded, loader, seed_default, stream
 from ._meter import Meter
 from ._run_folder import RunFolder
 from .objective import Objective
@@ -171,7 +171,7 @@ class Trainer:
             group["lr"] = settings.learning_rate(self.step)
         for part in range(settings.accumulate):
             key = (settings.seed, self.step, part, self._batches.rank)
-            torch.manual_seed(stream(*key, 1))  # dropout draws from torch's global generators
+            seed_default(stream(*key, 1), self.device)  # dropout draws from torch's default generators
             self._generator.manual_seed(stream(*key))
             x1, x0 = self._prepare(next(batches), train=True)
             whole = part == settings.accumulate - 1
@@ -188,7 +188,7 @@ class Trainer:
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.step += 1
-        self.averages.update(self.objective, self.step)
+        self.averages.update(self.step)
         return losses
 
     def _prepare(self, loaded: Loaded, train: bool = False) -> tuple[Tensor, Tensor | None]:
