@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -34,8 +35,12 @@ class _Silent:
 
 
 def progress_bar(show: bool = True, **options: Any) -> ProgressBar:
-    """A tqdm bar on standard error, or an object that shows nothing and needs no tqdm."""
+    """A tqdm bar on standard error, or an object that shows nothing and needs no tqdm.
+
+    Where standard error is a file, the bar leaves a line every half a minute.
+    """
     if not show:
         return _Silent()
+    options = {"mininterval": 0.1 if sys.stderr.isatty() else 30.0, **options}
     bar: ProgressBar = require("tqdm", "fit").tqdm(dynamic_ncols=True, **options)
     return bar

@@ -224,7 +224,7 @@ class Trainer:
                 f"{self.folder.latest() or 'not written yet'}."
             )
         rate = meter.rate(self.step) * settings.batch
-        bar.set_postfix(loss=f"{losses['loss']:.4f}", samples_per_s=f"{rate:.0f}")
+        bar.set_postfix(refresh=False, loss=f"{losses['loss']:.4f}", samples_per_s=f"{rate:.0f}")
         self._log(
             {**losses, "lr": settings.learning_rate(self.step - 1), "samples_per_second": round(rate, 2)}
         )
