@@ -26,7 +26,7 @@ def stream(*key: int) -> int:
 def seed_default(seed: int, device: torch.device) -> None:
     """Seed torch's default generators of the CPU and of ``device``.
 
-    ``torch.manual_seed`` seeds all devices, and for each kind that is not in use it formats a stack trace, for
+    ``torch.manual_seed`` seeds all devices, and for each kind that is not in use it formats a stack trace for
     later: half a millisecond that a training step need not spend.
     """
     torch.default_generator.manual_seed(seed)
