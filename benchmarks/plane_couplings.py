@@ -1,6 +1,6 @@
 """Six couplings in the plane at equal budget: what each does to curvature, few-step error and samples.
 
-    python benchmarks/plane_couplings.py --out runs/plane-couplings   # a quarter of an hour on one CPU thread
+    python benchmarks/plane_couplings.py --out runs/plane-couplings   # ten minutes on one CPU thread
 
 The problem, the network and the settings are those of ``examples/two_gaussians.py``, where the noise is
 N(0, diag(36, 1)); every flow gets 6,000 steps of 512 data. For several sets of noises and of data that no

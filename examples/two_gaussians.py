@@ -89,8 +89,8 @@ LEFT, RIGHT, BOTTOM, TOP = -19.0, 19.0, -4.2, 11.2
 def forward_paths(objective: FlowMatching, count: int) -> Tensor:
     """The paths ``x_t`` between coupled noise and data that training shows, ``(T, B, 2)``."""
     with torch.no_grad():
-        generator = torch.Generator().manual_seed(SEED)
-        x0, x1, _ = objective.coupling(draw(count, SEED) / NOISE_STD, generator=generator)
+        data = draw(count, SEED) / NOISE_STD
+        x0, x1, _ = objective.coupling(data, fs.noise(count, (2,), seed=SEED))
     at = objective.schedule(torch.linspace(0, 1, 65)[:, None, None])
     return (at.alpha * x1 + at.sigma * x0) * NOISE_STD
 
@@ -124,7 +124,7 @@ def density(at: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 def figure(
     objectives: dict[str, FlowMatching], fields: dict[str, fs.Field], rows: dict[str, Any], count: int
 ) -> Figure:
-    picture = Figure(figsize=(3.4 * len(fields), 5.0), layout="constrained")
+    picture = Figure(figsize=(3.4 * len(fields), 4.8), layout="compressed")
     panels = picture.subplots(3, len(fields), sharex=True, sharey=True, squeeze=False)
     noise = fs.noise(count, (2,), seed=SEED, start=10**6)
     for column, (name, field) in zip(panels.T, fields.items(), strict=True):
@@ -133,10 +133,9 @@ def figure(
             draw_paths(axes, paths(field, noise, calls).states)
             error = f"error {rows[name]['rmse'][calls]:.2f}"
             axes.text(0.98, 0.04, error, transform=axes.transAxes, fontsize=7, color="0.3", ha="right")
-        curvature = f"curvature {rows[name]['curvature']:.2f}"
-        column[0].text(
-            0.5, 1.04, curvature, transform=column[0].transAxes, fontsize=8, color="0.3", ha="center"
-        )
+        top, curvature = column[0], f"curvature {rows[name]['curvature']:.2f}"
+        top.set_title(f"{name}\n", fontsize=11)
+        top.text(0.5, 1.05, curvature, transform=top.transAxes, fontsize=8, color="0.3", ha="center")
     for axes, label in zip(panels[:, 0], ("training pairs", "20 calls", "3 calls"), strict=True):
         axes.set_ylabel(label, fontsize=10)
     return picture
