@@ -165,12 +165,15 @@ class RunFolder:
 
 def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What a resumed run has changed, in words."""
-    found = [
-        f"{part} {key} was {saved[part].get(key)!r} and is {now[part].get(key)!r}"
-        for part in now
-        for key in sorted(saved[part].keys() | now[part].keys())
-        if saved[part].get(key) != now[part].get(key) and not (part == "settings" and key in Settings.FREE)
-    ]
+    found = []
+    for part in now:
+        before, after = saved.get(part, {}), now[part]
+        free = Settings.FREE if part == "settings" else ()
+        found += [
+            f"{part} {key} was {before.get(key)!r} and is {after.get(key)!r}"
+            for key in sorted(before.keys() | after.keys())
+            if before.get(key) != after.get(key) and key not in free
+        ]
     before, after = saved["settings"], now["settings"]
     if before["decay"] == "cosine" and before["steps"] != after["steps"]:
         found.append(
