@@ -61,6 +61,16 @@ def test_networks_are_told_by_name_by_class_or_by_file(tmp_path):
     assert flow(torch.zeros(2, 1, 8, 8), torch.zeros(2)).shape == (2, 1, 8, 8)
 
 
+def test_a_published_network_may_be_changed():
+    with torch.device("meta"):
+        objective = build((3, 32, 32), network={"preset": "cifar10", "checkpoint": True, "dropout": 0.2})
+        learned = build((1, 28, 28), network={"preset": "mnist", "dropout": 0.0}, coupling="learned")
+    assert objective.flow.checkpoint
+    assert objective.flow.config["dropout"] == 0.2
+    assert objective.flow.config["model_channels"] == 128
+    assert learned.coupling.encoder.network.config["dropout"] == 0.13
+
+
 @pytest.mark.parametrize(("coupling", "kind"), [("learned", Learned), ("mixed", Mixed)])
 @pytest.mark.parametrize("network", ["unet", "mlp", {"class": "UNet", "width": 32}])
 def test_learned_couplings_bring_an_encoder_that_starts_at_the_prior(coupling, kind, network):

@@ -13,7 +13,7 @@ from ..networks import build_network, song_unet_preset
 
 __all__ = ["make_network", "smaller"]
 
-#: A name, a JSON file of Fast-ODE, or a class and the arguments of its constructor.
+#: A name, a JSON file of Fast-ODE, a class or preset and the arguments of its constructor.
 Spec = str | Mapping[str, Any]
 
 
@@ -53,8 +53,9 @@ def smaller(spec: Spec) -> Spec:
     Raises:
         ValueError: when the network has no smaller sister.
     """
-    if isinstance(spec, str) and not spec.endswith(".json") and spec not in ("unet", "mlp"):
-        return spec  # a published network comes with its encoder
+    preset = spec.get("preset") if isinstance(spec, Mapping) else spec
+    if preset and not preset.endswith(".json") and preset not in ("unet", "mlp"):
+        return str(preset)  # a published network comes with its encoder
     entries = _entries(spec, encoder=False)
     width: dict[str, int] = {"UNet": 64, "MLP": 256}
     if entries["class"] not in width:
@@ -69,6 +70,9 @@ def smaller(spec: Spec) -> Spec:
 def _entries(spec: Spec, encoder: bool) -> dict[str, Any]:
     """Class and arguments."""
     if isinstance(spec, Mapping):
+        if "preset" in spec:
+            changes = {key: value for key, value in spec.items() if key != "preset"}
+            return _entries(spec["preset"], encoder) | changes
         if "class" not in spec:
             raise ValueError(f"network: must name its class, as in {{class: UNet, width: 64}}, not {spec!r}.")
         return dict(spec)
