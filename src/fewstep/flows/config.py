@@ -33,8 +33,8 @@ class TrainConfig(Settings):
         network: ``"unet"`` (small), ``"mlp"``, the name of a published DDPM++ configuration
             (``"mnist"``, ``"cifar10"``, ``"ffhq"``, ``"afhq"``, ``"celebahq256"``), a JSON file of Fast-ODE,
             or a mapping of ``class`` (``UNet``, ``MLP``, ``SongUNet``, ``DiffusersUNet``) and its arguments.
-            Channels and resolution are those of the data unless they are given. A mapping of ``preset``, such as
-            ``{preset: cifar10, checkpoint: true}``, is a published configuration with changes.
+            Channels and resolution are those of the data unless they are given. A mapping of ``preset``,
+            such as ``{preset: cifar10, checkpoint: true}``, is a published configuration with changes.
         encoder: likewise, for learned couplings; ``None`` is a smaller network like ``network``.
         coupling: ``"independent"``, ``"learned"``, ``"mixed"`` or ``"minibatch-ot"``.
         beta: weight of the KL term of learned couplings: a number, or a ramp ``{start, end, steps}``.
