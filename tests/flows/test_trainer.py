@@ -260,6 +260,14 @@ def test_worker_processes_change_nothing(tmp_path):
     assert all(torch.equal(p, q) for p, q in zip(*(flow.parameters() for flow in flows), strict=True))
 
 
+def test_every_average_is_written(tmp_path):
+    train(tmp_path, ema=(100, 20), coupling=Learned(encoder(), 1.0)).run()
+    names = {path.name for path in tmp_path.glob("*.safetensors")}
+    assert names == {f"{name}{end}.safetensors" for name in ("flow", "encoder") for end in ("", "-20")}
+    first, second = (load_network(tmp_path / f"flow{end}.safetensors") for end in ("", "-20"))
+    assert not torch.equal(first.head.weight, second.head.weight)
+
+
 def test_half_precision_trains(tmp_path):
     train(tmp_path, precision="bf16").run()
     values = load_file(tmp_path / "flow.safetensors").values()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from itertools import chain
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 __all__ = ["Averages"]
 
 
-class Averages:
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+class Averages(Generic[_Module]):
     """Averages of a module's weights, one for each half-life.
 
     A young average forgets faster, with a half-life of at most a tenth of the samples seen, or it would
@@ -25,9 +29,9 @@ class Averages:
         batch: samples between two updates.
     """
 
-    def __init__(self, module: nn.Module, half_lives: Sequence[int], batch: int) -> None:
+    def __init__(self, module: _Module, half_lives: Sequence[int], batch: int) -> None:
         self.batch = batch
-        self.models = {
+        self.models: dict[int, _Module] = {
             half_life: copy.deepcopy(module).requires_grad_(False).eval() for half_life in half_lives
         }
         self._current = _tensors(module)
@@ -42,11 +46,11 @@ class Averages:
             if others:
                 torch._foreach_copy_(others, self._current[1])
 
-    def __getitem__(self, half_life: int) -> nn.Module:
+    def __getitem__(self, half_life: int) -> _Module:
         return self.models[half_life]
 
     @property
-    def first(self) -> nn.Module:
+    def first(self) -> _Module:
         """The average with the first half-life."""
         return next(iter(self.models.values()))
 

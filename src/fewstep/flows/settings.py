@@ -24,7 +24,7 @@ class Settings:
         decay: ``"constant"`` after the warm-up, or ``"cosine"`` to zero at the last step.
         clip: largest norm of the gradient; ``None`` leaves it as it is.
         accumulate: parts that a step's batch is processed in, one after another.
-        ema: half-lives of the weight averages, in samples; the first one is what is exported.
+        ema: half-lives of the weight averages, in samples; the first one is the flow that is returned.
         precision: ``"no"`` (float32), ``"bf16"`` or ``"fp16"`` autocast; ``None`` as `accelerate` is
             configured.
         channels_last: memory format of pictures; faster on most GPUs.

@@ -51,7 +51,8 @@ class Trainer:
         progress: show a progress bar on the main process.
 
     The folder receives ``metrics.jsonl``, ``checkpoints/``, ``previews/`` and, at the end, the averaged
-    weights: ``flow.safetensors``, and ``encoder.safetensors`` if a coupling was learned.
+    weights: ``flow.safetensors``, ``encoder.safetensors`` if a coupling was learned, and
+    ``flow-HALF_LIFE.safetensors`` for each further average.
 
     Raises:
         ValueError: when data, networks and settings do not fit together, or the folder holds another
@@ -148,10 +149,12 @@ class Trainer:
                     raise KeyboardInterrupt
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
-        averaged: Objective = self.averages.first  # type: ignore[assignment]
+        averaged = self.averages.first
         if self.main:
-            for name, network in averaged.exports().items():
-                self.folder.export(name, network, self._facts())
+            for half_life, model in self.averages.models.items():
+                suffix = "" if model is averaged else f"-{half_life}"
+                for name, network in model.exports().items():
+                    self.folder.export(name + suffix, network, self._facts())
         return averaged.flow.eval()
 
     def seconds_per_step(self, steps: int = 3) -> float:
@@ -232,7 +235,7 @@ class Trainer:
 
     def _look(self) -> None:
         """Validate, and take pictures, with the averaged weights."""
-        averaged: Objective = self.averages.first  # type: ignore[assignment]
+        averaged = self.averages.first
         held_out = self.validation or self.data
         self._generator.manual_seed(stream(self.settings.seed))
         rows = _monitor.spread(len(held_out), _monitor.SAMPLES)
