@@ -1,61 +1,17 @@
-"""Noise schedules: how much data and how much noise there is in ``x_t = alpha x1 + sigma x0``.
-
-Time runs from 0 (noise) to 1 (data). Every schedule gives ``alpha``, ``sigma`` and their exact
-derivatives, the log signal-to-noise ratio ``lambda = log(alpha / sigma)`` and its inverse.
-"""
+"""Schedules in closed form."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["VE", "VP", "CondOT", "Cosine", "Polynomial", "Schedule", "SchedulePoint", "from_dict"]
+from ._schedule import Schedule, SchedulePoint, as_time, require
 
-
-class SchedulePoint(NamedTuple):
-    """The schedule at some times: four tensors of the times' shape."""
-
-    alpha: Tensor
-    sigma: Tensor
-    d_alpha: Tensor
-    d_sigma: Tensor
-
-
-@dataclass(frozen=True)
-class Schedule(ABC):
-    """A pair ``alpha(t), sigma(t)`` with ``alpha / sigma`` increasing from noise to data.
-
-    Schedules are immutable, compare by value and are called on a time: a tensor of any shape, or a
-    number, which counts as float64.
-    """
-
-    name: ClassVar[str]
-
-    def __call__(self, t: Tensor | float) -> SchedulePoint:
-        """``alpha, sigma, d alpha / dt, d sigma / dt`` at ``t`` in [0, 1]."""
-        return self._at(_time(t))
-
-    @abstractmethod
-    def _at(self, t: Tensor) -> SchedulePoint: ...
-
-    def log_snr(self, t: Tensor | float) -> Tensor:
-        """``lambda(t) = log(alpha / sigma)``: minus infinity in pure noise, infinity in pure data."""
-        point = self(t)
-        return point.alpha.log() - point.sigma.log()
-
-    @abstractmethod
-    def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
-        """The time at which ``lambda(t)`` takes the given value."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready description; :func:`from_dict` reads it back."""
-        return {"name": self.name, **asdict(self)}
+__all__ = ["VE", "VP", "CondOT", "Cosine", "Polynomial"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +25,7 @@ class CondOT(Schedule):
         return SchedulePoint(t, 1 - t, one, -one)
 
     def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
-        return torch.sigmoid(_time(log_snr))
+        return torch.sigmoid(as_time(log_snr))
 
 
 @dataclass(frozen=True)
@@ -84,14 +40,14 @@ class Polynomial(Schedule):
     n: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.n > 0, "Polynomial", "n", self.n, "a positive exponent")
+        require(self.n > 0, "Polynomial", "n", self.n, "a positive exponent")
 
     def _at(self, t: Tensor) -> SchedulePoint:
         power, slope = t**self.n, self.n * t ** (self.n - 1)
         return SchedulePoint(power, 1 - power, slope, -slope)
 
     def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
-        return torch.sigmoid(_time(log_snr)) ** (1 / self.n)
+        return torch.sigmoid(as_time(log_snr)) ** (1 / self.n)
 
 
 @dataclass(frozen=True)
@@ -112,8 +68,8 @@ class VP(Schedule):
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        _require(self.beta_min > 0, "VP", "beta_min", self.beta_min, "a positive number")
-        _require(self.beta_max > self.beta_min, "VP", "beta_max", self.beta_max, "a number above beta_min")
+        require(self.beta_min > 0, "VP", "beta_min", self.beta_min, "a positive number")
+        require(self.beta_max > self.beta_min, "VP", "beta_max", self.beta_max, "a number above beta_min")
 
     def _at(self, t: Tensor) -> SchedulePoint:
         w, slope = 1 - t, self.beta_max - self.beta_min
@@ -122,7 +78,7 @@ class VP(Schedule):
         return SchedulePoint(alpha, sigma, -dT / 2 * alpha, dT / 2 * alpha**2 / sigma)
 
     def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
-        T = torch.nn.functional.softplus(-2 * _time(log_snr))
+        T = torch.nn.functional.softplus(-2 * as_time(log_snr))
         slope = self.beta_max - self.beta_min
         return 1 - 2 * T / (self.beta_min + (self.beta_min**2 + 2 * slope * T).sqrt())
 
@@ -140,7 +96,7 @@ class Cosine(Schedule):
         return SchedulePoint(alpha, sigma, quarter * sigma, -quarter * alpha)
 
     def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
-        return torch.atan(_time(log_snr).exp()) * (2 / math.pi)
+        return torch.atan(as_time(log_snr).exp()) * (2 / math.pi)
 
 
 @dataclass(frozen=True)
@@ -161,9 +117,9 @@ class VE(Schedule):
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        _require(self.sigma_min >= 0, "VE", "sigma_min", self.sigma_min, "zero or more")
-        _require(self.sigma_max > self.sigma_min, "VE", "sigma_max", self.sigma_max, "above sigma_min")
-        _require(self.rho > 0, "VE", "rho", self.rho, "positive")
+        require(self.sigma_min >= 0, "VE", "sigma_min", self.sigma_min, "zero or more")
+        require(self.sigma_max > self.sigma_min, "VE", "sigma_max", self.sigma_max, "above sigma_min")
+        require(self.rho > 0, "VE", "rho", self.rho, "positive")
 
     def _at(self, t: Tensor) -> SchedulePoint:
         top, bottom = self._roots()
@@ -177,35 +133,7 @@ class VE(Schedule):
 
     def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
         top, bottom = self._roots()
-        return (top - (-_time(log_snr) / self.rho).exp()) / (top - bottom)
+        return (top - (-as_time(log_snr) / self.rho).exp()) / (top - bottom)
 
     def _roots(self) -> tuple[float, float]:
         return self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-
-
-_SCHEDULES: dict[str, type[Schedule]] = {cls.name: cls for cls in (CondOT, Polynomial, VP, Cosine, VE)}
-
-
-def from_dict(description: Mapping[str, Any]) -> Schedule:
-    """The schedule that :meth:`Schedule.to_dict` described.
-
-    Raises:
-        ValueError: on an unknown name or unknown parameters.
-    """
-    options = dict(description)
-    name = options.pop("name", None)
-    if name not in _SCHEDULES:
-        raise ValueError(f"schedule: unknown name {name!r}; known are {', '.join(_SCHEDULES)}.")
-    try:
-        return _SCHEDULES[name](**options)
-    except TypeError as error:
-        raise ValueError(f"schedule {name!r}: parameters {options} do not fit: {error}.") from None
-
-
-def _time(t: Tensor | float) -> Tensor:
-    return t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
-
-
-def _require(condition: bool, schedule: str, argument: str, given: float, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"{schedule}: {argument} must be {allowed}, not {given!r}.")

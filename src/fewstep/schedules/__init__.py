@@ -1,0 +1,51 @@
+"""Noise schedules: how much data and how much noise there is in ``x_t = alpha x1 + sigma x0``.
+
+Time runs from 0 (noise) to 1 (data). Every schedule gives ``alpha``, ``sigma`` and their exact
+derivatives, the log signal-to-noise ratio ``lambda = log(alpha / sigma)`` and its inverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._continuous import VE, VP, CondOT, Cosine, Polynomial
+from ._discrete import DDPM, Discrete
+from ._reversed import Reversed
+from ._schedule import Schedule, SchedulePoint
+
+__all__ = [
+    "DDPM",
+    "VE",
+    "VP",
+    "CondOT",
+    "Cosine",
+    "Discrete",
+    "Polynomial",
+    "Reversed",
+    "Schedule",
+    "SchedulePoint",
+    "from_dict",
+]
+
+_SCHEDULES: dict[str, type[Schedule]] = {
+    cls.name: cls for cls in (CondOT, Polynomial, VP, Cosine, VE, DDPM, Discrete, Reversed)
+}
+
+
+def from_dict(description: Mapping[str, Any]) -> Schedule:
+    """The schedule that :meth:`Schedule.to_dict` described.
+
+    Raises:
+        ValueError: on an unknown name or unknown parameters.
+    """
+    options = dict(description)
+    name = options.pop("name", None)
+    if name not in _SCHEDULES:
+        raise ValueError(f"schedule: unknown name {name!r}; known are {', '.join(_SCHEDULES)}.")
+    if isinstance(options.get("schedule"), Mapping):
+        options["schedule"] = from_dict(options["schedule"])
+    try:
+        return _SCHEDULES[name](**options)
+    except TypeError as error:
+        raise ValueError(f"schedule {name!r}: parameters {options} do not fit: {error}.") from None

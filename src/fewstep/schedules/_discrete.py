@@ -1,0 +1,237 @@
+"""Schedules given at discrete timesteps: networks trained as DDPMs.
+
+Timestep ``k = T - 1`` is the noisiest of ``T`` and lies at ``t = 0``; one below timestep 0 there is no noise
+left, ``alphas_cumprod[-1] = 1``, and that is ``t = 1``:
+
+    k(t) = T - 1 - T t.
+
+Between the timesteps ``log(sigma / alpha)`` is a monotone cubic spline in ``k``, as smooth as an adaptive
+solver wants it; where it runs off to infinity, at pure data (and in pure noise, if the schedule begins
+there), the ratio that vanishes is a quadratic that meets the spline with its slope.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import ClassVar, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from ._schedule import Schedule, SchedulePoint, as_time, require
+
+__all__ = ["DDPM", "Betas", "Discrete"]
+
+Betas = Literal["linear", "scaled_linear", "squared_cosine"]
+
+
+class _Knots(NamedTuple):
+    """``log(sigma / alpha)`` and its slope at timesteps 0, 1, ...: float64, where it is finite."""
+
+    values: Tensor
+    slopes: Tensor
+
+
+@dataclass(frozen=True)
+class _Tabulated(Schedule):
+    """What follows from the products of ``1 - beta``, whatever they come from."""
+
+    @property
+    def table(self) -> tuple[float, ...]:
+        """``alphas_cumprod`` at timesteps ``0 .. T - 1``: decreasing, in (0, 1), the last perhaps 0."""
+        raise NotImplementedError
+
+    @property
+    def count(self) -> int:
+        """Number of timesteps, ``T``."""
+        return len(self.table)
+
+    def timestep(self, t: Tensor | float) -> Tensor:
+        """The timestep that the network is told at ``t``; never below 0, as it was never trained there."""
+        return self._k(as_time(t)).clamp(min=0)
+
+    def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
+        """The time at which ``lambda(t)`` takes the given value; 0 or 1 for values out of range."""
+        level = -as_time(log_snr)
+        values, slopes = self._on(level)
+        first, last = values[0], values[-1]
+        # The spline, by bisection: fifty halvings of a timestep.
+        i = (torch.searchsorted(values, level.contiguous(), right=True) - 1).clamp(0, len(values) - 2)
+        low, high = torch.zeros_like(level), torch.ones_like(level)
+        for _ in range(50):
+            middle = (low + high) / 2
+            below = _hermite(values, slopes, i, middle)[0] < level
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        k = i + (low + high) / 2
+        k = torch.where(level < first, _inverse_tail((level - first).exp(), slopes[0]) - 1, k)
+        noisy = self.count - _inverse_tail((last - level).exp(), slopes[-1]) - 1
+        k = torch.where(level > last, noisy.clamp(max=self.count - 1), k)
+        return (self.count - 1 - k) / self.count
+
+    def _at(self, t: Tensor) -> SchedulePoint:
+        k = self._k(t)
+        values, slopes = self._on(t)
+        i = k.floor().long().clamp(0, len(values) - 2)
+        level, slope = _hermite(values, slopes, i, k - i)
+        alpha, sigma = torch.sigmoid(-2 * level).sqrt(), torch.sigmoid(2 * level).sqrt()
+        middle = SchedulePoint(alpha, sigma, -alpha * sigma**2 * slope, sigma * alpha**2 * slope)
+
+        # Below timestep 0 the ratio sigma / alpha vanishes, beyond the last finite value alpha / sigma.
+        y, dy = _tail(k + 1, slopes[0])
+        to_data = _from_ratio(values[0].exp() * y, values[0].exp() * dy)
+        y, dy = _tail(self.count - 1 - k, slopes[-1])
+        sigma, alpha, d_sigma, d_alpha = _from_ratio((-values[-1]).exp() * y, -(-values[-1]).exp() * dy)
+        to_noise = SchedulePoint(alpha, sigma, d_alpha, d_sigma)
+
+        point = (
+            torch.where(k < 0, data, torch.where(k > len(values) - 1, noise, spline))
+            for data, noise, spline in zip(to_data, to_noise, middle, strict=True)
+        )
+        alpha, sigma, d_alpha, d_sigma = point
+        return SchedulePoint(alpha, sigma, -self.count * d_alpha, -self.count * d_sigma)
+
+    def _k(self, t: Tensor) -> Tensor:
+        return self.count - 1 - self.count * t
+
+    @cached_property
+    def _knots(self) -> _Knots:
+        table = torch.tensor(self.table, dtype=torch.float64)
+        finite = table[table > 0]
+        values = ((1 - finite).log() - finite.log()) / 2
+        slopes = _spline_slopes(values)
+        # A steeper slope would make the quadratics to zero turn back.
+        ends = torch.full_like(slopes, math.inf)
+        ends[0] = ends[-1] = 2
+        return _Knots(values, torch.minimum(slopes, ends))
+
+    def _on(self, t: Tensor) -> _Knots:
+        return _Knots(*(knots.to(t) for knots in self._knots))
+
+
+@dataclass(frozen=True)
+class Discrete(_Tabulated):
+    """The schedule of a network trained at discrete timesteps, from its ``alphas_cumprod``.
+
+    Args:
+        alphas_cumprod: ``alpha^2`` at timesteps ``0 .. T - 1``, at least two: strictly decreasing, below 1
+            and above 0; the last may be 0 (zero terminal SNR).
+
+    Raises:
+        ValueError: when the numbers are not those of such a schedule.
+    """
+
+    name: ClassVar[str] = "discrete"
+    alphas_cumprod: Sequence[float]
+
+    def __post_init__(self) -> None:
+        table = tuple(float(value) for value in self.alphas_cumprod)
+        object.__setattr__(self, "alphas_cumprod", table)
+        decreasing = len(table) > 1 and all(a > b for a, b in pairwise(table))
+        require(
+            decreasing and table[0] < 1 and table[-1] >= 0 and (len(table) > 2 or table[-1] > 0),
+            "Discrete",
+            "alphas_cumprod",
+            table if len(table) < 8 else (*table[:3], "...", *table[-3:]),
+            "two numbers or more that fall strictly from below 1 to 0 or more",
+        )
+
+    @property
+    def table(self) -> tuple[float, ...]:
+        return tuple(self.alphas_cumprod)
+
+
+@dataclass(frozen=True)
+class DDPM(_Tabulated):
+    """The discrete schedules that have names.
+
+    Args:
+        betas: ``"linear"`` (Ho et al. 2020); ``"scaled_linear"``, linear in the square roots (Stable
+            Diffusion); ``"squared_cosine"`` (Nichol and Dhariwal 2021, eq. 17), which ignores both ends.
+        beta_start: at timestep 0, in (0, 1).
+        beta_end: at the last timestep, in (0, 1).
+        steps: number of timesteps, 2 or more.
+        zero_terminal_snr: rescaled so that the noise end holds no signal (Lin et al. 2024, alg. 1).
+
+    Raises:
+        ValueError: on an unknown name, or numbers out of range.
+    """
+
+    name: ClassVar[str] = "ddpm"
+    betas: Betas = "linear"
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    steps: int = 1000
+    zero_terminal_snr: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.betas in get_args(Betas), "DDPM", "betas", self.betas, f"one of {get_args(Betas)}")
+        require(0 < self.beta_start < 1, "DDPM", "beta_start", self.beta_start, "between 0 and 1")
+        require(0 < self.beta_end < 1, "DDPM", "beta_end", self.beta_end, "between 0 and 1")
+        least = 3 if self.zero_terminal_snr else 2
+        require(self.steps >= least, "DDPM", "steps", self.steps, f"{least} or more")
+
+    @cached_property
+    def table(self) -> tuple[float, ...]:
+        """``alphas_cumprod`` at timesteps ``0 .. T - 1``."""
+        product = torch.cumprod(1 - self._betas(), dim=0)
+        if self.zero_terminal_snr:
+            root = product.sqrt()
+            product = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
+        return tuple(product.tolist())
+
+    def _betas(self) -> Tensor:
+        if self.betas == "squared_cosine":
+            at = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
+            product = ((at + 0.008) / 1.008 * (math.pi / 2)).cos().square()
+            return (1 - product[1:] / product[:-1]).clamp(max=0.999)
+        power = 2 if self.betas == "scaled_linear" else 1
+        start, end = self.beta_start ** (1 / power), self.beta_end ** (1 / power)
+        return torch.linspace(start, end, self.steps, dtype=torch.float64) ** power
+
+
+def _spline_slopes(values: Tensor) -> Tensor:
+    """Slopes at equally spaced knots of the not-a-knot cubic spline, held to what keeps it monotone."""
+    delta = values.diff()
+    if len(values) < 4:
+        slopes = torch.cat([delta[:1], (delta[1:] + delta[:-1]) / 2, delta[-1:]])
+    else:
+        # Rows m_{k-1} + 4 m_k + m_{k+1}; the third derivative does not jump at the outermost inner knots.
+        ones = torch.ones(len(values) - 1, dtype=torch.float64)
+        A = torch.diag(4 * torch.ones_like(values)) + torch.diag(ones, 1) + torch.diag(ones, -1)
+        A[0, 0] = A[-1, -1] = 1
+        A[0, 1] = A[-1, -2] = 2
+        first, last = 5 * delta[:1] + delta[1:2], 5 * delta[-1:] + delta[-2:-1]
+        right = torch.cat([first / 2, 3 * (delta[1:] + delta[:-1]), last / 2])
+        slopes = torch.linalg.solve(A, right)
+    # Fritsch and Carlson (1980): a slope of at most three times either secant keeps a cubic monotone.
+    least = torch.minimum(torch.cat([delta[:1], delta]), torch.cat([delta, delta[-1:]]))
+    return torch.minimum(slopes.clamp(min=0), 3 * least)
+
+
+def _hermite(values: Tensor, slopes: Tensor, i: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """The spline and its derivative at ``i + z``."""
+    x, u, v, rise = values[i], slopes[i], slopes[i + 1], values[i + 1] - values[i]
+    bend, twist = 3 * rise - 2 * u - v, u + v - 2 * rise
+    return x + z * (u + z * (bend + z * twist)), u + z * (2 * bend + 3 * z * twist)
+
+
+def _tail(y: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """A quadratic from 0 at ``y = 0`` to 1 at ``y = 1``, with the given slope there; and its derivative."""
+    c = slope - 1
+    return y * (1 + c * (y - 1)), 1 + c * (2 * y - 1)
+
+
+def _inverse_tail(q: Tensor, slope: Tensor) -> Tensor:
+    c = slope - 1
+    return 2 * q / (1 - c + ((1 - c).square() + 4 * c * q).clamp(min=0).sqrt())
+
+
+def _from_ratio(ratio: Tensor, d_ratio: Tensor) -> SchedulePoint:
+    """``alpha, sigma`` and their derivatives from ``sigma / alpha`` and its derivative."""
+    alpha = (1 + ratio.square()).rsqrt()
+    sigma = ratio * alpha
+    return SchedulePoint(alpha, sigma, -(alpha**2) * sigma * d_ratio, alpha**3 * d_ratio)
