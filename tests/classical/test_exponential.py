@@ -149,5 +149,5 @@ def test_2s_spends_one_call_in_a_step_of_infinite_length(schedule, infinite):
 
 
 def test_an_unknown_variant_is_named():
-    with pytest.raises(ValueError, match="variant must be '1', '2M', '3M' or '2S', not '4M'"):
+    with pytest.raises(ValueError, match="variant must be one of '1', '2M', '3M', '2S', '3S', not '4M'"):
         dpmpp("4M", 3)

@@ -3,7 +3,16 @@
 from . import grids
 from ._baselines import baselines
 from .adams import adams_bashforth
-from .exponential import ddim, dpmpp
+from .deis import deis
+from .exploding import edm_heun, exploding_runge_kutta, lms
+from .exponential import ddim, dpm_solver, dpmpp
+from .exponential_runge_kutta import (
+    EXPONENTIAL_TABLEAUX,
+    ExponentialTableau,
+    exponential_adams,
+    exponential_runge_kutta,
+)
+from .ipndm import ipndm
 from .runge_kutta import (
     TABLEAUX,
     ButcherTableau,
@@ -15,20 +24,34 @@ from .runge_kutta import (
     rk4,
     runge_kutta,
 )
+from .singlestep import dpm_singlestep
+from .unipc import unipc
 
 __all__ = [
+    "EXPONENTIAL_TABLEAUX",
     "TABLEAUX",
     "ButcherTableau",
+    "ExponentialTableau",
     "adams_bashforth",
     "baselines",
     "ddim",
+    "deis",
+    "dpm_singlestep",
+    "dpm_solver",
     "dpmpp",
+    "edm_heun",
     "euler",
+    "exploding_runge_kutta",
+    "exponential_adams",
+    "exponential_runge_kutta",
     "grids",
     "heun",
+    "ipndm",
+    "lms",
     "midpoint",
     "ralston",
     "rk2",
     "rk4",
     "runge_kutta",
+    "unipc",
 ]

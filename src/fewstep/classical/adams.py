@@ -69,11 +69,15 @@ def lagrange_integrals(nodes: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
 
     Gauss-Legendre quadrature with ``k`` points, which is exact for them.
     """
-    k = len(nodes)
-    x, w = (torch.from_numpy(array) for array in np.polynomial.legendre.leggauss(k))
+    x, w = (torch.from_numpy(array) for array in np.polynomial.legendre.leggauss(len(nodes)))
     tau = lower + (upper - lower) * (x + 1) / 2
+    return (upper - lower) / 2 * lagrange_polynomials(nodes, tau) @ w
+
+
+def lagrange_polynomials(nodes: Tensor, at: Tensor) -> Tensor:
+    """The Lagrange polynomials of ``k`` nodes at ``n`` places, shape ``(k, n)``."""
     values = []
-    for j in range(k):
+    for j in range(len(nodes)):
         others = torch.cat([nodes[:j], nodes[j + 1 :]])
-        values.append(((tau[:, None] - others) / (nodes[j] - others)).prod(dim=1))
-    return (upper - lower) / 2 * torch.stack(values) @ w
+        values.append(((at[:, None] - others) / (nodes[j] - others)).prod(dim=1))
+    return torch.stack(values)

@@ -1,0 +1,113 @@
+"""Solvers of ``dy / ds = noise``, for ``y = x / alpha`` and ``s = sigma / alpha``: variance exploding.
+
+Whatever the schedule, this is the ODE of Karras et al. (2022) and of k-diffusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..schedules import CondOT, Schedule
+from ..solver import Solver
+from . import grids
+from ._exponential_builder import NoiseBuilder, finish, multistep, step_orders
+from .adams import lagrange_integrals
+from .runge_kutta import TABLEAUX, ButcherTableau
+
+__all__ = ["edm_heun", "exploding_runge_kutta", "lms"]
+
+
+def exploding_runge_kutta(
+    tableau: ButcherTableau,
+    steps: int | None = None,
+    *,
+    schedule: Schedule | None = None,
+    grid: Sequence[float] | None = None,
+) -> Solver:
+    """Any explicit Runge-Kutta method for ``dy / ds = noise``.
+
+    A step from pure noise has infinite length and is of order 1, and so is a step to pure data whose
+    tableau would call the network there (``c = 1``): they cost one call each.
+
+    Args:
+        tableau: the method; see :class:`ButcherTableau`.
+        steps: number of steps, uniform in time.
+        schedule: the schedule of the network, ``CondOT()`` by default.
+        grid: times to step through, instead.
+    """
+    t = grids.resolve(steps, grid)
+    builder = NoiseBuilder(schedule or CondOT(), t[0])
+    calls_end = 1 in tableau.c
+    for time in t[1:]:
+        h = builder.length(time)
+        if builder.lambdas[-1].isinf() or (h.isinf() and calls_end):
+            builder.ddim(time)
+        else:
+            _add_step(builder, tableau, time)
+    return finish(builder, t[-1], f"exploding_{tableau.name}")
+
+
+def edm_heun(
+    steps: int | None = None, *, schedule: Schedule | None = None, grid: Sequence[float] | None = None
+) -> Solver:
+    """Heun's method in sigma (Karras et al. 2022, algorithm 1), with Euler steps to and from infinity.
+
+    Two calls a step, but one in the step to pure data, and in a step from pure noise: ``2 n - 1`` calls
+    on :class:`~fewstep.schedules.VE`, whose uniform steps are those of the paper's eq. 5 with
+    ``sigma_min = 0``; see :func:`~fewstep.classical.grids.karras` for the others.
+    """
+    return replace(
+        exploding_runge_kutta(TABLEAUX["heun"], steps, schedule=schedule, grid=grid), name="edm_heun"
+    )
+
+
+def lms(
+    order: int = 4,
+    steps: int | None = None,
+    *,
+    schedule: Schedule | None = None,
+    grid: Sequence[float] | None = None,
+) -> Solver:
+    """Linear multistep: the polynomial in ``sigma / alpha`` through the last noises; one call a step.
+
+    Also known as rhoAB-DEIS (Zhang and Chen 2023) and as k-diffusion's ``sample_lms``. Adams-Bashforth on
+    any grid, so that history in pure noise, at infinite distance, has no weight.
+
+    Args:
+        order: 1 to 4; the first steps have less.
+        steps: number of steps, uniform in time.
+        schedule: the schedule of the network, ``CondOT()`` by default.
+        grid: times to step through, instead.
+
+    Raises:
+        ValueError: on another order.
+    """
+    if order not in (1, 2, 3, 4):
+        raise ValueError(f"lms: order must be 1, 2, 3 or 4, not {order!r}.")
+    t = grids.resolve(steps, grid)
+    builder = NoiseBuilder(schedule or CondOT(), t[0])
+
+    def add(time: Tensor, calls: list[int]) -> None:
+        calls = [j for j in calls if builder.level(j).isfinite()]
+        nodes = torch.stack([builder.level(j) for j in calls])
+        weights = lagrange_integrals(nodes, nodes[0], builder.level_at(time))
+        builder.sigma_step(time, dict(zip(calls, weights, strict=True)))
+
+    multistep(builder, t, step_orders(order, len(t) - 1), add)
+    return finish(builder, t[-1], f"lms{order}")
+
+
+def _add_step(builder: NoiseBuilder, tableau: ButcherTableau, time: Tensor) -> None:
+    """``y_k = y + H sum_l a_kl noise_l`` at ``s + c_k H``, for every stage and the end."""
+    start = builder.last
+    s = builder.level(start)
+    H = builder.level_at(time) - s
+    places = [*tableau.c[1:], 1]
+    for k, (c, row) in enumerate(zip(places, (*tableau.a[1:], tableau.b), strict=True), start=1):
+        at = time if c == 1 else builder.schedule.inverse_log_snr(-(s + float(c) * H).log())
+        weights = {start + l: H * float(w) for l, w in enumerate(row) if w}
+        builder.sigma_step(at, weights, start=start, point=k == tableau.stages)

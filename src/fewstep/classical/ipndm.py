@@ -1,0 +1,53 @@
+"""iPNDM: the weights of Adams and Bashforth for equal steps, on noise predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..schedules import CondOT, Schedule
+from ..solver import Solver
+from . import grids
+from ._exponential_builder import NoiseBuilder, finish, multistep, step_orders
+from .adams import lagrange_integrals
+
+__all__ = ["ipndm"]
+
+
+def ipndm(
+    order: int = 4,
+    steps: int | None = None,
+    *,
+    schedule: Schedule | None = None,
+    grid: Sequence[float] | None = None,
+) -> Solver:
+    """Improved pseudo linear multistep (Liu et al. 2022; Zhang and Chen 2023, appendix), one call a step.
+
+    DDIM with, in place of the noise, a combination of the last noise predictions, whose weights are
+    those of an Adams-Bashforth method with equal steps, whatever the grid: 3/2, -1/2 for order 2.
+    The method gains an order only where steps are equal in ``sigma / alpha``, as :func:`lms` does
+    everywhere.
+
+    Args:
+        order: 1 to 4.
+        steps: number of steps, uniform in time.
+        schedule: the schedule of the network, ``CondOT()`` by default.
+        grid: times to step through, instead.
+
+    Raises:
+        ValueError: on another order.
+    """
+    if order not in (1, 2, 3, 4):
+        raise ValueError(f"ipndm: order must be 1, 2, 3 or 4, not {order!r}.")
+    t = grids.resolve(steps, grid)
+    builder = NoiseBuilder(schedule or CondOT(), t[0])
+
+    def add(time: Tensor, calls: list[int]) -> None:
+        nodes = -torch.arange(len(calls), dtype=torch.float64)
+        equal = lagrange_integrals(nodes, nodes[0], nodes[0] + 1)
+        builder.step(time, dict(zip(calls, builder.total(time) * equal, strict=True)))
+
+    multistep(builder, t, step_orders(order, len(t) - 1), add)
+    return finish(builder, t[-1], "ipndm" if order == 4 else f"ipndm{order}")

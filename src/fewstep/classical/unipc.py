@@ -1,0 +1,90 @@
+"""UniPC: a predictor and a corrector that share their network calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..schedules import CondOT, Schedule
+from ..solver import Solver
+from . import grids
+from ._exponential_builder import ExponentialBuilder, builder_for, finish, step_orders
+
+__all__ = ["unipc"]
+
+
+def unipc(
+    order: int,
+    steps: int | None = None,
+    *,
+    schedule: Schedule | None = None,
+    grid: Sequence[float] | None = None,
+    variant: Literal["bh1", "bh2"] = "bh2",
+    prediction: Literal["data", "noise"] = "data",
+    lower_order_final: bool = True,
+) -> Solver:
+    """UniPC (Zhao et al. 2023), one call a step.
+
+    The predictor integrates the polynomial in lambda through the last ``order`` predictions. The network
+    is called at the predicted state, its prediction joins the polynomial, and the corrector integrates
+    again what the predictor had extrapolated: the next step starts at the corrected state. The states of
+    the table are the predicted ones, where calls are made, and the last state is not corrected.
+
+    Where a polynomial is a line and the paper takes a half for its weight instead, in predictors of
+    order 2 and correctors of order 1, the slope counts ``B(h) / 2``, with ``B(h) = h`` (bh1) or
+    ``e^h - 1`` (bh2); elsewhere ``B(h)`` cancels. A step of infinite length is of order 1.
+
+    Args:
+        order: 1 to 3; with the corrector, the order of convergence is one more.
+        steps: number of steps, uniform in time.
+        schedule: the schedule of the network, ``CondOT()`` by default.
+        grid: times to step through, instead.
+        variant: which ``B(h)``.
+        prediction: which prediction to extrapolate, data or noise.
+        lower_order_final: let the order fall to 1 at the end, as the paper does.
+
+    Raises:
+        ValueError: on another order, variant or prediction.
+    """
+    if order not in (1, 2, 3):
+        raise ValueError(f"unipc: order must be 1, 2 or 3, not {order!r}.")
+    if variant not in ("bh1", "bh2"):
+        raise ValueError(f"unipc: variant must be 'bh1' or 'bh2', not {variant!r}.")
+    t = grids.resolve(steps, grid)
+    builder = builder_for(prediction, schedule or CondOT(), t[0])
+    for i, k in enumerate(step_orders(order, len(t) - 1, lower_order_final)):
+        history = [j for j in range(i, i - k, -1) if builder.lambdas[j].isfinite()]
+        if not builder.length(t[i + 1]).isfinite():
+            builder.ddim(t[i + 1])
+            continue
+        B = _scale(builder, t[i + 1], variant, prediction)
+        predicted = _predictor(builder, t[i + 1], history, B)
+        builder.step(t[i + 1], predicted)
+        if i + 1 < len(t) - 1:
+            corrected = _corrector(builder, t[i + 1], history, B)
+            builder.correct({j: w - predicted.get(j, 0) for j, w in corrected.items()})
+    return finish(builder, t[-1], f"unipc{order}_{variant}")
+
+
+def _scale(builder: ExponentialBuilder, time: Tensor, variant: str, prediction: str) -> Tensor:
+    """``B(h)`` in the units of the builder, in which ``e^h - 1`` is ``1 - e^-h``."""
+    if variant == "bh2":
+        return builder.total(time)
+    h = builder.length(time)
+    return h if prediction == "data" else h * torch.exp(-h)
+
+
+def _predictor(builder: ExponentialBuilder, time: Tensor, history: list[int], B: Tensor) -> dict[int, Tensor]:
+    if len(history) == 2:
+        return builder.line(time, history[1], B)
+    return builder.polynomial(time, history)
+
+
+def _corrector(builder: ExponentialBuilder, time: Tensor, history: list[int], B: Tensor) -> dict[int, Tensor]:
+    new, start = builder.last, history[0]
+    if len(history) == 1:
+        return builder.line(time, new, B, start=start)
+    return builder.polynomial(time, [new, *history], start=start)
