@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -10,8 +12,12 @@ from ..schedules import CondOT, Schedule
 from ..solver import Solver
 from . import grids
 from .adams import adams_bashforth
-from .exponential import ddim, dpmpp
-from .runge_kutta import euler, heun, midpoint, ralston, rk4
+from .deis import deis
+from .exploding import edm_heun, lms
+from .exponential import ddim, dpm_solver, dpmpp
+from .ipndm import ipndm
+from .runge_kutta import TABLEAUX, euler, runge_kutta
+from .unipc import unipc
 
 __all__ = ["GRIDS", "baselines"]
 
@@ -54,23 +60,48 @@ def baselines(
 def _on_grid(
     nfe: int, schedule: Schedule, grid: Callable[[int, Schedule], tuple[float, ...]]
 ) -> dict[str, Solver]:
-    each = grid(nfe, schedule)
+    each: Any = {"schedule": schedule, "grid": grid(nfe, schedule)}
     solvers = {
-        "euler": euler(grid=each),
-        "ab2": adams_bashforth(2, grid=each),
-        "ab3": adams_bashforth(3, grid=each),
-        "ab4": adams_bashforth(4, grid=each),
-        "ddim": ddim(schedule=schedule, grid=each),
-        "dpmpp_2m": dpmpp("2M", schedule=schedule, grid=each),
-        "dpmpp_3m": dpmpp("3M", schedule=schedule, grid=each),
+        "euler": euler(grid=each["grid"]),
+        "ab2": adams_bashforth(2, grid=each["grid"]),
+        "ab3": adams_bashforth(3, grid=each["grid"]),
+        "ab4": adams_bashforth(4, grid=each["grid"]),
+        "ddim": ddim(**each),
+        "dpmpp_2m": dpmpp("2M", **each),
+        "dpmpp_3m": dpmpp("3M", **each),
+        "unipc2": unipc(2, **each),
+        "unipc3": unipc(3, **each),
+        "deis2": deis(2, **each),
+        "deis3": deis(3, **each),
+        "ipndm": ipndm(4, **each),
+        "lms": lms(4, **each),
     }
-    if nfe % 2 == 0:
-        half = grid(nfe // 2, schedule)
-        solvers |= {"midpoint": midpoint(grid=half), "ralston": ralston(grid=half), "heun": heun(grid=half)}
-    if nfe % 4 == 0:
-        solvers["rk4"] = rk4(grid=grid(nfe // 4, schedule))
-    # A step of infinite length in lambda costs 2S one call instead of two.
+    for stages, methods in _RUNGE_KUTTA.items():
+        if nfe % stages == 0:
+            whole = grid(nfe // stages, schedule)
+            solvers |= {name: runge_kutta(TABLEAUX[name], grid=whole) for name in methods}
+    # A step of infinite length in lambda costs these one call, whatever the number of stages.
     ends = int(schedule.log_snr(torch.tensor([0.0, 1.0])).isinf().sum())
-    if (nfe + ends) % 2 == 0 and (nfe + ends) // 2 > ends:
-        solvers["dpmpp_2s"] = dpmpp("2S", schedule=schedule, grid=grid((nfe + ends) // 2, schedule))
+    for stages, builders in _SINGLESTEP.items():
+        inner, rest = divmod(nfe - ends, stages)
+        if rest == 0 and inner > 0:
+            finite: Any = {"schedule": schedule, "grid": grid(inner + ends, schedule)}
+            solvers |= {name: build(**finite) for name, build in builders.items()}
     return solvers
+
+
+#: By calls a step.
+_RUNGE_KUTTA = {
+    2: ("midpoint", "ralston", "heun"),
+    3: ("heun3", "kutta3", "ssprk3", "bogacki_shampine"),
+    4: ("rk4",),
+}
+#: By calls a step of finite length in lambda.
+_SINGLESTEP: dict[int, dict[str, Callable[..., Solver]]] = {
+    2: {
+        "dpmpp_2s": partial(dpmpp, "2S"),
+        "dpm_solver_2": partial(dpm_solver, "2S"),
+        "edm_heun": edm_heun,
+    },
+    3: {"dpmpp_3s": partial(dpmpp, "3S"), "dpm_solver_3": partial(dpm_solver, "3S")},
+}

@@ -112,7 +112,8 @@ class ExponentialBuilder(TableBuilder, ABC):
         """
         start = self.last if start is None else start
         h = self.length(time, start)
-        w = B / 2 * h / (self.lambdas[other] - self.lambdas[start])
+        gap = self.lambdas[other] - self.lambdas[start]
+        w = B / 2 * torch.where(gap == h, 1, h / gap)  # equal even where both are infinite
         return {start: self.total(time, start) - w, other: w}
 
     def total(self, time: Tensor, start: int | None = None) -> Tensor:
@@ -207,7 +208,8 @@ def exponential_integrals(nodes: Tensor, h: Tensor) -> Tensor:
     powers = torch.arange(len(nodes), dtype=nodes.dtype)
     factorials = torch.lgamma(powers + 1).exp()
     moments = factorials * torch.special.gammainc(powers + 1, h.expand(len(nodes))) / unit**powers
-    return torch.linalg.solve((nodes / unit)[None, :] ** powers[:, None], moments)
+    weights: Tensor = torch.linalg.solve((nodes / unit)[None, :] ** powers[:, None], moments)
+    return weights
 
 
 def step_orders(order: int, steps: int, lower_order_final: bool = False) -> list[int]:

@@ -14,7 +14,23 @@ from .._table import Table
 from ..solver import Solver
 from . import grids
 
-__all__ = ["TABLEAUX", "ButcherTableau", "euler", "heun", "midpoint", "ralston", "rk2", "rk4", "runge_kutta"]
+__all__ = [
+    "TABLEAUX",
+    "ButcherTableau",
+    "bogacki_shampine",
+    "dormand_prince",
+    "euler",
+    "heun",
+    "heun3",
+    "kutta3",
+    "midpoint",
+    "ralston",
+    "rk2",
+    "rk4",
+    "runge_kutta",
+    "ssprk3",
+    "three_eighths",
+]
 
 
 @dataclass(frozen=True)
@@ -65,17 +81,39 @@ def rk2(alpha: Fraction, name: str | None = None) -> ButcherTableau:
     return _tableau(name or f"rk2({alpha})", 2, [[], [alpha]], [1 - weight, weight])
 
 
+def _row(text: str) -> list[Fraction]:
+    return [Fraction(entry) for entry in text.split()]
+
+
 _HALF = Fraction(1, 2)
 TABLEAUX: dict[str, ButcherTableau] = {
     "euler": _tableau("euler", 1, [[]], [1]),
     "midpoint": rk2(_HALF, "midpoint"),
     "heun": rk2(Fraction(1), "heun"),
     "ralston": rk2(Fraction(2, 3), "ralston"),
-    "rk4": _tableau(
-        "rk4",
-        4,
-        [[], [_HALF], [0, _HALF], [0, 0, 1]],
-        [Fraction(1, 6), Fraction(1, 3), Fraction(1, 3), Fraction(1, 6)],
+    # Heun (1900), Kutta (1901), Shu and Osher (1988), Bogacki and Shampine (1989) without the embedded pair
+    "heun3": _tableau("heun3", 3, [[], _row("1/3"), _row("0 2/3")], _row("1/4 0 3/4")),
+    "kutta3": _tableau("kutta3", 3, [[], _row("1/2"), _row("-1 2")], _row("1/6 2/3 1/6")),
+    "ssprk3": _tableau("ssprk3", 3, [[], _row("1"), _row("1/4 1/4")], _row("1/6 1/6 2/3")),
+    "bogacki_shampine": _tableau(
+        "bogacki_shampine", 3, [[], _row("1/2"), _row("0 3/4")], _row("2/9 1/3 4/9")
+    ),
+    "rk4": _tableau("rk4", 4, [[], _row("1/2"), _row("0 1/2"), _row("0 0 1")], _row("1/6 1/3 1/3 1/6")),
+    "three_eighths": _tableau(
+        "three_eighths", 4, [[], _row("1/3"), _row("-1/3 1"), _row("1 -1 1")], _row("1/8 3/8 3/8 1/8")
+    ),
+    "dormand_prince": _tableau(
+        "dormand_prince",
+        5,
+        [
+            [],
+            _row("1/5"),
+            _row("3/40 9/40"),
+            _row("44/45 -56/15 32/9"),
+            _row("19372/6561 -25360/2187 64448/6561 -212/729"),
+            _row("9017/3168 -355/33 46732/5247 49/176 -5103/18656"),
+        ],
+        _row("35/384 0 500/1113 125/192 -2187/6784 11/84"),
     ),
 }
 
@@ -95,16 +133,22 @@ def add_step(builder: TableBuilder, tableau: ButcherTableau, t: Tensor, i: int) 
         builder.add(times[k], {start: one}, D, point=k == tableau.stages)
 
 
-def runge_kutta_table(tableau: ButcherTableau, t: Tensor) -> tuple[Table, tuple[int, ...]]:
+def runge_kutta_table(
+    tableau: ButcherTableau, t: Tensor, last: ButcherTableau | None = None
+) -> tuple[Table, tuple[int, ...]]:
     """The table of a Runge-Kutta method on a grid, differentiable in the grid."""
-    builder = TableBuilder(t[0])
-    for i in range(len(t) - 1):
-        add_step(builder, tableau, t, i)
+    builder, steps = TableBuilder(t[0]), len(t) - 1
+    for i in range(steps):
+        add_step(builder, last if last and i == steps - 1 else tableau, t, i)
     return builder.finish()
 
 
 def runge_kutta(
-    tableau: ButcherTableau, steps: int | None = None, *, grid: Sequence[float] | None = None
+    tableau: ButcherTableau,
+    steps: int | None = None,
+    *,
+    grid: Sequence[float] | None = None,
+    last: ButcherTableau | None = None,
 ) -> Solver:
     """Any explicit Runge-Kutta method, on ``steps`` uniform steps or on a grid of times.
 
@@ -112,12 +156,13 @@ def runge_kutta(
         tableau: the method; see :class:`ButcherTableau` and :func:`rk2`.
         steps: number of uniform steps.
         grid: times to step through, instead.
+        last: another method for the last step, such as Euler's, which calls nothing at its end.
 
     Returns:
-        A solver with ``steps * tableau.stages`` calls.
+        A solver with ``steps * tableau.stages`` calls, if ``last`` changes nothing.
     """
     t = grids.resolve(steps, grid)
-    table, points = runge_kutta_table(tableau, t)
+    table, points = runge_kutta_table(tableau, t, last)
     return Solver.from_table(table, points, end=float(t[-1]), name=tableau.name)
 
 
@@ -131,12 +176,21 @@ def midpoint(steps: int | None = None, *, grid: Sequence[float] | None = None) -
     return runge_kutta(TABLEAUX["midpoint"], steps, grid=grid)
 
 
-def heun(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
-    """Heun's method: order 2, two calls a step, the last of them at ``t = 1``.
+def heun(
+    steps: int | None = None, *, grid: Sequence[float] | None = None, euler_last: bool = False
+) -> Solver:
+    """Heun's method, or Lobatto III with two stages: order 2, two calls a step, the last at ``t = 1``.
 
     Trained networks are unreliable exactly there; :func:`midpoint` is usually far better.
+
+    Args:
+        steps: number of uniform steps.
+        grid: times to step through, instead.
+        euler_last: make the last step Euler's, as diffusers' ``FlowMatchHeunDiscreteScheduler`` does: one
+            call less, and none at ``t = 1``.
     """
-    return runge_kutta(TABLEAUX["heun"], steps, grid=grid)
+    last = TABLEAUX["euler"] if euler_last else None
+    return runge_kutta(TABLEAUX["heun"], steps, grid=grid, last=last)
 
 
 def ralston(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
@@ -144,6 +198,36 @@ def ralston(steps: int | None = None, *, grid: Sequence[float] | None = None) ->
     return runge_kutta(TABLEAUX["ralston"], steps, grid=grid)
 
 
+def heun3(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
+    """Heun's third-order method: three calls a step, none of them at its end."""
+    return runge_kutta(TABLEAUX["heun3"], steps, grid=grid)
+
+
+def kutta3(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
+    """Kutta's third-order method: three calls a step, the last of them at its end."""
+    return runge_kutta(TABLEAUX["kutta3"], steps, grid=grid)
+
+
+def ssprk3(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
+    """The strong-stability-preserving method of order 3: three calls a step, the second at its end."""
+    return runge_kutta(TABLEAUX["ssprk3"], steps, grid=grid)
+
+
+def bogacki_shampine(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
+    """The third-order method of Bogacki and Shampine's pair: three calls a step, none at its end."""
+    return runge_kutta(TABLEAUX["bogacki_shampine"], steps, grid=grid)
+
+
 def rk4(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
     """The classical Runge-Kutta method: order 4, four calls a step, the last of them at ``t = 1``."""
     return runge_kutta(TABLEAUX["rk4"], steps, grid=grid)
+
+
+def three_eighths(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
+    """Kutta's 3/8 rule, torchdiffeq's ``rk4``: order 4, four calls a step, the last at its end."""
+    return runge_kutta(TABLEAUX["three_eighths"], steps, grid=grid)
+
+
+def dormand_prince(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
+    """The fifth-order method of Dormand and Prince's pair, with steps of given length: six calls each."""
+    return runge_kutta(TABLEAUX["dormand_prince"], steps, grid=grid)

@@ -35,7 +35,9 @@ def unipc(
 
     Where a polynomial is a line and the paper takes a half for its weight instead, in predictors of
     order 2 and correctors of order 1, the slope counts ``B(h) / 2``, with ``B(h) = h`` (bh1) or
-    ``e^h - 1`` (bh2); elsewhere ``B(h)`` cancels. A step of infinite length is of order 1.
+    ``e^h - 1`` (bh2); elsewhere ``B(h)`` cancels. A step of infinite length is
+    predicted with order 1; a first one, from pure noise, is corrected with data predictions and bh2 only,
+    where the corrector has a limit.
 
     Args:
         order: 1 to 3; with the corrector, the order of convergence is one more.
@@ -54,17 +56,21 @@ def unipc(
     if variant not in ("bh1", "bh2"):
         raise ValueError(f"unipc: variant must be 'bh1' or 'bh2', not {variant!r}.")
     t = grids.resolve(steps, grid)
+    count = len(t) - 1
     builder = builder_for(prediction, schedule or CondOT(), t[0])
-    for i, k in enumerate(step_orders(order, len(t) - 1, lower_order_final)):
-        history = [j for j in range(i, i - k, -1) if builder.lambdas[j].isfinite()]
-        if not builder.length(t[i + 1]).isfinite():
-            builder.ddim(t[i + 1])
-            continue
-        B = _scale(builder, t[i + 1], variant, prediction)
-        predicted = _predictor(builder, t[i + 1], history, B)
-        builder.step(t[i + 1], predicted)
-        if i + 1 < len(t) - 1:
-            corrected = _corrector(builder, t[i + 1], history, B)
+    for i, (k, time) in enumerate(zip(step_orders(order, count, lower_order_final), t[1:], strict=True)):
+        finite = builder.length(time).isfinite()
+        history = [j for j in range(i, i - k, -1) if j == i or builder.lambdas[j].isfinite()]
+        B = _scale(builder, time, variant, prediction)
+        if finite:
+            predicted = _predictor(builder, time, history, B)
+            builder.step(time, predicted)
+        else:
+            predicted = {i: builder.total(time)}
+            builder.ddim(time)
+        # From pure noise, only the corrector of bh2 and data predictions has a limit.
+        if i + 1 < count and (finite or (variant, prediction) == ("bh2", "data")):
+            corrected = _corrector(builder, time, history, B)
             builder.correct({j: w - predicted.get(j, 0) for j, w in corrected.items()})
     return finish(builder, t[-1], f"unipc{order}_{variant}")
 

@@ -1,0 +1,205 @@
+"""The samplers of other libraries, run as their users run them, on one random network.
+
+The network is told the state at unit variance and an angle, ``arctan(sigma / alpha)``, and what it says is
+the noise, the data, or whatever a peer wants it to be. Every peer returns what it did: the levels
+``sigma / alpha`` that it stepped through, where it started and ended, and how many calls it made.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+import fewstep as fs
+from fewstep import Field, Solver
+from fewstep.schedules import Schedule
+
+BATCH, SIZE = 16, 4
+
+
+class Run(NamedTuple):
+    """What a peer did. Shape: ``levels``: ``(n + 1,)``, float64; ``start`` and ``end``: ``(B, 4)``."""
+
+    levels: Tensor
+    start: Tensor
+    end: Tensor
+    calls: int
+
+
+def network(x: Tensor, angle: Tensor | float) -> Tensor:
+    """A perceptron with fixed random weights, smooth and far from linear."""
+    generator = torch.Generator().manual_seed(7)
+    first = torch.randn(SIZE + 2, 32, generator=generator, dtype=torch.float64).to(x.dtype)
+    second = torch.randn(32, SIZE, generator=generator, dtype=torch.float64).to(x.dtype) / 32**0.5
+    angle = torch.as_tensor(angle, dtype=x.dtype).expand(len(x))
+    return torch.tanh(torch.cat([x, torch.stack([angle, angle.cos()], 1)], 1) @ first) @ second
+
+
+def start_noise() -> Tensor:
+    """The noise that every run starts from, float32."""
+    return fs.noise(BATCH, (SIZE,), seed=3)
+
+
+def ours(
+    build: Callable[[list[float]], Solver],
+    run: Run,
+    schedule: Schedule,
+    prediction: str,
+    predict: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Our sample through the peer's levels; ``predict(x, level)`` is the network in its coordinates."""
+    solver = build(grid(run.levels, schedule))
+    assert solver.nfe == run.calls, (solver.nfe, run.calls)
+    times = torch.tensor(solver.times, dtype=torch.float64)
+    levels = (-schedule.log_snr(times)).exp()
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        # The time arrives in float32: too coarse near pure data to tell the level from.
+        return predict(x, levels[(times - t).abs().argmin()])
+
+    field = Field(model, schedule, prediction, time="scalar")
+    return solver.sample(field, run.start / float(schedule(0.0).sigma))
+
+
+def grid(levels: Tensor, schedule: Schedule) -> list[float]:
+    """The times of the levels."""
+    return schedule.inverse_log_snr(-levels.log()).clamp(0, 1).tolist()
+
+
+def deviation(ours: Tensor, run: Run) -> float:
+    """The largest difference of any coordinate, over the samples' root mean square."""
+    return float((ours - run.end).abs().max() / run.end.square().mean().sqrt())
+
+
+# ------------------------------------------------------------------------------------------ diffusers
+
+
+def diffusers_preserving(scheduler: Any, steps: int) -> Run:
+    """A scheduler of noise-predicting networks whose states have unit variance."""
+    scheduler.set_timesteps(steps)
+    levels = _levels(scheduler)
+    start = x = start_noise()
+    for i, t in enumerate(scheduler.timesteps):
+        x = scheduler.step(network(x, levels[i].arctan()), t, x).prev_sample
+    return Run(levels, start, x, len(scheduler.timesteps))
+
+
+def diffusers_exploding(scheduler: Any, steps: int) -> Run:
+    """A scheduler of noise-predicting networks whose states are ``data + sigma noise``."""
+    scheduler.set_timesteps(steps)
+    start = x = start_noise() * scheduler.sigmas[0]
+    for i, t in enumerate(scheduler.timesteps):
+        scaled = scheduler.scale_model_input(x, t)
+        x = scheduler.step(network(scaled, scheduler.sigmas[i].double().arctan()), t, x).prev_sample
+    return Run(scheduler.sigmas.double().unique_consecutive(), start, x, len(scheduler.timesteps))
+
+
+def diffusers_edm(scheduler: Any, steps: int) -> Run:
+    """A scheduler of EDM's preconditioned networks; :func:`edm_data` is the network's data prediction."""
+    scheduler.set_timesteps(steps)
+    start = x = start_noise() * scheduler.sigmas[0]
+    for i, t in enumerate(scheduler.timesteps):
+        scaled = scheduler.scale_model_input(x, t)
+        out = network(scaled, scheduler.sigmas[i].double().arctan())
+        x = scheduler.step(out, t, x).prev_sample
+    return Run(scheduler.sigmas.double(), start, x, len(scheduler.timesteps))
+
+
+def edm_data(scheduler: Any, x: Tensor, level: Tensor) -> Tensor:
+    """The preconditioned network's data prediction."""
+    sigma = level.to(x.dtype)
+    return scheduler.precondition_outputs(
+        x, network(scheduler.precondition_inputs(x, sigma), level.arctan()), sigma
+    )
+
+
+def diffusers_flow(scheduler: Any, steps: int) -> Run:
+    """A scheduler of networks that predict ``noise - data`` on straight paths."""
+    scheduler.set_timesteps(steps)
+    sigmas = scheduler.sigmas.double()
+    start = x = start_noise()
+    for i, t in enumerate(scheduler.timesteps):
+        x = scheduler.step(-flow_velocity(x, sigmas[i] / (1 - sigmas[i])), t, x).prev_sample
+    levels = (sigmas / (1 - sigmas)).unique_consecutive()
+    return Run(levels, start, x, len(scheduler.timesteps))
+
+
+def flow_velocity(x: Tensor, level: Tensor) -> Tensor:
+    """The network as a velocity on CondOT."""
+    return network(x, level.arctan())
+
+
+def _levels(scheduler: Any) -> Tensor:
+    """``sigma / alpha`` of the timesteps, and at the end."""
+    if hasattr(scheduler, "betas") and hasattr(scheduler, "ets"):  # IPNDM: these are sigma and alpha
+        return scheduler.betas.double() / (1 - scheduler.betas.double().square()).sqrt()
+    if hasattr(scheduler, "sigmas"):
+        return scheduler.sigmas.double()
+    alphas = scheduler.alphas_cumprod[scheduler.timesteps].double()  # DDIM, which ends at alpha = 1
+    return torch.cat([(1 / alphas - 1).sqrt(), torch.zeros(1, dtype=torch.float64)])
+
+
+# ---------------------------------------------------------------------------------------- k-diffusion
+
+
+def k_diffusion_sampling() -> Any:
+    """``k_diffusion.sampling`` alone: the package itself would import training code that we lack.
+
+    Raises:
+        ImportError: when k-diffusion, or what its samplers need, is not there.
+    """
+    if "k_diffusion.sampling" not in sys.modules:
+        package = importlib.util.find_spec("k_diffusion")
+        if package is None or package.submodule_search_locations is None:
+            raise ImportError("k_diffusion is not installed.")
+        folder = next(iter(package.submodule_search_locations))
+        utils = types.ModuleType("k_diffusion.utils")
+        utils.append_dims = lambda x, dims: x.reshape(x.shape + (1,) * (dims - x.ndim))
+        parent = types.ModuleType("k_diffusion")
+        parent.utils = utils
+        spec = importlib.util.spec_from_file_location("k_diffusion.sampling", f"{folder}/sampling.py")
+        module = importlib.util.module_from_spec(spec)
+        stubs = {"k_diffusion": parent, "k_diffusion.utils": utils, "k_diffusion.sampling": module}
+        sys.modules |= stubs
+        try:
+            spec.loader.exec_module(module)
+        except ImportError:
+            for name in stubs:
+                del sys.modules[name]
+            raise
+    return sys.modules["k_diffusion.sampling"]
+
+
+def k_diffusion(sampler: str, sigmas: Sequence[float], **options: Any) -> Run:
+    """A deterministic sampler of k-diffusion on a denoiser."""
+    calls = 0
+
+    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return exploding_data(x, sigma[0])
+
+    sampling, levels = k_diffusion_sampling(), torch.tensor(sigmas)
+    start = start_noise() * levels[0]
+    end = getattr(sampling, f"sample_{sampler}")(denoiser, start, levels, disable=True, **options)
+    return Run(levels.double(), start, end, calls)
+
+
+def exploding_data(x: Tensor, level: Tensor) -> Tensor:
+    """The network as a data prediction for states ``data + sigma noise``."""
+    sigma = level.to(x.dtype)
+    scale = (1 + sigma.square()).sqrt()
+    return (x + sigma * scale * network(x / scale, level.arctan())) / scale.square()
+
+
+def karras_sigmas(steps: int, sigma_min: float = 0.03, sigma_max: float = 20.0) -> list[float]:
+    """Levels of Karras et al. (2022), eq. 5, and zero."""
+    ramp = [i / (steps - 1) for i in range(steps)]
+    top, bottom = sigma_max ** (1 / 7), sigma_min ** (1 / 7)
+    return [*((top + r * (bottom - top)) ** 7 for r in ramp), 0.0]
