@@ -20,7 +20,7 @@ import fewstep as fs
 from fewstep import Field, Solver
 from fewstep.schedules import Schedule
 
-BATCH, SIZE = 16, 4
+BATCH, SIZE, WIDTH = 8, 4, 32
 
 
 class Run(NamedTuple):
@@ -33,12 +33,14 @@ class Run(NamedTuple):
 
 
 def network(x: Tensor, angle: Tensor | float) -> Tensor:
-    """A perceptron with fixed random weights, smooth and far from linear."""
-    generator = torch.Generator().manual_seed(7)
-    first = torch.randn(SIZE + 2, 32, generator=generator, dtype=torch.float64).to(x.dtype)
-    second = torch.randn(32, SIZE, generator=generator, dtype=torch.float64).to(x.dtype) / 32**0.5
+    """A perceptron, smooth and far from linear, with weights that need no random generator."""
+    first, second = (
+        1.5 * torch.sin(torch.arange(1.0, rows * columns + 1).double().square()).reshape(rows, columns)
+        for rows, columns in ((SIZE + 2, WIDTH), (WIDTH, SIZE))
+    )
     angle = torch.as_tensor(angle, dtype=x.dtype).expand(len(x))
-    return torch.tanh(torch.cat([x, torch.stack([angle, angle.cos()], 1)], 1) @ first) @ second
+    hidden = torch.tanh(torch.cat([x, torch.stack([angle, angle.cos()], 1)], 1) @ first.to(x.dtype))
+    return hidden @ second.to(x.dtype) / WIDTH**0.5
 
 
 def start_noise() -> Tensor:
@@ -46,16 +48,16 @@ def start_noise() -> Tensor:
     return fs.noise(BATCH, (SIZE,), seed=3)
 
 
-def ours(
-    build: Callable[[list[float]], Solver],
+def sample(
+    solver: Solver,
     run: Run,
     schedule: Schedule,
     prediction: str,
     predict: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """Our sample through the peer's levels; ``predict(x, level)`` is the network in its coordinates."""
-    solver = build(grid(run.levels, schedule))
-    assert solver.nfe == run.calls, (solver.nfe, run.calls)
+    """Our sample from the peer's start; ``predict(x, level)`` is the network in the peer's coordinates."""
+    if solver.nfe != run.calls:
+        raise ValueError(f"sample: {solver.name} makes {solver.nfe} calls, the peer made {run.calls}.")
     times = torch.tensor(solver.times, dtype=torch.float64)
     levels = (-schedule.log_snr(times)).exp()
 
@@ -72,9 +74,9 @@ def grid(levels: Tensor, schedule: Schedule) -> list[float]:
     return schedule.inverse_log_snr(-levels.log()).clamp(0, 1).tolist()
 
 
-def deviation(ours: Tensor, run: Run) -> float:
+def deviation(sample: Tensor, run: Run) -> float:
     """The largest difference of any coordinate, over the samples' root mean square."""
-    return float((ours - run.end).abs().max() / run.end.square().mean().sqrt())
+    return float((sample - run.end).abs().max() / run.end.square().mean().sqrt())
 
 
 # ------------------------------------------------------------------------------------------ diffusers

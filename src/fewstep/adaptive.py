@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from .classical.runge_kutta import ButcherTableau
+from .classical.runge_kutta import TABLEAUX, ButcherTableau
 from .field import Field
 from .pairs import take
 from .reference import CallLimitError
@@ -18,22 +18,10 @@ from .solver import check_noise
 
 __all__ = ["DORMAND_PRINCE", "Adaptive", "AdaptiveSamples"]
 
+_STEP = TABLEAUX["dormand_prince"]
 #: Dormand and Prince, *A family of embedded Runge-Kutta formulae* (1980), RK5(4)7M: order 5. Its last stage
 #: sits at the new point, whose velocity opens the next step.
-DORMAND_PRINCE = ButcherTableau(
-    "dopri5",
-    5,
-    (
-        (),
-        (F(1, 5),),
-        (F(3, 40), F(9, 40)),
-        (F(44, 45), F(-56, 15), F(32, 9)),
-        (F(19372, 6561), F(-25360, 2187), F(64448, 6561), F(-212, 729)),
-        (F(9017, 3168), F(-355, 33), F(46732, 5247), F(49, 176), F(-5103, 18656)),
-        (F(35, 384), F(0), F(500, 1113), F(125, 192), F(-2187, 6784), F(11, 84)),
-    ),
-    (F(35, 384), F(0), F(500, 1113), F(125, 192), F(-2187, 6784), F(11, 84), F(0)),
-)
+DORMAND_PRINCE = ButcherTableau("dopri5", 5, (*_STEP.a, _STEP.b), (*_STEP.b, F(0)))
 #: The weights of the embedded method of order 4.
 _EMBEDDED = (F(5179, 57600), F(0), F(7571, 16695), F(393, 640), F(-92097, 339200), F(187, 2100), F(1, 40))
 _ERROR = tuple(b - e for b, e in zip(DORMAND_PRINCE.b, _EMBEDDED, strict=True))

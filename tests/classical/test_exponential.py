@@ -9,33 +9,21 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.classical import ddim, dpmpp, euler
+from fewstep.classical import ddim, dpm_solver, dpmpp, euler
 from fewstep.schedules import VE, VP, CondOT, Cosine
 
 SCHEDULES = [CondOT(), VP(), Cosine(), VE(5.0)]
 each_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 
 
-def equal_log_snr(schedule, steps, low=-1.5, high=3.0):
-    """A grid in the inside, uniform in lambda, where the methods have their classical orders."""
-    values = torch.linspace(low, high, steps + 1, dtype=torch.float64)
-    return schedule.inverse_log_snr(values).tolist()
+@pytest.mark.parametrize("schedule", [CondOT(), VP()], ids=repr)
+@pytest.mark.parametrize("solver", [dpmpp, dpm_solver])
+@pytest.mark.parametrize(("variant", "order"), [("1", 1), ("2M", 2), ("2S", 2), ("3S", 3)])
+def test_the_order_is_measured_on_a_mixture(schedule, solver, variant, order, measured_order):
+    def build(grid):
+        return solver(variant, schedule=schedule, grid=grid)
 
-
-@each_schedule
-@pytest.mark.parametrize(("variant", "order"), [("1", 1), ("2M", 2), ("2S", 2)])
-def test_the_order_is_measured_on_a_mixture(schedule, variant, order, mixture_1d, line):
-    network, transport = mixture_1d(schedule, "data")
-
-    def error(steps):
-        grid = equal_log_snr(schedule, steps)
-        x = line * float(schedule(grid[0]).sigma)
-        noise = x / float(schedule(0.0).sigma)  # its initial state is x, whatever the time
-        x1 = dpmpp(variant, schedule=schedule, grid=grid).sample(network.field(), noise)
-        return (x1 - transport(x, grid[0], grid[-1])).norm()
-
-    measured = float((error(40) / error(80)).log2())
-    assert measured == pytest.approx(order, abs=0.3)
+    assert measured_order(build, schedule) == pytest.approx(order, abs=0.35)
 
 
 def exact_history(network, transport, line, schedule, variant, h):
@@ -93,7 +81,7 @@ def test_dpmpp_2m_is_equation_13_of_its_paper():
 
 @each_schedule
 @pytest.mark.parametrize("variant", ["1", "2M", "3M", "2S"])
-def test_a_single_gaussian_converges_to_its_flow_map(schedule, variant):
+def test_a_single_gaussian_converges_to_its_flow_map(schedule, variant, equal_log_snr):
     """From t = 0 to t = 1, both ends included: x_1 = mu + s / std(0) (x_0 - alpha(0) mu)."""
     mu, s = 0.4, 0.5
     means = torch.full((1, 1), mu, dtype=torch.float64)
@@ -144,8 +132,46 @@ def test_variant_one_is_ddim(schedule):
 
 
 @pytest.mark.parametrize(("schedule", "infinite"), [(CondOT(), 2), (VP(), 1), (VE(), 1), (VE(9.0, 0.1), 0)])
-def test_2s_spends_one_call_in_a_step_of_infinite_length(schedule, infinite):
-    assert dpmpp("2S", 5, schedule=schedule).nfe == 10 - infinite
+def test_a_step_of_infinite_length_costs_one_call(schedule, infinite):
+    for solver in (dpmpp, dpm_solver):
+        assert solver("2S", 5, schedule=schedule).nfe == 10 - infinite
+        assert solver("3S", 5, schedule=schedule).nfe == 15 - 2 * infinite
+
+
+def test_dpm_solver_3_is_algorithm_2_of_its_paper(line):
+    """Lu et al. (2022a), written with exponentials of lambda, r1 = 1/3 and r2 = 2/3."""
+    schedule, r1, r2 = VP(), 1 / 3, 2 / 3
+    network = fs.models.random_mixture(1, 3, std=0.4, schedule=schedule, prediction="noise")
+    grid = [0.1, 0.35, 0.7]
+    x = line * schedule(0.0).sigma
+
+    def eps(x, t):
+        return network(x, t)
+
+    for s, t in pairwise(grid):
+        lam, end = schedule.log_snr(s), schedule.log_snr(t)
+        h = end - lam
+        s1, s2 = (schedule.inverse_log_snr(lam + r * h) for r in (r1, r2))
+        (a, _), (a1, g1), (a2, g2), (at, gt) = (schedule(q)[:2] for q in (s, s1, s2, t))
+        e0 = eps(x, torch.tensor(s, dtype=torch.float64))
+        u1 = a1 / a * x - g1 * torch.expm1(r1 * h) * e0
+        d1 = eps(u1, s1) - e0
+        u2 = a2 / a * x - g2 * torch.expm1(r2 * h) * e0
+        u2 = u2 - g2 * r2 / r1 * (torch.expm1(r2 * h) / (r2 * h) - 1) * d1
+        d2 = eps(u2, s2) - e0
+        x = at / a * x - gt * torch.expm1(h) * e0 - gt / r2 * (torch.expm1(h) / h - 1) * d2
+    solver = dpm_solver("3S", schedule=schedule, grid=grid)
+    torch.testing.assert_close(solver.sample(network.field(), line), x, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("solver", [dpmpp, dpm_solver])
+def test_a_lower_final_order_changes_the_last_steps_only(solver):
+    schedule, grid = VP(), [0.1, 0.3, 0.5, 0.7, 0.8, 0.9]
+    full = solver("3M", schedule=schedule, grid=grid)
+    lower = solver("3M", schedule=schedule, grid=grid, lower_order_final=True)
+    assert lower.D[:3] == full.D[:3]
+    assert lower.D[-1] == solver("1", schedule=schedule, grid=grid).D[-1]
+    assert lower.D[-2] == solver("2M", schedule=schedule, grid=grid).D[-2]
 
 
 def test_an_unknown_variant_is_named():

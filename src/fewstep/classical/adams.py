@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -69,9 +70,16 @@ def lagrange_integrals(nodes: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
 
     Gauss-Legendre quadrature with ``k`` points, which is exact for them.
     """
-    x, w = (torch.from_numpy(array) for array in np.polynomial.legendre.leggauss(len(nodes)))
+    x, w = gauss_legendre(len(nodes))
     tau = lower + (upper - lower) * (x + 1) / 2
     return (upper - lower) / 2 * lagrange_polynomials(nodes, tau) @ w
+
+
+@cache
+def gauss_legendre(points: int) -> tuple[Tensor, Tensor]:
+    """Places in [-1, 1] and weights of the quadrature that is exact up to degree ``2 points - 1``."""
+    x, w = np.polynomial.legendre.leggauss(points)
+    return torch.from_numpy(x), torch.from_numpy(w)
 
 
 def lagrange_polynomials(nodes: Tensor, at: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from ..schedules import CondOT, Schedule
 from ..solver import Solver
 from . import grids
 from ._exponential_builder import NoiseBuilder, finish, multistep, step_orders
-from .adams import lagrange_polynomials
+from .adams import gauss_legendre, lagrange_polynomials
 
 __all__ = ["deis"]
 
@@ -77,10 +76,12 @@ def _integrals_over_rho(schedule: Schedule, nodes: Tensor, lower: Tensor, upper:
     """``int l_j(t) d rho`` over a step, for the Lagrange polynomials of the times ``nodes``.
 
     Gauss-Legendre quadrature in ``v = arsinh(rho)``, which is as ``rho`` near pure data and as its
-    logarithm near pure noise; the same formula is exact for polynomials in whatever time is.
+    logarithm near pure noise, on a mesh ``z^3`` that is dense near pure data, where time may be a root of
+    rho.
     """
-    x, w = (torch.from_numpy(array) for array in np.polynomial.legendre.leggauss(128))
+    x, w = gauss_legendre(128)
     start, end = (torch.asinh(schedule(time).sigma / schedule(time).alpha) for time in (lower, upper))
-    v = start + (end - start) * (x + 1) / 2
-    inner = schedule.inverse_log_snr(-torch.sinh(v).log())
-    return lagrange_polynomials(nodes, inner) @ (w * torch.cosh(v)) * (end - start) / 2
+    z = (x + 1) / 2
+    v, dv = end + (start - end) * z**3, 3 * z**2 * (end - start) * w / 2
+    times = schedule.inverse_log_snr(-torch.sinh(v).log())
+    return lagrange_polynomials(nodes, times) @ (torch.cosh(v) * dv)
