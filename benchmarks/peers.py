@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torchdiffeq
 from torch import Tensor
 
 import fewstep as fs
@@ -79,7 +80,7 @@ def deviation(sample: Tensor, run: Run) -> float:
     return float((sample - run.end).abs().max() / run.end.square().mean().sqrt())
 
 
-# ------------------------------------------------------------------------------------------ diffusers
+# ----------------------------------------------------------------------------- diffusers, torchdiffeq
 
 
 def diffusers_preserving(scheduler: Any, steps: int) -> Run:
@@ -130,6 +131,20 @@ def diffusers_flow(scheduler: Any, steps: int) -> Run:
         x = scheduler.step(-flow_velocity(x, sigmas[i] / (1 - sigmas[i])), t, x).prev_sample
     levels = (sigmas / (1 - sigmas)).unique_consecutive()
     return Run(levels, start, x, len(scheduler.timesteps))
+
+
+def torchdiffeq_path(method: str, times: Sequence[float], **options: Any) -> Run:
+    """A fixed-step method of torchdiffeq on the velocity, in float32."""
+    calls = 0
+
+    def velocity(t: Tensor, x: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return flow_velocity(x, (1 - t.double()) / t.double())
+
+    start, t = start_noise(), torch.tensor(times, dtype=torch.float64)
+    end = torchdiffeq.odeint(velocity, start, t.float(), method=method, options=options)[-1]
+    return Run((1 - t) / t, start, end, calls)
 
 
 def flow_velocity(x: Tensor, level: Tensor) -> Tensor:

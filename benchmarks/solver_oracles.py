@@ -1,11 +1,11 @@
-"""Our classical solvers against those of diffusers and k-diffusion, on one random network in float32.
+"""Our classical solvers against those of diffusers, k-diffusion and torchdiffeq, on one random network.
 
     python benchmarks/solver_oracles.py                  # a Markdown table
     python benchmarks/solver_oracles.py --record FILE    # what k-diffusion does, for tests without it
 
-Every peer runs its own loop; our table steps through the same noise levels. What is printed is the largest
-difference of any coordinate, over the root mean square of the peer's samples. k-diffusion is left out where
-it is not importable.
+Every peer runs its own loop, in float32; our table steps through the same noise levels. What is printed is
+the largest difference of any coordinate, over the root mean square of the peer's samples. k-diffusion is left
+out where it is not importable.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from fewstep.classical import (
+    TABLEAUX,
     ddim,
     deis,
     dpm_singlestep,
@@ -34,6 +35,7 @@ from fewstep.classical import (
     heun,
     ipndm,
     lms,
+    runge_kutta,
     unipc,
 )
 from fewstep.schedules import DDPM, VE, CondOT, Cosine, Schedule
@@ -51,7 +53,10 @@ class Ours(NamedTuple):
     options: dict[str, Any]
 
     def __str__(self) -> str:
-        words = [*map(repr, self.args), *(f"{key}={value!r}" for key, value in self.options.items())]
+        words = [
+            *(getattr(arg, "name", repr(arg)) for arg in self.args),
+            *(f"{key}={value!r}" for key, value in self.options.items()),
+        ]
         return f"{self.function.__name__}({', '.join(words)})"
 
 
@@ -73,7 +78,7 @@ def call(function: Callable[..., Any], *args: Any, **options: Any) -> Ours:
 def deviation(run: peers.Run, ours: Ours, schedule: Schedule, prediction: str, predict: Any) -> float:
     """What our function makes of the peer's levels, against the peer."""
     # Methods of the velocity hold for any schedule.
-    fixed = {} if ours.function in (euler, heun) else {"schedule": schedule}
+    fixed = {} if ours.function in (euler, heun, runge_kutta) else {"schedule": schedule}
     solver = ours.function(*ours.args, **ours.options, **fixed, grid=peers.grid(run.levels, schedule))
     return peers.deviation(peers.sample(solver, run, schedule, prediction, predict), run)
 
@@ -174,7 +179,8 @@ def diffusers_cases() -> Iterator[Case]:
                     yield vp("UniPCMultistep", ours, quirk, final_sigmas_type=last, **config)
         ours = call(unipc, order, lower_order_final=False)
         config = {"solver_order": order, "lower_order_final": False, "final_sigmas_type": "sigma_min"}
-        yield vp("UniPCMultistep", ours, "NaN at sigma = 0 without lower_order_final", **config)
+        quirk = "NaN at sigma = 0 without lower_order_final" * (order > 1)
+        yield vp("UniPCMultistep", ours, quirk, **config)
 
     sigmas = [0.99, 0.95, 0.8, 0.6, 0.45, 0.3, 0.1, 0.03, 0.0]
     scheduler = partial(diffusers.IPNDMScheduler, trained_betas=sigmas)
@@ -211,6 +217,29 @@ def _label(name: str, config: dict[str, Any]) -> str:
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in config.items())})"
 
 
+# ---------------------------------------------------------------------------------------- torchdiffeq
+
+
+def torchdiffeq_cases() -> Iterator[Case]:
+    """One case a fixed-step method, with steps of different length."""
+    times = (0.0, 0.1, 0.25, 0.5, 0.6, 0.75, 0.875, 1.0)
+    quirk = "the 3/8 rule, not the classical method"
+    for method, tableau, note in (
+        ("euler", "euler", ""),
+        ("midpoint", "midpoint", ""),
+        ("heun2", "heun", ""),
+        ("heun3", "heun3", ""),
+        ("rk4", "three_eighths", quirk),
+    ):
+        ours = call(runge_kutta, TABLEAUX[tableau])
+
+        def compare(method: str = method, ours: Ours = ours) -> float:
+            run = peers.torchdiffeq_path(method, times)
+            return deviation(run, ours, CondOT(), "velocity", peers.flow_velocity)
+
+        yield Case(f"odeint(method={method!r})", ours, len(times) - 1, "CondOT", note, compare)
+
+
 # ---------------------------------------------------------------------------------------- k-diffusion
 
 
@@ -245,18 +274,40 @@ def k_diffusion_cases(steps: int = 10) -> Iterator[Case]:
             run = peers.k_diffusion(sampler.name, peers.karras_sigmas(steps), **sampler.options)
             return k_diffusion_deviation(run, sampler.ours)
 
-        label = _label(f"sample_{sampler.name}", sampler.options)
-        yield Case(label, sampler.ours, steps, "VE", sampler.quirk, compare)
+        yield Case(
+            _label(f"sample_{sampler.name}", sampler.options),
+            sampler.ours,
+            steps,
+            "VE",
+            sampler.quirk,
+            compare,
+        )
 
 
-def record(steps: int = 6) -> list[dict[str, Any]]:
-    """What k-diffusion does, as JSON."""
-    runs = []
+def record(steps: int = 6) -> dict[str, Any]:
+    """What k-diffusion does, as JSON; nine digits keep every bit of a float32."""
+    levels, runs = peers.karras_sigmas(steps), []
     for sampler in SAMPLERS:
-        run = peers.k_diffusion(sampler.name, peers.karras_sigmas(steps), **sampler.options)
-        numbers = {key: value.tolist() for key, value in run._asdict().items() if key != "calls"}
-        runs.append({"sampler": sampler.name, "options": sampler.options, "calls": run.calls, **numbers})
-    return runs
+        run = peers.k_diffusion(sampler.name, levels, **sampler.options)
+        runs.append(
+            {"sampler": sampler.name, "options": sampler.options, "calls": run.calls, "end": _rows(run.end)}
+        )
+    return {"levels": _rows(run.levels), "start": _rows(run.start), "runs": runs}
+
+
+def recorded(record: dict[str, Any]) -> list[tuple[Sampler, peers.Run]]:
+    """The runs of a recording, with the samplers that made them."""
+    levels = torch.tensor(record["levels"], dtype=torch.float64)
+    start = torch.tensor(record["start"])
+    runs = [peers.Run(levels, start, torch.tensor(run["end"]), run["calls"]) for run in record["runs"]]
+    made_by = [(run["sampler"], run["options"]) for run in record["runs"]]
+    if made_by != [(sampler.name, sampler.options) for sampler in SAMPLERS]:
+        raise ValueError(f"recorded: the samplers are {made_by}, not those of SAMPLERS; record them again.")
+    return list(zip(SAMPLERS, runs, strict=True))
+
+
+def _rows(numbers: Tensor) -> Any:
+    return json.loads(json.dumps(numbers.tolist()), parse_float=lambda text: float(f"{float(text):.9g}"))
 
 
 def main() -> None:
@@ -266,11 +317,10 @@ def main() -> None:
     )
     record_to = parser.parse_args().record
     if record_to is not None:
-        lines = ",\n".join(json.dumps(run) for run in record())
-        record_to.write_text(f"[\n{lines}\n]\n")
+        record_to.write_text(json.dumps(record()) + "\n")
         return
     logging.getLogger("diffusers").setLevel(logging.ERROR)
-    cases = list(diffusers_cases())
+    cases = [*diffusers_cases(), *torchdiffeq_cases()]
     try:
         peers.k_diffusion_sampling()
         cases += k_diffusion_cases()

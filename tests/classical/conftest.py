@@ -1,4 +1,4 @@
-"""How the order of an exponential solver is measured."""
+"""How the orders of exponential solvers are measured."""
 
 from __future__ import annotations
 
@@ -31,5 +31,38 @@ def measured_order(mixture_1d, line, equal_log_snr):
             return (build(times).sample(network.field(), noise) - transport(x, times[0], times[-1])).norm()
 
         return float((error(steps) / error(2 * steps)).log2())
+
+    return measure
+
+
+@pytest.fixture
+def exact_history(mixture_1d, line):
+    """``exact_history(build, schedule, h)``: what the last row of ``build(grid)`` makes of exact states.
+
+    The grid has five points about ``h`` apart in lambda. Returns the error, the data predictions, newest
+    last, and alpha at the end.
+    """
+
+    def make(build, schedule, h):
+        network, transport = mixture_1d(schedule, "data")
+        values = 0.3 + h * torch.tensor([-2.8, -1.7, -0.8, 0.0, 1.0], dtype=torch.float64)
+        grid = schedule.inverse_log_snr(values).tolist()
+        solver = build(grid)
+        states = [transport(line, grid[0], t) for t in grid]
+        data = [network(x, torch.tensor(t)) for x, t in zip(states[:-1], grid[:-1], strict=True)]
+        x = sum(c * s for c, s in zip(solver.C[-1], states[:-1], strict=True))
+        x = x + sum(d * m for d, m in zip(solver.D[-1], data, strict=True))
+        return x - states[-1], data, float(schedule(grid[-1]).alpha)
+
+    return make
+
+
+@pytest.fixture
+def local_order(exact_history):
+    """``local_order(build, schedule)``: how fast the error of one row with exact history falls."""
+
+    def measure(build, schedule):
+        coarse, fine = (exact_history(build, schedule, h)[0].norm() for h in (0.08, 0.04))
+        return float((coarse / fine).log2())
 
     return measure

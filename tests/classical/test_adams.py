@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torchdiffeq
 
 import fewstep as fs
 from fewstep.classical import adams_bashforth
@@ -68,6 +69,17 @@ def test_the_order_is_two_after_a_low_order_start(order, linear_ode, line):
     velocity, solution = linear_ode
     measured = slope(lambda n: adams_bashforth(order, n), velocity, line, solution(line), 60)
     assert measured == pytest.approx(2, abs=0.2)
+
+
+def test_torchdiffeq_agrees_where_starts_do(line):
+    """Its explicit_adams with max_order 4 is of order 3 and starts with the 3/8 rule, which on a linear
+    autonomous ODE is the classical method."""
+    grid = torch.linspace(0, 1, 9, dtype=torch.float64)
+    options = {"max_order": 4}
+    theirs = torchdiffeq.odeint(lambda t, x: -1.5 * x, line, grid, method="explicit_adams", options=options)
+    solver = adams_bashforth(3, 8, start="runge_kutta")
+    ours = solver.sample(lambda x, t: -1.5 * x, line)
+    torch.testing.assert_close(ours, theirs[-1], rtol=1e-12, atol=1e-12)
 
 
 def test_order_one_is_euler():

@@ -19,14 +19,24 @@ def test_every_baseline_has_the_calls_asked_for(nfe, schedule):
     assert {"euler", "ab4", "ddim", "dpmpp_2m", "dpmpp_3m", "euler/karras", "ddim/log_snr"} <= found.keys()
     assert ("midpoint" in found) == (nfe % 2 == 0)
     assert ("rk4" in found) == (nfe % 4 == 0)
+    assert ("kutta3" in found) == (nfe % 3 == 0)
+    assert {"unipc2", "unipc3", "deis2", "deis3", "ipndm", "lms"} <= found.keys()
 
 
 @pytest.mark.parametrize(
     ("schedule", "odd"), [(CondOT(), False), (VP(), True), (Cosine(), False), (VE(), True)]
 )
 def test_2s_appears_where_its_calls_add_up(schedule, odd):
-    assert ("dpmpp_2s" in baselines(8, schedule)) == (not odd)
-    assert ("dpmpp_2s" in baselines(9, schedule)) == odd
+    for name in ("dpmpp_2s", "dpm_solver_2", "edm_heun"):
+        assert (name in baselines(8, schedule)) == (not odd)
+        assert (name in baselines(9, schedule)) == odd
+
+
+@pytest.mark.parametrize(("schedule", "nfe"), [(CondOT(), 8), (VP(), 7), (VE(9.0, 0.1), 6)], ids=repr)
+def test_3s_appears_where_its_calls_add_up(schedule, nfe):
+    for calls in (nfe - 1, nfe, nfe + 1):
+        found = baselines(calls, schedule)
+        assert ("dpmpp_3s" in found) == ("dpm_solver_3" in found) == (calls == nfe)
 
 
 @pytest.mark.parametrize("schedule", [CondOT(), Cosine()], ids=repr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -15,36 +16,49 @@ METHODS = [*TABLEAUX.values(), rk2(Fraction(3, 4))]
 each_method = pytest.mark.parametrize("tableau", METHODS, ids=lambda tableau: tableau.name)
 
 
+def trees(nodes):
+    """Rooted trees with that many nodes, as sorted tuples of subtrees."""
+    if nodes == 1:
+        return {()}
+    grown = set()
+    for smaller in range(1, nodes):
+        for branch in trees(smaller):
+            grown |= {tuple(sorted((*tree, branch))) for tree in trees(nodes - smaller)}
+    return grown
+
+
+def size(tree):
+    return 1 + sum(map(size, tree))
+
+
+def density(tree):
+    """The product of the sizes of all subtrees."""
+    return size(tree) * math.prod(map(density, tree))
+
+
+def elementary_weight(tableau, tree):
+    """sum_i b_i prod over branches of sum_j a_ij (...)."""
+
+    def at(i, branches):
+        return math.prod(
+            sum((w * at(j, branch) for j, w in enumerate(tableau.a[i])), Fraction(0)) for branch in branches
+        )
+
+    return sum((w * at(i, tree) for i, w in enumerate(tableau.b)), Fraction(0))
+
+
+def test_there_are_as_many_trees_as_conditions():
+    assert [len(trees(n)) for n in range(1, 7)] == [1, 1, 2, 4, 9, 20]
+
+
 @each_method
 def test_the_order_conditions_hold_exactly(tableau):
-    """Butcher's conditions up to the order claimed, in rational numbers."""
-    a, b, c = tableau.a, tableau.b, tableau.c
-    s = range(tableau.stages)
-
-    def inner(i, f):
-        return sum((a[i][j] * f(j) for j in range(i)), Fraction(0))
-
-    conditions = {
-        1: [(sum(b), 1)],
-        2: [(sum(b[i] * c[i] for i in s), Fraction(1, 2))],
-        3: [
-            (sum(b[i] * c[i] ** 2 for i in s), Fraction(1, 3)),
-            (sum(b[i] * inner(i, lambda j: c[j]) for i in s), Fraction(1, 6)),
-        ],
-        4: [
-            (sum(b[i] * c[i] ** 3 for i in s), Fraction(1, 4)),
-            (sum(b[i] * c[i] * inner(i, lambda j: c[j]) for i in s), Fraction(1, 8)),
-            (sum(b[i] * inner(i, lambda j: c[j] ** 2) for i in s), Fraction(1, 12)),
-            (
-                sum(b[i] * inner(i, lambda j: inner(j, lambda k: c[k])) for i in s),
-                Fraction(1, 24),
-            ),
-        ],
-    }
-    for order in range(1, tableau.order + 1):
-        assert all(value == goal for value, goal in conditions[order])
-    if tableau.order < 4:
-        assert any(value != goal for value, goal in conditions[tableau.order + 1])
+    """Butcher's conditions, one a rooted tree, up to the order claimed and no further."""
+    holds = [
+        all(elementary_weight(tableau, tree) == Fraction(1, density(tree)) for tree in trees(order))
+        for order in range(1, tableau.order + 2)
+    ]
+    assert holds == [True] * tableau.order + [False]
 
 
 def slope(error, steps):
@@ -71,7 +85,8 @@ def test_the_order_is_measured_on_a_mixture(tableau, mixture_1d, line):
     def error(steps):
         return (runge_kutta(tableau, steps).sample(network, line) - exact).square().mean().sqrt()
 
-    assert slope(error, 40) == pytest.approx(tableau.order, abs=0.25)
+    # Order 5 comes close to rounding before it is reached from above.
+    assert slope(error, 40) == pytest.approx(tableau.order, abs=0.25 if tableau.order < 5 else 1)
 
 
 @pytest.mark.parametrize("tableau", list(TABLEAUX.values()), ids=list(TABLEAUX))
@@ -79,12 +94,12 @@ def test_the_order_is_measured_against_the_reference(tableau):
     """In the plane, where no closed form helps."""
     field = fs.models.random_mixture(2, 3, std=0.5).field()
     x0 = fs.noise(8, (2,), dtype=torch.float64)
-    exact = fs.reference.solve(field, x0, rtol=1e-10, atol=1e-10).states[-1]
+    exact = fs.reference.solve(field, x0, rtol=1e-12, atol=1e-12).states[-1]
 
     def error(steps):
         return (runge_kutta(tableau, steps).sample(field, x0) - exact).square().mean().sqrt()
 
-    assert slope(error, 32) == pytest.approx(tableau.order, abs=0.3)
+    assert slope(error, 64) == pytest.approx(tableau.order, abs=0.3 if tableau.order < 5 else 1)
 
 
 def classical_rk4(velocity, x0, steps):
@@ -106,31 +121,44 @@ def test_rk4_is_the_one_of_the_textbook(linear_ode, line):
     torch.testing.assert_close(fs.classical.rk4(5).sample(velocity, line), expected, rtol=1e-13, atol=1e-13)
 
 
-THREE_EIGHTHS = ButcherTableau(
-    "3/8",
-    4,
-    ((), (Fraction(1, 3),), (Fraction(-1, 3), Fraction(1)), (Fraction(1), Fraction(-1), Fraction(1))),
-    (Fraction(1, 8), Fraction(3, 8), Fraction(3, 8), Fraction(1, 8)),
-)
-
-
 @pytest.mark.parametrize(
     ("tableau", "method"),
     [
-        (TABLEAUX["euler"], "euler"),
-        (TABLEAUX["midpoint"], "midpoint"),
-        (TABLEAUX["heun"], "heun2"),
-        (THREE_EIGHTHS, "rk4"),
+        ("euler", "euler"),
+        ("midpoint", "midpoint"),
+        ("heun", "heun2"),
+        ("heun3", "heun3"),
+        ("three_eighths", "rk4"),
     ],
-    ids=["euler", "midpoint", "heun", "3/8"],
 )
 @pytest.mark.parametrize("grid", [(0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.1, 0.4, 0.45, 1.0)])
 def test_torchdiffeq_agrees(tableau, method, grid, linear_ode, line):
     velocity, _ = linear_ode
     times = torch.tensor(grid, dtype=torch.float64)
     theirs = torchdiffeq.odeint(lambda t, x: velocity(x, t), line, times, method=method)
-    ours = runge_kutta(tableau, grid=grid).sample(velocity, line, trajectory=True)
+    ours = runge_kutta(TABLEAUX[tableau], grid=grid).sample(velocity, line, trajectory=True)
     torch.testing.assert_close(ours.states, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", TABLEAUX)
+def test_every_tableau_has_a_function(name):
+    solver = getattr(fs.classical, name)(3)
+    assert solver.name == name
+    assert solver.nfe == 3 * TABLEAUX[name].stages
+    assert solver.table.D.equal(runge_kutta(TABLEAUX[name], 3).table.D)
+
+
+def test_bogacki_and_shampine_stay_off_the_end_and_others_do_not():
+    ends = {name: max(getattr(fs.classical, name)(2).times) == 1 for name in TABLEAUX}
+    off = {"euler", "midpoint", "ralston", "heun3", "bogacki_shampine"}
+    assert ends == {name: name not in off for name in TABLEAUX}
+
+
+def test_heun_with_a_last_step_of_euler():
+    solver, grid = fs.classical.heun(grid=(0.0, 0.4, 1.0), euler_last=True), (0.0, 0.4)
+    assert solver.nfe == 3
+    assert solver.D[:2] == fs.classical.heun(grid=grid).D
+    assert solver.D[2] == (0, 0, 0.6)
 
 
 def test_midpoint_stays_off_the_end_and_heun_does_not():

@@ -41,7 +41,7 @@ class ExponentialTableau:
 
     def __post_init__(self) -> None:
         explicit = len(self.through) == len(self.c) and all(
-            row and len({self.c[k] for k in row}) == len(row) and all(0 <= k < count for k in row)
+            row and all(0 <= k < count for k in row) and len({self.c[k] for k in row}) == len(row)
             for count, row in enumerate(self.through, start=1)
         )
         if not (self.c and self.c[0] == 0 and all(0 <= c <= 1 for c in self.c) and explicit):
