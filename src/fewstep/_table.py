@@ -10,7 +10,7 @@ from torch import Tensor
 from ._predictions import conversion
 from .schedules import Schedule
 
-__all__ = ["Reduced", "Table"]
+__all__ = ["Reduced", "Table", "lower_triangle"]
 
 
 class Reduced(NamedTuple):
@@ -56,9 +56,18 @@ class Table(NamedTuple):
         A, B = torch.where(used, A, 0), torch.where(used, B, 0)
         return Table(self.times, self.C + self.D * A, self.D * B)
 
+    def finite_calls(self) -> Tensor:
+        """Which calls, and the states they are made at, have finite coefficients; ``(N,)``."""
+        return self.C.isfinite().all(dim=0) & self.D.isfinite().all(dim=0)
+
     @classmethod
     def from_reduced(cls, reduced: Reduced) -> Table:
         """A table whose rows read no state but ``x_0``."""
         C = torch.zeros_like(reduced.b)
         C[:, 0] = reduced.a
         return cls(reduced.times, C, reduced.b)
+
+
+def lower_triangle(matrix: Tensor) -> tuple[tuple[float, ...], ...]:
+    """The rows of a lower triangular matrix, without the zeros above the diagonal."""
+    return tuple(tuple(row[: i + 1]) for i, row in enumerate(matrix.tolist()))

@@ -99,8 +99,7 @@ def solve(
                 rtol=rtol,
                 atol=atol,
                 method="dopri5",
-                # Step onto the end: past t = 1 a field need not exist.
-                options={"step_t": at[-1:]},
+                options=_steps_onto(field, at),
             )
         except AssertionError as error:  # how torchdiffeq says that the step underflowed
             raise FloatingPointError(
@@ -108,6 +107,13 @@ def solve(
                 "or pass dtype=torch.float64."
             ) from None
     return Solution(states.to(x0.dtype), nfe)
+
+
+def _steps_onto(field: Field, times: Tensor) -> dict[str, Tensor]:
+    """Have the solver step onto the end, past which a field need not exist, and onto its discontinuities."""
+    jumps = [t for t in field.discontinuities if times[0] < t < times[-1]]
+    options = {"step_t": times[-1:]}
+    return options if not jumps else {**options, "jump_t": times.new_tensor(jumps)}
 
 
 def pairs(

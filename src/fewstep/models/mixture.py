@@ -15,6 +15,10 @@ from ..schedules import CondOT, Schedule
 __all__ = ["GaussianMixture", "kernel_density", "random_mixture"]
 
 
+#: Where sigma' is infinite (VP in pure data) the velocity, which is smooth, is taken this much inside.
+_INSIDE = 1e-12
+
+
 class GaussianMixture(nn.Module):
     """The exact network for data drawn from ``sum_k w_k N(mu_k, s_k^2 I)``.
 
@@ -62,7 +66,10 @@ class GaussianMixture(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        point = self.schedule(t.double().expand(len(x))[:, None])
+        t = t.double().expand(len(x))[:, None]
+        point = self.schedule(t)
+        if self.prediction == "velocity":
+            point = self.schedule(torch.where(point.d_sigma.isfinite(), t, t - _INSIDE))
         alpha, sigma, d_alpha, d_sigma = point
         flat = x.double().flatten(1)
         v = alpha**2 * self.variances + sigma**2
@@ -87,7 +94,7 @@ class GaussianMixture(nn.Module):
 
     def field(self, name: str | None = None) -> Field:
         """The field of this network."""
-        return Field(self, self.schedule, self.prediction, shape=self.shape, name=name)
+        return Field(self, self.schedule, self.prediction, shape=self.shape, clock=(0, 1), name=name)
 
     def sample_data(self, count: int, generator: torch.Generator) -> Tensor:
         """``count`` independent draws of the data, float64."""
