@@ -103,6 +103,17 @@ def test_hutchinson_is_unbiased_and_knows_its_error():
     torch.testing.assert_close(result.error, spread.expand(6), rtol=0.15, atol=0)
 
 
+def test_the_error_of_two_probes_is_half_their_difference():
+    """Which is how far their mean is from the first."""
+    x1 = fs.noise(6, (3,), dtype=torch.float64)
+    one, two = (
+        fs.log_likelihood(linear(MATRIX), x1, divergence="hutchinson", probes=probes, rtol=1e-8, atol=1e-8)
+        for probes in (1, 2)
+    )
+    torch.testing.assert_close(two.error, (one.log_prob - two.log_prob).abs(), rtol=0, atol=1e-6)
+    assert two.error.max() > 0.1
+
+
 def test_hutchinson_is_unbiased_on_a_bent_field(mixture):
     network, x1 = mixture()
     result = fs.log_likelihood(network.field(), x1, divergence="hutchinson", probes=80)
