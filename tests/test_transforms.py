@@ -152,3 +152,58 @@ def test_jumps_of_guidance_move_along():
     levels = [CondOT().log_snr(t) for t in (0.25, 0.5)]
     expected = [float(Cosine().inverse_log_snr(level)) for level in levels]
     assert field.reschedule(Cosine()).discontinuities == pytest.approx(expected, abs=1e-12)
+
+
+def test_each_sample_takes_its_own_steps_back_to_noise():
+    field = mixture(CondOT())
+    back = field.reversed()
+    x1 = fs.reference.solve(field, NOISE, **TIGHT).states[-1]
+    result = fs.Adaptive(rtol=1e-8, atol=1e-8).sample(back, x1)
+    torch.testing.assert_close(field.initial_noise(result.x1), NOISE, rtol=0, atol=1e-5)
+    assert len(set(result.nfe.tolist())) > 1
+
+
+def test_a_network_that_takes_one_time_for_the_batch_gets_one():
+    def network(x, t):
+        assert t.shape == ()
+        return -x * (1 + t)
+
+    field = fs.Field(network, time="scalar", name="scalar")
+    for derived in (field.reversed(), field.reschedule(Cosine())):
+        assert derived(NOISE, 0.4).shape == NOISE.shape
+
+
+def test_guidance_outside_its_interval_costs_one_forward(counted):
+    network = counted(lambda x, t, label: label * x)
+    field = fs.Field(network, guidance=2.0, unconditional={"label": 0.0}, guidance_interval=(0.25, 0.5))
+    field.reversed()(NOISE, 0.9, label=1.0)
+    assert len(network.times) == 1
+
+
+@pytest.mark.parametrize("source", [Cosine(), VP(), VE(200.0, rho=3.0)], ids=repr)
+@pytest.mark.parametrize("target", [Cosine(), VP(), CondOT()], ids=repr)
+@each_prediction
+def test_a_rescheduled_solver_is_the_solver_on_the_rescheduled_field(source, target, prediction):
+    field = mixture(target, prediction)
+    first = max(0.02, float(source.inverse_log_snr(target.log_snr(0.0))) + 0.01)
+    grid = [first + (0.98 - first) * i / 4 for i in range(5)]
+    solver = fs.classical.midpoint(grid=grid)
+    moved = solver.reschedule(source, target)
+    assert (moved.nfe, moved.schedule) == (8, target)
+    derived = field.reschedule(source)
+    # Tables start wherever they are told to, so the two start from the same point of the path.
+    ends = [float(target.inverse_log_snr(source.log_snr(s))) for s in (grid[0], grid[-1])]
+    k = [float(target(t).sigma / source(s).sigma) for t, s in zip(ends, (grid[0], grid[-1]), strict=True)]
+    expected = k[1] * solver.sample(derived, NOISE)
+    start = field.initial_noise(k[0] * derived.initial_state(NOISE))
+    torch.testing.assert_close(moved.sample(field, start), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_rescheduled_solver_needs_ratios_that_the_target_has():
+    for target in (VP(), DDPM()):
+        with pytest.raises(ValueError, match=r"reschedule: .* has not every signal-to-noise ratio"):
+            fs.classical.midpoint(4).reschedule(CondOT(), target)
+    with pytest.raises(ValueError, match=r"'heun' calls the network at t = 1 \(call 3\), where a data"):
+        fs.classical.heun(2).reschedule(CondOT(), Cosine())
+    with pytest.raises(ValueError, match="needs a table of velocities, not of data predictions"):
+        fs.classical.ddim(4).reschedule(CondOT(), Cosine())

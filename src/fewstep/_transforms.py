@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ._hashing import fingerprint
 from ._predictions import Prediction
-from .field import Field, like
+from .field import Field, as_float64, like
 from .schedules import Reversed, Schedule
 
 __all__ = ["RescheduledField", "ReversedField"]
 
 
+#: Log signal-to-noise ratios that differ less are the same.
+_SAME = 1e-9
+
+
 class _DerivedField(Field):
     """A field made of another, ``field``, which it asks and is told apart by."""
 
-    field: Field
+    def __init__(
+        self, field: Field, schedule: Schedule, prediction: Prediction, moments: Any, name: str
+    ) -> None:
+        super().__init__(
+            field.model,
+            schedule,
+            prediction,
+            shape=field.shape,
+            clock=(0, 1),
+            time=field.time,
+            data_moments=moments,
+            name=f"{field.name} {name}",
+        )
+        self.field = field
 
     @property
     def forwards_per_call(self) -> int:
@@ -35,18 +52,10 @@ class ReversedField(_DerivedField):
     """From data to noise: ``u(x, t) = -u_field(x, 1 - t)``, with data and noise in each other's place."""
 
     def __init__(self, field: Field) -> None:
-        self.field = field
-        turned = {"data": "noise", "noise": "data"}.get(field.prediction, field.prediction)
-        super().__init__(
-            self._predict,
-            Reversed(field.schedule),
-            cast(Prediction, turned),
-            shape=field.shape,
-            clock=(0, 1),
-            time="scalar",
-            data_moments=(0.0, 1.0),  # of what plays the data here, the noise
-            name=f"{field.name} reversed",
-        )
+        turned: dict[str, Prediction] = {"data": "noise", "noise": "data"}
+        prediction = turned.get(field.prediction, field.prediction)
+        # The noise plays the data here, and its moments are known.
+        super().__init__(field, Reversed(field.schedule), prediction, (0.0, 1.0), "reversed")
 
     @property
     def discontinuities(self) -> tuple[float, ...]:
@@ -59,7 +68,7 @@ class ReversedField(_DerivedField):
     def initial_noise(self, state: Tensor) -> Tensor:
         return state
 
-    def _predict(self, x: Tensor, t: Tensor, **conditions: Any) -> Tensor:
+    def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
         m = self.field.predict(x, 1 - t, **conditions)
         return m if self.prediction in ("data", "noise") else -m
 
@@ -74,18 +83,8 @@ class RescheduledField(_DerivedField):
     """
 
     def __init__(self, field: Field, schedule: Schedule) -> None:
-        self.field = field
         kept: Prediction = "v" if field.prediction == "velocity" else field.prediction
-        super().__init__(
-            self._predict,
-            schedule,
-            kept,
-            shape=field.shape,
-            clock=(0, 1),
-            time="scalar",
-            data_moments=field.data_moments,
-            name=f"{field.name} rescheduled",
-        )
+        super().__init__(field, schedule, kept, field.data_moments, "rescheduled")
         own, given = ([float(s.log_snr(end)) for end in (0.0, 1.0)] for s in (schedule, field.schedule))
         self._noisiest, self._cleanest = given
         self._noisier, self._cleaner = own[0] < given[0] - _SAME, own[1] > given[1] + _SAME
@@ -97,28 +96,30 @@ class RescheduledField(_DerivedField):
         times = [float(self.schedule.inverse_log_snr(level)) for level in levels]
         return tuple(t for t in times if 0 < t < 1)
 
-    def _predict(self, x: Tensor, t: Tensor, **conditions: Any) -> Tensor:
-        level = self.schedule.log_snr(t.double() if t.device.type != "mps" else t)
-        within = level.clamp(self._noisiest, self._cleanest)
-        source = self.field.schedule.inverse_log_snr(within).clamp(0, 1)
-        own, other = self.schedule(t.to(level)), self.field.schedule(source)
-        k = like((other.alpha + other.sigma) / (own.alpha + own.sigma), x)
-        m = self.field.predict_as(self.prediction, k * x, source, **conditions)
-        m = m / k if self.prediction == "v" else m
-        alpha, sigma = like(own.alpha, x), like(own.sigma, x)
+    def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
+        level, k, source = self._correspondence(as_float64(t))
+        time = source if isinstance(t, Tensor) else float(source)
+        m = self.field.predict_as(self.prediction, like(k, x) * x, time, **conditions)
+        m = m / like(k, x) if self.prediction == "v" else m
+        if not (self._noisier or self._cleaner):
+            return m
+        alpha, sigma = (like(c, x) for c in self.schedule(as_float64(t))[:2])
         if self._noisier:
             mean, std = self._moments(x)
             data = mean + alpha * std**2 / (alpha**2 * std**2 + sigma**2) * (x - alpha * mean)
-            blind = self._from_data(data, (x - alpha * data) / sigma, alpha, sigma)
+            blind = self._from(data, (x - alpha * data) / sigma, alpha, sigma)
             m = torch.where(like(level < self._noisiest - _SAME, x).bool(), blind, m)
         if self._cleaner:
-            clean = self._from_data(x / alpha, torch.zeros_like(x), alpha, sigma)
-            m = torch.where(like(level > self._cleanest + _SAME, x).bool(), clean, m)
+            still = self._from(x / alpha, torch.zeros_like(x), alpha, sigma)
+            m = torch.where(like(level > self._cleanest + _SAME, x).bool(), still, m)
         return m
 
-    def _from_data(self, data: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def _correspondence(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The log signal-to-noise ratio at ``t``, the scale ``k``, and the time of ``field``."""
+        level = self.schedule.log_snr(t)
+        source = self.field.schedule.inverse_log_snr(level.clamp(self._noisiest, self._cleanest)).clamp(0, 1)
+        own, other = self.schedule(t), self.field.schedule(source)
+        return level, (other.alpha + other.sigma) / (own.alpha + own.sigma), source
+
+    def _from(self, data: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return {"data": data, "noise": noise, "v": alpha * noise - sigma * data}[self.prediction]
-
-
-#: Log signal-to-noise ratios that differ less are the same.
-_SAME = 1e-9

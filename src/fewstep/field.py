@@ -15,7 +15,7 @@ from ._hashing import fingerprint
 from ._predictions import Prediction, check_prediction
 from .schedules import CondOT, Schedule
 
-__all__ = ["Field", "like"]
+__all__ = ["Field", "as_float64", "like"]
 
 
 class Field:
@@ -143,11 +143,8 @@ class Field:
         Finite at both ends of time: by the limits that all exact networks share where those determine the
         answer, and otherwise taken a little inside.
         """
-        if not isinstance(t, Tensor):
-            t = torch.tensor(t, dtype=torch.float64)
-        elif t.device.type != "mps":  # Apple's GPUs have no float64
-            t = t.double()
         known = self.data_moments is not None
+        t = as_float64(t)
         return finite_conversion(self.schedule, t, wanted, self.prediction, x.dtype, mean_known=known)
 
     def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
@@ -280,6 +277,13 @@ class Field:
                 "that model(x, t) returns one tensor like x."
             )
         return m
+
+
+def as_float64(t: Tensor | float) -> Tensor:
+    """A time as exactly as its device allows: Apple's GPUs have no float64."""
+    if not isinstance(t, Tensor):
+        return torch.tensor(t, dtype=torch.float64)
+    return t if t.device.type == "mps" else t.double()
 
 
 def like(c: Tensor, x: Tensor) -> Tensor:

@@ -180,15 +180,35 @@ class Solver:
         if schedule is None:
             raise ValueError(f"solver {self.name!r}: to({prediction!r}) needs schedule=..., the network's.")
         table = self.table.convert(schedule, self.prediction, prediction)
-        undefined = ~table.finite_calls()
-        if undefined.any():
-            j = int(undefined.nonzero()[0])
-            raise ValueError(
-                f"solver {self.name!r} calls the network at t = {self.times[j]:g} (call {j}), where a "
-                f"{prediction} prediction under {schedule!r} leaves the {self.prediction} undefined; "
-                "choose times that stop short of that end."
-            )
+        self._check_calls(table, prediction, schedule, "choose times that stop short of that end")
         return replace(self._with_table(table), prediction=prediction, schedule=schedule)
+
+    def reschedule(self, source: Schedule, target: Schedule) -> Solver:
+        """This solver of velocities in the coordinates of one schedule, for networks of another.
+
+        On a field of ``target`` it makes the steps that this solver makes on ``field.reschedule(source)``
+        (Shaul et al., ICLR 2024, Theorem 2.3): ``heun(grid=...).reschedule(VE(rho=1), schedule)`` is Heun's
+        method in the noise level ``sigma / alpha``, whatever the network's own schedule.
+
+        Args:
+            source: the schedule whose coordinates this solver steps in.
+            target: the schedule of the networks.
+
+        Returns:
+            A table of data predictions for ``target``.
+
+        Raises:
+            ValueError: when this is no table of velocities, or calls the network at a signal-to-noise ratio
+                that ``target`` does not have, or in pure data.
+        """
+        if self.prediction != "velocity":
+            raise ValueError(
+                f"solver {self.name!r}: reschedule needs a table of velocities, not of {self.prediction} "
+                "predictions; build it with schedule=..., or convert it with to('velocity')."
+            )
+        table, end = self.table.reschedule(source, target, self.end)
+        self._check_calls(table, "data", source, "choose a grid that stops short of pure data")
+        return replace(self._with_table(table), end=end, prediction="data", schedule=target)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the solver as a JSON file that a person can read; numbers keep every bit."""
@@ -230,6 +250,15 @@ class Solver:
     @cached_property
     def _cache(self) -> dict[tuple[Prediction, Schedule], Readied]:
         return {}
+
+    def _check_calls(self, table: Table, given: str, schedule: Schedule, remedy: str) -> None:
+        undefined = (~table.finite_calls()).nonzero()
+        if len(undefined):
+            j = int(undefined[0])
+            raise ValueError(
+                f"solver {self.name!r} calls the network at t = {self.times[j]:g} (call {j}), where a "
+                f"{given} prediction under {schedule!r} leaves the {self.prediction} undefined; {remedy}."
+            )
 
     def _check_schedule(self, schedule: Schedule) -> None:
         if self.schedule not in (None, schedule):
