@@ -33,7 +33,7 @@ def baselines(
     Args:
         nfe: number of network calls.
         schedule: the network's schedule, ``CondOT()`` by default.
-        grid_names: which of ``uniform``, ``cosine``, ``quadratic``, ``karras`` and ``log_snr`` to put them on.
+        grid_names: which of :data:`GRIDS` to put them on.
 
     Returns:
         Solvers by name; those on the uniform grid have no suffix.

@@ -32,18 +32,20 @@ def dmn(
 ) -> tuple[float, ...]:
     """Time steps from an error bound that knows no model (DMN; Xue et al. 2024, *Optimized Time Steps*).
 
-    An exponential multistep solver in ``lambda = log(alpha / sigma)`` ends in a sum of the data predictions at its
-    points, ``x_N / sigma_N = x_0 / sigma_0 + sum_n c_n m_n``. Let the prediction at ``lambda_n`` be wrong by at most
-    ``e_n``; then the points are placed to minimise ``sum_n |c_n| e_n``. See :func:`bound` for the terms.
+    An exponential multistep solver in ``lambda = log(alpha / sigma)`` ends in a sum of the data predictions
+    at its points, ``x_N / sigma_N = x_0 / sigma_0 + sum_n c_n m_n``. Let the prediction at ``lambda_n`` be
+    wrong by ``e_n`` at most; then the points are placed to minimise ``sum_n |c_n| e_n``. :func:`bound` has the
+    terms.
 
-    From the paper and the authors' code: the weights, ``e = sigma^power / alpha`` for ``alpha^2 + sigma^2 = 1`` with
-    power 1 for pixels and 2 for latents, orders that begin with 1, 2 and end with 2, 1, and the first three steps
-    bounded one by one. The authors say to do that up to seven calls only; beyond, weights of neighbouring steps
-    that cancel can then make the bound small on grids that are poor, so it is done always. Ours, too: a
-    quasi-Newton method over the shares of the steps, from three grids, in place of a trust-region method from one;
-    and the ends, which the paper has finite. Here the first and last level are ``sigma_max`` and ``sigma_min``, or
-    the schedule's where it is narrower, and these points are then moved to ``t = 0`` and ``t = 1``: the default
-    ``sigma_min`` is about where the paper stops, 0.001 before the end on ``VP``.
+    From the paper and the authors' code: the weights, ``e = sigma^power / alpha`` of a VP schedule
+    (``alpha^2 + sigma^2 = 1``) with power 1 for pixels and 2 for latents, orders that begin with 1, 2 and end with 2, 1, and the first
+    three steps bounded one by one. The authors say to do the last up to seven calls only; beyond, weights of
+    neighbouring steps that cancel can make the bound small on poor grids, so here it is always done.
+
+    Ours: a quasi-Newton method over the shares of the steps, from three grids, in place of a trust-region
+    method from one; and the ends, which the paper has finite. Here the first and last level are ``sigma_max``
+    and ``sigma_min``, or the schedule's where it is narrower, and these points are then moved to ``t = 0`` and
+    ``t = 1``: the default ``sigma_min`` is about where the paper stops, 0.001 before the end on ``VP``.
 
     Args:
         steps: number of steps.
@@ -87,9 +89,9 @@ def dmn(
 def bound(lambdas: Tensor, order: int = 3, power: float = 1.0) -> Tensor:
     """What :func:`dmn` minimises, a differentiable number, over ``sigma_N``.
 
-    Step ``s`` to ``lambda_{s+1}`` integrates ``e^lambda`` times the polynomial through the last predictions, with
-    weights ``w_sn = int e^lambda l_n(lambda) dlambda``. The first three steps and the last
-    count ``sqrt(sum_n (w_sn e_n)^2)`` each; the others count together, ``sum_n e_n |sum_s w_sn|``.
+    Step ``s`` to ``lambda_{s+1}`` integrates ``e^lambda`` times the polynomial through the last predictions,
+    with weights ``w_sn = int e^lambda l_n(lambda) dlambda``. The first three steps and the last count
+    ``sqrt(sum_n (w_sn e_n)^2)`` each; the others count together, ``sum_n e_n |sum_s w_sn|``.
 
     Args:
         lambdas: ``N + 1`` log-SNRs, finite and increasing.
@@ -103,7 +105,8 @@ def bound(lambdas: Tensor, order: int = 3, power: float = 1.0) -> Tensor:
     wrong = _weights(lambdas, order) * error
     s = torch.arange(N)
     alone = (s < _ALONE) | (s == N - 1)
-    return wrong[alone].norm(dim=1).sum() + wrong[~alone].sum(dim=0).abs().sum()
+    apart: Tensor = torch.linalg.vector_norm(wrong[alone], dim=1).sum()
+    return apart + wrong[~alone].sum(dim=0).abs().sum()
 
 
 def _weights(lambdas: Tensor, order: int) -> Tensor:

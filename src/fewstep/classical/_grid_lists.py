@@ -14,8 +14,8 @@ from ._grids import check_steps
 
 __all__ = ["ays", "sigmas", "spaced", "timesteps"]
 
-#: Sabour, Fidler and Kreis, *Align Your Steps* (ICML 2024): ``sigma / alpha`` for 10 steps, as their quick-start
-#: guide prints them. It follows the last of each by zero, or puts zero in its place.
+#: Sabour, Fidler and Kreis, *Align Your Steps* (ICML 2024): ``sigma / alpha`` for 10 steps, as their
+#: quick-start guide prints them. The last of each is what to interpolate to; sampling puts zero in its place.
 _AYS = {
     "sd15": (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029),
     "sdxl": (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029),
@@ -48,8 +48,8 @@ def sigmas(values: Sequence[float], schedule: Schedule | None = None) -> tuple[f
     beyond = [level for level in levels[1:-1] if not end < level < start]
     if beyond or levels[-1] >= start:
         raise ValueError(
-            f"sigmas: the level {(beyond or levels[-1:])[0]:g} lies outside {schedule!r}, whose levels fall from "
-            f"{start:.4g} to {end:.4g}; leave out what lies beyond, or give the schedule that the list is for."
+            f"sigmas: the level {(beyond or levels[-1:])[0]:g} lies outside {schedule!r}, whose levels fall "
+            f"from {start:.4g} to {end:.4g}; leave out what lies beyond, or give the schedule of the list."
         )
     inner = [float(schedule.inverse_log_snr(-math.log(level))) for level in levels[1:] if level > end]
     return (0.0, *inner, *([1.0] if levels[-1] <= end else []))
@@ -59,8 +59,8 @@ def timesteps(values: Sequence[float], count: int = 1000) -> tuple[float, ...]:
     """Times of discrete timesteps, with the final 1.
 
     Timestep ``k`` of ``count``, where 0 is the least noisy, is at ``t = (count - 1 - k) / count``: pure data,
-    at ``t = 1``, is one step beyond timestep 0. A list that starts below ``count - 1``, as leading spacing does,
-    makes a grid that starts after 0; the noise is then taken for the state at that time, as in diffusers.
+    at ``t = 1``, is one step beyond timestep 0. A list that starts below ``count - 1``, as leading spacing
+    does, makes a grid that starts after 0; the noise is then taken for the state then, as in diffusers.
 
     Args:
         values: whole or broken timesteps, falling from at most ``count - 1`` to at least 0, one a step.
@@ -76,8 +76,8 @@ def timesteps(values: Sequence[float], count: int = 1000) -> tuple[float, ...]:
         or not all(j > k for j, k in pairwise(steps))
     ):
         raise ValueError(
-            f"timesteps: must fall strictly from at most {count - 1} to at least 0, not {steps}; the final step "
-            "to pure data needs no entry, and count=... says how many timesteps the network knows."
+            f"timesteps: must fall strictly from at most {count - 1} to at least 0, not {steps}; the final "
+            "step to pure data needs no entry, and count=... says how many timesteps the network knows."
         )
     return (*((count - 1 - k) / count for k in steps), 1.0)
 
@@ -117,9 +117,9 @@ def ays(
 ) -> tuple[float, ...]:
     """Align Your Steps (Sabour et al. 2024): noise levels found for Stable Diffusion 1.5, XL and Video.
 
-    The authors optimised a bound on the divergence between the discretised and the exact process for 10 steps
-    of a stochastic solver. For another number of steps the logarithm of the level is interpolated linearly over
-    the list, as they advise. The last step goes to pure data, or to where the schedule ends.
+    The authors minimised a bound on the divergence between the discretised and the exact process for 10 steps
+    of a stochastic solver. For other numbers of steps the logarithm of the level is interpolated linearly
+    over the list, as they advise. The last step goes to pure data, or to where the schedule ends.
 
     Args:
         name: the model that the levels were found for.

@@ -123,8 +123,8 @@ def log_snr(
 ) -> tuple[float, ...]:
     """``log(alpha / sigma)`` grows linearly, between the same levels as in :func:`karras`.
 
-    k-diffusion calls this grid exponential, and polyexponential with another ``rho``: the way left to the last
-    level is ``(1 - i / n)^rho`` of the whole in the logarithm, so ``rho > 1`` is dense at the data end.
+    k-diffusion calls this grid exponential, and polyexponential with another ``rho``: what is left of the way
+    to the last level is ``(1 - i / n)^rho`` in the logarithm, so ``rho > 1`` is dense at the data end.
     """
     check_steps(steps)
     top, bottom, count = noise_levels(steps, schedule, sigma_min, sigma_max)
