@@ -34,18 +34,19 @@ def dmn(
 
     An exponential multistep solver in ``lambda = log(alpha / sigma)`` ends in a sum of the data predictions
     at its points, ``x_N / sigma_N = x_0 / sigma_0 + sum_n c_n m_n``. Let the prediction at ``lambda_n`` be
-    wrong by ``e_n`` at most; then the points are placed to minimise ``sum_n |c_n| e_n``. :func:`bound` has the
-    terms.
+    wrong by ``e_n`` at most; the points are placed to minimise ``sum_n |c_n| e_n``, spelt out in
+    :func:`bound`.
 
-    From the paper and the authors' code: the weights, ``e = sigma^power / alpha`` of a VP schedule
-    (``alpha^2 + sigma^2 = 1``) with power 1 for pixels and 2 for latents, orders that begin with 1, 2 and end with 2, 1, and the first
-    three steps bounded one by one. The authors say to do the last up to seven calls only; beyond, weights of
-    neighbouring steps that cancel can make the bound small on poor grids, so here it is always done.
+    From the paper and the authors' code: the weights, ``e = sigma^power / alpha`` where
+    ``alpha^2 + sigma^2 = 1``, with power 1 for pixels and 2 for latents, orders that begin with 1, 2 and end
+    with 2, 1, and the first three steps bounded one by one. The authors say to do the last up to seven calls
+    only; beyond, weights of neighbouring steps that cancel can make the bound small on poor grids, so here it
+    is always done.
 
     Ours: a quasi-Newton method over the shares of the steps, from three grids, in place of a trust-region
     method from one; and the ends, which the paper has finite. Here the first and last level are ``sigma_max``
-    and ``sigma_min``, or the schedule's where it is narrower, and these points are then moved to ``t = 0`` and
-    ``t = 1``: the default ``sigma_min`` is about where the paper stops, 0.001 before the end on ``VP``.
+    and ``sigma_min``, or the schedule's where it is narrower, and these points are then moved to ``t = 0``
+    and ``t = 1``: the default ``sigma_min`` is about where the paper stops, 0.001 before the end on ``VP``.
 
     Args:
         steps: number of steps.
