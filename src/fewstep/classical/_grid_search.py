@@ -54,8 +54,9 @@ def gits(
     with the least ``sum_k coefficient^k cost_k``, ``k = 0, 1, ...``; it is exact for these costs.
 
     The paper's one-step rule is Euler in ``sigma``, which is DDIM. Here it is Euler in the network's own
-    velocity, the step that fits and Adams-Bashforth start from, unless ``rule="ddim"`` asks for the other,
-    which suits DDIM and DPM-Solver++; on ``CondOT`` the two are one.
+    velocity, the step that fits start from, unless ``rule="ddim"`` asks for the other, which suits DDIM; on
+    ``CondOT`` the two are one. A grid is best for the rule it was searched with: where few modes are narrow,
+    multistep solvers can be worse on it than on a uniform one, and less so on :func:`optimal_steps`.
 
     Args:
         field: the model.
