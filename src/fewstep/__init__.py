@@ -8,6 +8,7 @@ from . import (
     fitting,
     flows,
     generation,
+    inspection,
     metrics,
     models,
     networks,
@@ -21,6 +22,7 @@ from .comparison import Comparison, compare
 from .field import Field
 from .fitting import Fit, FitReport, fit
 from .generation import generate
+from .inspection import Inspection, inspect
 from .pairs import Pairs, noise
 from .solver import Path, Solver
 
@@ -33,6 +35,7 @@ __all__ = [
     "Field",
     "Fit",
     "FitReport",
+    "Inspection",
     "Pairs",
     "Path",
     "Solver",
@@ -47,6 +50,8 @@ __all__ = [
     "generate",
     "generation",
     "grids",
+    "inspect",
+    "inspection",
     "metrics",
     "models",
     "networks",
