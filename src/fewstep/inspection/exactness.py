@@ -30,8 +30,8 @@ class Exactness:
             ``alpha data + sigma noise``, which is the exact one where all data is one point.
         consistent: whether the states follow the first problem and the sample both.
         quadrature_degree: the sample is exact when the velocity is a polynomial in time of this degree or
-            less, and independent of the state; -1 when not even a constant. ``None`` where the table has no form
-            for velocities.
+            less, and independent of the state; -1 when not even a constant. ``None`` where the table has no
+            form for velocities.
         linear_order: ``R(mu)``, the sample of ``dx/dt = mu x``, agrees with ``exp(mu)`` to this power of
             ``mu``; -1 when not even at ``mu = 0``.
     """

@@ -28,8 +28,8 @@ class Needs:
             a classical solver.
         states: most states and predictions that it keeps at once, the new one included.
         calls_at_end: calls at exactly ``t = 1``.
-        uninformative_calls: calls whose prediction is known before: of the noise where there is nothing else, or of the
-            data likewise.
+        uninformative_calls: calls whose prediction is known before: of the noise where there is nothing
+            else, or of the data likewise.
         calls_back_in_time: calls at an earlier time than the call before.
         shortest_step: between two trajectory points.
     """

@@ -99,14 +99,12 @@ def _draw_stability(left: Any, middle: Any, found: Stability) -> None:
             found.times, [abs(r) for r in states], marker=".", color=f"C{k}", label=f"$\\mu$ = {rate:g}"
         )
         left.plot(found.times, exact, color=f"C{k}", linewidth=1, linestyle=":")
-    for k, (rate, growth) in enumerate(zip((0, *found.rates), found.growth, strict=True)):
+    # At faster rates explicit solvers blow up, and nothing else would be seen.
+    for k, (rate, growth) in enumerate(list(zip((0, *found.rates), found.growth, strict=True))[:3]):
         middle.plot(range(len(growth)), growth, marker=".", color=f"C{k}", label=f"$\\mu$ = {rate:g}")
     left.set(xlabel="time", title="$|x / x_0|$ on $dx/dt = \\mu x$", yscale="log")
-    # What is stable spans a few decades; the exact solution falls much further.
-    largest = max(abs(r) for states in found.amplification for r in states)
-    left.set_ylim(1e-4, max(3.0, 3 * largest))
-    middle.set(xlabel="state j", title="gain of an error in state j", yscale="symlog")
-    middle.set_ylim(bottom=0)
+    left.set_ylim(1e-4, 1e4)
+    middle.set(xlabel="state j", title="gain of an error in state j")
     middle.xaxis.get_major_locator().set_params(integer=True)
     for axes in (left, middle):
         axes.legend(frameon=False, fontsize="small")

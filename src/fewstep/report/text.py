@@ -40,8 +40,8 @@ def warnings(facts: Inspection) -> list[str]:
         )
     for j in needs.uninformative_calls:
         found.append(
-            f"call {j}, at t = {solver.times[j]:g}, reads a prediction of the {solver.prediction} where the state "
-            f"is nothing but {solver.prediction}: whatever the network learned there is no help."
+            f"call {j}, at t = {solver.times[j]:g}, reads a prediction of the {solver.prediction} where the "
+            f"state is nothing but {solver.prediction}: whatever the network learned there is no help."
         )
     for j in needs.calls_back_in_time:
         found.append(f"call {j} goes back in time, from t = {solver.times[j - 1]:g} to {solver.times[j]:g}.")
@@ -109,9 +109,10 @@ def _order(facts: Inspection) -> list[str]:
             f"consistent; residuals up to {worst[0]:.1g} for {kinds[0]}, {worst[1]:.1g} for {kinds[1]}"
         )
     else:
+        origin = "fitted, " if solver.family else ""
         consistency = (
-            f"{'fitted, ' if solver.family else ''}not consistent: the sample misses {kinds[0]} by {last[0]:.2g} "
-            f"and {kinds[1]} by {last[1]:.2g}, states do by up to {worst[0]:.2g} and {worst[1]:.2g}"
+            f"{origin}not consistent: the sample misses {kinds[0]} by {last[0]:.2g} and {kinds[1]} by "
+            f"{last[1]:.2g}, states do by up to {worst[0]:.2g} and {worst[1]:.2g}"
         )
     lines = [*_wrapped(f"order: {order}", "  "), *_wrapped(f"  {consistency}", "  ")]
     exactly = []
