@@ -6,7 +6,7 @@ import torch
 
 import fewstep as fs
 from fewstep.inspection import refinement
-from fewstep.inspection.convergence import INITIAL, _solution, _velocity
+from fewstep.inspection.convergence import INITIAL, _solution, _velocity, observed_order
 from fewstep.schedules import VE, VP, CondOT, Cosine
 
 adams = fs.classical.adams_bashforth
@@ -117,3 +117,24 @@ def test_errors_fall_with_the_calls():
 def test_what_cannot_be_repeated_is_not_measured():
     facts = fs.inspect(fs.classical.dpmpp("2M", 8, schedule=VP()))
     assert (facts.convergence, facts.not_measured) == (None, "one schedule")
+    facts = fs.inspect(fs.classical.euler(4), refine={1: fs.classical.euler(4)}.get)
+    assert (facts.convergence, facts.not_measured) == (None, "not refinable")
+
+
+def test_many_calls_are_refined_once():
+    calls = []
+
+    def refine(k):
+        calls.append(100 * k)
+        return fs.classical.euler(100 * k)
+
+    found = fs.inspect(fs.classical.euler(100), refine=refine).convergence
+    assert calls == [100, 200]
+    assert found.order == pytest.approx(1, abs=0.01)
+
+
+def test_errors_of_rounding_alone_show_no_order():
+    """Between two solvers whose errors are both nothing but rounding there is no slope."""
+    assert observed_order({8: 1e-13, 16: 3e-13, 32: 2e-13}) is None
+    assert observed_order({8: 1e-4, 16: 1e-13}) is None
+    assert observed_order({8: 1e-3, 16: 1e-6, 32: 1e-9, 64: 1e-15}) == pytest.approx(math.log2(1000))

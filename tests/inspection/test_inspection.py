@@ -50,7 +50,7 @@ def test_a_table_without_a_form_for_velocities_tells_the_rest():
     """On VE to sigma = 0 the velocity at t = 1 is zero whatever the data is."""
     solver = replace(fs.classical.heun(2), prediction="noise", schedule=VE())
     facts = fs.inspect(solver)
-    assert facts.not_measured == "no velocity form"
+    assert facts.not_measured == "inconsistent"
     assert facts.stability is None
     assert facts.exactness.linear_order is None
     assert facts.errors.total == pytest.approx(1)

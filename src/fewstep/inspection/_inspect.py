@@ -10,12 +10,15 @@ from .._json import finite
 from .._table import Table
 from ..schedules import Schedule
 from ..solver import Solver
-from .convergence import Convergence, convergence
+from .convergence import Convergence, observed_order, refined, repeated
 from .exactness import Exactness, exactness
 from .needs import Needs, needs
 from .stability import ErrorGrowth, Stability, error_growth, stability
 
 __all__ = ["Inspection", "inspect"]
+
+#: Why no order could be measured.
+NotMeasured = Literal["inconsistent", "one schedule", "not refinable", "rounding"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Inspection:
         exactness: what it solves exactly, and the residuals where it does not.
         convergence: its order, measured; ``None`` where that was not possible.
         not_measured: why not: ``"inconsistent"``, ``"one schedule"`` (a table for one schedule cannot be
-            repeated), ``"no velocity form"`` (it reads a call at which the velocity is undefined) or
-            ``"rounding"`` (all errors are too small).
+            repeated), ``"not refinable"`` (``refine`` gave fewer than two solvers) or ``"rounding"`` (fewer
+            than two errors are above it).
         stability: on the linear test equation; ``None`` where there is no form for velocities.
         errors: how errors of the network and of rounding reach the sample.
         needs: what it can be used with.
@@ -37,7 +40,7 @@ class Inspection:
     solver: Solver
     exactness: Exactness
     convergence: Convergence | None
-    not_measured: Literal["inconsistent", "one schedule", "no velocity form", "rounding"] | None
+    not_measured: NotMeasured | None
     stability: Stability | None
     errors: ErrorGrowth
     needs: Needs
@@ -122,14 +125,17 @@ def _measure(
     velocities: Table | None,
     exact: Exactness,
     refine: Callable[[int], Solver | None] | None,
-) -> tuple[
-    Convergence | None, Literal["inconsistent", "one schedule", "no velocity form", "rounding"] | None
-]:
-    if velocities is None:
-        return None, "no velocity form"
+) -> tuple[Convergence | None, NotMeasured | None]:
     if not exact.consistent:
         return None, "inconsistent"
-    if refine is None and solver.schedule is not None:
+    if refine is not None:
+        errors = refined(solver.nfe, refine)
+    elif solver.schedule is None and velocities is not None:
+        errors = repeated(velocities, solver.end)
+    else:
         return None, "one schedule"
-    measured = convergence(velocities, solver.end, refine)
-    return measured, None if measured else "rounding"
+    order = observed_order(errors)
+    if order is None:
+        return None, "rounding" if len(errors) > 1 else "not refinable"
+    how: Literal["refined", "repeated"] = "repeated" if refine is None else "refined"
+    return Convergence(order, how, tuple(errors), tuple(errors.values())), None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,11 +14,11 @@ from .._execute import execute, plan
 from .._table import Table
 from ..solver import Solver
 
-__all__ = ["Convergence", "convergence"]
+__all__ = ["Convergence", "observed_order", "refined", "repeated"]
 
-#: Most calls of a refined solver: its table has their square of numbers, and is built anew.
+#: Most calls of a refined solver, or twice its own: its table has their square of numbers, and is built anew.
 REFINED_CALLS = 160
-#: Most calls of a repeated table.
+#: Most calls of a repeated table, or twice its own.
 REPEATED_CALLS = 1500
 #: Errors below this are rounding.
 RESOLVED = 2e-12
@@ -47,32 +47,38 @@ class Convergence:
     errors: tuple[float, ...]
 
 
-def convergence(
-    velocities: Table, end: float, refine: Callable[[int], Solver | None] | None = None
-) -> Convergence | None:
-    """Measure the order of a solver by refining it, or else by repeating its table.
+def refined(nfe: int, refine: Callable[[int], Solver | None]) -> dict[int, float]:
+    """Errors by calls of the same method with 1, 2, 4, ... times the calls, where there are such.
 
     Args:
-        velocities: the table, for velocities; repeating it needs it to be consistent.
-        end: the time of its sample.
-        refine: ``refine(k)`` is the same method with ``k`` times the calls, ``None`` where there is none.
-
-    Returns:
-        What was measured; ``None`` when fewer than two errors are above rounding.
+        nfe: the calls of the solver as it is.
+        refine: ``refine(k)`` is it with ``k`` times as many, ``None`` where it cannot have them.
     """
-    N, errors = len(velocities.times), dict[int, float]()
-    most = REPEATED_CALLS if refine is None else max(REFINED_CALLS, 4 * N)
-    for k in (2**i for i in range(int(math.log2(most / N)) + 1)):
-        if refine is None:
-            errors[k * N] = _error_of_pieces(velocities, end, k)
-        elif (solver := refine(k)) is not None:
+    errors = {}
+    for k in _doubling(nfe, max(REFINED_CALLS, 2 * nfe)):
+        solver = refine(k)
+        if solver is not None:
             errors[solver.nfe] = _error_of(solver)
+    return errors
+
+
+def repeated(velocities: Table, end: float) -> dict[int, float]:
+    """Errors by calls of a consistent table for velocities on each of 1, 2, 4, ... pieces of the path."""
+    N = len(velocities.times)
+    return {k * N: _error_of_pieces(velocities, end, k) for k in _doubling(N, max(REPEATED_CALLS, 2 * N))}
+
+
+def observed_order(errors: Mapping[int, float]) -> float | None:
+    """The slope of the two finest errors above rounding; ``None`` where there are not two."""
     resolved = [(calls, error) for calls, error in errors.items() if error > RESOLVED]
     if len(resolved) < 2:
         return None
     (n, e), (m, f) = resolved[-2:]
-    order = math.log(e / f) / math.log(m / n)
-    return Convergence(order, "refined" if refine else "repeated", tuple(errors), tuple(errors.values()))
+    return math.log(e / f) / math.log(m / n)
+
+
+def _doubling(nfe: int, most: int) -> list[int]:
+    return [2**i for i in range((most // nfe).bit_length())]
 
 
 def _error_of(solver: Solver) -> float:

@@ -97,7 +97,7 @@ def _order(facts: Inspection) -> list[str]:
             "inconsistent": "a table that is not consistent does not converge, whatever its order",
             "one schedule": f"a table of {solver.prediction} predictions for one schedule cannot be refined; "
             "give a classical solver by name instead of its file",
-            "no velocity form": "it makes a call at a time at which the velocity is undefined",
+            "not refinable": "the method has no more steps than these",
             "rounding": "all its errors are lost in rounding",
         }.get(str(facts.not_measured), "")
     # The problems that consistency is about.
