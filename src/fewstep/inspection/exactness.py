@@ -97,10 +97,9 @@ def _quadrature_degree(table: Table, end: float) -> int:
 def _linear_order(table: Table, end: float) -> int:
     """``R`` as a polynomial: multiplying by ``mu`` moves its coefficients up by one."""
     N = len(table.times)
-    powers = [torch.eye(N + 1, dtype=torch.float64)[0]]
+    powers = torch.eye(N + 1, dtype=torch.float64)
     for i, (c, d) in enumerate(zip(table.C, table.D, strict=True), start=1):
-        known = torch.stack(powers)
-        powers.append(c[:i] @ known + (d[:i] @ known).roll(1))
+        powers[i] = c[:i] @ powers[:i] + (d[:i] @ powers[:i]).roll(1)
     k = torch.arange(N + 1, dtype=torch.float64)
     exact = ((end - table.times[0]).log() * k - torch.lgamma(k + 1)).exp()
     wrong = (powers[-1] - exact).abs() > ROUNDING * exact

@@ -92,21 +92,19 @@ def stability(velocities: Table, points: tuple[int, ...], end: float) -> Stabili
 
 def amplification(table: Table, mu: Tensor) -> Tensor:
     """``R_i(mu)`` of every state, ``(N + 1, M)`` for ``M`` rates."""
-    states = [torch.ones_like(mu)]
+    states = torch.ones(len(table.times) + 1, len(mu), dtype=mu.dtype)
     for i, (c, d) in enumerate(zip(table.C, table.D, strict=True), start=1):
-        known = torch.stack(states)
-        states.append(c[:i] @ known + mu * (d[:i] @ known))
-    return torch.stack(states)
+        states[i] = c[:i] @ states[:i] + mu * (d[:i] @ states[:i])
+    return states
 
 
 def _sensitivity(table: Table, mu: Tensor) -> Tensor:
     """``d x_N / d x_j``, ``(N + 1, M)``: the table backwards."""
     N = len(table.times)
-    after = [torch.ones_like(mu)]
-    for j in reversed(range(N)):
-        later = torch.stack(after)  # x_{j+1} .. x_N, which rows j .. N - 1 make
-        after.insert(0, table.C[j:, j] @ later + mu * (table.D[j:, j] @ later))
-    return torch.stack(after)
+    gains = torch.ones(N + 1, len(mu), dtype=mu.dtype)
+    for j in reversed(range(N)):  # rows j .. N - 1 read x_j, and make x_{j+1} .. x_N
+        gains[j] = table.C[j:, j] @ gains[j + 1 :] + mu * (table.D[j:, j] @ gains[j + 1 :])
+    return gains
 
 
 def _real_limit(table: Table, points: list[int]) -> float | None:
