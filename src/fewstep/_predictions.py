@@ -44,7 +44,7 @@ def conversion(point: SchedulePoint, wanted: str, given: str) -> tuple[Tensor, T
 
 
 def in_data_and_noise(point: SchedulePoint, prediction: str) -> tuple[Tensor, Tensor]:
-    """``p, q`` such that ``prediction = p data + q noise``, at every time of ``point``."""
+    """Coefficients of the data and of the noise in a prediction."""
     zero, one = 0 * point.alpha, 0 * point.alpha + 1
     return {
         "velocity": (point.d_alpha, point.d_sigma),
