@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 from .._execute import plan
-from .._predictions import PREDICTIONS
+from .._predictions import Prediction
 from ..schedules import VE, VP, CondOT, Cosine, Schedule, from_dict
 from ..solver import Solver
 
@@ -54,7 +54,7 @@ def needs(solver: Solver, schedule: Schedule | None) -> Needs:
         prediction=solver.prediction,
         schedule=None if solver.schedule is None else solver.schedule.to_dict(),
         readable={
-            known.name: tuple(kind for kind in PREDICTIONS if _reads(solver, kind, known))
+            known.name: tuple(kind for kind in get_args(Prediction) if _reads(solver, kind, known))
             for known in schedules
         },
         fitted_for=None if solver.fitted_for is None else dict(solver.fitted_for),
@@ -74,7 +74,7 @@ def _uninformative(solver: Solver) -> tuple[int, ...]:
     return tuple((other == 0).nonzero().flatten().tolist())
 
 
-def _reads(solver: Solver, prediction: str, schedule: Schedule) -> bool:
+def _reads(solver: Solver, prediction: Prediction, schedule: Schedule) -> bool:
     try:
         solver.to(prediction, schedule)
     except ValueError:
