@@ -8,6 +8,7 @@ from . import (
     fitting,
     flows,
     generation,
+    inspection,
     likelihood,
     metrics,
     models,
@@ -22,6 +23,7 @@ from .comparison import Comparison, compare
 from .field import Field
 from .fitting import Fit, FitReport, fit
 from .generation import generate
+from .inspection import Inspection, inspect
 from .likelihood import Likelihood, log_likelihood
 from .pairs import Pairs, noise
 from .solver import Path, Solver
@@ -35,6 +37,7 @@ __all__ = [
     "Field",
     "Fit",
     "FitReport",
+    "Inspection",
     "Likelihood",
     "Pairs",
     "Path",
@@ -50,6 +53,8 @@ __all__ = [
     "generate",
     "generation",
     "grids",
+    "inspect",
+    "inspection",
     "likelihood",
     "log_likelihood",
     "metrics",
