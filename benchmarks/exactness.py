@@ -1,10 +1,10 @@
 """How much samples depend on what the network predicts: not at all, they should.
 
-A Gaussian mixture's velocity, noise, data and v predictions are known in closed form under every schedule.
-Every classical solver with seven or eight calls samples with each of them in float64, from t = 0 to t = 1, and is compared
-with itself on the closed-form velocity. The numbers are the largest deviations over samples and dimensions,
-relative to the largest sample; states are of order one. The first call of all solvers is at t = 0, and the last
-of those marked * at t = 1, where a prediction of the data repeats the state.
+A Gaussian mixture's velocity, noise, data and v predictions are known in closed form under every
+schedule. Every classical solver with seven or eight calls samples with each of them in float64, from t = 0
+to t = 1, and is compared with itself on the closed-form velocity. The numbers are the largest deviations over
+samples and dimensions, relative to the largest sample. The first call of all solvers is at t = 0, and the
+last of those marked * at t = 1, where a prediction of the data repeats the state.
 
     python benchmarks/exactness.py
 """
