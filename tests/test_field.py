@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 import fewstep as fs
-from fewstep.schedules import VE, VP, CondOT, Cosine
+from fewstep.schedules import DDPM, VE, VP, CondOT, Cosine
 
 
 def double(x, t, **conditions):
@@ -35,15 +37,6 @@ def test_every_prediction_gives_the_velocity_of_the_exact_flow(schedule, predict
     exact = fs.models.random_mixture(3, 4, std=0.3, schedule=schedule).field()
     other = fs.models.random_mixture(3, 4, std=0.3, schedule=schedule, prediction=prediction).field()
     torch.testing.assert_close(other(x, t), exact(x, t), rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("prediction", ["noise", "data", "v"])
-@pytest.mark.parametrize("t", [0.0, 1.0])
-def test_the_velocity_is_finite_at_both_ends(prediction, t):
-    mixture = fs.models.random_mixture(3, 4, std=0.3, prediction=prediction)
-    exact = fs.models.random_mixture(3, 4, std=0.3)
-    x = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(mixture.field()(x, t), exact.field()(x, t), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("prediction", ["velocity", "data"])
@@ -197,3 +190,114 @@ def test_a_plain_function_needs_a_name_to_be_fingerprinted():
     with pytest.raises(ValueError, match="pass Field"):
         fs.Field(double).fingerprint()
     assert fs.Field(double, name="double-1").fingerprint() != fs.Field(double, name="double-2").fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, [0.0, 0.25, 1.0]),
+        ({"clock": (1, 0)}, [1.0, 0.75, 0.0]),
+        ({"clock": (1000, 0)}, [1000.0, 750.0, 0.0]),
+        ({"clock": lambda t: t**2}, [0.0, 0.0625, 1.0]),
+        ({"clock": "sigma", "schedule": VE(80.0, rho=1.0)}, [80.0, 60.0, 0.0]),
+        ({"clock": "sigma", "schedule": Cosine()}, [math.inf, 1 / math.tan(math.pi / 8), 0.0]),
+        ({"schedule": DDPM()}, [999.0, 749.0, 0.0]),
+        ({"schedule": DDPM(steps=100)}, [99.0, 74.0, 0.0]),
+        ({"schedule": DDPM(), "clock": (0, 1)}, [0.0, 0.25, 1.0]),
+    ],
+)
+def test_the_network_is_told_what_its_clock_shows(counted, options, told):
+    network = counted(double)
+    field = fs.Field(network, **options)
+    for t in (0.0, 0.25, 1.0):
+        field.predict(torch.ones(3, 2, dtype=torch.float64), t)
+    field.predict(torch.ones(3, 2, dtype=torch.float64), torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64))
+    seen = [float(times[0]) for times in network.times[:3]]
+    assert seen == pytest.approx(told, abs=1e-9)
+    assert network.times[3].tolist() == pytest.approx(told, abs=1e-9)
+
+
+def test_guidance_acts_only_within_its_interval(counted):
+    network = counted(Classes())
+    field = fs.Field(
+        network, guidance=3.0, unconditional={"label": torch.zeros(4)}, guidance_interval=(0.25, 0.5)
+    )
+    x, label = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), torch.arange(1.0, 5.0)
+    guided, plain = 3 * label[:, None] * x, label[:, None] * x
+    for t, expected, forwards in [(0.2, plain, 1), (0.25, guided, 2), (0.5, guided, 2), (0.6, plain, 1)]:
+        network.times.clear()
+        torch.testing.assert_close(field(x, t, label=label), expected + t)
+        assert len(network.times) == forwards
+        torch.testing.assert_close(field(x, torch.tensor(t), label=label), expected + t)
+    t = torch.tensor([0.2, 0.25, 0.5, 0.6])
+    mixed = torch.stack([plain[0], guided[1], guided[2], plain[3]]) + t[:, None]
+    torch.testing.assert_close(field(x, t, label=label), mixed)
+    assert field.discontinuities == (0.25, 0.5)
+
+
+def test_a_weaker_model_guides_with_the_conditions_of_the_caller(counted):
+    """Autoguidance (Karras et al. 2024): away from the guide, at the same label."""
+    network, guide = counted(Classes()), counted(lambda x, t, label: 0.5 * label[:, None] * x)
+    field = fs.Field(network, guidance=2.0, guide=guide)
+    x, label = torch.ones(4, 2), torch.arange(1.0, 5.0)
+    torch.testing.assert_close(field(x, 0.3, label=label), 1.5 * label[:, None] * x + 0.6)
+    assert (len(network.times), len(guide.times)) == (1, 1)
+    both = fs.Field(network, guidance=2.0, guide=guide, unconditional={"label": torch.zeros(4)})
+    torch.testing.assert_close(both(x, 0.3, label=label), 2 * (label[:, None] * x + 0.3))
+
+
+def test_a_negative_condition_takes_the_place_of_the_empty_one():
+    field = fs.Field(Classes(), guidance=2.0, unconditional={"label": -torch.ones(4)})
+    x, label = torch.ones(4, 2), torch.arange(1.0, 5.0)
+    torch.testing.assert_close(field(x, 0.3, label=label), (2 * label + 1)[:, None] * x + 0.3)
+
+
+def test_the_reference_steps_onto_the_jumps_of_guidance():
+    """dx/dt = w(t) x with w = 3 within [1/4, 1/2] and 1 elsewhere: x(1) = exp(3/2) x(0)."""
+    field = fs.Field(
+        lambda x, t, scale: scale * x,
+        guidance=3.0,
+        unconditional={"scale": 0.0},
+        guidance_interval=(0.25, 0.5),
+    )
+    x0 = torch.ones(2, 1, dtype=torch.float64)
+    solution = fs.reference.solve(field, x0, rtol=1e-9, atol=1e-9, scale=1.0)
+    torch.testing.assert_close(solution.states[-1], math.exp(1.5) * x0, rtol=1e-8, atol=0)
+    # Without stepping onto them, the solver would look for the jumps.
+    assert solution.nfe < 200
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"clock": "steps"}, "clock must be a pair .* not 'steps'"),
+        ({"clock": (0, 1, 2)}, "clock must be a pair"),
+        ({"clock": "timestep"}, "clock='timestep' needs a schedule with timesteps"),
+        ({"guidance": 2.0, "guide": double, "guidance_interval": (0.5, 0.2)}, "two increasing times"),
+        ({"guidance": 2.0, "guide": "weak.pt"}, "guide must be callable"),
+    ],
+)
+def test_bad_clocks_and_guides_are_named(options, words):
+    with pytest.raises(ValueError, match=words):
+        fs.Field(double, **options)
+
+
+def test_moments_may_differ_from_pixel_to_pixel():
+    mean, std = torch.tensor([0.5, -1.0]), torch.tensor([1.0, 2.0])
+    field = fs.Field(double, VP(), data_moments=(mean, std))
+    noise = torch.randn(7, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    alpha, sigma = map(float, VP()(0.0)[:2])
+    expected = alpha * mean + (sigma**2 + alpha**2 * std.double() ** 2).sqrt() * noise
+    torch.testing.assert_close(field.initial_state(noise), expected)
+    torch.testing.assert_close(field.initial_noise(expected), noise)
+
+
+def test_identity_tells_clocks_guides_and_intervals_apart():
+    network = Classes()
+    fields = [
+        fs.Field(network),
+        fs.Field(network, clock=(1, 0)),
+        fs.Field(network, guidance=2.0, guide=Classes()),
+        fs.Field(network, guidance=2.0, guide=Classes(), guidance_interval=(0.0, 0.5)),
+    ]
+    assert len({field.fingerprint() for field in fields}) == 4

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.schedules import VE, VP, CondOT, Cosine, Polynomial, from_dict
+from fewstep.schedules import DDPM, VE, VP, CondOT, Cosine, Discrete, Polynomial, Reversed, from_dict
 
 SCHEDULES = [
     CondOT(),
@@ -19,6 +19,12 @@ SCHEDULES = [
     Cosine(),
     VE(),
     VE(10.0, 0.01, 3.0),
+    DDPM(),
+    DDPM("scaled_linear", 0.00085, 0.012, zero_terminal_snr=True),
+    DDPM("squared_cosine"),
+    Discrete((0.97, 0.8, 0.5, 0.2, 0.04, 0.001)),
+    Reversed(VP()),
+    Reversed(Cosine()),
 ]
 INNER = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
 
@@ -127,3 +133,90 @@ def test_bad_parameters_are_named(make, words):
 def test_schedules_are_immutable():
     with pytest.raises(AttributeError):
         fs.schedules.VP().beta_min = 1.0
+
+
+DISCRETE = [
+    (DDPM(), {}),
+    (
+        DDPM("scaled_linear", 0.00085, 0.012),
+        {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+    ),
+    (DDPM("squared_cosine"), {"beta_schedule": "squaredcos_cap_v2"}),
+    (DDPM(zero_terminal_snr=True), {"rescale_betas_zero_snr": True}),
+]
+
+
+@pytest.mark.parametrize(("schedule", "config"), DISCRETE, ids=lambda value: repr(value))
+def test_named_discrete_schedules_are_those_of_diffusers(schedule, config):
+    diffusers = pytest.importorskip("diffusers")
+    expected = diffusers.DDIMScheduler(**config).alphas_cumprod.double()
+    # Theirs are products of a thousand float32 numbers.
+    torch.testing.assert_close(
+        torch.tensor(schedule.table, dtype=torch.float64), expected, rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("schedule", [schedule for schedule, _ in DISCRETE], ids=repr)
+def test_a_discrete_schedule_passes_through_its_table_and_ends_in_data(schedule):
+    k = torch.arange(schedule.count, dtype=torch.float64)
+    t = (schedule.count - 1 - k) / schedule.count
+    alpha, sigma = schedule(t)[:2]
+    table = torch.tensor(schedule.table, dtype=torch.float64)
+    torch.testing.assert_close(alpha**2, table, rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(t), rtol=0, atol=1e-14)
+    torch.testing.assert_close(schedule.timestep(t), k, rtol=0, atol=1e-9)
+    assert tuple(map(float, schedule(1.0)[:2])) == (1.0, 0.0)
+    assert schedule.timestep(1.0) == 0
+    fine = schedule(torch.linspace(0, 1, 20 * schedule.count + 1, dtype=torch.float64))
+    assert bool((fine.alpha.diff() > 0).all())
+    assert all(bool(part.isfinite().all()) for part in fine)
+
+
+def test_a_discrete_schedule_between_its_timesteps_is_near_the_continuous_one():
+    """DDPM's linear betas are VP's rate of noise, a thousand times (Song et al. 2021, appendix B)."""
+    table, continuous = DDPM(), VP()
+    t = torch.linspace(0.05, 0.9, 333, dtype=torch.float64)
+    torch.testing.assert_close(table.log_snr(t), continuous.log_snr(t), rtol=0, atol=0.03)
+
+
+def test_zero_terminal_snr_starts_in_pure_noise():
+    assert tuple(map(float, DDPM(zero_terminal_snr=True)(0.0)[:2])) == (0.0, 1.0)
+    assert DDPM()(0.0).alpha > 0
+
+
+@pytest.mark.parametrize(
+    "table", [(0.9, 0.5), (0.9, 0.5, 0.1), (0.9, 0.5, 0.0), (0.9, 0.8, 0.7999, 0.1, 0.0)]
+)
+def test_rough_tables_stay_monotone(table):
+    alpha, sigma, d_alpha, d_sigma = Discrete(table)(torch.linspace(0, 1, 4001, dtype=torch.float64))
+    assert bool((alpha.diff() > 0).all())
+    assert bool((sigma.diff() < 0).all())
+    assert bool((d_alpha >= 0).all() and (d_sigma <= 0).all())
+
+
+@pytest.mark.parametrize("table", [(0.5,), (0.5, 0.6), (1.0, 0.5), (0.9, 0.5, -0.1), (0.9, 0.0)])
+def test_what_is_no_table_is_named(table):
+    with pytest.raises(ValueError, match="Discrete: alphas_cumprod must be two numbers or more"):
+        Discrete(table)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"betas": "sigmoid"}, "betas must be one of .*, not 'sigmoid'"),
+        ({"beta_start": 0.0}, "beta_start must be between 0 and 1, not 0.0"),
+        ({"beta_end": 2.0}, "beta_end must be between 0 and 1, not 2.0"),
+        ({"steps": 1}, "steps must be 2 or more, not 1"),
+    ],
+)
+def test_bad_discrete_parameters_are_named(options, words):
+    with pytest.raises(ValueError, match=words):
+        DDPM(**options)
+
+
+@each_schedule
+def test_reversing_twice_is_nothing_and_once_swaps_data_and_noise(schedule):
+    once, twice = Reversed(schedule)(INNER), Reversed(Reversed(schedule))(INNER)
+    point = schedule(1 - INNER)
+    torch.testing.assert_close(list(once), [point.sigma, point.alpha, -point.d_sigma, -point.d_alpha])
+    torch.testing.assert_close(list(twice), list(schedule(INNER)), rtol=1e-10, atol=1e-12)

@@ -142,12 +142,16 @@ def test_singular_ends_cancel_in_the_table():
         assert bool(solver.sample(field, draw(4, 2)).isfinite().all())
 
 
-def test_a_call_at_an_undefined_end_is_refused():
-    field = fs.models.random_mixture(2, 3, prediction="data").field()
-    with pytest.raises(ValueError, match=r"'heun' calls the network at t = 1 \(call 3\), where a data"):
-        fs.classical.heun(2).sample(field, draw(4, 2))
-    with pytest.raises(ValueError, match=r"at t = 0 \(call 0\), where a noise prediction"):
-        fs.classical.euler(2).to("noise", CondOT())
+@pytest.mark.parametrize(
+    ("solver", "prediction", "words"),
+    [
+        (fs.classical.heun(2), "data", r"'heun' calls the network at t = 1 \(call 3\), where a data"),
+        (fs.classical.euler(2), "noise", r"at t = 0 \(call 0\), where a noise prediction"),
+    ],
+)
+def test_a_table_of_predictions_that_leave_an_end_undefined_is_refused(solver, prediction, words):
+    with pytest.raises(ValueError, match=words):
+        solver.to(prediction, CondOT())
 
 
 def test_a_table_for_one_schedule_refuses_another():

@@ -8,6 +8,8 @@ from . import (
     fitting,
     flows,
     generation,
+    inspection,
+    likelihood,
     metrics,
     models,
     networks,
@@ -21,6 +23,8 @@ from .comparison import Comparison, compare
 from .field import Field
 from .fitting import Fit, FitReport, fit
 from .generation import generate
+from .inspection import Inspection, inspect
+from .likelihood import Likelihood, log_likelihood
 from .pairs import Pairs, noise
 from .solver import Path, Solver
 
@@ -33,6 +37,8 @@ __all__ = [
     "Field",
     "Fit",
     "FitReport",
+    "Inspection",
+    "Likelihood",
     "Pairs",
     "Path",
     "Solver",
@@ -47,6 +53,10 @@ __all__ = [
     "generate",
     "generation",
     "grids",
+    "inspect",
+    "inspection",
+    "likelihood",
+    "log_likelihood",
     "metrics",
     "models",
     "networks",

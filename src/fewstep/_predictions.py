@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .schedules import SchedulePoint
 
-__all__ = ["PREDICTIONS", "Prediction", "check_prediction", "conversion"]
+__all__ = ["PREDICTIONS", "Prediction", "check_prediction", "conversion", "in_data_and_noise"]
 
 Prediction = Literal["velocity", "noise", "data", "v"]
 PREDICTIONS: tuple[str, ...] = get_args(Prediction)
@@ -36,14 +36,15 @@ def conversion(point: SchedulePoint, wanted: str, given: str) -> tuple[Tensor, T
     (alpha = 0), a data prediction in pure data (sigma = 0).
     """
     x = (point.alpha, point.sigma)
-    p, q = _in_data_and_noise(point, wanted), _in_data_and_noise(point, given)
+    p, q = in_data_and_noise(point, wanted), in_data_and_noise(point, given)
     if wanted == given:
         return 0 * point.alpha, 0 * point.alpha + 1
     determinant = x[0] * q[1] - x[1] * q[0]
     return (p[0] * q[1] - p[1] * q[0]) / determinant, (x[0] * p[1] - x[1] * p[0]) / determinant
 
 
-def _in_data_and_noise(point: SchedulePoint, prediction: str) -> tuple[Tensor, Tensor]:
+def in_data_and_noise(point: SchedulePoint, prediction: str) -> tuple[Tensor, Tensor]:
+    """Coefficients of the data and of the noise in a prediction."""
     zero, one = 0 * point.alpha, 0 * point.alpha + 1
     return {
         "velocity": (point.d_alpha, point.d_sigma),

@@ -10,11 +10,11 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from ._sampling import check_noise
 from .classical.runge_kutta import TABLEAUX, ButcherTableau
 from .field import Field
 from .pairs import take
 from .reference import CallLimitError
-from .solver import check_noise
 
 __all__ = ["DORMAND_PRINCE", "Adaptive", "AdaptiveSamples"]
 

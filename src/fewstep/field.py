@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -10,37 +9,50 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ._clock import Clock, check_clock, default_clock, describe_clock, network_time
+from ._ends import Affine, finite_conversion
 from ._hashing import fingerprint
-from ._predictions import Prediction, check_prediction, conversion
+from ._predictions import Prediction, check_prediction
 from .schedules import CondOT, Schedule
 
-__all__ = ["Field"]
-
-#: Where a data (or noise) prediction leaves the velocity undefined, at the very end (or start) of
-#: time, the velocity is taken this much inside.
-END_MARGIN = 1e-5
+__all__ = ["Field", "as_float64", "like"]
 
 
 class Field:
     """The velocity ``u(x, t) = A(t) x + B(t) model(x, t)`` whose flow turns noise into data.
 
-    ``A`` and ``B`` follow from the schedule and from what the network predicts. Guidance is part of
-    the field, applied at every call: ``m = m_uncond + scale (m_cond - m_uncond)``, where ``m_cond``
-    is the network given the caller's conditions and ``m_uncond`` the network given the conditions
-    with those of ``unconditional`` put in their place (Ho and Salimans 2022; scale 1 is no guidance).
+    ``A`` and ``B`` follow from the schedule and from what the network predicts, and are finite at both
+    ends of time. Guidance is part of the field, applied at every call:
+
+        ``m = m_away + guidance (m_model - m_away)``        for ``t`` within ``guidance_interval``,
+
+    and ``m_model`` alone elsewhere. ``m_model`` is the network given the caller's conditions, ``m_away`` what
+    to be guided away from: the network, or ``guide``, given the conditions with those of ``unconditional``
+    put in their place. That is classifier-free guidance (Ho and Salimans 2022) with
+    ``unconditional={"label": null}``; with a negative prompt where ``unconditional`` holds one; within limits
+    as in Kynkäänniemi et al. (2024); and autoguidance (Karras et al. 2024) where ``guide`` is a weaker
+    model. Scale 1 is no guidance.
 
     Args:
-        model: any callable ``model(x, t, **conditions) -> Tensor`` like ``x``.
-        schedule: the noise schedule the model was trained with.
+        model: any callable ``model(x, time, **conditions) -> Tensor`` like ``x``.
+        schedule: the noise schedule the model was trained with, ``CondOT()`` by default.
         prediction: ``"velocity"``, ``"noise"`` (epsilon), ``"data"`` (x1) or ``"v"``.
         shape: shape of one sample without the batch dimension, where it is known; fitting then
             needs no other hint of what noise to draw.
+        clock: what the network is told of the time: a pair ``(at t = 0, at t = 1)``, such as ``(0, 1)``, or
+            ``(1000, 0)`` for a network told 1000 in pure noise; ``"sigma"``, the noise level
+            ``sigma / alpha``; ``"timestep"``, that of a :class:`~fewstep.schedules.DDPM` or
+            :class:`~fewstep.schedules.Discrete` schedule, and the default there; or a function of ``t``.
         time: ``"batch"`` hands the network its time as a tensor of shape ``(B,)``, ``"scalar"`` as
             one of shape ``()``.
         guidance: guidance scale; ``None`` or 1 calls the network once.
-        unconditional: keyword arguments that replace the caller's for the unconditional half.
-        data_moments: mean and standard deviation of the data, where the noise end of the schedule still
-            carries signal (``alpha(0) > 0``): sampling then starts from the Gaussian with those moments.
+        unconditional: keyword arguments that replace the caller's for what is guided away from.
+        guide: the model that is guided away from, ``model`` itself by default; called alike.
+        guidance_interval: first and last time of guidance, within [0, 1]; the noise level ``s`` is at time
+            ``schedule.inverse_log_snr(-log(s))``.
+        data_moments: mean and standard deviation of the data, numbers or tensors that broadcast to a sample,
+            where they are known. Where the noise end of the schedule still carries signal (``alpha(0) > 0``)
+            sampling then starts from the Gaussian with those moments.
         name: what provenance records and caches know the model by; needed for caching when
             ``model`` is not a ``torch.nn.Module``.
 
@@ -49,7 +61,7 @@ class Field:
         ``()`` or ``(B,)``, in [0, 1]; the velocity is like ``x``.
 
     Raises:
-        ValueError: on an unknown prediction or time, or guidance with nothing to guide away from.
+        ValueError: on an unknown prediction, clock or time, or guidance with nothing to guide away from.
     """
 
     def __init__(
@@ -59,53 +71,81 @@ class Field:
         prediction: Prediction = "velocity",
         *,
         shape: tuple[int, ...] | None = None,
+        clock: Clock | None = None,
         time: Literal["batch", "scalar"] = "batch",
         guidance: float | None = None,
         unconditional: Mapping[str, Any] | None = None,
-        data_moments: tuple[float, float] | None = None,
+        guide: Callable[..., Tensor] | None = None,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        data_moments: tuple[float | Tensor, float | Tensor] | None = None,
         name: str | None = None,
     ) -> None:
         check_prediction(prediction)
+        self.schedule = CondOT() if schedule is None else schedule
+        self.clock = default_clock(self.schedule) if clock is None else clock
+        check_clock(self.clock, self.schedule)
         if time not in ("batch", "scalar"):
             raise ValueError(f"Field: time must be 'batch' or 'scalar', not {time!r}.")
-        if guidance not in (None, 1) and unconditional is None:
+        if guidance not in (None, 1) and unconditional is None and guide is None:
             raise ValueError(
                 f"Field: guidance={guidance} needs unconditional={{...}}, the keyword arguments "
-                "that make the network unconditional."
+                "that make the network unconditional, or guide=..., a weaker model."
             )
-        if not callable(model):
-            raise ValueError(f"Field: model must be callable as model(x, t), not {type(model).__name__}.")
-        if isinstance(model, nn.Module) and model.training:
-            warnings.warn(
-                f"Field: {type(model).__name__} is in training mode, so dropout and batch "
-                "statistics disturb the ODE; call model.eval() first.",
-                stacklevel=2,
+        if not 0 <= guidance_interval[0] < guidance_interval[1] <= 1:
+            raise ValueError(
+                "Field: guidance_interval must be two increasing times within [0, 1], "
+                f"not {guidance_interval}."
             )
+        _check_network("model", model)
+        if guide is not None:
+            _check_network("guide", guide)
         self.model = model
-        self.schedule = CondOT() if schedule is None else schedule
         self.prediction: Prediction = prediction
         self.shape = None if shape is None else tuple(shape)
         self.time = time
         self.guidance = None if guidance == 1 else guidance
         self.unconditional = dict(unconditional or {})
+        self.guide = guide
+        self.guidance_interval = guidance_interval
         self.data_moments = data_moments
         self.name = name or type(model).__name__
         self._named = name is not None
 
     @property
     def forwards_per_call(self) -> int:
-        """Network forwards in one call of the field: two under guidance, else one."""
+        """Network forwards in one call of the field: two under guidance (within its interval), else one."""
         return 1 if self.guidance is None else 2
+
+    @property
+    def discontinuities(self) -> tuple[float, ...]:
+        """Times inside (0, 1) at which the velocity jumps, for solvers that adapt their steps."""
+        return () if self.guidance is None else tuple(t for t in self.guidance_interval if 0 < t < 1)
 
     def __call__(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
         """The velocity ``dx/dt`` at ``x`` and ``t``."""
-        if self.prediction == "velocity":
+        return self.predict_as("velocity", x, t, **conditions)
+
+    def predict_as(self, wanted: Prediction, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
+        """The network's prediction turned into another: ``"data"`` is the denoised estimate of ``x1``.
+
+        Finite at both ends of time; see :meth:`conversion`.
+        """
+        if wanted == self.prediction:
             return self.predict(x, t, **conditions)
-        t = torch.as_tensor(t, dtype=torch.float64, device=x.device)
-        t = t.clamp(END_MARGIN, 1 - END_MARGIN)
-        A, B = conversion(self.schedule(t), "velocity", self.prediction)
-        A, B = (c.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1)) for c in (A, B))
-        return A * x + B * self.predict(x, t, **conditions)
+        A, B, offset, times = self.conversion(wanted, t, x)
+        m = self.predict(x, times if isinstance(t, Tensor) else float(times), **conditions)
+        value = like(A, x) * x + like(B, x) * m
+        return value if self.data_moments is None else value + like(offset, x) * self._moments(x)[0]
+
+    def conversion(self, wanted: Prediction, t: Tensor | float, x: Tensor) -> Affine:
+        """``wanted = A x + B prediction + offset mean``, of the prediction at ``times``; all like ``t``.
+
+        Finite at both ends of time: by the limits that all exact networks share where those determine the
+        answer, and otherwise taken a little inside.
+        """
+        known = self.data_moments is not None
+        t = as_float64(t)
+        return finite_conversion(self.schedule, t, wanted, self.prediction, x.dtype, mean_known=known)
 
     def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
         """What the network predicts at ``x`` and ``t``, guidance included.
@@ -114,11 +154,13 @@ class Field:
             ValueError: when the network's output is not shaped like ``x``.
         """
         time = self._network_time(t, x)
-        m = self._forward(x, time, conditions)
-        if self.guidance is None:
+        guided = self._guided(t, x)
+        m = self._forward(self.model, x, time, conditions)
+        if guided is False or self.guidance is None:
             return m
-        m_uncond = self._forward(x, time, {**conditions, **self.unconditional})
-        return m_uncond + self.guidance * (m - m_uncond)
+        away = self._forward(self.guide or self.model, x, time, {**conditions, **self.unconditional})
+        scale = self.guidance if guided is True else torch.where(guided, self.guidance, 1.0).to(x)
+        return away + scale * (m - away)
 
     def initial_state(self, noise: Tensor) -> Tensor:
         """The state at ``t = 0`` made of standard normal noise: ``sigma(0) * noise``.
@@ -126,18 +168,50 @@ class Field:
         Given ``data_moments = (mean, std)``, it is the Gaussian of ``x_0``'s own mean and variance,
         ``alpha(0) mean + sqrt(sigma(0)^2 + alpha(0)^2 std^2) * noise``.
         """
-        alpha, sigma = (float(c) for c in self.schedule(0.0)[:2])
-        mean, std = self.data_moments or (0.0, 0.0)
-        scale = math.hypot(sigma, alpha * std)
-        return noise if (scale, alpha * mean) == (1, 0) else alpha * mean + scale * noise
+        shift, scale = self._initial_law(noise)
+        return noise if scale is None else shift + scale * noise
+
+    def initial_noise(self, state: Tensor) -> Tensor:
+        """The standard normal noise that :meth:`initial_state` makes ``state`` of."""
+        shift, scale = self._initial_law(state)
+        return state if scale is None else (state - shift) / scale
+
+    def reversed(self) -> Field:
+        """The field that turns data into noise: ``u(x, t) = -u_self(x, 1 - t)``.
+
+        Any solver samples it, and any can be fitted to it; those bound to a schedule must be built for the
+        schedule of the result. Its samples are at ``t = 0`` of this field, whose :meth:`initial_noise` gives
+        the standard normal noise.
+        """
+        from ._transforms import ReversedField  # a subclass
+
+        return ReversedField(self)
+
+    def reschedule(self, schedule: Schedule) -> Field:
+        """The field of the same flow under another schedule (Shaul et al., ICLR 2024, Theorem 2.3).
+
+        Its path ``xbar(s) = c_s x(t_s)`` has the signal-to-noise ratio of ``x`` and the scale of
+        ``schedule``, so that from the same noise it leads to the same data. Where ``schedule`` begins in more
+        noise than this field's, the data count as Gaussian there; where it begins in less, give the field
+        ``data_moments``, of which its initial state is then made.
+        """
+        from ._transforms import RescheduledField  # a subclass
+
+        return self if schedule == self.schedule else RescheduledField(self, schedule)
 
     def describe(self) -> dict[str, Any]:
         """JSON-ready facts that identify this field in a solver file or a cache."""
+        guided = {} if self.guidance is None else {
+            "guidance_interval": list(self.guidance_interval),
+            "guide": None if self.guide is None else type(self.guide).__name__,
+        }  # fmt: skip
         return {
             "model": self.name,
             "prediction": self.prediction,
             "schedule": self.schedule.to_dict(),
+            "clock": describe_clock(self.clock),
             "guidance": self.guidance,
+            **guided,
             "shape": None if self.shape is None else list(self.shape),
         }
 
@@ -147,27 +221,55 @@ class Field:
         Raises:
             ValueError: when the model has no weights to hash and no name to stand for it.
         """
-        weights = self.model.state_dict() if isinstance(self.model, nn.Module) else {}
         if not isinstance(self.model, nn.Module) and not self._named:
             raise ValueError(
                 "Field: a cache cannot tell one plain function from another; pass Field(..., name='...') "
                 "with a name that changes when the model does."
             )
+        weights = [m.state_dict() if isinstance(m, nn.Module) else {} for m in (self.model, self.guide)]
         return fingerprint([self.describe(), self.unconditional, self.data_moments, weights])
 
     def __repr__(self) -> str:
         guided = "" if self.guidance is None else f", guidance={self.guidance}"
         return f"Field({self.name}, {self.schedule!r}, prediction={self.prediction!r}{guided})"
 
+    def _initial_law(self, x: Tensor) -> tuple[Tensor | float, Tensor | float | None]:
+        """Mean and scale of the state at ``t = 0``; no scale where it is the standard normal."""
+        alpha, sigma = (float(c) for c in self.schedule(0.0)[:2])
+        if alpha == 0 or self.data_moments is None:
+            return 0.0, None if sigma == 1 else sigma
+        mean, std = self._moments(x)
+        return alpha * mean, (sigma**2 + alpha**2 * std**2).sqrt()
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (torch.as_tensor(moment).to(x) for moment in self.data_moments or (0.0, 0.0))
+        return mean, std
+
     def _network_time(self, t: Tensor | float, x: Tensor) -> Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)  # half precision is too coarse for time
         if not isinstance(t, Tensor):
-            return torch.full((x.shape[0],) if self.time == "batch" else (), t, dtype=dtype, device=x.device)
-        t = t.to(device=x.device, dtype=dtype)
-        return t.expand(x.shape[0]) if self.time == "batch" else t
+            number = float(network_time(self.clock, self.schedule, torch.tensor(t, dtype=torch.float64)))
+            shape = (x.shape[0],) if self.time == "batch" else ()
+            return torch.full(shape, number, dtype=dtype, device=x.device)
+        told = network_time(self.clock, self.schedule, t.to(device=x.device)).to(dtype)
+        return told.expand(x.shape[0]) if self.time == "batch" else told
 
-    def _forward(self, x: Tensor, t: Tensor, conditions: Mapping[str, Any]) -> Tensor:
-        m = self.model(x, t, **conditions)
+    def _guided(self, t: Tensor | float, x: Tensor) -> bool | Tensor:
+        """Whether guidance acts at ``t``: known beforehand, or sample by sample."""
+        if self.guidance is None:
+            return False
+        first, last = self.guidance_interval
+        if (first, last) == (0, 1):
+            return True
+        if not isinstance(t, Tensor):
+            return first <= t <= last
+        inside = (t >= first) & (t <= last)
+        return like(inside, x).bool()
+
+    def _forward(
+        self, model: Callable[..., Tensor], x: Tensor, t: Tensor, conditions: Mapping[str, Any]
+    ) -> Tensor:
+        m = model(x, t, **conditions)
         if not isinstance(m, Tensor) or m.shape != x.shape:
             got = f"shape {tuple(m.shape)}" if isinstance(m, Tensor) else f"a {type(m).__name__}"
             raise ValueError(
@@ -175,3 +277,26 @@ class Field:
                 "that model(x, t) returns one tensor like x."
             )
         return m
+
+
+def as_float64(t: Tensor | float) -> Tensor:
+    """A time as exactly as its device allows: Apple's GPUs have no float64."""
+    if not isinstance(t, Tensor):
+        return torch.tensor(t, dtype=torch.float64)
+    return t if t.device.type == "mps" else t.double()
+
+
+def like(c: Tensor, x: Tensor) -> Tensor:
+    """A number, or a number a sample, to multiply ``x`` by."""
+    return c.to(x).reshape(-1, *[1] * (x.ndim - 1)) if c.ndim else c
+
+
+def _check_network(label: str, network: Callable[..., Tensor]) -> None:
+    if not callable(network):
+        raise ValueError(f"Field: {label} must be callable as model(x, t), not {type(network).__name__}.")
+    if isinstance(network, nn.Module) and network.training:
+        warnings.warn(
+            f"Field: {type(network).__name__} is in training mode, so dropout and batch "
+            "statistics disturb the ODE; call model.eval() first.",
+            stacklevel=3,
+        )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ._extras import require
+from ._dopri5 import CallLimitError, dopri5
 from ._files import write_text
 from ._hashing import fingerprint
 from ._progress import progress_bar
@@ -23,10 +23,6 @@ __all__ = ["CallLimitError", "Solution", "pairs", "solve"]
 
 #: How many samples the error of a reference is estimated on.
 ERROR_SAMPLES = 8
-
-
-class CallLimitError(RuntimeError):
-    """The adaptive solver wanted more network calls than it was allowed."""
 
 
 class Solution(NamedTuple):
@@ -68,45 +64,13 @@ def solve(
         CallLimitError: when ``max_nfe`` calls are not enough.
         FloatingPointError: when the network returns NaN, or float32 cannot resolve the tolerance.
     """
-    torchdiffeq = require("torchdiffeq", "fit")
-    nfe = 0
 
     def velocity(t: Tensor, x: Tensor) -> Tensor:
-        nonlocal nfe
-        nfe += 1
-        if nfe > max_nfe:
-            raise CallLimitError(
-                f"reference: {max_nfe} calls did not reach t = {times[-1]:g} (stopped at t = {float(t):.4f}) "
-                f"with rtol={rtol:g}, atol={atol:g}; raise max_nfe, loosen the tolerances, or look at the "
-                "field there."
-            )
-        # The guess of the first step may look far past the end, where a field need not exist.
-        u = field(x.to(x0.dtype), t.clamp(max=times[-1]), **conditions).to(x.dtype)
-        if not torch.isfinite(u).all():
-            raise FloatingPointError(
-                f"reference: the network returned NaN or infinity at t = {float(t):.6g} (call {nfe})."
-            )
-        return u
+        return field(x.to(x0.dtype), t, **conditions).to(x.dtype)
 
     state = field.initial_state(x0).to(dtype or x0.dtype)
-    at = torch.tensor(list(times), dtype=torch.float64, device=x0.device)
-    with torch.no_grad():
-        try:
-            states = torchdiffeq.odeint(
-                velocity,
-                state,
-                at,
-                rtol=rtol,
-                atol=atol,
-                method="dopri5",
-                # Step onto the end: past t = 1 a field need not exist.
-                options={"step_t": at[-1:]},
-            )
-        except AssertionError as error:  # how torchdiffeq says that the step underflowed
-            raise FloatingPointError(
-                f"reference: the step size fell to nothing ({error}); loosen rtol={rtol:g}, atol={atol:g}, "
-                "or pass dtype=torch.float64."
-            ) from None
+    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
+    states, nfe = dopri5(velocity, state, times, "reference", jumps=field.discontinuities, **options)
     return Solution(states.to(x0.dtype), nfe)
 
 

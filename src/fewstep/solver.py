@@ -8,36 +8,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import _solver_file
-from ._execute import Row, execute, plan
-from ._predictions import check_prediction
-from ._progress import progress_bar
-from ._table import Table
+from ._predictions import Prediction, check_prediction
+from ._sampling import Path, Readied, check_noise, ready, sample
+from ._table import Table, lower_triangle
 from .field import Field
 from .schedules import Schedule
 
-__all__ = ["Path", "Solver", "check_noise"]
-
-
-class Path(NamedTuple):
-    """A recorded sampling.
-
-    Shape:
-        ``x1``: like the noise, ``(B, ...)``; ``states``: ``(P, B, ...)``, the trajectory points, noise
-        first; ``times``: ``(P,)``, their times; ``predictions``: ``(N, B, ...)``, what the network
-        predicted at each call; ``call_times``: ``(N,)``.
-    """
-
-    x1: Tensor
-    states: Tensor
-    times: Tensor
-    predictions: Tensor
-    call_times: Tensor
+__all__ = ["Path", "Solver"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +58,7 @@ class Solver:
     points: tuple[int, ...]
     end: float = 1.0
     name: str = "solver"
-    prediction: str = "velocity"
+    prediction: Prediction = "velocity"
     schedule: Schedule | None = None
     family: Mapping[str, Any] | None = field(default=None, hash=False)
     fitted_for: Mapping[str, Any] | None = field(default=None, hash=False)
@@ -151,44 +134,34 @@ class Solver:
         Returns:
             The samples, a tensor like ``x0``, or a :class:`Path`.
 
+        At an end of time where the network's prediction leaves undefined what the table reads, the field's
+        estimate of that is taken, whose limit is known: see :meth:`Field.predict_as`.
+
         Raises:
             ValueError: when ``x0`` does not fit the field, or the table the field's schedule.
             FloatingPointError: when the network returns NaN or infinity; names the call and time.
         """
         field = field if isinstance(field, Field) else Field(field)
         check_noise(x0, field)
-        table = self.to(field.prediction, field.schedule)
-        states: dict[int, Tensor] = {0: field.initial_state(x0)}
-        predictions: dict[int, Tensor] = {}
-        bar = progress_bar(progress, total=self.nfe, unit="call", desc=self.name)
-
-        def call(j: int, x: Tensor, t: float) -> Tensor:
-            m = field.predict(x, t, **conditions).to(x.dtype)
-            bar.update()
-            if callback is not None:
-                callback(j, x, m)
-            return m
-
-        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()), bar:
-            rows = table._recorded_rows if trajectory else table._rows
-            x1 = execute(call, table.times, rows, states, predictions)
-        if not (differentiable or torch.isfinite(x1).all()):
-            self._explain(field, x0, conditions)
-        if not trajectory:
-            return x1
-        return Path(
-            x1,
-            torch.stack([states[i] for i in self.points]),
-            torch.tensor(self.point_times, dtype=torch.float64),
-            torch.stack([predictions[j] for j in range(self.nfe)]),
-            torch.tensor(self.times, dtype=torch.float64),
+        return sample(
+            self._readied(field.prediction, field.schedule),
+            field,
+            x0,
+            self.points,
+            self.point_times,
+            name=self.name,
+            trajectory=trajectory,
+            progress=progress,
+            differentiable=differentiable,
+            callback=callback,
+            conditions=conditions,
         )
 
     def unroll(self) -> Solver:
         """The same solver in reduced form ``x_i = a_i x_0 + sum_j b_ij u_j``."""
         return self._with_table(Table.from_reduced(self.table.unroll()))
 
-    def to(self, prediction: str, schedule: Schedule | None = None) -> Solver:
+    def to(self, prediction: Prediction, schedule: Schedule | None = None) -> Solver:
         """The same solver for a network that predicts something else.
 
         Args:
@@ -199,26 +172,43 @@ class Solver:
             ValueError: when this table holds for another schedule, or calls the network at a time
                 at which its prediction leaves the velocity undefined.
         """
-        if self.schedule is not None and schedule is not None and schedule != self.schedule:
-            raise ValueError(
-                f"solver {self.name!r} is a table of {self.prediction} predictions for {self.schedule!r}, "
-                f"but the field has {schedule!r}; build it again with schedule=field.schedule."
-            )
+        if schedule is not None:
+            self._check_schedule(schedule)
         if prediction == self.prediction:
             return self
         schedule = self.schedule or schedule
         if schedule is None:
             raise ValueError(f"solver {self.name!r}: to({prediction!r}) needs schedule=..., the network's.")
         table = self.table.convert(schedule, self.prediction, prediction)
-        bad = ~(table.C.isfinite().all(dim=0) & table.D.isfinite().all(dim=0))
-        if bad.any():
-            j = int(bad.nonzero()[0])
-            raise ValueError(
-                f"solver {self.name!r} calls the network at t = {self.times[j]:g} (call {j}), where a "
-                f"{prediction} prediction under {schedule!r} leaves the {self.prediction} undefined; "
-                "choose times that stop short of that end."
-            )
+        self._check_calls(table, prediction, schedule, "choose times that stop short of that end")
         return replace(self._with_table(table), prediction=prediction, schedule=schedule)
+
+    def reschedule(self, source: Schedule, target: Schedule) -> Solver:
+        """This solver of velocities in the coordinates of one schedule, for networks of another.
+
+        On a field of ``target`` it makes the steps that this solver makes on ``field.reschedule(source)``
+        (Shaul et al., ICLR 2024, Theorem 2.3): ``heun(grid=...).reschedule(VE(rho=1), schedule)`` is Heun's
+        method in the noise level ``sigma / alpha``, whatever the network's own schedule.
+
+        Args:
+            source: the schedule whose coordinates this solver steps in.
+            target: the schedule of the networks.
+
+        Returns:
+            A table of data predictions for ``target``.
+
+        Raises:
+            ValueError: when this is no table of velocities, or calls the network at a signal-to-noise ratio
+                that ``target`` does not have, or in pure data.
+        """
+        if self.prediction != "velocity":
+            raise ValueError(
+                f"solver {self.name!r}: reschedule needs a table of velocities, not of {self.prediction} "
+                "predictions; build it with schedule=..., or convert it with to('velocity')."
+            )
+        table, end = self.table.reschedule(source, target, self.end)
+        self._check_calls(table, "data", source, "choose a grid that stops short of pure data")
+        return replace(self._with_table(table), end=end, prediction="data", schedule=target)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the solver as a JSON file that a person can read; numbers keep every bit."""
@@ -238,8 +228,8 @@ class Solver:
         """Freeze a tensor table into a solver."""
         return cls(
             times=tuple(table.times.tolist()),
-            C=_lower_triangle(table.C),
-            D=_lower_triangle(table.D),
+            C=lower_triangle(table.C),
+            D=lower_triangle(table.D),
             points=tuple(points),
             **facts,
         )
@@ -249,66 +239,46 @@ class Solver:
         """The numbers as float64 tensors."""
         return Table(torch.tensor(self.times, dtype=torch.float64), _square(self.C), _square(self.D))
 
-    @cached_property
-    def _rows(self) -> list[Row]:
-        return plan(self.C, self.D)
+    def _readied(self, prediction: Prediction, schedule: Schedule) -> Readied:
+        """The table for networks of one kind, made once."""
+        self._check_schedule(schedule)
+        key = (prediction, schedule)
+        if key not in self._cache:
+            self._cache[key] = ready(self.table, self.points, schedule, self.prediction, prediction)
+        return self._cache[key]
 
     @cached_property
-    def _recorded_rows(self) -> list[Row]:
-        return plan(self.C, self.D, keep_states=self.points, keep_predictions=True)
+    def _cache(self) -> dict[tuple[Prediction, Schedule], Readied]:
+        return {}
+
+    def _check_calls(self, table: Table, given: str, schedule: Schedule, remedy: str) -> None:
+        undefined = (~table.finite_calls()).nonzero()
+        if len(undefined):
+            j = int(undefined[0])
+            raise ValueError(
+                f"solver {self.name!r} calls the network at t = {self.times[j]:g} (call {j}), where a "
+                f"{given} prediction under {schedule!r} leaves the {self.prediction} undefined; {remedy}."
+            )
+
+    def _check_schedule(self, schedule: Schedule) -> None:
+        if self.schedule not in (None, schedule):
+            raise ValueError(
+                f"solver {self.name!r} is a table of {self.prediction} predictions for {self.schedule!r}, "
+                f"but the field has {schedule!r}; build it again with schedule=field.schedule."
+            )
 
     def _with_table(self, table: Table) -> Solver:
         return replace(
             self,
             times=tuple(table.times.tolist()),
-            C=_lower_triangle(table.C),
-            D=_lower_triangle(table.D),
-        )
-
-    def _explain(self, field: Field, x0: Tensor, conditions: Mapping[str, Any]) -> None:
-        """Repeat a sampling that ended in NaN, look at every call, and raise."""
-        if not torch.isfinite(x0).all():
-            raise ValueError("x0: the noise itself holds NaN or infinity.")
-
-        def call(j: int, x: Tensor, t: float) -> Tensor:
-            m = field.predict(x, t, **conditions)
-            if not torch.isfinite(m).all():
-                state = "finite" if torch.isfinite(x).all() else "already infinite"
-                raise FloatingPointError(
-                    f"the network returned NaN or infinity at call {j} of {self.nfe}, t = {t:g}, from a "
-                    f"{state} state of magnitude {x.abs().max():.3g}; look at the model there, or use a "
-                    "solver that does not call it at that time."
-                )
-            return m.to(x.dtype)
-
-        table = self.to(field.prediction, field.schedule)
-        with torch.no_grad():
-            execute(call, table.times, table._rows, {0: field.initial_state(x0)}, {})
-        raise FloatingPointError(
-            f"sampling with {self.name!r} overflowed {x0.dtype} although every network output was finite; "
-            "use a wider dtype for x0, or a solver with smaller coefficients."
+            C=lower_triangle(table.C),
+            D=lower_triangle(table.D),
         )
 
 
 def _check(condition: bool, problem: str) -> None:
     if not condition:
         raise ValueError(f"Solver: {problem}.")
-
-
-def check_noise(x0: Tensor, field: Field) -> None:
-    """Raise a ``ValueError`` for a noise that the field cannot start from."""
-    if not isinstance(x0, Tensor) or not x0.is_floating_point() or x0.ndim < 1:
-        got = f"{x0.dtype} of shape {tuple(x0.shape)}" if isinstance(x0, Tensor) else type(x0).__name__
-        raise ValueError(f"x0: must be a floating-point tensor of shape (B, ...), not {got}.")
-    if field.shape is not None and tuple(x0.shape[1:]) != field.shape:
-        raise ValueError(
-            f"x0: has shape {tuple(x0.shape)}, but this field samples shape {field.shape}; pass noise "
-            f"of shape {('B', *field.shape)}."
-        )
-
-
-def _lower_triangle(matrix: Tensor) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(row[: i + 1]) for i, row in enumerate(matrix.tolist()))
 
 
 def _square(rows: tuple[tuple[float, ...], ...]) -> Tensor:

@@ -92,3 +92,8 @@ def test_a_grid_may_stop_short_of_the_end():
 def test_bad_grids_are_named(options, words):
     with pytest.raises(ValueError, match=words):
         fs.classical.euler(**options)
+
+
+def test_quadratic_is_that_of_ddim_and_dpm_solver():
+    """The square root of the time to go falls linearly: ``linspace(1, 0, n + 1)^2`` in their direction."""
+    assert grids.quadratic(4) == pytest.approx([1 - (k / 4) ** 2 for k in (4, 3, 2, 1, 0)], abs=1e-15)

@@ -17,6 +17,53 @@ def test_inspect_as_json(program, solver_file):
     assert facts["times"] == [0.0, 0.25, 0.5, 0.75]
 
 
+def test_inspect_as_json_holds_every_fact(program, solver_file):
+    facts = program("inspect", solver_file, "--json")
+    expected = fs.inspect(fs.classical.midpoint(2))
+    assert facts["convergence"]["order"] == expected.convergence.order
+    assert facts["stability"]["real_limit"] == expected.stability.real_limit
+    assert facts["errors"]["noise_gain"] == [0, 0.5, 0, 0.5]
+    assert facts["exactness"]["consistent"] is True
+    assert facts["needs"]["readable"]["cond_ot"] == ["velocity", "data", "v"]
+    assert (facts["warnings"], facts["plot"]) == ([], None)
+
+
+def test_a_classical_solver_by_name_is_refined(program):
+    facts = program("inspect", "dpmpp_2m/karras:8", "--schedule", "vp", "--json")
+    assert (facts["name"], facts["nfe"], facts["prediction"]) == ("dpmpp_2m", 8, "data")
+    assert facts["needs"]["schedule"] == fs.schedules.VP().to_dict()
+    assert facts["convergence"]["how"] == "refined"
+    assert round(facts["convergence"]["order"], 1) == 2
+    assert any("shortest step" in warning for warning in facts["warnings"])
+
+
+def test_a_name_alone_has_eight_calls_and_the_schedule_is_straight(program):
+    text = program("inspect", "ddim")
+    assert "ddim: 8 network calls" in text
+    assert "under CondOT()" in text
+    assert "order: 1.00, measured with more steps, 8 to 128 calls" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["midpoint:7"], "'midpoint:7' is neither a solver file nor a classical solver with 7 calls"),
+        (["nonsense"], "neither a solver file nor a classical solver"),
+        (["midpoint:x"], "after the colon comes a number of calls"),
+        (["adaptive"], "adaptive has no table to inspect"),
+        (["ddim:4", "--schedule", "straight"], "unknown name 'straight'; known are cond_ot"),
+        (["bound.json", "--schedule", "ve"], "table of data predictions for VP"),
+    ],
+    ids=["calls", "name", "number", "adaptive", "schedule", "other schedule"],
+)
+def test_what_cannot_be_inspected_is_one_line_and_status_2(failure, tmp_path, words, message):
+    fs.classical.ddim(2, schedule=fs.schedules.VP()).save(tmp_path / "bound.json")
+    said = failure("inspect", *words)
+    assert said.startswith("error: ")
+    assert message in said
+    assert said.count("\n") == 1
+
+
 def test_inspect_draws(program, solver_file):
     assert "wrote plot.png" in program("inspect", solver_file, "--plot", "plot.png")
     assert image.imread("plot.png").size > 1000

@@ -110,3 +110,14 @@ def test_a_file_without_a_network_is_named(tmp_path):
     fs.Pairs(torch.zeros(1, 2), torch.zeros(1, 2)).save(tmp_path / "pairs.safetensors")
     with pytest.raises(ValueError, match=r"pairs\.safetensors: holds no network of fewstep"):
         load_network(tmp_path / "pairs.safetensors")
+
+
+@pytest.mark.parametrize(("clock", "told"), [((1000, 0), 750.0), ("sigma", 3.0), (None, 0.25)])
+def test_a_file_may_say_what_its_network_is_told_of_the_time(tmp_path, clock, told):
+    facts = {} if clock is None else {"clock": clock}
+    save_network(tmp_path / "net.safetensors", MLP((2,), width=8), **facts)
+    field = load_field(tmp_path / "net.safetensors")
+    seen = []
+    field.model = lambda x, t: seen.append(t) or x
+    field(torch.zeros(3, 2), 0.25)
+    assert seen[0].tolist() == pytest.approx([told] * 3)

@@ -16,18 +16,34 @@ MEANS = torch.tensor([[0.5, -1.0, 0.2], [-0.7, 0.3, 0.0]], dtype=torch.float64)
 STDS, WEIGHTS = [0.3, 0.8], [0.3, 0.7]
 
 
-def score(schedule, x, t):
-    """Gradient of log p_t by autograd of torch.distributions."""
+def marginal(schedule, t):
+    """The law of ``x_t`` by torch.distributions."""
     alpha, sigma = (float(c) for c in schedule(t)[:2])
-    x = x.clone().requires_grad_()
     std = (alpha**2 * torch.tensor(STDS, dtype=torch.float64) ** 2 + sigma**2).sqrt()
-    density = torch.distributions.MixtureSameFamily(
+    return torch.distributions.MixtureSameFamily(
         torch.distributions.Categorical(torch.tensor(WEIGHTS, dtype=torch.float64)),
         torch.distributions.Independent(
             torch.distributions.Normal(alpha * MEANS, std[:, None].expand(2, 3)), 1
         ),
     )
-    return torch.autograd.grad(density.log_prob(x).sum(), x)[0]
+
+
+def score(schedule, x, t):
+    """Gradient of log p_t by autograd."""
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(marginal(schedule, t).log_prob(x).sum(), x)[0]
+
+
+@pytest.mark.parametrize("schedule", [*SCHEDULES, VE(5.0, 0.1)], ids=repr)
+def test_the_density_is_known_at_every_time(schedule):
+    network, x = GaussianMixture(MEANS, STDS, WEIGHTS, schedule), fs.noise(4, (3,), dtype=torch.float64)
+    times = torch.tensor([0.0, 0.3, 0.9, 1.0], dtype=torch.float64)
+    expected = torch.stack([marginal(schedule, t).log_prob(x) for t in times])
+    for t, log_prob in zip(times, expected, strict=True):
+        torch.testing.assert_close(network.log_prob(x, float(t)), log_prob)
+    torch.testing.assert_close(network.log_prob(x, times), expected.diag())
+    torch.testing.assert_close(network.log_prob(x), expected[-1])
+    assert network.log_prob(x.float()).dtype == torch.float64
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)

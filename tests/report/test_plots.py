@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 import fewstep as fs
-from fewstep.report import coefficients, error_against_nfe
+from fewstep.report import coefficients, error_against_nfe, inspected
 
 
 def comparison(metrics=("rmse", "psnr")):
@@ -56,3 +58,23 @@ def test_coefficients_hide_what_is_zero():
     expected = [[0.25, 0, 0, 0], [0, 0.5, 0, 0], [0, 0.5, 0.25, 0], [0, 0.5, 0, 0.5]]
     np.testing.assert_allclose(picture.filled(0), expected)
     np.testing.assert_array_equal(np.ma.getmaskarray(picture), np.array(expected) == 0)
+
+
+def test_an_inspection_is_drawn_below_the_coefficients(tmp_path):
+    facts = fs.inspect(fs.classical.midpoint(2))
+    figure = inspected(facts)
+    figure.savefig(tmp_path / "inspected.png")
+    panels = figure.axes[:6]
+    np.testing.assert_allclose(panels[0].lines[1].get_ydata(), [0, 0.25, 0.5, 0.75, 1])
+    stability, growth, gains = panels[3:]
+    np.testing.assert_allclose(stability.lines[0].get_ydata(), np.abs(facts.stability.amplification[0]))
+    np.testing.assert_allclose(stability.lines[1].get_ydata(), np.exp([0, -0.5, -1]))
+    np.testing.assert_allclose(growth.lines[0].get_ydata(), [1, 0, 1, 0, 1])
+    assert [bar.get_height() for bar in gains.patches] == [0, 0.5, 0, 0.5]
+
+
+def test_an_inspection_without_stability_is_drawn(tmp_path):
+    solver = replace(fs.classical.heun(2), prediction="noise", schedule=fs.schedules.VE())
+    figure = inspected(fs.inspect(solver))
+    figure.savefig(tmp_path / "inspected.png")
+    assert not figure.axes[3].lines

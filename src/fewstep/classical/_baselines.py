@@ -25,6 +25,7 @@ __all__ = ["GRIDS", "baselines"]
 GRIDS: dict[str, Callable[[int, Schedule], tuple[float, ...]]] = {
     "uniform": lambda steps, schedule: grids.uniform(steps),
     "cosine": lambda steps, schedule: grids.cosine(steps),
+    "quadratic": lambda steps, schedule: grids.quadratic(steps),
     "karras": grids.karras,
     "log_snr": grids.log_snr,
 }
@@ -38,7 +39,7 @@ def baselines(
     Args:
         nfe: number of network calls.
         schedule: the network's schedule, ``CondOT()`` by default.
-        grid_names: which of ``uniform``, ``cosine``, ``karras`` and ``log_snr`` to put them on.
+        grid_names: which of :data:`GRIDS` to put them on.
 
     Returns:
         Solvers by name; those on the uniform grid have no suffix.

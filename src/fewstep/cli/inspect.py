@@ -1,41 +1,64 @@
-"""``fewstep inspect``: what is in a solver file."""
+"""``fewstep inspect``: what a solver is and does."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
+from .. import inspection
 from .._files import replacing
-from ..report import coefficients, describe
+from ..adaptive import Adaptive
+from ..field import Field
+from ..report import describe, inspected, warnings
+from ..schedules import Schedule, from_dict
 from ..solver import Solver
-from ._common import ConfigOption, JsonOption, report
+from ._common import ConfigOption, JsonOption, choose_solver, report
 
 __all__ = ["command"]
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="A solver file.")],
+    solver: Annotated[
+        str,
+        typer.Argument(help="A solver file, or a classical solver such as midpoint:8 or dpmpp_2m/karras:8."),
+    ],
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            "--schedule",
+            help="The network's schedule: cond_ot (the default of classical solvers), vp, cosine or ve.",
+        ),
+    ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Write a PNG of times and coefficients.")
+        Path | None, typer.Option("--plot", help="Write a PNG of times, coefficients and stability.")
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print a solver's times, coefficients, origin and warnings."""
-    solver = Solver.load(file)
+    """Print a solver's times, coefficients, order, stability, needs and warnings; no model is needed."""
+    known = None if schedule is None else from_dict({"name": schedule})
+    chosen, refine = _find(solver, known)
+    facts = inspection.inspect(chosen, schedule=known, refine=refine)
     if plot is not None:
         with replacing(plot) as temporary:
-            coefficients(solver).savefig(temporary, dpi=130)
-    facts = {
-        "name": solver.name,
-        "nfe": solver.nfe,
-        "times": list(solver.times),
-        "prediction": solver.prediction,
-        "family": solver.family,
-        "fitted_for": solver.fitted_for,
-        "scores": solver.scores,
-        "plot": None if plot is None else str(plot),
-    }
-    report(as_json, facts, lambda: describe(solver) + (f"\nwrote {plot}" if plot else ""))
+            inspected(facts).savefig(temporary, dpi=130)
+    result = {**facts.to_dict(), "warnings": warnings(facts), "plot": None if plot is None else str(plot)}
+    report(as_json, result, lambda: describe(chosen, facts) + (f"\nwrote {plot}" if plot else ""))
+
+
+def _find(spec: str, schedule: Schedule | None) -> tuple[Solver, Callable[[int], Solver | None] | None]:
+    """The solver, and how to refine it where it was given by name."""
+    field = Field(torch.zeros_like, schedule)  # only its schedule is asked for
+    chosen = choose_solver(spec, None, None, field)
+    if isinstance(chosen, Adaptive):
+        raise ValueError(
+            "SOLVER: adaptive has no table to inspect, it finds its steps as it goes; name a solver file, or "
+            "a classical solver such as midpoint:8."
+        )
+    if spec.endswith(".json") or Path(spec).is_file():
+        return chosen, None
+    return chosen, inspection.refinement(spec.partition(":")[0], chosen.nfe, field.schedule)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._predictions import conversion
+from .._ends import finite_conversion
 from ..adaptive import Adaptive
-from ..field import END_MARGIN, Field
+from ..field import Field
 from ..metrics import CurvatureMeter
 from ..solver import Solver
 
@@ -79,11 +79,7 @@ class Observer:
             self.paths[numbers[row]].append(Point(time, state, estimate))
 
     def _data(self, t: Tensor, x: Tensor, prediction: Tensor, kind: str) -> Tensor:
-        schedule = self._field.schedule
-        A, B = torch.stack(conversion(schedule(t), "data", kind))
-        # Where a prediction says nothing of the data, at the very end of time, look a little inside.
-        inside = torch.stack(conversion(schedule(t.clamp(END_MARGIN, 1 - END_MARGIN)), "data", kind))
-        A, B = torch.where(A.isfinite() & B.isfinite(), torch.stack((A, B)), inside)
+        A, B, *_ = finite_conversion(self._field.schedule, t, "data", kind, x.dtype, mean_known=False)
         A, B = (c.to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1)) for c in (A, B))
         data: Tensor = A * x + B * prediction
         return data

@@ -19,8 +19,9 @@ def load_field(path: str | Path) -> Field:
     """Read a network written by :func:`save_network` as a field.
 
     The file's facts ``shape`` (of one sample), ``schedule`` (of
-    :meth:`~fewstep.schedules.Schedule.to_dict`) and ``prediction`` say what kind of field it is; without them
-    the shape is that of the network, if it has one, the schedule ``CondOT`` and the prediction velocity.
+    :meth:`~fewstep.schedules.Schedule.to_dict`), ``prediction`` and ``clock`` (a pair or a name) say what kind
+    of field it is; without them the shape is that of the network, if it has one, the schedule ``CondOT``, the
+    prediction velocity and the clock that of the schedule.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -28,12 +29,13 @@ def load_field(path: str | Path) -> Field:
     """
     config = network_config(path)
     shape = config.get("shape") or config["arguments"].get("shape")
-    schedule = config.get("schedule")
+    schedule, clock = config.get("schedule"), config.get("clock")
     return Field(
         load_network(path),
         None if schedule is None else schedules.from_dict(schedule),
         config.get("prediction", "velocity"),
         shape=None if shape is None else tuple(shape),
+        clock=tuple(clock) if isinstance(clock, list) else clock,
         name=Path(path).stem,
     )
 

@@ -15,6 +15,10 @@ from ..schedules import CondOT, Schedule
 __all__ = ["GaussianMixture", "kernel_density", "random_mixture"]
 
 
+#: Where sigma' is infinite (VP in pure data) the velocity, which is smooth, is taken this much inside.
+_INSIDE = 1e-12
+
+
 class GaussianMixture(nn.Module):
     """The exact network for data drawn from ``sum_k w_k N(mu_k, s_k^2 I)``.
 
@@ -62,17 +66,14 @@ class GaussianMixture(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        point = self.schedule(t.double().expand(len(x))[:, None])
+        t = t.double().expand(len(x))[:, None]
+        point = self.schedule(t)
+        if self.prediction == "velocity":
+            point = self.schedule(torch.where(point.d_sigma.isfinite(), t, t - _INSIDE))
         alpha, sigma, d_alpha, d_sigma = point
         flat = x.double().flatten(1)
         v = alpha**2 * self.variances + sigma**2
-        square = (
-            flat.square().sum(1, keepdim=True)
-            - 2 * alpha * flat @ self.means.T
-            + alpha**2 * self.means.square().sum(1)
-        )
-        log_posterior = self.log_weights - flat.shape[1] / 2 * v.log() - square / (2 * v)
-        p = log_posterior.softmax(dim=1)
+        p = self._log_joint(flat, alpha, v).softmax(dim=1)
 
         noise = (p * sigma / v).sum(1, keepdim=True) * flat - (p * sigma * alpha / v) @ self.means
         shrink = alpha * self.variances / v
@@ -85,9 +86,25 @@ class GaussianMixture(nn.Module):
         }[self.prediction]()
         return output.reshape(x.shape).to(x.dtype)
 
+    def log_prob(self, x: Tensor, t: Tensor | float = 1.0) -> Tensor:
+        """Logarithm of the density of ``x_t`` in nats, float64 of shape ``(B,)``; of the data by default."""
+        t = torch.as_tensor(t, dtype=torch.float64, device=x.device)
+        alpha, sigma = self.schedule(t.expand(len(x))[:, None])[:2]
+        v = alpha**2 * self.variances + sigma**2
+        return self._log_joint(x.double().flatten(1), alpha, v).logsumexp(dim=1)
+
+    def _log_joint(self, flat: Tensor, alpha: Tensor, v: Tensor) -> Tensor:
+        """``log w_k + log N(x; alpha mu_k, v_k I)``, ``(B, K)``."""
+        square = (
+            flat.square().sum(1, keepdim=True)
+            - 2 * alpha * flat @ self.means.T
+            + alpha**2 * self.means.square().sum(1)
+        )
+        return self.log_weights - flat.shape[1] / 2 * (2 * math.pi * v).log() - square / (2 * v)
+
     def field(self, name: str | None = None) -> Field:
         """The field of this network."""
-        return Field(self, self.schedule, self.prediction, shape=self.shape, name=name)
+        return Field(self, self.schedule, self.prediction, shape=self.shape, clock=(0, 1), name=name)
 
     def sample_data(self, count: int, generator: torch.Generator) -> Tensor:
         """``count`` independent draws of the data, float64."""

@@ -1,7 +1,16 @@
 """Tables, plots and pictures of solvers."""
 
 from .pictures import picture_rows, save_pictures
-from .plots import coefficients, error_against_nfe, flow_scatter
-from .text import describe
+from .plots import coefficients, error_against_nfe, flow_scatter, inspected
+from .text import describe, warnings
 
-__all__ = ["coefficients", "describe", "error_against_nfe", "flow_scatter", "picture_rows", "save_pictures"]
+__all__ = [
+    "coefficients",
+    "describe",
+    "error_against_nfe",
+    "flow_scatter",
+    "inspected",
+    "picture_rows",
+    "save_pictures",
+    "warnings",
+]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from .._extras import require
+from ..inspection import Inspection, Stability
 from ..solver import Solver
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..comparison import Comparison
 
-__all__ = ["coefficients", "error_against_nfe", "flow_scatter"]
+__all__ = ["coefficients", "error_against_nfe", "flow_scatter", "inspected"]
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
@@ -66,9 +67,52 @@ def coefficients(solver: Solver) -> Figure:
     On the left the times; in the middle and on the right the reduced form ``x_i = a_i x_0 + sum_j b_ij u_j``,
     which is comparable between solvers.
     """
-    reduced = solver.unroll().table
-    figure, ((left, middle, right),) = _figure(1, 3, (11, 3.6))
-    N = solver.nfe
+    figure, (panels,) = _figure(1, 3, (11, 3.6))
+    _draw_coefficients(figure, panels, solver)
+    return figure
+
+
+def inspected(facts: Inspection) -> Figure:
+    """The coefficients, and below them how states and errors grow.
+
+    On the left the states on ``dx/dt = mu x`` along the path, dotted the exact ones; in the middle what the
+    sample of that equation makes of an error in each state; on the right, of an error in each call.
+    """
+    figure, (upper, (left, middle, right)) = _figure(2, 3, (11, 6.8))
+    _draw_coefficients(figure, upper, facts.solver)
+    gains = facts.errors.noise_gain
+    right.bar(range(len(gains)), gains)
+    right.set(xlabel="call j", title="gain of an error in call j")
+    right.xaxis.get_major_locator().set_params(integer=True)
+    if facts.stability is not None:
+        _draw_stability(left, middle, facts.stability)
+    for axes in (left, middle, right):
+        axes.grid(alpha=0.3, linewidth=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _draw_stability(left: Any, middle: Any, found: Stability) -> None:
+    paths = zip(found.rates, found.amplification, found.exact, strict=True)
+    for k, (rate, states, exact) in enumerate(paths, start=1):
+        left.plot(
+            found.times, [abs(r) for r in states], marker=".", color=f"C{k}", label=f"$\\mu$ = {rate:g}"
+        )
+        left.plot(found.times, exact, color=f"C{k}", linewidth=1, linestyle=":")
+    # At faster rates explicit solvers blow up, and nothing else would be seen.
+    for k, (rate, growth) in enumerate(list(zip((0, *found.rates), found.growth, strict=True))[:3]):
+        middle.plot(range(len(growth)), growth, marker=".", color=f"C{k}", label=f"$\\mu$ = {rate:g}")
+    left.set(xlabel="time", title="$|x / x_0|$ on $dx/dt = \\mu x$", yscale="log")
+    left.set_ylim(1e-4, 1e4)
+    middle.set(xlabel="state j", title="gain of an error in state j")
+    middle.xaxis.get_major_locator().set_params(integer=True)
+    for axes in (left, middle):
+        axes.legend(frameon=False, fontsize="small")
+
+
+def _draw_coefficients(figure: Figure, panels: Any, solver: Solver) -> None:
+    reduced, N = solver.unroll().table, solver.nfe
+    left, middle, right = panels
 
     left.plot(range(N + 1), [i / N for i in range(N + 1)], color="0.75", linewidth=1, label="uniform")
     left.plot(range(N + 1), [*solver.times, solver.end], marker="o", label=solver.name)
@@ -90,7 +134,6 @@ def coefficients(solver: Solver) -> Figure:
     for axes in (left, middle):
         axes.grid(alpha=0.3, linewidth=0.5)
         axes.spines[["top", "right"]].set_visible(False)
-    return figure
 
 
 def flow_scatter(samples: Mapping[int, Tensor], states: Tensor) -> Figure:

@@ -14,7 +14,7 @@ __all__ = ["Reversed"]
 
 @dataclass(frozen=True)
 class Reversed(Schedule):
-    """``alpha(t) = sigma_S(1 - t), sigma(t) = alpha_S(1 - t)``: data and noise of ``S`` in each other's place.
+    """``alpha(t) = sigma_S(1 - t), sigma(t) = alpha_S(1 - t)``: data and noise of ``S`` change places.
 
     A solver for this schedule, sampling :meth:`fewstep.Field.reversed`, turns data into noise.
 

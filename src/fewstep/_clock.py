@@ -1,0 +1,56 @@
+"""What a network is told of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .schedules import DDPM, Discrete, Schedule
+
+__all__ = ["Clock", "check_clock", "default_clock", "describe_clock", "network_time"]
+
+#: A pair ``(at t = 0, at t = 1)`` to run evenly between, a name, or a function of ``t``.
+Clock = tuple[float, float] | Literal["sigma", "timestep"] | Callable[[Tensor], Tensor]
+
+
+def default_clock(schedule: Schedule) -> Clock:
+    """Timesteps for a schedule that has them, else ``t`` itself."""
+    return "timestep" if isinstance(schedule, DDPM | Discrete) else (0, 1)
+
+
+def check_clock(clock: Clock, schedule: Schedule) -> None:
+    """Raise a ``ValueError`` for what is no clock of this schedule."""
+    pair = isinstance(clock, tuple) and len(clock) == 2 and all(isinstance(c, int | float) for c in clock)
+    if not (pair or callable(clock) or clock in ("sigma", "timestep")):
+        raise ValueError(
+            "Field: clock must be a pair (at noise, at data) such as (0, 1), 'sigma', 'timestep' or a "
+            f"function of t, not {clock!r}."
+        )
+    if clock == "timestep" and not isinstance(schedule, DDPM | Discrete):
+        raise ValueError(
+            f"Field: clock='timestep' needs a schedule with timesteps, DDPM or Discrete, not {schedule!r}; "
+            "say what the network is told, for example clock=(999, 0)."
+        )
+
+
+def network_time(clock: Clock, schedule: Schedule, t: Tensor) -> Tensor:
+    """The number that stands for the time ``t``, like ``t``."""
+    if isinstance(clock, tuple):
+        start, end = clock
+        return t if clock == (0, 1) else start + (end - start) * t
+    if clock == "sigma":
+        alpha, sigma = schedule(t)[:2]
+        return sigma / alpha
+    if isinstance(schedule, DDPM | Discrete) and clock == "timestep":
+        return schedule.timestep(t)
+    return torch.as_tensor(clock(t)) if callable(clock) else t
+
+
+def describe_clock(clock: Clock) -> Any:
+    """The clock for a JSON file."""
+    if callable(clock):
+        return getattr(clock, "__qualname__", type(clock).__name__)
+    return list(clock) if isinstance(clock, tuple) else clock

@@ -1,0 +1,99 @@
+"""Adaptive Dormand-Prince between fixed times: capped, counted, and never outside of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ._extras import require
+
+__all__ = ["CallLimitError", "dopri5"]
+
+#: What is integrated: one tensor, or several of one type whose errors are controlled each by itself.
+State = TypeVar("State", Tensor, tuple[Tensor, ...])
+
+
+class CallLimitError(RuntimeError):
+    """The adaptive solver wanted more network calls than it was allowed."""
+
+
+def dopri5(
+    velocity: Callable[[Tensor, State], State],
+    state: State,
+    times: Sequence[float],
+    name: str,
+    sources: Sequence[str] = ("network",),
+    *,
+    jumps: Sequence[float] = (),
+    rtol: float,
+    atol: float,
+    max_nfe: int,
+) -> tuple[State, int]:
+    """Solve ``d state / dt = velocity(t, state)`` by torchdiffeq, one step size for the batch.
+
+    Args:
+        velocity: the right-hand side, finite between the first and the last time.
+        state: the state at the first time.
+        times: where to return the state, increasing or decreasing; the last one is where to stop.
+        name: what errors call the caller.
+        sources: what they call that which returns each part of the velocity.
+        jumps: times at which the velocity is discontinuous, to step onto.
+        rtol: relative tolerance of the local error: of its root mean square over batch and dimensions,
+            and of the largest of these when there are several tensors.
+        atol: absolute tolerance of the same.
+        max_nfe: calls of ``velocity`` after which to give up.
+
+    Returns:
+        The states, stacked along a new first dimension, and the number of calls.
+
+    Raises:
+        CallLimitError: when ``max_nfe`` calls are not enough.
+        FloatingPointError: when the velocity is NaN or infinite, or the step size falls to nothing.
+    """
+    torchdiffeq = require("torchdiffeq", "fit")
+    nfe = 0
+
+    def counted(t: Tensor, x: State) -> State:
+        nonlocal nfe
+        nfe += 1
+        if nfe > max_nfe:
+            raise CallLimitError(
+                f"{name}: {max_nfe} calls did not reach t = {times[-1]:g} (stopped at t = {float(t):.4f}) "
+                f"with rtol={rtol:g}, atol={atol:g}; raise max_nfe, loosen the tolerances, or look at the "
+                "field there."
+            )
+        # The guess of the first step may look far past the end, where a field need not exist.
+        u = velocity(t.clamp(min(times), max(times)), x)
+        for source, part in zip(sources, u if isinstance(u, tuple) else (u,), strict=True):
+            if not part.isfinite().all():
+                raise FloatingPointError(
+                    f"{name}: the {source} returned NaN or infinity at t = {float(t):.6g} (call {nfe})."
+                )
+        return u
+
+    device = (state[0] if isinstance(state, tuple) else state).device
+    at = torch.tensor(list(times), dtype=torch.float64, device=device)
+    options = {"step_t": at[-1:]}  # onto the end: beyond it a field need not exist
+    within = [t for t in jumps if min(times) < t < max(times)]
+    if within:
+        options["jump_t"] = at.new_tensor(sorted(within))
+    with torch.no_grad():
+        try:
+            states = torchdiffeq.odeint(
+                counted,
+                state,
+                at,
+                rtol=rtol,
+                atol=atol,
+                method="dopri5",
+                options=options,
+            )
+        except AssertionError as error:  # how torchdiffeq says that the step underflowed
+            raise FloatingPointError(
+                f"{name}: the step size fell to nothing ({error}); loosen rtol={rtol:g}, atol={atol:g}, "
+                "or pass dtype=torch.float64."
+            ) from None
+    return states, nfe

@@ -1,0 +1,125 @@
+"""The same path seen in other coordinates: run backwards, or under another schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._hashing import fingerprint
+from ._predictions import Prediction
+from .field import Field, as_float64, like
+from .schedules import Reversed, Schedule
+
+__all__ = ["RescheduledField", "ReversedField"]
+
+
+#: Log signal-to-noise ratios that differ less are the same.
+_SAME = 1e-9
+
+
+class _DerivedField(Field):
+    """A field made of another, ``field``, which it asks and is told apart by."""
+
+    def __init__(
+        self, field: Field, schedule: Schedule, prediction: Prediction, moments: Any, name: str
+    ) -> None:
+        super().__init__(
+            field.model,
+            schedule,
+            prediction,
+            shape=field.shape,
+            clock=(0, 1),
+            time=field.time,
+            data_moments=moments,
+            name=f"{field.name} {name}",
+        )
+        self.field = field
+
+    @property
+    def forwards_per_call(self) -> int:
+        return self.field.forwards_per_call
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "guidance": self.field.guidance, "of": self.field.describe()}
+
+    def fingerprint(self) -> str:
+        return fingerprint([self.describe(), self.data_moments, self.field.fingerprint()])
+
+
+class ReversedField(_DerivedField):
+    """From data to noise: ``u(x, t) = -u_field(x, 1 - t)``, with data and noise in each other's place."""
+
+    def __init__(self, field: Field) -> None:
+        turned: dict[str, Prediction] = {"data": "noise", "noise": "data"}
+        prediction = turned.get(field.prediction, field.prediction)
+        # The noise plays the data here, and its moments are known.
+        super().__init__(field, Reversed(field.schedule), prediction, (0.0, 1.0), "reversed")
+
+    @property
+    def discontinuities(self) -> tuple[float, ...]:
+        return tuple(1 - t for t in reversed(self.field.discontinuities))
+
+    def initial_state(self, noise: Tensor) -> Tensor:
+        """Data are where this field starts, as they are."""
+        return noise
+
+    def initial_noise(self, state: Tensor) -> Tensor:
+        return state
+
+    def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
+        m = self.field.predict(x, 1 - t, **conditions)
+        return m if self.prediction in ("data", "noise") else -m
+
+
+class RescheduledField(_DerivedField):
+    """The scale-time transform: ``x = k xbar`` at the time of equal signal-to-noise ratio.
+
+    Where both schedules have the ratio, ``(alpha, sigma) = k (alphabar, sigmabar)``; there the expected data
+    and noise are the same, and ``v`` is ``k`` times the other. Noisier than ``field`` can be, the data count
+    as Gaussian with its ``data_moments``, which leads to its own initial state; cleaner than it can be, the
+    data stay as they are.
+    """
+
+    def __init__(self, field: Field, schedule: Schedule) -> None:
+        kept: Prediction = "v" if field.prediction == "velocity" else field.prediction
+        super().__init__(field, schedule, kept, field.data_moments, "rescheduled")
+        own, given = ([float(s.log_snr(end)) for end in (0.0, 1.0)] for s in (schedule, field.schedule))
+        self._noisiest, self._cleanest = given
+        self._noisier, self._cleaner = own[0] < given[0] - _SAME, own[1] > given[1] + _SAME
+
+    @property
+    def discontinuities(self) -> tuple[float, ...]:
+        levels = [float(self.field.schedule.log_snr(t)) for t in self.field.discontinuities]
+        levels = [self._noisiest] * self._noisier + levels + [self._cleanest] * self._cleaner
+        times = [float(self.schedule.inverse_log_snr(level)) for level in levels]
+        return tuple(t for t in times if 0 < t < 1)
+
+    def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
+        level, k, source = self._correspondence(as_float64(t))
+        time = source if isinstance(t, Tensor) else float(source)
+        m = self.field.predict_as(self.prediction, like(k, x) * x, time, **conditions)
+        m = m / like(k, x) if self.prediction == "v" else m
+        if not (self._noisier or self._cleaner):
+            return m
+        alpha, sigma = (like(c, x) for c in self.schedule(as_float64(t))[:2])
+        if self._noisier:
+            mean, std = self._moments(x)
+            data = mean + alpha * std**2 / (alpha**2 * std**2 + sigma**2) * (x - alpha * mean)
+            blind = self._from(data, (x - alpha * data) / sigma, alpha, sigma)
+            m = torch.where(like(level < self._noisiest - _SAME, x).bool(), blind, m)
+        if self._cleaner:
+            still = self._from(x / alpha, torch.zeros_like(x), alpha, sigma)
+            m = torch.where(like(level > self._cleanest + _SAME, x).bool(), still, m)
+        return m
+
+    def _correspondence(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The log signal-to-noise ratio at ``t``, the scale ``k``, and the time of ``field``."""
+        level = self.schedule.log_snr(t)
+        source = self.field.schedule.inverse_log_snr(level.clamp(self._noisiest, self._cleanest)).clamp(0, 1)
+        own, other = self.schedule(t), self.field.schedule(source)
+        return level, (other.alpha + other.sigma) / (own.alpha + own.sigma), source
+
+    def _from(self, data: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return {"data": data, "noise": noise, "v": alpha * noise - sigma * data}[self.prediction]

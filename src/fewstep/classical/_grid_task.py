@@ -1,0 +1,143 @@
+"""What every search of a time grid needs: candidates, steps between them, and exact trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from ..field import Field
+from ..pairs import Pairs, take
+from ..pairs import noise as draw_noise
+from ..schedules import Schedule
+from ._grids import check_steps, cosine, resolve
+
+__all__ = ["Rule", "SearchTask", "rmse"]
+
+#: Steps of the grid of candidates, where none is given: as many as in GITS.
+CANDIDATE_STEPS = 60
+
+Rule = Literal["euler", "ddim"]
+
+
+class SearchTask(NamedTuple):
+    """A field, the noises to search with and the times to choose from.
+
+    One step from candidate ``i`` to ``j`` is ``x_j = a[i, j] x_i + b[i, j] u_i``, ``u_i`` the velocity.
+    """
+
+    field: Field
+    times: list[float]
+    x0: Tensor
+    conditions_of: Callable[[slice], dict[str, Any]]
+    a: Tensor
+    b: Tensor
+    tolerances: Mapping[str, Any]
+
+    @classmethod
+    def make(
+        cls,
+        field: Field,
+        steps: int,
+        noise: int | Tensor | Pairs,
+        *,
+        seed: int,
+        rule: Rule,
+        candidates: Sequence[float] | None,
+        tolerances: Mapping[str, Any],
+        conditions: dict[str, Any],
+    ) -> SearchTask:
+        """Read the arguments of a search.
+
+        Raises:
+            ValueError: when they do not fit together.
+        """
+        check_steps(steps)
+        default = cosine(max(CANDIDATE_STEPS, 2 * steps))
+        times = resolve(None, default if candidates is None else candidates)
+        if times[0] != 0 or len(times) <= steps:
+            raise ValueError(
+                f"candidates: must start at 0 and be more than steps={steps}, not {len(times)} times from "
+                f"{float(times[0]):g} on."
+            )
+        a, b = _one_step(rule, times, field.schedule)
+        x0, conditions_of = _noises(field, noise, seed, conditions)
+        return cls(field, times.tolist(), x0, conditions_of, a, b, tolerances)
+
+    def chunks(self, batch: int) -> Iterator[slice]:
+        yield from (slice(i, i + batch) for i in range(0, len(self.x0), batch))
+
+    def solve(self, index: slice) -> tuple[Tensor, int]:
+        """Exact states of some samples at all candidates, ``(K, B, ...)``, and the calls they took."""
+        given = self.conditions_of(index)
+        states, nfe = reference.solve(
+            self.field, self.x0[index], times=self.times, **self.tolerances, **given
+        )
+        return states, nfe * states.shape[1]
+
+    def velocity(self, x: Tensor, i: int, index: slice) -> Tensor:
+        return self.field(x, self.times[i], **self.conditions_of(index))
+
+    def step(self, x: Tensor, u: Tensor, i: int) -> Tensor:
+        """States at all candidates after ``i``, ``(K - 1 - i, B, ...)``, each by one step from ``i``."""
+        column = (-1, *[1] * x.ndim)
+        a, b = (c[i, i + 1 :].to(x).reshape(column) for c in (self.a, self.b))
+        return a * x + b * u
+
+    def step_from(self, source: Tensor, x: Tensor, u: Tensor) -> Tensor:
+        """States at all candidates ``j``, ``(K, B, ...)``, each by one step from ``source[j]``."""
+        column, j = (-1, *[1] * (x.ndim - 1)), torch.arange(len(source))
+        a, b = (c[source, j].to(x).reshape(column) for c in (self.a, self.b))
+        i = source.to(x.device)
+        return a * x[i] + b * u[i]
+
+
+def rmse(x: Tensor, y: Tensor) -> Tensor:
+    """Root mean square of the difference over the dimensions of a sample: ``(n, B, ...)`` to ``(n, B)``."""
+    return (x - y).flatten(2).square().mean(dim=2).sqrt()
+
+
+def _noises(
+    field: Field, noise: int | Tensor | Pairs, seed: int, conditions: dict[str, Any]
+) -> tuple[Tensor, Callable[[slice], dict[str, Any]]]:
+    """The noises, and the conditions of some of them."""
+    if isinstance(noise, Pairs):
+        if conditions:
+            raise ValueError(
+                f"noise: these pairs have their own conditions, but {', '.join(conditions)} came besides; "
+                "pass pairs.x0 with all the conditions."
+            )
+        return noise.x0, noise.conditions_of
+    if isinstance(noise, int):
+        if field.shape is None:
+            raise ValueError(
+                f"noise={noise} asks for noises, but the field's shape is unknown; pass the noises, or "
+                "Field(..., shape=...)."
+            )
+        noise = draw_noise(noise, field.shape, seed=seed)
+    count = len(noise)
+    return noise, lambda index: take(conditions, index, count)
+
+
+def _one_step(rule: Rule, times: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+    """``a, b`` with ``x_j = a[i, j] x_i + b[i, j] u_i`` for one step between any two of the times."""
+    if rule == "euler":
+        h = times - times[:, None]
+        return torch.ones_like(h), h
+    if rule != "ddim":
+        raise ValueError(f"rule: must be 'euler' or 'ddim', not {rule!r}.")
+    # The data and the noise that x_i and u_i make up, mixed anew as alpha_j data + sigma_j noise.
+    alpha, sigma, d_alpha, d_sigma = schedule(times)
+    start = tuple(c[:-1, None] for c in (alpha, sigma, d_alpha, d_sigma))
+    determinant = start[1] * start[2] - start[3] * start[0]
+    a = (start[2] * sigma - start[3] * alpha) / determinant
+    b = (start[1] * alpha - start[0] * sigma) / determinant
+    if not (a.isfinite().all() and b.isfinite().all()):
+        raise ValueError(
+            f"rule: 'ddim' needs the data and the noise that a velocity stands for, but {schedule!r} leaves "
+            "them open at some of the candidates; pass rule='euler'."
+        )
+    return a, b

@@ -1,0 +1,19 @@
+"""What can be known of a solver from its numbers alone: consistency, order, stability, needs."""
+
+from ._inspect import Inspection, inspect
+from .convergence import Convergence
+from .exactness import Exactness
+from .needs import Needs
+from .refinement import refinement
+from .stability import ErrorGrowth, Stability
+
+__all__ = [
+    "Convergence",
+    "ErrorGrowth",
+    "Exactness",
+    "Inspection",
+    "Needs",
+    "Stability",
+    "inspect",
+    "refinement",
+]

@@ -1,0 +1,141 @@
+"""All that :func:`inspect` finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from .._json import finite
+from .._table import Table
+from ..schedules import Schedule
+from ..solver import Solver
+from .convergence import Convergence, observed_order, refined, repeated
+from .exactness import Exactness, exactness
+from .needs import Needs, needs
+from .stability import ErrorGrowth, Stability, error_growth, stability
+
+__all__ = ["Inspection", "inspect"]
+
+#: Why no order could be measured.
+NotMeasured = Literal["inconsistent", "one schedule", "not refinable", "rounding"]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the numbers of a solver say.
+
+    Attributes:
+        solver: the solver.
+        exactness: what it solves exactly, and the residuals where it does not.
+        convergence: its order, measured; ``None`` where that was not possible.
+        not_measured: why not: ``"inconsistent"``, ``"one schedule"`` (a table for one schedule cannot be
+            repeated), ``"not refinable"`` (``refine`` gave fewer than two solvers) or ``"rounding"`` (fewer
+            than two errors are above it).
+        stability: on the linear test equation; ``None`` where there is no form for velocities.
+        errors: how errors of the network and of rounding reach the sample.
+        needs: what it can be used with.
+    """
+
+    solver: Solver
+    exactness: Exactness
+    convergence: Convergence | None
+    not_measured: NotMeasured | None
+    stability: Stability | None
+    errors: ErrorGrowth
+    needs: Needs
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready facts; numbers that are not finite are ``None``."""
+        solver = self.solver
+        facts: dict[str, Any] = {
+            "name": solver.name,
+            "nfe": solver.nfe,
+            "times": solver.times,
+            "end": solver.end,
+            "points": solver.points,
+            "C": solver.C,
+            "D": solver.D,
+            "prediction": solver.prediction,
+            "family": solver.family,
+            "fitted_for": solver.fitted_for,
+            "scores": solver.scores,
+            "exactness": asdict(self.exactness),
+            "convergence": None if self.convergence is None else asdict(self.convergence),
+            "not_measured": self.not_measured,
+            "stability": None if self.stability is None else asdict(self.stability),
+            "errors": asdict(self.errors),
+            "needs": asdict(self.needs),
+        }
+        return dict(finite(facts))
+
+
+def inspect(
+    solver: Solver,
+    *,
+    schedule: Schedule | None = None,
+    refine: Callable[[int], Solver | None] | None = None,
+) -> Inspection:
+    """Find out what a solver does, from its numbers alone; no network is called.
+
+    The order is measured on four smooth problems with a closed form, in float64, and stability on
+    ``dx/dt = mu x``; both in the form of the table that reads velocities.
+
+    Args:
+        solver: any solver.
+        schedule: of the networks to ask :attr:`Needs.readable` for; by default that of the table, or the one
+            it was fitted on, or the four usual ones.
+        refine: ``refine(k)`` is the same method with ``k`` times the calls, such as :func:`refinement` makes;
+            without it the order is that of the table repeated on pieces of the path.
+
+    Returns:
+        The facts, in words through :func:`fewstep.report.describe`.
+
+    Raises:
+        ValueError: when ``schedule`` is another than the one that the table holds for.
+    """
+    if schedule is not None and solver.schedule is not None and schedule != solver.schedule:
+        raise ValueError(
+            f"schedule: {solver.name!r} is a table of {solver.prediction} predictions for "
+            f"{solver.schedule!r} alone, not for {schedule!r}; leave schedule out."
+        )
+    velocities = _velocities(solver)
+    exact = exactness(solver, velocities)
+    measured, reason = _measure(solver, velocities, exact, refine)
+    return Inspection(
+        solver=solver,
+        exactness=exact,
+        convergence=measured,
+        not_measured=reason,
+        stability=None if velocities is None else stability(velocities, solver.points, solver.end),
+        errors=error_growth(solver),
+        needs=needs(solver, schedule),
+    )
+
+
+def _velocities(solver: Solver) -> Table | None:
+    try:
+        return solver.to("velocity").table
+    except ValueError:
+        return None
+
+
+def _measure(
+    solver: Solver,
+    velocities: Table | None,
+    exact: Exactness,
+    refine: Callable[[int], Solver | None] | None,
+) -> tuple[Convergence | None, NotMeasured | None]:
+    if not exact.consistent:
+        return None, "inconsistent"
+    if refine is not None:
+        errors = refined(solver.nfe, refine)
+    elif solver.schedule is None and velocities is not None:
+        errors = repeated(velocities, solver.end)
+    else:
+        return None, "one schedule"
+    order = observed_order(errors)
+    if order is None:
+        return None, "rounding" if len(errors) > 1 else "not refinable"
+    how: Literal["refined", "repeated"] = "repeated" if refine is None else "refined"
+    return Convergence(order, how, tuple(errors), tuple(errors.values())), None

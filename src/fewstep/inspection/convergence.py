@@ -1,0 +1,126 @@
+"""The order of a solver, measured: how fast its error falls on problems with a closed form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .._execute import execute, plan
+from .._table import Table
+from ..solver import Solver
+
+__all__ = ["Convergence", "observed_order", "refined", "repeated"]
+
+#: Most calls of a refined solver, or twice its own: its table has their square of numbers, and is built anew.
+REFINED_CALLS = 160
+#: Most calls of a repeated table, or twice its own.
+REPEATED_CALLS = 1500
+#: Errors below this are rounding.
+RESOLVED = 2e-12
+
+#: Where the test problems start; the last two are one, a rotation.
+INITIAL = (0.3, 1.2, 1.0, 0.8, 0.6)
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Errors against the number of calls, and the order that their slope shows.
+
+    Attributes:
+        order: slope of ``-log error`` against ``log calls`` between the two finest resolutions whose error is
+            above rounding.
+        how: ``"refined"``, the same method with more steps, or ``"repeated"``, the whole table on each of
+            many equal pieces of the path. They differ where a method starts with lower order: repeated, it
+            starts in every piece.
+        calls: numbers of calls tried.
+        errors: the error at each, the root mean square over the problems: the least of their orders shows.
+    """
+
+    order: float
+    how: Literal["refined", "repeated"]
+    calls: tuple[int, ...]
+    errors: tuple[float, ...]
+
+
+def refined(nfe: int, refine: Callable[[int], Solver | None]) -> dict[int, float]:
+    """Errors by calls of the same method with 1, 2, 4, ... times the calls, where there are such.
+
+    Args:
+        nfe: the calls of the solver as it is.
+        refine: ``refine(k)`` is it with ``k`` times as many, ``None`` where it cannot have them.
+    """
+    errors = {}
+    for k in _doubling(nfe, max(REFINED_CALLS, 2 * nfe)):
+        solver = refine(k)
+        if solver is not None:
+            errors[solver.nfe] = _error_of(solver)
+    return errors
+
+
+def repeated(velocities: Table, end: float) -> dict[int, float]:
+    """Errors by calls of a consistent table for velocities on each of 1, 2, 4, ... pieces of the path."""
+    N = len(velocities.times)
+    return {k * N: _error_of_pieces(velocities, end, k) for k in _doubling(N, max(REPEATED_CALLS, 2 * N))}
+
+
+def observed_order(errors: Mapping[int, float]) -> float | None:
+    """The slope of the two finest errors above rounding; ``None`` where there are not two."""
+    resolved = [(calls, error) for calls, error in errors.items() if error > RESOLVED]
+    if len(resolved) < 2:
+        return None
+    (n, e), (m, f) = resolved[-2:]
+    return math.log(e / f) / math.log(m / n)
+
+
+def _doubling(nfe: int, most: int) -> list[int]:
+    return [2**i for i in range((most // nfe).bit_length())]
+
+
+def _error_of(solver: Solver) -> float:
+    table = solver.to("velocity").table
+    times = table.times.tolist()
+    rows = plan(table.C.tolist(), table.D.tolist())
+    start = {0: _solution(times[0])}
+    return _error(execute(lambda j, x, t: _velocity(x, t), times, rows, start, {}), solver.end)
+
+
+def _error_of_pieces(table: Table, end: float, pieces: int) -> float:
+    """The table on each of equal pieces of [0, 1]: valid where it leaves a constant as it is."""
+    length = end - float(table.times[0])
+    times = ((table.times - table.times[0]) / length).tolist()
+    rows = plan(table.C.tolist(), table.D.tolist())
+    x = _solution(0.0)
+    for i in range(pieces):
+        at = [(i + t) / pieces for t in times]
+        x = execute(lambda j, y, t: _velocity(y, t) / (pieces * length), at, rows, {0: x}, {})
+    return _error(x, 1.0)
+
+
+def _error(x: Tensor, t: float) -> float:
+    return float((x - _solution(t)).square().mean().sqrt())
+
+
+def _velocity(x: Tensor, t: float) -> Tensor:
+    """``x' = x (1 - x)``, ``-2 t x^2``, ``x cos 3t``, and in the plane a rotation at the speed ``|x|^2``."""
+    a, b, c, p, q = x.tolist()
+    speed = p**2 + q**2
+    slopes = [a * (1 - a), -2 * t * b**2, c * math.cos(3 * t), -speed * q, speed * p]
+    return torch.tensor(slopes, dtype=torch.float64)
+
+
+def _solution(t: float) -> Tensor:
+    a, b, c, p, q = INITIAL
+    turn = (p**2 + q**2) * t
+    values = [
+        a * math.exp(t) / (1 + a * math.expm1(t)),
+        b / (1 + b * t**2),
+        c * math.exp(math.sin(3 * t) / 3),
+        p * math.cos(turn) - q * math.sin(turn),
+        p * math.sin(turn) + q * math.cos(turn),
+    ]
+    return torch.tensor(values, dtype=torch.float64)

@@ -1,0 +1,56 @@
+"""The same classical method with more steps, on the part of a schedule where steps are finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from .. import classical
+from ..schedules import Schedule, SchedulePoint
+from ..solver import Solver
+
+__all__ = ["refinement"]
+
+#: The part's ends in ``log(alpha / sigma)``.
+LOG_SNR = (-2.0, 2.0)
+
+
+def refinement(name: str, nfe: int, schedule: Schedule) -> Callable[[int], Solver | None]:
+    """A method that can be refined, for :func:`~fewstep.inspect`.
+
+    Steps of infinite length in ``log(alpha / sigma)``, which begin in pure noise or end in pure data, do not
+    become shorter with more of them. So these solvers are for the part of the schedule with
+    ``log(alpha / sigma)`` between -2 and 2, whose times are stretched to [0, 1].
+
+    Args:
+        name: as in :func:`~fewstep.classical.baselines`, with its grid: ``dpmpp_2m/karras``.
+        nfe: its calls.
+        schedule: its schedule.
+
+    Returns:
+        ``refine(k)``, the solver with ``k * nfe`` calls, or ``None`` where the method cannot have them.
+    """
+    start, end = (float(schedule.inverse_log_snr(value)) for value in LOG_SNR)
+    part, grid = _Part(schedule, start, end), name.partition("/")[2] or "uniform"
+    return lambda k: classical.baselines(k * nfe, part, (grid,)).get(name)
+
+
+@dataclass(frozen=True)
+class _Part(Schedule):
+    """What lies between two times of a schedule, at times 0 to 1."""
+
+    name: ClassVar[str] = "part"
+    whole: Schedule
+    start: float
+    end: float
+
+    def _at(self, t: Tensor) -> SchedulePoint:
+        length = self.end - self.start
+        alpha, sigma, d_alpha, d_sigma = self.whole(self.start + length * t)
+        return SchedulePoint(alpha, sigma, length * d_alpha, length * d_sigma)
+
+    def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
+        return (self.whole.inverse_log_snr(log_snr) - self.start) / (self.end - self.start)
