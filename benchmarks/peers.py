@@ -11,6 +11,8 @@ import importlib.util
 import sys
 import types
 from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -59,14 +61,7 @@ def sample(
     """Our sample from the peer's start; ``predict(x, level)`` is the network in the peer's coordinates."""
     if solver.nfe != run.calls:
         raise ValueError(f"sample: {solver.name} makes {solver.nfe} calls, the peer made {run.calls}.")
-    times = torch.tensor(solver.times, dtype=torch.float64)
-    levels = (-schedule.log_snr(times)).exp()
-
-    def model(x: Tensor, t: Tensor) -> Tensor:
-        # The time arrives in float32: too coarse near pure data to tell the level from.
-        return predict(x, levels[(times - t).abs().argmin()])
-
-    field = Field(model, schedule, prediction, time="scalar")
+    field = Field(predict, schedule, prediction, time="scalar", clock="sigma")
     return solver.sample(field, run.start / float(schedule(0.0).sigma))
 
 
@@ -165,32 +160,31 @@ def _levels(scheduler: Any) -> Tensor:
 # ---------------------------------------------------------------------------------------- k-diffusion
 
 
+@cache
 def k_diffusion_sampling() -> Any:
     """``k_diffusion.sampling`` alone: the package itself would import training code that we lack.
 
     Raises:
         ImportError: when k-diffusion, or what its samplers need, is not there.
     """
-    if "k_diffusion.sampling" not in sys.modules:
-        package = importlib.util.find_spec("k_diffusion")
-        if package is None or package.submodule_search_locations is None:
-            raise ImportError("k_diffusion is not installed.")
-        folder = next(iter(package.submodule_search_locations))
-        utils = types.ModuleType("k_diffusion.utils")
-        utils.append_dims = lambda x, dims: x.reshape(x.shape + (1,) * (dims - x.ndim))
-        parent = types.ModuleType("k_diffusion")
-        parent.utils = utils
-        spec = importlib.util.spec_from_file_location("k_diffusion.sampling", f"{folder}/sampling.py")
-        module = importlib.util.module_from_spec(spec)
-        stubs = {"k_diffusion": parent, "k_diffusion.utils": utils, "k_diffusion.sampling": module}
-        sys.modules |= stubs
-        try:
-            spec.loader.exec_module(module)
-        except ImportError:
-            for name in stubs:
-                del sys.modules[name]
-            raise
-    return sys.modules["k_diffusion.sampling"]
+    package = importlib.util.find_spec("k_diffusion")
+    if package is None or package.submodule_search_locations is None:
+        raise ImportError("k_diffusion is not installed.")
+    file = Path(next(iter(package.submodule_search_locations))) / "sampling.py"
+    utils = types.ModuleType("k_diffusion.utils")
+    utils.append_dims = lambda x, dims: x.reshape(x.shape + (1,) * (dims - x.ndim))
+    parent = types.ModuleType("k_diffusion")
+    parent.utils = utils
+    spec = importlib.util.spec_from_file_location("k_diffusion.sampling", file)
+    module = importlib.util.module_from_spec(spec)
+    stand_ins = {"k_diffusion": parent, "k_diffusion.utils": utils}
+    sys.modules |= stand_ins
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        for name in stand_ins:
+            del sys.modules[name]
+    return module
 
 
 def k_diffusion(sampler: str, sigmas: Sequence[float], **options: Any) -> Run:
