@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+import fewstep as fs
+
 
 @pytest.fixture
 def equal_log_snr():
@@ -66,3 +68,22 @@ def local_order(exact_history):
         return float((coarse / fine).log2())
 
     return measure
+
+
+@pytest.fixture
+def gaussian_flow():
+    """``gaussian_flow(schedule)``: a field, starting noises, and where its exact flow takes them.
+
+    x_1 = mu + s / std(0) (x_0 - alpha(0) mu), for one Gaussian of mean mu and standard deviation s.
+    """
+
+    def make(schedule):
+        mu, s = 0.4, 0.5
+        means = torch.full((1, 1), mu, dtype=torch.float64)
+        field = fs.models.GaussianMixture(means, s, schedule=schedule, prediction="data").field()
+        x0 = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+        alpha, sigma = schedule(0.0)[:2]
+        exact = mu + s / (alpha**2 * s**2 + sigma**2).sqrt() * (field.initial_state(x0) - alpha * mu)
+        return field, x0, exact
+
+    return make

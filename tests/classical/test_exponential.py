@@ -70,14 +70,9 @@ def test_dpmpp_2m_is_equation_13_of_its_paper():
 
 @each_schedule
 @pytest.mark.parametrize("variant", ["1", "2M", "3M", "2S"])
-def test_a_single_gaussian_converges_to_its_flow_map(schedule, variant, equal_log_snr):
-    """From t = 0 to t = 1, both ends included: x_1 = mu + s / std(0) (x_0 - alpha(0) mu)."""
-    mu, s = 0.4, 0.5
-    means = torch.full((1, 1), mu, dtype=torch.float64)
-    field = fs.models.GaussianMixture(means, s, schedule=schedule, prediction="data").field()
-    x0 = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
-    alpha, sigma = schedule(0.0)[:2]
-    exact = mu + s / (alpha**2 * s**2 + sigma**2).sqrt() * (field.initial_state(x0) - alpha * mu)
+def test_a_single_gaussian_converges_to_its_flow_map(schedule, variant, equal_log_snr, gaussian_flow):
+    """From t = 0 to t = 1, both ends included."""
+    field, x0, exact = gaussian_flow(schedule)
 
     def error(steps):
         first = max(-4.0, float(schedule.log_snr(0.0)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-import fewstep as fs
 from fewstep.classical import ddim, dpm_solver, dpmpp, exponential_adams, unipc
 from fewstep.schedules import VE, VP, CondOT, Cosine
 
@@ -67,13 +66,8 @@ def test_what_the_corrector_adds_to_dpm_solver_2m(prediction, other):
 @each_variant
 @each_prediction
 @each_schedule
-def test_it_converges_from_pure_noise_to_pure_data(order, variant, prediction, schedule):
-    mu, s = 0.4, 0.5
-    means = torch.full((1, 1), mu, dtype=torch.float64)
-    field = fs.models.GaussianMixture(means, s, schedule=schedule, prediction="data").field()
-    x0 = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
-    alpha, sigma = schedule(0.0)[:2]
-    exact = mu + s / (alpha**2 * s**2 + sigma**2).sqrt() * (field.initial_state(x0) - alpha * mu)
+def test_it_converges_from_pure_noise_to_pure_data(order, variant, prediction, schedule, gaussian_flow):
+    field, x0, exact = gaussian_flow(schedule)
 
     def error(steps):
         solver = unipc(order, steps, schedule=schedule, variant=variant, prediction=prediction)

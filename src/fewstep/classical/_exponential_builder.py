@@ -25,15 +25,17 @@ import torch
 from torch import Tensor
 
 from .._builder import TableBuilder
-from ..schedules import Schedule, SchedulePoint
+from ..schedules import CondOT, Schedule, SchedulePoint
 from ..solver import Solver
+from . import grids
 
 __all__ = [
     "DataBuilder",
     "ExponentialBuilder",
     "NoiseBuilder",
     "Weights",
-    "builder_for",
+    "begin",
+    "begin_noise",
     "exponential_integrals",
     "finish",
     "multistep",
@@ -188,15 +190,29 @@ class NoiseBuilder(ExponentialBuilder):
         return lambdas - self.lambdas[start]
 
 
-def builder_for(prediction: Literal["data", "noise"], schedule: Schedule, t0: Tensor) -> ExponentialBuilder:
-    """The builder whose solvers weigh this prediction.
+def begin(
+    prediction: Literal["data", "noise"],
+    steps: int | None,
+    schedule: Schedule | None,
+    grid: Sequence[float] | None,
+) -> tuple[ExponentialBuilder, Tensor]:
+    """The builder whose solvers weigh this prediction, and the times to step through.
 
     Raises:
-        ValueError: on another prediction.
+        ValueError: on another prediction, or a bad grid.
     """
     if prediction not in ("data", "noise"):
         raise ValueError(f"prediction: an exponential solver weighs 'data' or 'noise', not {prediction!r}.")
-    return (DataBuilder if prediction == "data" else NoiseBuilder)(schedule, t0)
+    t = grids.resolve(steps, grid)
+    return (DataBuilder if prediction == "data" else NoiseBuilder)(schedule or CondOT(), t[0]), t
+
+
+def begin_noise(
+    steps: int | None, schedule: Schedule | None, grid: Sequence[float] | None
+) -> tuple[NoiseBuilder, Tensor]:
+    """As :func:`begin`, for noise predictions and what only their builder can do."""
+    t = grids.resolve(steps, grid)
+    return NoiseBuilder(schedule or CondOT(), t[0]), t
 
 
 def exponential_integrals(nodes: Tensor, h: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from .._builder import TableBuilder
 from .._table import Table
 from ..solver import Solver
 from . import grids
+from ._arguments import check_order
 from .runge_kutta import TABLEAUX, add_step
 
 __all__ = ["adams_bashforth"]
@@ -40,8 +41,7 @@ def adams_bashforth(
     Raises:
         ValueError: on another order or start.
     """
-    if order not in (1, 2, 3, 4):
-        raise ValueError(f"adams_bashforth: order must be 1, 2, 3 or 4, not {order!r}.")
+    check_order("adams_bashforth", order, 4)
     if start not in ("lower_order", "runge_kutta"):
         raise ValueError(f"adams_bashforth: start must be 'lower_order' or 'runge_kutta', not {start!r}.")
     t = grids.resolve(steps, grid)

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..schedules import CondOT, Schedule
+from ..schedules import Schedule
 from ..solver import Solver
-from . import grids
-from ._exponential_builder import NoiseBuilder, finish, multistep, step_orders
+from ._arguments import check_order
+from ._exponential_builder import NoiseBuilder, begin_noise, finish, multistep, step_orders
 from .adams import gauss_legendre, lagrange_polynomials
 
 __all__ = ["deis"]
@@ -46,12 +46,10 @@ def deis(
     Raises:
         ValueError: on another order or variable.
     """
-    if order not in (1, 2, 3, 4):
-        raise ValueError(f"deis: order must be 1, 2, 3 or 4, not {order!r}.")
+    check_order("deis", order, 4)
     if variable not in ("time", "log_rho"):
         raise ValueError(f"deis: variable must be 'time' or 'log_rho', not {variable!r}.")
-    t = grids.resolve(steps, grid)
-    builder = NoiseBuilder(schedule or CondOT(), t[0])
+    builder, t = begin_noise(steps, schedule, grid)
     add = _in_time(builder, t) if variable == "time" else _in_log_rho(builder)
     multistep(builder, t, step_orders(order, len(t) - 1, lower_order_final), add)
     return finish(builder, t[-1], f"deis{order}")

@@ -11,10 +11,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..schedules import CondOT, Schedule
+from ..schedules import Schedule
 from ..solver import Solver
-from . import grids
-from ._exponential_builder import NoiseBuilder, finish, multistep, step_orders
+from ._arguments import check_order
+from ._exponential_builder import NoiseBuilder, begin_noise, finish, multistep, step_orders
 from .adams import lagrange_integrals
 from .runge_kutta import TABLEAUX, ButcherTableau
 
@@ -39,8 +39,7 @@ def exploding_runge_kutta(
         schedule: the schedule of the network, ``CondOT()`` by default.
         grid: times to step through, instead.
     """
-    t = grids.resolve(steps, grid)
-    builder = NoiseBuilder(schedule or CondOT(), t[0])
+    builder, t = begin_noise(steps, schedule, grid)
     calls_end = 1 in tableau.c
     for time in t[1:]:
         h = builder.length(time)
@@ -86,10 +85,8 @@ def lms(
     Raises:
         ValueError: on another order.
     """
-    if order not in (1, 2, 3, 4):
-        raise ValueError(f"lms: order must be 1, 2, 3 or 4, not {order!r}.")
-    t = grids.resolve(steps, grid)
-    builder = NoiseBuilder(schedule or CondOT(), t[0])
+    check_order("lms", order, 4)
+    builder, t = begin_noise(steps, schedule, grid)
 
     def add(time: Tensor, calls: list[int]) -> None:
         calls = [j for j in calls if builder.level(j).isfinite()]

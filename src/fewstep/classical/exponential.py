@@ -18,10 +18,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..schedules import CondOT, Schedule
+from ..schedules import Schedule
 from ..solver import Solver
-from . import grids
-from ._exponential_builder import ExponentialBuilder, builder_for, finish, multistep, step_orders
+from ._exponential_builder import ExponentialBuilder, begin, finish, multistep, step_orders
 from .exponential_runge_kutta import EXPONENTIAL_TABLEAUX, add_step, singlestep
 
 __all__ = ["ddim", "dpm_solver", "dpmpp"]
@@ -102,8 +101,7 @@ def _solver(
     if variant not in get_args(Variant):
         known = ", ".join(map(repr, get_args(Variant)))
         raise ValueError(f"{name.rsplit('_', 1)[0]}: variant must be one of {known}, not {variant!r}.")
-    t = grids.resolve(steps, grid)
-    builder = builder_for(prediction, schedule or CondOT(), t[0])
+    builder, t = begin(prediction, steps, schedule, grid)
     if variant == "2S":
         singlestep(builder, t, lambda time: _add_midpoint(builder, time))
     elif variant == "3S":

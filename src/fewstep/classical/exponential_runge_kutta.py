@@ -9,10 +9,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..schedules import CondOT, Schedule
+from ..schedules import Schedule
 from ..solver import Solver
-from . import grids
-from ._exponential_builder import ExponentialBuilder, builder_for, finish, multistep, step_orders
+from ._exponential_builder import ExponentialBuilder, begin, finish, multistep, step_orders
 
 __all__ = ["EXPONENTIAL_TABLEAUX", "ExponentialTableau", "exponential_adams", "exponential_runge_kutta"]
 
@@ -84,8 +83,7 @@ def exponential_runge_kutta(
     Raises:
         ValueError: on another prediction.
     """
-    t = grids.resolve(steps, grid)
-    builder = builder_for(prediction, schedule or CondOT(), t[0])
+    builder, t = begin(prediction, steps, schedule, grid)
     singlestep(builder, t, lambda time: add_step(builder, tableau, time))
     return finish(builder, t[-1], f"exponential_{tableau.name}")
 
@@ -118,8 +116,7 @@ def exponential_adams(
     """
     if isinstance(order, bool) or not isinstance(order, int) or order < 1:
         raise ValueError(f"exponential_adams: order must be a whole number of at least 1, not {order!r}.")
-    t = grids.resolve(steps, grid)
-    builder = builder_for(prediction, schedule or CondOT(), t[0])
+    builder, t = begin(prediction, steps, schedule, grid)
     add_polynomials(builder, t, order, lower_order_final)
     return finish(builder, t[-1], f"exponential_ab{order}")
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..schedules import CondOT, Schedule
+from ..schedules import Schedule
 from ..solver import Solver
-from . import grids
-from ._exponential_builder import NoiseBuilder, finish, multistep, step_orders
+from ._arguments import check_order
+from ._exponential_builder import begin_noise, finish, multistep, step_orders
 from .adams import lagrange_integrals
 
 __all__ = ["ipndm"]
@@ -39,10 +39,8 @@ def ipndm(
     Raises:
         ValueError: on another order.
     """
-    if order not in (1, 2, 3, 4):
-        raise ValueError(f"ipndm: order must be 1, 2, 3 or 4, not {order!r}.")
-    t = grids.resolve(steps, grid)
-    builder = NoiseBuilder(schedule or CondOT(), t[0])
+    check_order("ipndm", order, 4)
+    builder, t = begin_noise(steps, schedule, grid)
 
     def add(time: Tensor, calls: list[int]) -> None:
         nodes = -torch.arange(len(calls), dtype=torch.float64)

@@ -8,10 +8,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..schedules import CondOT, Schedule
+from ..schedules import Schedule
 from ..solver import Solver
-from . import grids
-from ._exponential_builder import ExponentialBuilder, builder_for, finish
+from ._arguments import check_order
+from ._exponential_builder import ExponentialBuilder, begin, finish
 
 __all__ = ["dpm_singlestep"]
 
@@ -45,10 +45,8 @@ def dpm_singlestep(
     Raises:
         ValueError: on another order or prediction, or calls that do not divide.
     """
-    if order not in (1, 2, 3):
-        raise ValueError(f"dpm_singlestep: order must be 1, 2 or 3, not {order!r}.")
-    t = grids.resolve(steps, grid)
-    builder = builder_for(prediction, schedule or CondOT(), t[0])
+    check_order("dpm_singlestep", order, 3)
+    builder, t = begin(prediction, steps, schedule, grid)
     lambdas = builder.schedule.log_snr(t)
     first, last = int(lambdas[0].isinf()), int(lambdas[-1].isinf())
     inner = _lengths(order, len(t) - 1 - first, lower_order_final)

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..schedules import CondOT, Schedule
+from ..schedules import Schedule
 from ..solver import Solver
-from . import grids
-from ._exponential_builder import ExponentialBuilder, builder_for, finish, step_orders
+from ._arguments import check_order
+from ._exponential_builder import ExponentialBuilder, begin, finish, step_orders
 
 __all__ = ["unipc"]
 
@@ -51,13 +51,11 @@ def unipc(
     Raises:
         ValueError: on another order, variant or prediction.
     """
-    if order not in (1, 2, 3):
-        raise ValueError(f"unipc: order must be 1, 2 or 3, not {order!r}.")
+    check_order("unipc", order, 3)
     if variant not in ("bh1", "bh2"):
         raise ValueError(f"unipc: variant must be 'bh1' or 'bh2', not {variant!r}.")
-    t = grids.resolve(steps, grid)
+    builder, t = begin(prediction, steps, schedule, grid)
     count = len(t) - 1
-    builder = builder_for(prediction, schedule or CondOT(), t[0])
     for i, (k, time) in enumerate(zip(step_orders(order, count, lower_order_final), t[1:], strict=True)):
         finite = builder.length(time).isfinite()
         history = [j for j in range(i, i - k, -1) if j == i or builder.lambdas[j].isfinite()]

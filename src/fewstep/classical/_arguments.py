@@ -1,0 +1,13 @@
+"""Checks of arguments that many solvers have."""
+
+from __future__ import annotations
+
+__all__ = ["check_order"]
+
+
+def check_order(function: str, order: int, highest: int) -> None:
+    """Raise a ``ValueError`` for an order that a function does not have, from 1 to the highest."""
+    known = range(1, highest + 1)
+    if isinstance(order, bool) or order not in known:
+        words = f"{', '.join(map(str, known[:-1]))} or {highest}"
+        raise ValueError(f"{function}: order must be {words}, not {order!r}.")
