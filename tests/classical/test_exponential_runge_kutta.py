@@ -41,7 +41,7 @@ def test_a_step_of_infinite_length_has_factorials_for_moments():
     assert [float(weights @ nodes**k) for k in range(4)] == pytest.approx([1, 1, 2, 6])
 
 
-@each_schedule
+@pytest.mark.parametrize("schedule", [CondOT(), VP()], ids=repr)
 @each_prediction
 @pytest.mark.parametrize("name", EXPONENTIAL_TABLEAUX)
 def test_the_order_is_measured_on_a_mixture(schedule, prediction, name, measured_order):
@@ -53,7 +53,7 @@ def test_the_order_is_measured_on_a_mixture(schedule, prediction, name, measured
     assert measured_order(build, schedule) == pytest.approx(tableau.order, abs=0.35)
 
 
-@each_schedule
+@pytest.mark.parametrize("schedule", [CondOT(), VP()], ids=repr)
 @each_prediction
 @pytest.mark.parametrize(("order", "measured"), [(1, 1), (2, 2), (5, 2)])
 def test_the_order_of_adams_is_measured_on_a_mixture(schedule, prediction, order, measured, measured_order):

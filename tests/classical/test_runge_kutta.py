@@ -89,12 +89,17 @@ def test_the_order_is_measured_on_a_mixture(tableau, mixture_1d, line):
     assert slope(error, 40) == pytest.approx(tableau.order, abs=0.25 if tableau.order < 5 else 1)
 
 
-@pytest.mark.parametrize("tableau", list(TABLEAUX.values()), ids=list(TABLEAUX))
-def test_the_order_is_measured_against_the_reference(tableau):
-    """In the plane, where no closed form helps."""
+@pytest.fixture(scope="module")
+def plane():
+    """A field in the plane, where no closed form helps, noises, and the reference's samples."""
     field = fs.models.random_mixture(2, 3, std=0.5).field()
     x0 = fs.noise(8, (2,), dtype=torch.float64)
-    exact = fs.reference.solve(field, x0, rtol=1e-12, atol=1e-12).states[-1]
+    return field, x0, fs.reference.solve(field, x0, rtol=1e-12, atol=1e-12).states[-1]
+
+
+@pytest.mark.parametrize("tableau", list(TABLEAUX.values()), ids=list(TABLEAUX))
+def test_the_order_is_measured_against_the_reference(tableau, plane):
+    field, x0, exact = plane
 
     def error(steps):
         return (runge_kutta(tableau, steps).sample(field, x0) - exact).square().mean().sqrt()
