@@ -19,9 +19,9 @@ def load_field(path: str | Path) -> Field:
     """Read a network written by :func:`save_network` as a field.
 
     The file's facts ``shape`` (of one sample), ``schedule`` (of
-    :meth:`~fewstep.schedules.Schedule.to_dict`), ``prediction`` and ``clock`` (a pair or a name) say what kind
-    of field it is; without them the shape is that of the network, if it has one, the schedule ``CondOT``, the
-    prediction velocity and the clock that of the schedule.
+    :meth:`~fewstep.schedules.Schedule.to_dict`), ``prediction`` and ``clock`` (a pair or a name) say what
+    kind of field it is; without them the shape is that of the network, if it has one, the schedule
+    ``CondOT``, the prediction velocity and the clock that of the schedule.
 
     Raises:
         FileNotFoundError: when there is no such file.
