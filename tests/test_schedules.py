@@ -8,7 +8,18 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.schedules import DDPM, VE, VP, CondOT, Cosine, Discrete, LinearVP, Polynomial, Reversed, from_dict
+from fewstep.schedules import (
+    DDPM,
+    VE,
+    VP,
+    CondOT,
+    Cosine,
+    Discrete,
+    LinearVP,
+    Polynomial,
+    Reversed,
+    from_dict,
+)
 
 SCHEDULES = [
     CondOT(),
