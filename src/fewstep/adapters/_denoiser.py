@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from ..field import Field, like
 from ..schedules import VE
-from ._network import AtLeast
+from ._network import Network, adapted_field
 
-__all__ = ["LOWEST", "denoiser_field", "precondition"]
+__all__ = ["LOWEST", "Denoise", "denoiser_field", "precondition"]
 
 #: The levels that EDM samples between (Karras et al. 2022, table 1); a network may have others.
 LOWEST, HIGHEST = 0.002, 80.0
 
 
+@dataclass(frozen=True)
+class Denoise:
+    """``D(x, sigma)`` of a network that is not told levels below ``lowest``, where it was never trained.
+
+    There ``x - D`` is taken for proportional to ``sigma``: the expected noise stays the same. Were ``D``
+    to stay the same instead, the velocity ``sigma' (x - D) / sigma`` would lead on and on towards the mode.
+    """
+
+    lowest: float
+
+    def __call__(self, network: Network, x: Tensor, sigma: Tensor, **conditions: Any) -> Tensor:
+        told = sigma.clamp(min=self.lowest)
+        share = like(sigma / told, x)
+        denoised: Tensor = (1 - share) * x + share * network(x, told, **conditions)
+        return denoised
+
+
 def denoiser_field(
-    denoiser: Callable[..., Tensor],
+    denoiser: Network,
     *,
     sigma_max: float | None,
     sigma_min: float | None,
@@ -37,8 +55,8 @@ def denoiser_field(
             "of noise; pass those that the network was trained between."
         )
     schedule = VE(sigma_max, 0.0, rho)
-    options.setdefault("clock", AtLeast("sigma", schedule, sigma_min))
-    return Field(denoiser, schedule, "data", **options)
+    options.setdefault("clock", "sigma")
+    return adapted_field(denoiser, Denoise(sigma_min), schedule, "data", **options)
 
 
 def precondition(

@@ -12,7 +12,6 @@ from .._clock import Clock
 from .._predictions import Prediction
 from ..schedules import DDPM, VE, CondOT, Discrete, Schedule
 from ..schedules._discrete import Betas
-from ._network import AtLeast
 
 __all__ = ["Convention", "convention"]
 
@@ -64,18 +63,15 @@ def convention(scheduler: Any) -> Convention:
             "diffusers: scheduler must be a scheduler of diffusers or the mapping of its settings, not a "
             f"{type(scheduler).__name__}."
         )
-    names = (
-        {str(config.get("_class_name"))}
-        if config is scheduler
-        else {c.__name__ for c in type(scheduler).__mro__}
-    )
+    classes = type(scheduler).__mro__
+    names = [str(config.get("_class_name"))] if config is scheduler else [c.__name__ for c in classes]
     if config.get("thresholding"):
         warnings.warn(
             "diffusers: the scheduler's dynamic thresholding is no part of an ODE and is not applied.",
             stacklevel=4,
         )
-    if names & _EDM:
-        return _edm(config, float(config["sigma_data"]))
+    if not _EDM.isdisjoint(names):
+        return _edm(config, float(config.get("sigma_data", 0.5)))
     if config.get("timestep_type") == "continuous" and config.get("prediction_type") == "v_prediction":
         return _edm(config, 1.0)  # EulerDiscrete, as Stable Video Diffusion uses it
     if _is_flow(config, names):
@@ -84,13 +80,12 @@ def convention(scheduler: Any) -> Convention:
     if table is not None or config.get("trained_betas") is not None or "beta_schedule" in config:
         return _betas(config, table)
     raise ValueError(
-        f"diffusers: {' / '.join(sorted(names - {'object'}))} is no scheduler whose network is known: it has "
-        "neither betas nor straight flow paths nor EDM's levels; give the network to fewstep.Field with its "
-        "schedule and prediction."
+        f"diffusers: {names[0]} is no scheduler whose network is known: it has neither betas nor straight "
+        "flow paths nor EDM's levels; give the network to fewstep.Field with its schedule and prediction."
     )
 
 
-def _is_flow(config: Mapping[str, Any], names: set[str]) -> bool:
+def _is_flow(config: Mapping[str, Any], names: list[str]) -> bool:
     named = any(name.startswith(("FlowMatchEuler", "FlowMatchHeun")) for name in names)
     return named or config.get("prediction_type") == "flow_prediction" or bool(config.get("use_flow_sigmas"))
 
@@ -122,7 +117,7 @@ def _edm(config: Mapping[str, Any], sigma_data: float) -> Convention:
     return Convention(
         schedule,
         "data",
-        AtLeast("sigma", schedule, lowest),
+        "sigma",
         sign=-1 if kind == "v_prediction" else 1,
         sigma_data=sigma_data,
         sigma_min=lowest,

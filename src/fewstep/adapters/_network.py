@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import is_dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from .._clock import Clock, network_time
 from .._predictions import Prediction
 from ..field import Field
 from ..schedules import Schedule
 
-__all__ = ["Adapted", "AtLeast", "Network", "adapted_field"]
+__all__ = ["Adapted", "Network", "adapted_field"]
 
 Network = Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class AtLeast:
-    """A clock that stops at ``lowest``, below which a network was never trained."""
-
-    clock: Clock
-    schedule: Schedule = field(repr=False)
-    lowest: float
-
-    def __call__(self, t: Tensor) -> Tensor:
-        return network_time(self.clock, self.schedule, t).clamp(min=self.lowest)
 
 
 class Adapted(nn.Module):
@@ -35,7 +22,7 @@ class Adapted(nn.Module):
 
     Args:
         network: the module; it is used, not copied, and its weights are those of this one.
-        call: how to call it.
+        call: how to call it: a function, or a dataclass whose settings are part of what a field is known by.
     """
 
     def __init__(self, network: nn.Module, call: Callable[..., Tensor]) -> None:
@@ -46,6 +33,13 @@ class Adapted(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, **conditions: Any) -> Tensor:
         return self.call(self.network, x, time, **conditions)
+
+    def get_extra_state(self) -> str:
+        """How the weights are read, which they do not tell."""
+        return repr(self.call) if is_dataclass(self.call) else self.call.__qualname__
+
+    def set_extra_state(self, state: str) -> None:
+        """Other weights are read as these were."""
 
 
 def adapted_field(

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..field import Field
-from ._denoiser import precondition
-from ._diffusers_schedulers import Convention, convention
+from ._denoiser import Denoise, precondition
+from ._diffusers_schedulers import convention
 from ._network import Network, adapted_field
 
 __all__ = ["field"]
@@ -74,18 +74,9 @@ def field(model_or_pipeline: Any, scheduler: Any = None, **options: Any) -> Fiel
     settings = settings if isinstance(settings, Mapping) else {}
     options.setdefault("shape", _shape(kind, settings))
     options.setdefault("clock", reading.clock)
-    if options.get("name") is None and isinstance(network, nn.Module):
-        # The weights alone do not tell how EDM's schedulers read them.
-        read = "" if reading.sigma_data is None else f" ({reading.sign:+d}, sigma_data={reading.sigma_data})"
-        options["name"] = f"{kind}{read}"
     half = reading.learned_variance or _doubles_channels(settings)
-    return adapted_field(
-        network,
-        _Call(_takes_keywords(network), half, reading),
-        reading.schedule,
-        reading.prediction,
-        **options,
-    )
+    call = _Call(_takes_keywords(network), half, reading.sign, reading.sigma_data, reading.sigma_min)
+    return adapted_field(network, call, reading.schedule, reading.prediction, **options)
 
 
 @dataclass(frozen=True)
@@ -94,15 +85,18 @@ class _Call:
 
     keywords: bool
     half: bool
-    reading: Convention
+    sign: int
+    sigma_data: float | None
+    sigma_min: float
 
     def __call__(self, network: Network, x: Tensor, time: Tensor, **conditions: Any) -> Tensor:
         def raw(x: Tensor, time: Tensor) -> Tensor:
             return self._raw(network, x, time, conditions)
 
-        if self.reading.sigma_data is None:
+        s, lowest = self.sigma_data, self.sigma_min
+        if s is None:
             return raw(x, time)
-        return precondition(raw, x, time, self.reading.sigma_data, self.reading.sigma_min)
+        return Denoise(lowest)(lambda x, sigma: precondition(raw, x, sigma, s, lowest), x, time)
 
     def _raw(self, network: Network, x: Tensor, time: Tensor, conditions: Mapping[str, Any]) -> Tensor:
         if self.keywords:
@@ -113,7 +107,7 @@ class _Call:
             output = output[0] if isinstance(output, tuple) else output.sample
         if self.half and output.shape[1] == 2 * x.shape[1]:
             output = output.chunk(2, dim=1)[0]
-        prediction: Tensor = output if self.reading.sign == 1 else -output
+        prediction: Tensor = output if self.sign == 1 else -output
         return prediction
 
 

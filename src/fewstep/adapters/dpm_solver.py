@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor
 
 from ..field import Field
 from ..schedules import VP, Discrete, Schedule
-from ._network import AtLeast
 
 __all__ = ["field"]
 
@@ -36,8 +36,18 @@ def field(model_fn: Callable[..., Tensor], noise_schedule: Any, **options: Any) 
         ValueError: on another kind of noise schedule, or another range of time.
     """
     schedule, steps = _schedule(noise_schedule)
-    options.setdefault("clock", AtLeast((1, 0), schedule, 1 / steps))
+    options.setdefault("clock", _Countdown(1 / steps))
     return Field(model_fn, schedule, "noise", **options)
+
+
+@dataclass(frozen=True)
+class _Countdown:
+    """``1 - t``, but never below ``lowest``."""
+
+    lowest: float
+
+    def __call__(self, t: Tensor) -> Tensor:
+        return (1 - t).clamp(min=self.lowest)
 
 
 def _schedule(given: Any) -> tuple[Schedule, int]:

@@ -25,7 +25,8 @@ def field(
 
     EDM counts noise levels down from ``sigma_max``; here time runs up from it, ``sigma(t)`` as in EDM's
     eq. 5, to pure data. The state has EDM's scale: it starts at ``sigma_max`` times the noise. The network is
-    told ``sigma`` of shape ``(B,)``, never below ``sigma_min``; labels are a condition, ``class_labels=...``.
+    told ``sigma`` of shape ``(B,)``, never below ``sigma_min``: closer to the data the expected noise is
+    taken for what it is there, as by EDM's last step to zero. Labels are a condition, ``class_labels=...``.
     A ``guide``, the weaker network of autoguidance, is a network of the same kind.
 
     Args:

@@ -27,7 +27,7 @@ def field(
     form; hand over the wrapper, not the network inside. Its samplers want ``randn * sigmas[0]`` and levels
     that fall; a solver here wants ``randn``, scales it itself, and time rises. What its samplers are given
     as ``extra_args`` are conditions. The denoiser is told ``sigma`` of shape ``(B,)``, never below
-    ``sigma_min``.
+    ``sigma_min``: closer to the data the expected noise is taken for what it is there.
 
     Args:
         denoiser: the wrapper, or any denoiser.
