@@ -153,11 +153,11 @@ def test_guidance_in_the_field_is_guidance_in_the_loop():
     assert float((plain - theirs).abs().max()) > 1e-2
 
 
-def test_fitting_takes_a_pipeline_as_it_is():
+def test_a_pipeline_is_known_by_its_weights():
     scheduler = diffusers.DDIMScheduler()
     field = adapter.field(diffusers.DDPMPipeline(unet(), scheduler))
+    assert field.describe()["model"] == "UNet2DModel"
     assert field.fingerprint() == adapter.field(unet(), scheduler).fingerprint()
-    assert (
-        fs.fit(field, nfe=2, pairs=4, family="non_stationary", optimizer="gauss_newton", seed=0).solver.nfe
-        == 2
-    )
+    other = unet()
+    other.conv_out.bias.add_(1e-3)
+    assert field.fingerprint() != adapter.field(other, scheduler).fingerprint()

@@ -36,12 +36,12 @@ def field(model_fn: Callable[..., Tensor], noise_schedule: Any, **options: Any) 
         ValueError: on another kind of noise schedule, or another range of time.
     """
     schedule, steps = _schedule(noise_schedule)
-    options.setdefault("clock", _Countdown(1 / steps))
+    options.setdefault("clock", Countdown(1 / steps))
     return Field(model_fn, schedule, "noise", **options)
 
 
 @dataclass(frozen=True)
-class _Countdown:
+class Countdown:
     """``1 - t``, but never below ``lowest``."""
 
     lowest: float
