@@ -8,7 +8,18 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.schedules import DDPM, VE, VP, CondOT, Cosine, Discrete, Polynomial, Reversed, from_dict
+from fewstep.schedules import (
+    DDPM,
+    VE,
+    VP,
+    CondOT,
+    Cosine,
+    Discrete,
+    LinearVP,
+    Polynomial,
+    Reversed,
+    from_dict,
+)
 
 SCHEDULES = [
     CondOT(),
@@ -17,6 +28,7 @@ SCHEDULES = [
     VP(),
     VP(0.2, 12.0),
     Cosine(),
+    LinearVP(),
     VE(),
     VE(10.0, 0.01, 3.0),
     DDPM(),
@@ -25,6 +37,7 @@ SCHEDULES = [
     Discrete((0.97, 0.8, 0.5, 0.2, 0.04, 0.001)),
     Reversed(VP()),
     Reversed(Cosine()),
+    Reversed(LinearVP()),
 ]
 INNER = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
 
@@ -48,7 +61,7 @@ def test_log_snr_is_the_log_ratio_increases_and_inverts(schedule):
     torch.testing.assert_close(schedule.inverse_log_snr(lambdas), INNER, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("schedule", [CondOT(), Polynomial(3.0), Cosine()], ids=repr)
+@pytest.mark.parametrize("schedule", [CondOT(), Polynomial(3.0), Cosine(), LinearVP()], ids=repr)
 def test_pure_noise_and_pure_data_are_exact(schedule):
     alpha, sigma = schedule(torch.tensor([0.0, 1.0], dtype=torch.float64))[:2]
     assert alpha.tolist() == [0.0, 1.0]
@@ -74,6 +87,12 @@ def test_vp_integrates_its_rate_of_noise():
         assert float(alpha) == pytest.approx(math.exp(-integral / 2), rel=1e-14)
         assert float(alpha**2 + sigma**2) == pytest.approx(1, abs=1e-15)
     assert float(schedule(0.0).alpha) == pytest.approx(0.0066, abs=5e-5)
+
+
+def test_linear_vp_keeps_the_variance_and_the_data_of_straight_paths():
+    alpha, sigma = LinearVP()(INNER)[:2]
+    torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(INNER), rtol=0, atol=1e-15)
+    torch.testing.assert_close(alpha, CondOT()(INNER).alpha, rtol=0, atol=0)
 
 
 def test_cosine_keeps_the_variance():

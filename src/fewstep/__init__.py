@@ -1,6 +1,7 @@
 """fewstep: samples of ODE-based generative models in very few network calls."""
 
 from . import (
+    adapters,
     adaptive,
     classical,
     data,
@@ -42,6 +43,7 @@ __all__ = [
     "Pairs",
     "Path",
     "Solver",
+    "adapters",
     "adaptive",
     "classical",
     "compare",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from typing import Any, Literal
 
 import torch
@@ -52,5 +53,5 @@ def network_time(clock: Clock, schedule: Schedule, t: Tensor) -> Tensor:
 def describe_clock(clock: Clock) -> Any:
     """The clock for a JSON file."""
     if callable(clock):
-        return getattr(clock, "__qualname__", type(clock).__name__)
+        return repr(clock) if is_dataclass(clock) else getattr(clock, "__qualname__", type(clock).__name__)
     return list(clock) if isinstance(clock, tuple) else clock

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ._continuous import VE, VP, CondOT, Cosine, Polynomial
+from ._continuous import VE, VP, CondOT, Cosine, LinearVP, Polynomial
 from ._discrete import DDPM, Discrete
 from ._reversed import Reversed
 from ._schedule import Schedule, SchedulePoint
@@ -21,6 +21,7 @@ __all__ = [
     "CondOT",
     "Cosine",
     "Discrete",
+    "LinearVP",
     "Polynomial",
     "Reversed",
     "Schedule",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 _SCHEDULES: dict[str, type[Schedule]] = {
-    cls.name: cls for cls in (CondOT, Polynomial, VP, Cosine, VE, DDPM, Discrete, Reversed)
+    cls.name: cls for cls in (CondOT, Polynomial, VP, Cosine, LinearVP, VE, DDPM, Discrete, Reversed)
 }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ._schedule import Schedule, SchedulePoint, as_time, require
 
-__all__ = ["VE", "VP", "CondOT", "Cosine", "Polynomial"]
+__all__ = ["VE", "VP", "CondOT", "Cosine", "LinearVP", "Polynomial"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,23 @@ class Cosine(Schedule):
 
     def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
         return torch.atan(as_time(log_snr).exp()) * (2 / math.pi)
+
+
+@dataclass(frozen=True)
+class LinearVP(Schedule):
+    """``alpha = t, sigma = sqrt(1 - t^2)``: variance preserving, with as much data as in CondOT.
+
+    At ``t = 1`` the derivative of sigma is infinite, as in :class:`VP`.
+    """
+
+    name: ClassVar[str] = "linear_vp"
+
+    def _at(self, t: Tensor) -> SchedulePoint:
+        sigma = ((1 - t) * (1 + t)).sqrt()
+        return SchedulePoint(t, sigma, torch.ones_like(t), -t / sigma)
+
+    def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
+        return torch.sigmoid(2 * as_time(log_snr)).sqrt()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,72 @@
+"""Denoisers ``D(x, sigma)`` of states ``x = data + sigma noise``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..field import Field, like
+from ..schedules import VE
+from ._network import Network, adapted_field
+
+__all__ = ["LOWEST", "Denoise", "denoiser_field", "precondition"]
+
+#: The levels that EDM samples between (Karras et al. 2022, table 1); a network may have others.
+LOWEST, HIGHEST = 0.002, 80.0
+
+
+@dataclass(frozen=True)
+class Denoise:
+    """``D(x, sigma)`` of a network that is not told levels below ``lowest``, where it was never trained.
+
+    There ``x - D`` is taken for proportional to ``sigma``: the expected noise stays the same. Were ``D``
+    to stay the same instead, the velocity ``sigma' (x - D) / sigma`` would lead on and on towards the mode.
+    """
+
+    lowest: float
+
+    def __call__(self, network: Network, x: Tensor, sigma: Tensor, **conditions: Any) -> Tensor:
+        told = sigma.clamp(min=self.lowest)
+        share = like(sigma / told, x)
+        denoised: Tensor = (1 - share) * x + share * network(x, told, **conditions)
+        return denoised
+
+
+def denoiser_field(
+    denoiser: Network,
+    *,
+    sigma_max: float | None,
+    sigma_min: float | None,
+    rho: float,
+    **options: Any,
+) -> Field:
+    """The field of a denoiser, told levels within those of EDM and of its own where none are given."""
+    if sigma_min is None:
+        sigma_min = max(LOWEST, float(getattr(denoiser, "sigma_min", 0.0)))
+    if sigma_max is None:
+        sigma_max = min(HIGHEST, float(getattr(denoiser, "sigma_max", math.inf)))
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(
+            f"field: sigma_min={sigma_min} and sigma_max={sigma_max} must be two increasing, positive levels "
+            "of noise; pass those that the network was trained between."
+        )
+    schedule = VE(sigma_max, 0.0, rho)
+    options.setdefault("clock", "sigma")
+    return adapted_field(denoiser, Denoise(sigma_min), schedule, "data", **options)
+
+
+def precondition(
+    raw: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor, sigma_data: float, lowest: float
+) -> Tensor:
+    """``D = c_skip x + c_out F(c_in x, c_noise)`` (Karras et al. 2022, eq. 7 and table 1, column EDM).
+
+    ``c_noise = log(sigma) / 4`` stops at ``lowest``: at ``sigma = 0``, where ``D = x``, it has no value.
+    """
+    square = sigma**2 + sigma_data**2
+    c_skip, c_out, c_in = sigma_data**2 / square, sigma * sigma_data / square.sqrt(), square.rsqrt()
+    c_noise = sigma.clamp(min=lowest).log() / 4
+    return like(c_skip, x) * x + like(c_out, x) * raw(like(c_in, x) * x, c_noise)

@@ -1,0 +1,166 @@
+"""What a diffusers scheduler's settings say of the network that goes with it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from .._clock import Clock
+from .._predictions import Prediction
+from ..schedules import DDPM, VE, CondOT, Discrete, Schedule
+from ..schedules._discrete import Betas
+
+__all__ = ["Convention", "convention"]
+
+_PREDICTIONS: dict[str, Prediction] = {
+    "epsilon": "noise",
+    "v_prediction": "v",
+    "sample": "data",
+    "original_sample": "data",
+}
+_BETAS: dict[str, Betas] = {
+    "linear": "linear",
+    "scaled_linear": "scaled_linear",
+    "squaredcos_cap_v2": "squared_cosine",
+}
+_EDM = {"EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"}
+
+
+class Convention(NamedTuple):
+    """How to read a network.
+
+    Attributes:
+        schedule: its schedule.
+        prediction: what it predicts.
+        clock: what it is told of the time; the schedule's own by default.
+        sign: what its output is multiplied by.
+        sigma_data: for a raw network that is to be preconditioned, the standard deviation of the data.
+        sigma_min: for such a network, the least level it is told.
+        learned_variance: whether it returns a variance behind its prediction.
+    """
+
+    schedule: Schedule
+    prediction: Prediction
+    clock: Clock | None = None
+    sign: int = 1
+    sigma_data: float | None = None
+    sigma_min: float = 0.0
+    learned_variance: bool = False
+
+
+def convention(scheduler: Any) -> Convention:
+    """The convention of a scheduler, or of its settings.
+
+    Raises:
+        ValueError: on settings that say nothing of the network, or not enough.
+    """
+    config = scheduler if isinstance(scheduler, Mapping) else getattr(scheduler, "config", None)
+    if not isinstance(config, Mapping):
+        raise ValueError(
+            "diffusers: scheduler must be a scheduler of diffusers or the mapping of its settings, not a "
+            f"{type(scheduler).__name__}."
+        )
+    classes = type(scheduler).__mro__
+    names = [str(config.get("_class_name"))] if config is scheduler else [c.__name__ for c in classes]
+    if config.get("thresholding"):
+        warnings.warn(
+            "diffusers: the scheduler's dynamic thresholding is no part of an ODE and is not applied.",
+            stacklevel=4,
+        )
+    if not _EDM.isdisjoint(names):
+        return _edm(config, float(config.get("sigma_data", 0.5)))
+    if config.get("timestep_type") == "continuous" and config.get("prediction_type") == "v_prediction":
+        return _edm(config, 1.0)  # EulerDiscrete, as Stable Video Diffusion uses it
+    if _is_flow(config, names):
+        return _flow(config)
+    table = getattr(scheduler, "alphas_cumprod", None)
+    if table is not None or config.get("trained_betas") is not None or "beta_schedule" in config:
+        return _betas(config, table)
+    raise ValueError(
+        f"diffusers: {names[0]} is no scheduler whose network is known: it has neither betas nor straight "
+        "flow paths nor EDM's levels; give the network to fewstep.Field with its schedule and prediction."
+    )
+
+
+def _is_flow(config: Mapping[str, Any], names: list[str]) -> bool:
+    named = any(name.startswith(("FlowMatchEuler", "FlowMatchHeun")) for name in names)
+    return named or config.get("prediction_type") == "flow_prediction" or bool(config.get("use_flow_sigmas"))
+
+
+def _flow(config: Mapping[str, Any]) -> Convention:
+    """``x = sigma noise + (1 - sigma) data``, a network told ``T sigma`` that predicts noise minus data."""
+    steps, kind = config.get("num_train_timesteps", 1000), config.get("prediction_type", "flow_prediction")
+    if config.get("invert_sigmas"):  # Mochi: its levels are our time, and its velocity is ours
+        return Convention(CondOT(), "velocity", (0, steps))
+    if kind == "flow_prediction":
+        return Convention(CondOT(), "velocity", (steps, 0), sign=-1)
+    if kind == "v_prediction" or kind not in _PREDICTIONS:
+        raise ValueError(
+            f"diffusers: prediction_type={kind!r} has no meaning on straight flow paths; allowed are "
+            "'flow_prediction', 'epsilon' and 'sample'."
+        )
+    return Convention(CondOT(), _PREDICTIONS[kind], (steps, 0))
+
+
+def _edm(config: Mapping[str, Any], sigma_data: float) -> Convention:
+    """A raw network under EDM's preconditioning; ``v_prediction`` is its negative there."""
+    kind = config.get("prediction_type", "epsilon")
+    if kind not in ("epsilon", "v_prediction"):
+        raise ValueError(f"diffusers: prediction_type={kind!r} is unknown to EDM's schedulers.")
+    if config.get("sigma_max") is None or config.get("sigma_min") is None:
+        raise ValueError("diffusers: the scheduler's settings must hold sigma_min and sigma_max.")
+    schedule = VE(float(config["sigma_max"]), 0.0, float(config.get("rho", 7.0)))
+    lowest = float(config["sigma_min"])
+    return Convention(
+        schedule,
+        "data",
+        "sigma",
+        sign=-1 if kind == "v_prediction" else 1,
+        sigma_data=sigma_data,
+        sigma_min=lowest,
+    )
+
+
+def _betas(config: Mapping[str, Any], table: Any) -> Convention:
+    kind = config.get("prediction_type", "epsilon")
+    if kind not in _PREDICTIONS:
+        raise ValueError(
+            f"diffusers: prediction_type={kind!r} is unknown; allowed are {', '.join(_PREDICTIONS)} and "
+            "'flow_prediction'."
+        )
+    learned = str(config.get("variance_type")).startswith("learned")
+    return Convention(_schedule(config, table), _PREDICTIONS[kind], learned_variance=learned)
+
+
+def _schedule(config: Mapping[str, Any], table: Any) -> Schedule:
+    """The named betas where they are those of the table, else the table."""
+    named = _named(config)
+    if table is None and named is not None:
+        return named
+    if table is None:
+        betas = config.get("trained_betas")
+        if betas is None or config.get("rescale_betas_zero_snr"):
+            raise ValueError(
+                f"diffusers: the settings alone (beta_schedule={config.get('beta_schedule')!r}) do not give "
+                "alphas_cumprod; pass the scheduler itself."
+            )
+        return Discrete(torch.cumprod(1 - torch.as_tensor(betas, dtype=torch.float64), 0).tolist())
+    own = torch.as_tensor(table).double().cpu()
+    # Theirs are products of float32 numbers, and some schedulers keep a trace of signal where there is none.
+    if named is not None and named.count == len(own):
+        if torch.allclose(torch.tensor(named.table, dtype=torch.float64), own, rtol=2e-4, atol=1e-6):
+            return named
+    return Discrete(own.tolist())
+
+
+def _named(config: Mapping[str, Any]) -> DDPM | None:
+    keys = ("beta_schedule", "beta_start", "beta_end", "num_train_timesteps")
+    if config.get("trained_betas") is not None or any(key not in config for key in keys):
+        return None
+    betas, start, end, steps = (config[key] for key in keys)
+    if betas not in _BETAS:
+        return None
+    return DDPM(_BETAS[betas], start, end, steps, bool(config.get("rescale_betas_zero_snr")))

@@ -1,0 +1,95 @@
+"""Networks of EDM and EDM2 (Karras et al. 2022, 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..field import Field
+from ._denoiser import LOWEST, denoiser_field, precondition
+
+__all__ = ["Preconditioned", "field"]
+
+
+def field(
+    net: Callable[..., Tensor],
+    *,
+    sigma_max: float | None = None,
+    sigma_min: float | None = None,
+    rho: float = 7.0,
+    **options: Any,
+) -> Field:
+    """The field of ``net(x, sigma, class_labels=None) -> D(x)``, which denoises ``x = data + sigma noise``.
+
+    EDM counts noise levels down from ``sigma_max``; here time runs up from it, ``sigma(t)`` as in EDM's
+    eq. 5, to pure data. The state has EDM's scale: it starts at ``sigma_max`` times the noise. The network is
+    told ``sigma`` of shape ``(B,)``, never below ``sigma_min``: closer to the data the expected noise is
+    taken for what it is there, as by EDM's last step to zero. Labels are a condition, ``class_labels=...``.
+    A ``guide``, the weaker network of autoguidance, is a network of the same kind.
+
+    Args:
+        net: the denoiser; a raw network ``F`` must be :class:`Preconditioned` first.
+        sigma_max: level of noise at ``t = 0``; the smaller of 80 and ``net.sigma_max`` by default.
+        sigma_min: least level the network is told, positive; the larger of 0.002 and ``net.sigma_min`` by
+            default.
+        rho: how the levels lie in time.
+        **options: of :class:`~fewstep.Field`; its ``shape`` is otherwise read from ``img_channels`` and
+            ``img_resolution``.
+
+    Raises:
+        ValueError: when the levels do not increase from above zero.
+    """
+    channels, size = getattr(net, "img_channels", None), getattr(net, "img_resolution", None)
+    if channels is not None and size is not None:
+        options.setdefault("shape", (channels, size, size))
+    return denoiser_field(net, sigma_max=sigma_max, sigma_min=sigma_min, rho=rho, **options)
+
+
+class Preconditioned(nn.Module):
+    """The denoiser made of a raw network: ``D = c_skip x + c_out F(c_in x, c_noise)``.
+
+    With ``s = sigma^2 + sigma_data^2``: ``c_skip = sigma_data^2 / s``, ``c_out = sigma sigma_data /
+    sqrt(s)``, ``c_in = 1 / sqrt(s)`` and ``c_noise = log(sigma) / 4`` (Karras et al. 2022, eq. 7 and table
+    1). At ``sigma = 0`` it returns ``x``.
+
+    Args:
+        network: ``F``, called as ``network(x, c_noise, **conditions)``; it is used, not copied.
+        sigma_data: standard deviation of the data, 0.5 in EDM.
+        sigma_min: level below which ``c_noise`` does not follow.
+
+    Shape:
+        ``x``: ``(B, ...)``; ``sigma``: ``()`` or ``(B,)``; output like ``x``. ``F`` gets ``c_noise`` shaped
+        like ``sigma``.
+
+    Raises:
+        ValueError: when ``network`` is no module, or a level is not positive.
+    """
+
+    def __init__(self, network: nn.Module, sigma_data: float = 0.5, *, sigma_min: float = LOWEST) -> None:
+        super().__init__()
+        if not isinstance(network, nn.Module):
+            raise ValueError(f"Preconditioned: network must be a module, not a {type(network).__name__}.")
+        if not (sigma_data > 0 and sigma_min > 0):
+            raise ValueError(
+                f"Preconditioned: sigma_data={sigma_data} and sigma_min={sigma_min} must be positive."
+            )
+        self.network = network
+        self.sigma_data = sigma_data
+        self.sigma_min = sigma_min
+        self.training = network.training
+
+    def forward(self, x: Tensor, sigma: Tensor, **conditions: Any) -> Tensor:
+        def raw(scaled: Tensor, c_noise: Tensor) -> Tensor:
+            output: Tensor = self.network(scaled, c_noise, **conditions)
+            return output
+
+        return precondition(raw, x, sigma, self.sigma_data, self.sigma_min)
+
+    def get_extra_state(self) -> dict[str, float]:
+        """Saved with the weights, and so part of what a field is known by."""
+        return {"sigma_data": self.sigma_data, "sigma_min": self.sigma_min}
+
+    def set_extra_state(self, state: dict[str, float]) -> None:
+        self.sigma_data, self.sigma_min = state["sigma_data"], state["sigma_min"]

@@ -1,0 +1,86 @@
+"""Networks and schedulers of flow_matching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import schedules
+from .._predictions import Prediction
+from ..field import Field
+from ..schedules import Schedule
+from ._network import Network, adapted_field
+
+__all__ = ["field", "schedule"]
+
+_SCHEDULES: dict[str, Callable[[Any], Schedule]] = {
+    "CondOTScheduler": lambda _: schedules.CondOT(),
+    "PolynomialConvexScheduler": lambda own: schedules.Polynomial(float(own.n)),
+    "VPScheduler": lambda own: schedules.VP(float(own.beta_min), float(own.beta_max)),
+    "LinearVPScheduler": lambda _: schedules.LinearVP(),
+    "CosineScheduler": lambda _: schedules.Cosine(),
+}
+
+
+def field(
+    model: Network, scheduler: Any = None, *, prediction: Prediction = "velocity", **options: Any
+) -> Field:
+    """The field of ``model(x=x, t=t, **extras) -> velocity``, a ``ModelWrapper`` or any network like it.
+
+    flow_matching's time is ours, 0 for noise and 1 for data, and so is its velocity; the network is called
+    with keywords. ``t`` has shape ``(B,)``, as in training; with ``time="scalar"`` it has shape ``()``, as
+    where its ``ODESolver`` calls. The extras of its ``sample`` are conditions.
+
+    Args:
+        model: the network.
+        scheduler: the path's scheduler, or the path, or a schedule of ours; straight paths by default.
+        prediction: what the network returns; flow_matching names them velocity, target (``"data"``) and
+            epsilon (``"noise"``).
+        **options: of :class:`~fewstep.Field`.
+
+    Raises:
+        ValueError: on a scheduler that is not known.
+    """
+    path = schedules.CondOT() if scheduler is None else schedule(scheduler)
+    return adapted_field(model, _by_keywords, path, prediction, **options)
+
+
+def schedule(scheduler: Any) -> Schedule:
+    """The schedule of a scheduler of flow_matching, or of a path that has one.
+
+    Args:
+        scheduler: one of its classes, told by their names and settings, and compared with what it says itself
+            at a few times; a schedule of ours is returned as it is.
+
+    Raises:
+        ValueError: on a class that is not known, or one whose numbers differ from what its name promises.
+    """
+    scheduler = getattr(scheduler, "scheduler", scheduler)
+    if isinstance(scheduler, Schedule):
+        return scheduler
+    name = type(scheduler).__name__
+    if name not in _SCHEDULES:
+        raise ValueError(
+            f"flow_matching: no schedule is known for a {name}; known are {', '.join(_SCHEDULES)}, or pass "
+            "one of fewstep.schedules."
+        )
+    found, t = _SCHEDULES[name](scheduler), torch.tensor([0.1, 0.5, 0.9])
+    theirs = scheduler(t)
+    for ours, own in zip(
+        found(t), (theirs.alpha_t, theirs.sigma_t, theirs.d_alpha_t, theirs.d_sigma_t), strict=True
+    ):
+        if not torch.allclose(ours, torch.as_tensor(own).to(ours), rtol=1e-4, atol=1e-5):
+            raise ValueError(
+                f"flow_matching: this {name} is not {found!r}: at t = {t.tolist()} it says "
+                f"{torch.as_tensor(own).tolist()}, not {ours.tolist()}; pass the schedule as one of "
+                "fewstep.schedules."
+            )
+    return found
+
+
+def _by_keywords(model: Network, x: Tensor, time: Tensor, **conditions: Any) -> Tensor:
+    output: Tensor = model(x=x, t=time, **conditions)
+    return output
