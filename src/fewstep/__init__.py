@@ -2,6 +2,7 @@
 
 from . import (
     adaptive,
+    checking,
     classical,
     data,
     families,
@@ -16,6 +17,7 @@ from . import (
     schedules,
 )
 from .adaptive import Adaptive, AdaptiveSamples
+from .checking import Check, check
 from .classical import grids
 from .comparison import Comparison, compare
 from .field import Field
@@ -29,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Adaptive",
     "AdaptiveSamples",
+    "Check",
     "Comparison",
     "Field",
     "Fit",
@@ -37,6 +40,8 @@ __all__ = [
     "Path",
     "Solver",
     "adaptive",
+    "check",
+    "checking",
     "classical",
     "compare",
     "data",
