@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--nets", type=Path, help="folder of trained networks; made where they lack")
     parser.add_argument("--flows", type=Path, nargs="*", default=[], help="other flows of the digits")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--only", default="", help="only fields whose name begins like this")
     parser.add_argument("--missed", action="store_true", help="name what was missed or mistaken")
     parser.add_argument("--out", type=Path, help="write the rows to this JSON file, too")
     args = parser.parse_args()
@@ -47,7 +48,8 @@ def main() -> None:
     cases = [*exact(), *reinterpreted()]
     if args.nets:
         cases += [*trained(args.nets)]
-    cases += [(str(path.parent.name), load_field(path), digits()) for path in args.flows]
+    cases += [(f"flow {path}", load_field(path), digits()) for path in args.flows]
+    cases = [case for case in cases if case[0].startswith(args.only)]
     rows = [row for case in cases for row in study(case, args.seeds)]
     report(rows, args.missed)
     if args.out:

@@ -20,9 +20,15 @@ ADVANTAGE = 0.015
 LOSS, CALIBRATION = 0.1, 0.2
 #: Without: samples that are denoised no better than this by the field they come from are as good as Gaussian.
 STRUCTURE = -0.03
-#: Without: the largest calibration of samples in fresh noise, the largest where the field's own pairs are
-#: nearly straight, and the largest calibration of these.
-FRESH, STRAIGHT, PAIRS = 0.05, 0.15, 0.4
+#: Without: the largest calibration of samples in fresh noise; and where the field denoises its own pairs
+#: with a calibration of at most PAIRS, so that noise and data are no strangers to it.
+FRESH, COUPLED, PAIRS = 0.05, 0.15, 0.4
+#: The loss in its own pairs, below which a field is so straight that fresh noise says nothing of it.
+STRAIGHT = -4.5
+#: How far samples of a straight flow may be from data: in the mean, in standard deviations; in the variance.
+MEAN, VARIANCE = 0.3, 1.6
+#: Network calls after which the search for another wiring ends, where there are no data.
+PATIENCE = 700
 #: Loss within which two wirings cannot be told apart.
 TIE = 0.003
 #: The score of a wiring that gives no numbers.
@@ -62,17 +68,20 @@ def with_data(probe: Probe, x1: Tensor, law: Law) -> Judgement:
     """Judge by real data: what denoises them best is what the network was trained as."""
     own = declared(probe.field)
     single, further = alternatives(own)
-    scores = {own: probe.score(own, probe.denoise(own, x1), law)}
-    scores |= _scores(probe, [own, *single], x1, law)
+    seen = probe.denoise(own, x1)
+    scores = {kind: probe.score(kind, seen, law) for kind in kinds(own)}
+    _add_scores(scores, probe, single, x1, law)
     findings = _unlike_expectation(scores[own], _slack(x1))
     best = min(scores, key=lambda wiring: scores[wiring].loss)
     if findings and not _plausible(scores[best]):
-        scores |= _scores(probe, further, x1, law)
+        _add_scores(scores, probe, further, x1, law)
         best = min(scores, key=lambda wiring: scores[wiring].loss)
     advantage, allowed = scores[own].loss - scores[best].loss, ADVANTAGE + _slack(x1)
     if advantage > allowed:
         words = "error of denoising as declared, over that with the network understood in another way"
         findings.append(Finding("wiring", math.exp(advantage), math.exp(allowed), words))
+    if findings and _flows_straight(probe, own, law):
+        findings = []
     if not findings:
         best = own
     equal = [wiring for wiring in scores if scores[wiring].loss <= scores[best].loss + TIE]
@@ -89,15 +98,22 @@ def without_data(probe: Probe) -> Judgement:
     if not findings:
         return Judgement([], score, None, [])
     single, further = alternatives(own)
-    passing = _passing(probe, single) or _passing(probe, (w for w in further if _tame(probe, w)))
-    best = min(passing, key=lambda wiring: passing[wiring].loss, default=None)
-    alike = [w for w in passing if best is not None and w != best and passing[w].loss <= passing[best].loss + TIE]
-    return Judgement(findings, score, best, alike)
+    passing = _passing(probe, single)
+    if not passing:
+        # Two mistakes with the prediction and the time are likelier than two with the schedule.
+        further.sort(key=lambda wiring: (mistakes(wiring, own), wiring.schedule != own.schedule))
+        passing = _passing(probe, (wiring for wiring in further if _tame(probe, wiring)))
+    if not passing:
+        return Judgement(findings, score, None, [])
+    best = min(passing, key=lambda wiring: passing[wiring].loss)
+    equal = [wiring for wiring in passing if passing[wiring].loss <= passing[best].loss + TIE]
+    return Judgement(findings, score, best, [wiring for wiring in equal if wiring != best])
 
 
-def _scores(probe: Probe, wirings: Iterable[Wiring], x1: Tensor, law: Law) -> dict[Wiring, Score]:
-    """Scores of every prediction under the clocks and schedules of some wirings, which cost no more calls."""
-    scores: dict[Wiring, Score] = {}
+def _add_scores(
+    scores: dict[Wiring, Score], probe: Probe, wirings: Iterable[Wiring], x1: Tensor, law: Law
+) -> None:
+    """Score every prediction under the clocks and schedules of some wirings: that costs no more calls."""
     for wiring in wirings:
         if wiring not in scores:
             try:
@@ -106,7 +122,6 @@ def _scores(probe: Probe, wirings: Iterable[Wiring], x1: Tensor, law: Law) -> di
                 scores |= dict.fromkeys(kinds(wiring), NEVER)
                 continue
             scores |= {kind: probe.score(kind, seen, law) for kind in kinds(wiring)}
-    return scores
 
 
 def _unlike_expectation(score: Score, slack: float) -> list[Finding]:
@@ -141,21 +156,33 @@ def _self_consistency(probe: Probe, wiring: Wiring) -> tuple[Score, list[Finding
         )
         findings.append(Finding("structure", math.exp(score.loss), math.exp(STRUCTURE), words))
     if score.calibration > FRESH + slack:
-        allowed = FRESH + slack
-        if score.calibration <= STRAIGHT + slack:
-            # Noise and data of a straightened flow are no strangers: it denoises its own pairs instead.
-            pairs = probe.score(wiring, probe.denoise(wiring, x1, x0), law)
-            allowed = STRAIGHT + slack if pairs.calibration <= PAIRS else allowed
-        if score.calibration > allowed:
-            words = "error of denoising its own samples, over that of an affine combination of state and output"
+        pairs = probe.score(wiring, probe.denoise(wiring, x1, x0), law)
+        coupled, straight = pairs.calibration <= PAIRS, pairs.loss <= STRAIGHT
+        allowed = (COUPLED if coupled else FRESH) + slack
+        if score.calibration > allowed and not (coupled and straight):
+            words = "error of denoising its own samples, over that of an affine combination of state, output"
             findings.append(Finding("calibration", math.exp(score.calibration), math.exp(allowed), words))
     return score, findings
+
+
+def _flows_straight(probe: Probe, wiring: Wiring, law: Law) -> bool:
+    """Whether noise flows to the data on straight lines: fresh noise is not what such a field denoises."""
+    x0, x1 = probe.generate(wiring)
+    if not bool(x1.isfinite().all()):
+        return False
+    own, variance = Law.of(x1), law.variance.mean()
+    mean_gap = (own.mean - law.mean).square().mean().sqrt() / variance.sqrt()
+    arrives = mean_gap <= MEAN and 1 / VARIANCE <= own.variance.mean() / variance <= VARIANCE
+    pairs = probe.score(wiring, probe.denoise(wiring, x1, x0), own) if arrives else NEVER
+    return pairs.loss <= STRAIGHT and pairs.calibration <= PAIRS
 
 
 def _passing(probe: Probe, wirings: Iterable[Wiring]) -> dict[Wiring, Score]:
     """The wirings that are consistent with their own samples."""
     passing = {}
     for wiring in wirings:
+        if probe.calls > PATIENCE:
+            break
         try:
             score, findings = _self_consistency(probe, wiring)
         except _REFUSALS:

@@ -164,7 +164,8 @@ def _residual(y: Tensor, *features: Tensor) -> Tensor:
     X = X / X.square().mean(dim=0).sqrt().clamp(min=1e-12)
     # x and d may say the same (Gaussian data, pure noise): a trace of ridge keeps the system regular.
     gram = X.T @ X / len(X) + 1e-9 * torch.eye(len(features), dtype=X.dtype)
-    return (y.flatten() - X @ torch.linalg.solve(gram, X.T @ y.flatten() / len(X))).square().mean()
+    coefficients: Tensor = torch.linalg.solve(gram, X.T @ y.flatten() / len(X))
+    return (y.flatten() - X @ coefficients).square().mean()
 
 
 def _log_ratio(error: Tensor, other: Tensor) -> float:
