@@ -1,6 +1,6 @@
 """What `fewstep check` finds: correct fields, and every mistake in declaring them made on purpose.
 
-    python benchmarks/checks.py                      # exact fields and the bundled digits, two minutes
+    python benchmarks/checks.py                      # exact fields and the bundled digits
     python benchmarks/checks.py --nets runs/checks   # and twelve networks of its own, trained in four minutes
     python benchmarks/checks.py --flows runs/learned/flow.safetensors runs/reflowed/round-1/flow.safetensors
 
@@ -27,7 +27,7 @@ from fewstep.models import GaussianMixture, kernel_density, load_field, random_m
 from fewstep.networks import MLP, save_network
 from fewstep.schedules import DDPM, VE, VP, CondOT, Cosine, Schedule
 
-SEEDS = (101, 102)
+SEEDS = (101,)
 PREDICTIONS = ("velocity", "noise", "data", "v")
 SCHEDULES = (CondOT(), VP(), Cosine(), VE(), DDPM("scaled_linear"))
 
@@ -39,7 +39,9 @@ def main() -> None:
     parser.add_argument("--nets", type=Path, help="folder of trained networks; made where they lack")
     parser.add_argument("--flows", type=Path, nargs="*", default=[], help="other flows of the digits")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--only", default="", help="only fields whose name begins like this")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="only fields whose name begins like one of these"
+    )
     parser.add_argument("--missed", action="store_true", help="name what was missed or mistaken")
     parser.add_argument("--out", type=Path, help="write the rows to this JSON file, too")
     args = parser.parse_args()
@@ -49,7 +51,7 @@ def main() -> None:
     if args.nets:
         cases += [*trained(args.nets)]
     cases += [(f"flow {path}", load_field(path), digits()) for path in args.flows]
-    cases = [case for case in cases if case[0].startswith(args.only)]
+    cases = [case for case in cases if case[0].startswith(tuple(args.only))]
     rows = [row for case in cases for row in study(case, args.seeds)]
     report(rows, args.missed)
     if args.out:
@@ -137,8 +139,8 @@ def digits() -> Tensor:
 
 def exact() -> Iterator[Case]:
     """Mixtures and kernel density estimates: no error but that of sampling."""
-    for schedule in SCHEDULES:
-        for prediction in PREDICTIONS:
+    for i, schedule in enumerate(SCHEDULES):
+        for prediction in (PREDICTIONS[i % 4], PREDICTIONS[(i + 1) % 4]):
             network = random_mixture(24, 7, schedule=schedule, prediction=prediction)
             data = network.sample_data(2048, torch.Generator().manual_seed(5)).float()
             yield f"mixture {schedule.name} {prediction}", network.field(), data
@@ -151,11 +153,11 @@ def exact() -> Iterator[Case]:
 
 
 def reinterpreted() -> Iterator[Case]:
-    """The bundled flow of the digits, as a network of every prediction under every schedule."""
+    """The bundled flow of the digits, as a network of other predictions under other schedules."""
     flow = fs.models.bundled("digits")
-    for schedule in SCHEDULES:
+    for i, schedule in enumerate(SCHEDULES):
         moved = flow.reschedule(schedule)
-        for prediction in PREDICTIONS:
+        for prediction in (PREDICTIONS[i % 4], PREDICTIONS[(i + 1) % 4]):
 
             def network(x: Tensor, t: Tensor, moved=moved, prediction=prediction) -> Tensor:
                 return moved.predict_as(prediction, x, t)

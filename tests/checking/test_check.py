@@ -72,11 +72,13 @@ class TestCorrectFields:
 
     def test_without_data_a_gaussian_field_cannot_be_told_from_a_broken_one(self):
         network = fs.models.random_mixture(16, 1, std=0.7)
-        assert [finding.name for finding in fs.check(network.field()).findings] == ["structure"]
+        assert [finding.name for finding in fs.check(network.field(), samples=48).findings] == ["structure"]
 
 
 class TestMistakes:
-    @pytest.mark.parametrize("real", [True, False], ids=["data", "no data"])
+    @pytest.mark.parametrize(
+        "real", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["data", "no data"]
+    )
     @pytest.mark.parametrize(
         ("changes", "suggestion"),
         [
@@ -97,7 +99,9 @@ class TestMistakes:
         key = next(iter(changes))
         assert getattr(check.corrected, key) == getattr(flow, key)
 
-    @pytest.mark.parametrize("real", [True, False], ids=["data", "no data"])
+    @pytest.mark.parametrize(
+        "real", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["data", "no data"]
+    )
     def test_minus_the_velocity(self, flow, digits, real):
         wrong = declare(flow, lambda x, t: -flow.model(x, t))
         check = fs.check(wrong, digits if real else None, seed=1)
@@ -105,13 +109,20 @@ class TestMistakes:
         x, t = torch.randn(4, 1, 8, 8), 0.3
         torch.testing.assert_close(check.corrected(x, t), flow(x, t))
 
-    @pytest.mark.parametrize("real", [True, False], ids=["data", "no data"])
+    @pytest.mark.parametrize(
+        "real", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["data", "no data"]
+    )
     def test_the_convention_from_data_to_noise_in_thousandths(self, flow, digits, real):
         """As in Stable Diffusion 3: noise minus data, told 1000 in pure noise."""
         wrong = declare(flow, lambda x, t: -flow.model(x, 1 - t / 1000))
         check = fs.check(wrong, digits if real else None, seed=1)
         assert "clock=(1000, 0)" in check.suggestion
         assert "-model(x, t, **c)" in check.suggestion
+
+    def test_reversed_time_without_data(self, flow):
+        check = fs.check(declare(flow, clock=(1, 0)), samples=48)
+        assert {finding.name for finding in check.findings} == {"structure", "calibration"}
+        assert check.corrected.clock == (0, 1)
 
     def test_two_mistakes_at_once(self, flow, digits):
         check = fs.check(declare(flow, prediction="noise", schedule=Cosine()), digits, seed=1)
@@ -126,7 +137,7 @@ class TestMistakes:
     def test_networks_that_return_no_numbers(self, digits):
         broken = fs.Field(lambda x, t: x / 0, shape=(1, 8, 8))
         for data in (digits, None):
-            check = fs.check(broken, data)
+            check = fs.check(broken, data, samples=16)
             assert check.findings[0].name == "finite"
             assert json.loads(check.to_json())["findings"][0]["measured"] is None
 
@@ -144,6 +155,22 @@ class TestWhatCannotBeToldApart:
         field, data = mixture("data", Cosine())
         blind = declare(field, lambda x, t: field.model(x, torch.full_like(t, 0.5)), schedule=VE())
         assert "to expect the clock (1, 0), not (0, 1)" in fs.check(blind, data).alike
+
+
+def test_a_straight_flow_passes():
+    """Each coordinate is pushed to its side: ``x1 = sign(x0) + x0 / 5``, along straight lines."""
+
+    def velocity(x, t):
+        x0 = x.sign() * (x.abs() - t[:, None]).clamp(min=0) / (1 - 0.8 * t[:, None])
+        return x.sign() + x0 / 5 - x0
+
+    x0 = torch.randn(2048, 8, generator=torch.Generator().manual_seed(0))
+    field = fs.Field(velocity, shape=(8,))
+    for data in (x0.sign() + x0 / 5, None):
+        check = fs.check(field, data)
+        assert check.ok, str(check)
+    # The same flow is wrong for data that it does not lead to.
+    assert not fs.check(field, x0.sign() + x0 / 5 + 1).ok
 
 
 class TestArguments:
@@ -220,3 +247,22 @@ def test_as_json(flow, digits):
     assert content["ok"] is True
     assert content["findings"] == []
     assert content["data"] is True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.name)
+def test_every_mistake_with_an_exact_field_is_found_with_data(schedule, prediction):
+    field, data = mixture(prediction, schedule)
+    network = field.model
+    faults = [{"prediction": other} for other in PREDICTIONS if other != prediction]
+    faults += [{"clock": clock} for clock in ((1, 0), (0, 1000), (1000, 0))]
+    faults += [{"schedule": other} for other in SCHEDULES if other != schedule]
+    faults += [{"model": lambda x, t: -network(x, t)}]
+    for changes in faults:
+        check = fs.check(declare(field, **{"model": lambda x, t: network(x, t.clamp(0, 1)), **changes}), data)
+        assert not check.ok, changes
+        if "model" not in changes:
+            (key,) = changes
+            assert getattr(check.corrected, key) == getattr(field, key), changes
+    assert fs.check(field, data).ok

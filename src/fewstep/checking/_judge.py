@@ -22,9 +22,10 @@ LOSS, CALIBRATION = 0.1, 0.2
 STRUCTURE = -0.03
 #: Without: the largest calibration of samples in fresh noise; and where the field denoises its own pairs
 #: with a calibration of at most PAIRS, so that noise and data are no strangers to it.
-FRESH, COUPLED, PAIRS = 0.05, 0.15, 0.4
-#: The loss in its own pairs, below which a field is so straight that fresh noise says nothing of it.
-STRAIGHT = -4.5
+FRESH, COUPLED, PAIRS = 0.07, 0.15, 0.4
+#: The loss in its own pairs, below which a field is so straight that fresh noise says little of it; and the
+#: largest calibration in fresh noise then.
+STRAIGHT, BENT = -4.5, 0.5
 #: How far samples of a straight flow may be from data: in the mean, in standard deviations; in the variance.
 MEAN, VARIANCE = 0.3, 1.6
 #: Network calls after which the search for another wiring ends, where there are no data.
@@ -68,8 +69,8 @@ def with_data(probe: Probe, x1: Tensor, law: Law) -> Judgement:
     """Judge by real data: what denoises them best is what the network was trained as."""
     own = declared(probe.field)
     single, further = alternatives(own)
-    seen = probe.denoise(own, x1)
-    scores = {kind: probe.score(kind, seen, law) for kind in kinds(own)}
+    seen = probe.denoise(own, x1, law)
+    scores = {kind: probe.score(kind, seen) for kind in kinds(own)}
     _add_scores(scores, probe, single, x1, law)
     findings = _unlike_expectation(scores[own], _slack(x1))
     best = min(scores, key=lambda wiring: scores[wiring].loss)
@@ -117,11 +118,11 @@ def _add_scores(
     for wiring in wirings:
         if wiring not in scores:
             try:
-                seen = probe.denoise(wiring, x1)
+                seen = probe.denoise(wiring, x1, law)
             except _REFUSALS:
                 scores |= dict.fromkeys(kinds(wiring), NEVER)
                 continue
-            scores |= {kind: probe.score(kind, seen, law) for kind in kinds(wiring)}
+            scores |= {kind: probe.score(kind, seen) for kind in kinds(wiring)}
 
 
 def _unlike_expectation(score: Score, slack: float) -> list[Finding]:
@@ -147,7 +148,7 @@ def _self_consistency(probe: Probe, wiring: Wiring) -> tuple[Score, list[Finding
         words = "root mean square of its samples, which have left all bounds"
         return NEVER, [Finding("finite", math.inf, BOUND, words)]
     law, slack = Law.of(x1), _slack(x1)
-    score = probe.score(wiring, probe.denoise(wiring, x1), law)
+    score = probe.score(wiring, probe.denoise(wiring, x1, law))
     findings = []
     if score.loss > STRUCTURE:
         words = (
@@ -156,10 +157,10 @@ def _self_consistency(probe: Probe, wiring: Wiring) -> tuple[Score, list[Finding
         )
         findings.append(Finding("structure", math.exp(score.loss), math.exp(STRUCTURE), words))
     if score.calibration > FRESH + slack:
-        pairs = probe.score(wiring, probe.denoise(wiring, x1, x0), law)
-        coupled, straight = pairs.calibration <= PAIRS, pairs.loss <= STRAIGHT
-        allowed = (COUPLED if coupled else FRESH) + slack
-        if score.calibration > allowed and not (coupled and straight):
+        pairs = probe.score(wiring, probe.denoise(wiring, x1, law, x0))
+        allowed = COUPLED if pairs.calibration <= PAIRS else FRESH
+        allowed = (BENT if pairs.loss <= STRAIGHT else allowed) + slack
+        if score.calibration > allowed:
             words = "error of denoising its own samples, over that of an affine combination of state, output"
             findings.append(Finding("calibration", math.exp(score.calibration), math.exp(allowed), words))
     return score, findings
@@ -173,8 +174,8 @@ def _flows_straight(probe: Probe, wiring: Wiring, law: Law) -> bool:
     own, variance = Law.of(x1), law.variance.mean()
     mean_gap = (own.mean - law.mean).square().mean().sqrt() / variance.sqrt()
     arrives = mean_gap <= MEAN and 1 / VARIANCE <= own.variance.mean() / variance <= VARIANCE
-    pairs = probe.score(wiring, probe.denoise(wiring, x1, x0), own) if arrives else NEVER
-    return pairs.loss <= STRAIGHT and pairs.calibration <= PAIRS
+    pairs = probe.score(wiring, probe.denoise(wiring, x1, own, x0)) if arrives else NEVER
+    return pairs.loss <= STRAIGHT
 
 
 def _passing(probe: Probe, wirings: Iterable[Wiring]) -> dict[Wiring, Score]:

@@ -52,12 +52,23 @@ class Law(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Outputs ``output`` at states ``x`` of data ``x1`` at time ``t``."""
+    """What a network said of data in noise.
+
+    Args:
+        t: the time.
+        x1: the data.
+        x: their states.
+        output: the network's, one for all wirings of one clock and schedule.
+        linear: mean squared error of the best linear filter.
+        affine: that of the best combination of state and output.
+    """
 
     t: float
     x1: Tensor
     x: Tensor
     output: Tensor
+    linear: Tensor
+    affine: Tensor
 
 
 class Score(NamedTuple):
@@ -97,6 +108,7 @@ class Probe:
         self.samples, self.shape, self.seed = samples, tuple(shape), seed
         self.dtype, self.device = dtype, device
         self.calls = 0
+        self._noises: dict[int, Tensor] = {}
 
     def output(self, wiring: Wiring, x: Tensor, t: float) -> Tensor:
         """What the network says of the states at a time, told by the wiring's clock."""
@@ -108,17 +120,21 @@ class Probe:
 
     def noise(self, number: int) -> Tensor:
         """The noises of a number, the same for all wirings."""
-        return noise(
-            self.samples, self.shape, seed=self.seed, start=number * self.samples, dtype=torch.float64
-        )
+        if number not in self._noises:
+            start = number * self.samples
+            self._noises[number] = noise(self.samples, self.shape, seed=self.seed, start=start)
+        return self._noises[number].double()
 
-    def denoise(self, wiring: Wiring, x1: Tensor, x0: Tensor | None = None) -> list[Seen]:
+    def denoise(self, wiring: Wiring, x1: Tensor, law: Law, x0: Tensor | None = None) -> list[Seen]:
         """Show the network data at every level in noise, in fresh one unless it is given."""
         seen = []
         for number, t in enumerate(_times(wiring.schedule, LEVELS), start=1):
             alpha, sigma = (float(c) for c in wiring.schedule(t)[:2])
             x = alpha * x1 + sigma * (self.noise(number) if x0 is None else x0)
-            seen.append(Seen(t, x1, x, self.output(wiring, x, t)))
+            output = self.output(wiring, x, t)
+            linear = law.variance * sigma**2 / (alpha**2 * law.variance + sigma**2)
+            affine = _residual(x1 - law.mean, x - alpha * law.mean, output - output.mean(dim=0))
+            seen.append(Seen(t, x1, x, output, linear.mean(), affine))
         return seen
 
     def generate(self, wiring: Wiring) -> tuple[Tensor, Tensor]:
@@ -142,19 +158,13 @@ class Probe:
         return x0, data
 
     @staticmethod
-    def score(wiring: Wiring, seen: Sequence[Seen], law: Law) -> Score:
+    def score(wiring: Wiring, seen: Sequence[Seen]) -> Score:
         """Loss and calibration of a wiring by what the network said under its clock and schedule."""
-        losses, calibrations = [], []
-        for t, x1, x, output in seen:
-            d = wiring.denoised(x, output, t)
-            error = (x1 - d).square().mean()
-            if not torch.isfinite(error):
-                return Score(math.inf, math.inf)
-            alpha, sigma = wiring.schedule(t)[:2]
-            linear = (law.variance * sigma**2 / (alpha**2 * law.variance + sigma**2)).mean()
-            best = _residual(x1 - law.mean, x - alpha * law.mean, d - d.mean(dim=0))
-            losses.append(_log_ratio(error, linear))
-            calibrations.append(_log_ratio(error, best))
+        errors = [(s.x1 - wiring.denoised(s.x, s.output, s.t)).square().mean() for s in seen]
+        if not all(bool(error.isfinite()) for error in errors):
+            return Score(math.inf, math.inf)
+        losses = [_log_ratio(error, s.linear) for error, s in zip(errors, seen, strict=True)]
+        calibrations = [_log_ratio(error, s.affine) for error, s in zip(errors, seen, strict=True)]
         return Score(sum(losses) / len(losses), sum(calibrations) / len(calibrations))
 
 
@@ -162,7 +172,7 @@ def _residual(y: Tensor, *features: Tensor) -> Tensor:
     """Mean square of ``y`` less its best combination of the features."""
     X = torch.stack([feature.flatten() for feature in features], dim=1)
     X = X / X.square().mean(dim=0).sqrt().clamp(min=1e-12)
-    # x and d may say the same (Gaussian data, pure noise): a trace of ridge keeps the system regular.
+    # Both may say the same (of Gaussian data, of pure noise): a trace of ridge keeps the system regular.
     gram = X.T @ X / len(X) + 1e-9 * torch.eye(len(features), dtype=X.dtype)
     coefficients: Tensor = torch.linalg.solve(gram, X.T @ y.flatten() / len(X))
     return (y.flatten() - X @ coefficients).square().mean()
