@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--nets", type=Path, help="folder of trained networks; made where they lack")
     parser.add_argument("--flows", type=Path, nargs="*", default=[], help="other flows of the digits")
+    parser.add_argument("--data", choices=["with", "without"], help="only with data, or without")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument(
         "--only", nargs="+", default=[""], help="only fields whose name begins like one of these"
@@ -52,18 +53,19 @@ def main() -> None:
         cases += [*trained(args.nets)]
     cases += [(f"flow {path}", load_field(path), digits()) for path in args.flows]
     cases = [case for case in cases if case[0].startswith(tuple(args.only))]
-    rows = [row for case in cases for row in study(case, args.seeds)]
+    modes = {"with": [True], "without": [False], None: [True, False]}[args.data]
+    rows = [row for case in cases for row in study(case, args.seeds, modes)]
     report(rows, args.missed)
     if args.out:
         args.out.write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def study(case: Case, seeds: list[int]) -> Iterator[dict]:
+def study(case: Case, seeds: list[int], modes: list[bool]) -> Iterator[dict]:
     """Check a correct field and all its mistaken declarations, with data and without."""
     name, field, data = case
     for fault, mistaken, right in [("none", field, field), *faults(field)]:
         for seed in seeds:
-            for with_data in (True, False):
+            for with_data in modes:
                 check = fs.check(mistaken, data if with_data else None, seed=seed)
                 yield {
                     "field": name,
@@ -211,6 +213,8 @@ def report(rows: list[dict], missed: bool) -> None:
     for with_data in (True, False):
         table = collections.defaultdict(lambda: [0, 0, 0])
         chosen = [row for row in rows if row["data"] == with_data]
+        if not chosen:
+            continue
         for row in chosen:
             kind = row["field"].split()[0]
             for key in ((row["fault"], kind), (row["fault"], "all")):

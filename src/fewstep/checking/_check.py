@@ -184,7 +184,7 @@ def _report(field: Field, probe: Probe, judgement: Judgement, data: bool) -> Che
         findings=tuple(judgement.findings),
         suggestion=None
         if better is None
-        else f"the network seems {better.describe(own)}: try {better.arguments(own)}",
+        else f"the network seems {better.describe(own)}: try {better.expression()}",
         corrected=None if better is None else rewired(field, better),
         alike=tuple(other.describe(chosen) for other in judgement.alike[:_NAMED]),
         loss=judgement.score.loss,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from .._clock import Clock, describe_clock, network_time
+from .._clock import Clock, default_clock, describe_clock, network_time
 from .._predictions import Prediction, conversion
 from ..field import Field
 from ..schedules import DDPM, VE, VP, CondOT, Cosine, Discrete, Schedule
@@ -60,27 +60,26 @@ class Wiring:
         if self.clock != other.clock:
             parts.append(f"to expect the clock {_clock(self.clock)}, not {_clock(other.clock)}")
         if self.schedule != other.schedule:
-            parts.append(f"to be trained under {self.schedule!r}, not {other.schedule!r}")
+            parts.append(f"to be trained under {_brief(self.schedule)}, not {_brief(other.schedule)}")
         return " and ".join(parts)
 
-    def arguments(self, other: Wiring) -> str:
-        """The arguments of a Field that say so."""
-        parts = ["lambda x, t, **c: -model(x, t, **c)"] if self.sign < 0 else []
-        if self.schedule != other.schedule:
-            parts.append(f"schedule={self.schedule!r}")
-        if self.prediction != other.prediction:
+    def expression(self) -> str:
+        """The field that says so, as one would write it."""
+        parts = ["model" if self.sign > 0 else "lambda x, t, **c: -model(x, t, **c)"]
+        if self.schedule != CondOT():
+            parts.append(_brief(self.schedule))
+        if self.prediction != "velocity":
             parts.append(f"prediction={self.prediction!r}")
-        if self.clock != other.clock:
-            parts.append(f"clock={describe_clock(self.clock)!r}".replace("[", "(").replace("]", ")"))
-        return f"Field({', '.join(parts if self.sign < 0 else ['model', *parts])})"
+        if self.clock != _clock_of(default_clock(self.schedule), self.schedule):
+            named = isinstance(self.clock, str)
+            parts.append(f"clock={self.clock!r}" if named else f"clock={_clock(self.clock)}")
+        return f"Field({', '.join(parts)})"
 
 
 def declared(field: Field) -> Wiring:
     """What a field says of its network."""
-    clock, schedule = field.clock, field.schedule
-    if clock == "timestep" and isinstance(schedule, DDPM | Discrete):
-        clock = (schedule.count - 1, -1)  # which other schedules can tell, too
-    return Wiring(field.prediction, 1, clock, schedule)
+    clock = _clock_of(field.clock, field.schedule)
+    return Wiring(field.prediction, 1, clock, field.schedule)
 
 
 def rewired(field: Field, wiring: Wiring) -> Field:
@@ -147,6 +146,20 @@ def _schedules(wiring: Wiring) -> list[Schedule]:
 
 def _told(clock: Clock, schedule: Schedule, t: Tensor) -> Tensor:
     return network_time(clock, schedule, t).double()
+
+
+def _clock_of(clock: Clock, schedule: Schedule) -> Clock:
+    """The clock, as one that other schedules can tell, too."""
+    if clock == "timestep" and isinstance(schedule, DDPM | Discrete):
+        return (schedule.count - 1, -1)
+    return clock
+
+
+def _brief(schedule: Schedule) -> str:
+    """A schedule with what it does not have by default."""
+    given = {f.name: getattr(schedule, f.name) for f in fields(schedule)}
+    own = (f"{f.name}={given[f.name]!r}" for f in fields(schedule) if given[f.name] != f.default)
+    return f"{type(schedule).__name__}({', '.join(own)})"
 
 
 def _clock(clock: Clock) -> str:
