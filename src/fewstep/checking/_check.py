@@ -131,8 +131,8 @@ def check(
 
     Returns:
         The findings, and where there are some, how the network seems to be meant. With data that takes
-        around 60 network calls, and up to 200 where something is wrong; without, around 30, and several
-        hundred where something is wrong.
+        around 60 network calls, and up to 240 where something is wrong; without, around 30, and up to some
+        750 where something is wrong.
 
     Raises:
         ValueError: when the shape is unknown or does not fit, data are too few or not finite, or the field
