@@ -3,6 +3,7 @@
 from . import (
     adapters,
     adaptive,
+    checking,
     classical,
     data,
     families,
@@ -19,6 +20,7 @@ from . import (
     schedules,
 )
 from .adaptive import Adaptive, AdaptiveSamples
+from .checking import Check, check
 from .classical import grids
 from .comparison import Comparison, compare
 from .field import Field
@@ -34,6 +36,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Adaptive",
     "AdaptiveSamples",
+    "Check",
     "Comparison",
     "Field",
     "Fit",
@@ -45,6 +48,8 @@ __all__ = [
     "Solver",
     "adapters",
     "adaptive",
+    "check",
+    "checking",
     "classical",
     "compare",
     "data",

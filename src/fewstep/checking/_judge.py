@@ -1,0 +1,220 @@
+"""Whether a wiring is consistent, with data and without, and which other one is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ._measure import BOUND, SPAN, Law, Probe, Score
+from ._wiring import Wiring, alternatives, declared, kinds, mistakes
+
+__all__ = ["Finding", "Judgement", "with_data", "without_data"]
+
+#: With data: what another wiring must gain in the logarithm of the error to be believed. No other wiring did
+#: better than that of a correct field, of 240 each; a mistake costs 0.025 and more.
+ADVANTAGE = 0.015
+#: With data: the largest loss and calibration. Only straightened flows come near the second.
+LOSS, CALIBRATION = 0.1, 0.2
+#: Without: samples that are denoised no better than this by the field they come from are as good as Gaussian.
+STRUCTURE = -0.03
+#: Without: the largest calibration of samples in fresh noise; and where the field denoises its own pairs
+#: with a calibration of at most PAIRS, so that noise and data are no strangers to it.
+FRESH, COUPLED, PAIRS = 0.07, 0.15, 0.4
+#: The loss in its own pairs, below which a field is so straight that fresh noise says little of it; and the
+#: largest calibration in fresh noise then.
+STRAIGHT, BENT = -4.5, 0.5
+#: How far samples of a straight flow may be from data: in the mean, in standard deviations; in the variance.
+MEAN, VARIANCE = 0.3, 1.6
+#: How far a straight flow may see amiss from the noise end, in variances of the data.
+EARLY = 0.05
+#: Network calls after which the search for another wiring ends, where there are no data.
+PATIENCE = 700
+#: Loss within which two wirings cannot be told apart.
+TIE = 0.003
+#: The score of a wiring that gives no numbers.
+NEVER = Score(math.inf, math.inf)
+#: How networks refuse times that they were not made for.
+_REFUSALS = (RuntimeError, ValueError, IndexError, ArithmeticError)
+#: Mean square of data predictions in almost pure noise, beyond which a wiring need not be tried.
+WILD = 10.0
+
+
+class Finding(NamedTuple):
+    """Something that a correct field does not do.
+
+    Args:
+        name: ``"finite"``, ``"denoising"``, ``"calibration"``, ``"wiring"`` or ``"structure"``.
+        measured: the number.
+        allowed: the largest number that passes.
+        words: what was measured.
+    """
+
+    name: str
+    measured: float
+    allowed: float
+    words: str
+
+
+class Judgement(NamedTuple):
+    """Findings on the declared wiring, its score, and the wirings that pass."""
+
+    findings: list[Finding]
+    score: Score
+    better: Wiring | None
+    alike: list[Wiring]
+
+
+def with_data(probe: Probe, x1: Tensor, law: Law) -> Judgement:
+    """Judge by real data: what denoises them best is what the network was trained as."""
+    own = declared(probe.field)
+    single, further = alternatives(own)
+    seen = probe.denoise(own, x1, law)
+    scores = {kind: probe.score(kind, seen) for kind in kinds(own)}
+    _add_scores(scores, probe, single, x1, law)
+    findings = _unlike_expectation(scores[own], _slack(x1))
+    best = min(scores, key=lambda wiring: scores[wiring].loss)
+    if findings and not _plausible(scores[best]):
+        _add_scores(scores, probe, further, x1, law)
+        best = min(scores, key=lambda wiring: scores[wiring].loss)
+    advantage, allowed = scores[own].loss - scores[best].loss, ADVANTAGE + _slack(x1)
+    if advantage > allowed:
+        words = "error of denoising as declared, over that with the network understood in another way"
+        findings.append(Finding("wiring", math.exp(advantage), math.exp(allowed), words))
+    # Flows are straightened as velocities; a data prediction may jump to a far mode under any schedule.
+    if findings and own.prediction == "velocity" and _flows_straight(probe, own, law):
+        findings = []
+    if not findings:
+        best = own
+    equal = [wiring for wiring in scores if scores[wiring].loss <= scores[best].loss + TIE]
+    # Of wirings that do as well, the one with the fewest mistakes is the likeliest.
+    best = min([best, *equal], key=lambda wiring: mistakes(wiring, own))
+    better = best if findings and best != own else None
+    return Judgement(findings, scores[own], better, [wiring for wiring in equal if wiring != best])
+
+
+def without_data(probe: Probe) -> Judgement:
+    """Judge by the field's own samples: it must be consistent with them."""
+    own = declared(probe.field)
+    score, findings = _self_consistency(probe, own)
+    if not findings:
+        return Judgement([], score, None, [])
+    single, further = alternatives(own)
+    passing = _passing(probe, single)
+    if not passing:
+        # Two mistakes with the prediction and the time are likelier than two with the schedule.
+        further.sort(key=lambda wiring: (mistakes(wiring, own), wiring.schedule != own.schedule))
+        passing = _passing(probe, (wiring for wiring in further if _tame(probe, wiring)))
+    if not passing:
+        return Judgement(findings, score, None, [])
+    best = min(passing, key=lambda wiring: passing[wiring].loss)
+    equal = [wiring for wiring in passing if passing[wiring].loss <= passing[best].loss + TIE]
+    return Judgement(findings, score, best, [wiring for wiring in equal if wiring != best])
+
+
+def _add_scores(
+    scores: dict[Wiring, Score], probe: Probe, wirings: Iterable[Wiring], x1: Tensor, law: Law
+) -> None:
+    """Score every prediction under the clocks and schedules of some wirings: that costs no more calls."""
+    for wiring in wirings:
+        if wiring not in scores:
+            try:
+                seen = probe.denoise(wiring, x1, law)
+            except _REFUSALS:
+                scores |= dict.fromkeys(kinds(wiring), NEVER)
+                continue
+            scores |= {kind: probe.score(kind, seen) for kind in kinds(wiring)}
+
+
+def _unlike_expectation(score: Score, slack: float) -> list[Finding]:
+    """What real data say of the declared wiring alone."""
+    if not math.isfinite(score.loss):
+        return [Finding("finite", math.inf, 0.0, "the network returns NaN or infinity in noised data")]
+    findings = []
+    if score.loss > LOSS + slack:
+        words = "error of denoising, over that of a linear filter that knows mean and variance of the data"
+        findings.append(Finding("denoising", math.exp(score.loss), math.exp(LOSS + slack), words))
+    if score.calibration > CALIBRATION + slack:
+        words = "error of denoising, over that of an affine combination of the state and the output"
+        findings.append(
+            Finding("calibration", math.exp(score.calibration), math.exp(CALIBRATION + slack), words)
+        )
+    return findings
+
+
+def _self_consistency(probe: Probe, wiring: Wiring) -> tuple[Score, list[Finding]]:
+    """Whether the samples of a wiring are those that its network denoises to."""
+    x0, x1 = probe.generate(wiring)
+    if not bool(x1.isfinite().all()):
+        words = "root mean square of its samples, which have left all bounds"
+        return NEVER, [Finding("finite", math.inf, BOUND, words)]
+    law, slack = Law.of(x1), _slack(x1)
+    score = probe.score(wiring, probe.denoise(wiring, x1, law))
+    findings = []
+    if score.loss > STRUCTURE:
+        words = (
+            "error of denoising its own samples, over that of a linear filter: to the network they are no "
+            "better than Gaussian noise"
+        )
+        findings.append(Finding("structure", math.exp(score.loss), math.exp(STRUCTURE), words))
+    if score.calibration > FRESH + slack:
+        pairs = probe.score(wiring, probe.denoise(wiring, x1, law, x0))
+        allowed = COUPLED if pairs.calibration <= PAIRS else FRESH
+        allowed = (BENT if pairs.loss <= STRAIGHT else allowed) + slack
+        if score.calibration > allowed:
+            words = "error of denoising its own samples, over that of an affine combination of state, output"
+            findings.append(Finding("calibration", math.exp(score.calibration), math.exp(allowed), words))
+    return score, findings
+
+
+def _flows_straight(probe: Probe, wiring: Wiring, law: Law) -> bool:
+    """Whether noise flows to the data on straight lines: fresh noise is not what such a field denoises."""
+    x0, x1 = probe.generate(wiring)
+    if not bool(x1.isfinite().all()):
+        return False
+    own, variance = Law.of(x1), law.variance.mean()
+    mean_gap = (own.mean - law.mean).square().mean().sqrt() / variance.sqrt()
+    arrives = mean_gap <= MEAN and 1 / VARIANCE <= own.variance.mean() / variance <= VARIANCE
+    if not arrives or probe.score(wiring, probe.denoise(wiring, x1, own, x0)).loss > STRAIGHT:
+        return False
+    # Far modes are told apart in some noise by any field; only a straight one knows them from the start.
+    t = float(wiring.schedule.inverse_log_snr(SPAN[0]))
+    x = wiring.schedule(t).sigma * x0
+    early = (x1 - wiring.denoised(x, probe.output(wiring, x, t), t)).square().mean()
+    return bool(early <= EARLY * own.variance.mean())
+
+
+def _passing(probe: Probe, wirings: Iterable[Wiring]) -> dict[Wiring, Score]:
+    """The wirings that are consistent with their own samples."""
+    passing = {}
+    for wiring in wirings:
+        if probe.calls > PATIENCE:
+            break
+        try:
+            score, findings = _self_consistency(probe, wiring)
+        except _REFUSALS:
+            continue
+        if not findings:
+            passing[wiring] = score
+    return passing
+
+
+def _tame(probe: Probe, wiring: Wiring) -> bool:
+    """Whether almost pure noise is denoised to something of the size of data, at the cost of one call."""
+    t = float(wiring.schedule.inverse_log_snr(SPAN[0]))
+    x = wiring.schedule(t).sigma * probe.noise(0)
+    try:
+        return bool(wiring.denoised(x, probe.output(wiring, x, t), t).square().mean() < WILD)
+    except _REFUSALS:
+        return False
+
+
+def _plausible(score: Score) -> bool:
+    return score.loss <= LOSS and score.calibration <= CALIBRATION
+
+
+def _slack(x1: Tensor) -> float:
+    """What an affine fit gains by chance: some parameters over the count of numbers."""
+    return 6 / x1.numel()

@@ -1,0 +1,167 @@
+"""What a network may have been trained as, and what may be declared in its place by mistake."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from dataclasses import dataclass, fields, replace
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from .._clock import Clock, default_clock, describe_clock, network_time
+from .._predictions import Prediction, conversion
+from ..field import Field
+from ..schedules import DDPM, VE, VP, CondOT, Cosine, Discrete, Schedule
+
+__all__ = ["Wiring", "alternatives", "declared", "kinds", "mistakes", "rewired"]
+
+#: Clocks that networks are trained with: up or down, in [0, 1] or in thousandths, or the noise level.
+CLOCKS: tuple[Clock, ...] = ((0, 1), (1, 0), (1000, 0), (0, 1000), "sigma")
+#: Schedules that networks are trained under; those of DDPM come close to VP and Cosine.
+SCHEDULES: tuple[Schedule, ...] = (CondOT(), VP(), Cosine(), DDPM("scaled_linear"), VE())
+#: Clocks and schedules that differ less than this, of their range, are one.
+ALIKE = 0.01
+
+_WORDS = {"velocity": "the velocity", "noise": "the noise", "data": "the data", "v": "v"}
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """How a network's output is understood.
+
+    Args:
+        prediction: what it predicts.
+        sign: 1, or -1 where it predicts the negative of that.
+        clock: what it is told of the time.
+        schedule: how its states are made of data and noise.
+    """
+
+    prediction: Prediction
+    sign: int
+    clock: Clock
+    schedule: Schedule
+
+    def denoised(self, x: Tensor, output: Tensor, t: float) -> Tensor:
+        """The prediction of the data that an output at ``(x, t)`` amounts to."""
+        A, B = conversion(self.schedule(t), "data", self.prediction)
+        return output * self.sign if self.prediction == "data" else A * x + B * self.sign * output
+
+    def describe(self, other: Wiring) -> str:
+        """How the network seems to be trained, where that differs from ``other``."""
+        parts = []
+        if (self.prediction, self.sign) != (other.prediction, other.sign):
+            minus = "minus " if self.sign < 0 else ""
+            parts.append(
+                f"to predict {minus}{_WORDS[self.prediction]}"
+                + (f", not {_WORDS[other.prediction]}" if self.prediction != other.prediction else "")
+            )
+        if self.clock != other.clock:
+            parts.append(f"to expect the clock {_clock(self.clock)}, not {_clock(other.clock)}")
+        if self.schedule != other.schedule:
+            parts.append(f"to be trained under {_brief(self.schedule)}, not {_brief(other.schedule)}")
+        return " and ".join(parts)
+
+    def expression(self) -> str:
+        """The field that says so, as one would write it."""
+        parts = ["model" if self.sign > 0 else "lambda x, t, **c: -model(x, t, **c)"]
+        if self.schedule != CondOT():
+            parts.append(_brief(self.schedule))
+        if self.prediction != "velocity":
+            parts.append(f"prediction={self.prediction!r}")
+        if self.clock != _clock_of(default_clock(self.schedule), self.schedule):
+            named = isinstance(self.clock, str)
+            parts.append(f"clock={self.clock!r}" if named else f"clock={_clock(self.clock)}")
+        return f"Field({', '.join(parts)})"
+
+
+def declared(field: Field) -> Wiring:
+    """What a field says of its network."""
+    clock = _clock_of(field.clock, field.schedule)
+    return Wiring(field.prediction, 1, clock, field.schedule)
+
+
+def rewired(field: Field, wiring: Wiring) -> Field:
+    """The field with its network understood in another way."""
+    field, model = copy.copy(field), field.model
+    field.prediction, field.clock, field.schedule = wiring.prediction, wiring.clock, wiring.schedule
+    if wiring.sign < 0:
+        field.model = lambda x, t, **conditions: -model(x, t, **conditions)
+    return field
+
+
+def alternatives(wiring: Wiring) -> tuple[list[Wiring], list[Wiring]]:
+    """Other wirings: those that one mistake leads to, and those that take two or three."""
+    pairs = itertools.product(_clocks(wiring), _schedules(wiring))
+    places = [replace(wiring, clock=clock, schedule=schedule) for clock, schedule in pairs]
+    others = [other for place in places for other in kinds(place) if other != wiring]
+    single = [other for other in others if mistakes(other, wiring) == 1]
+    return single, [other for other in others if mistakes(other, wiring) > 1]
+
+
+def kinds(wiring: Wiring) -> list[Wiring]:
+    """Every prediction, of either sign, under one clock and schedule."""
+    every = itertools.product(get_args(Prediction), (1, -1))
+    return [replace(wiring, prediction=prediction, sign=sign) for prediction, sign in every]
+
+
+def mistakes(other: Wiring, wiring: Wiring) -> int:
+    """How many declarations differ; 1, too, for a velocity that flows from data to noise instead."""
+    flipped = other.sign != wiring.sign
+    turned = _towards_noise(other) != _towards_noise(wiring)
+    kind = (other.prediction, other.sign) != (wiring.prediction, wiring.sign)
+    count = kind + (other.clock != wiring.clock) + (other.schedule != wiring.schedule)
+    opposite = flipped and turned and other.prediction == wiring.prediction == "velocity"
+    return count - opposite
+
+
+def _towards_noise(wiring: Wiring) -> bool:
+    at_noise, at_data = _told(wiring.clock, wiring.schedule, torch.tensor([0.05, 0.95])).tolist()
+    return bool(at_noise > at_data)
+
+
+def _clocks(wiring: Wiring) -> list[Clock]:
+    return [wiring.clock, *(clock for clock in CLOCKS if not _alike(clock, wiring))]
+
+
+def _alike(clock: Clock, wiring: Wiring) -> bool:
+    t = torch.linspace(0.02, 0.98, 9, dtype=torch.float64)
+    own, other = (_told(c, wiring.schedule, t) for c in (wiring.clock, clock))
+    return bool((own - other).abs().max() <= ALIKE * own.abs().max())
+
+
+def _schedules(wiring: Wiring) -> list[Schedule]:
+    """The schedules but those that have the same states at the same times as the one declared."""
+    levels = torch.linspace(-1.5, 1.5, 7, dtype=torch.float64)
+    own = wiring.schedule.inverse_log_snr(levels)
+
+    def alike(schedule: Schedule) -> bool:
+        t = schedule.inverse_log_snr(levels)
+        alphas = schedule(t).alpha - wiring.schedule(own).alpha
+        return bool((t - own).abs().max() <= ALIKE and alphas.abs().max() <= ALIKE)
+
+    return [wiring.schedule, *(schedule for schedule in SCHEDULES if not alike(schedule))]
+
+
+def _told(clock: Clock, schedule: Schedule, t: Tensor) -> Tensor:
+    return network_time(clock, schedule, t).double()
+
+
+def _clock_of(clock: Clock, schedule: Schedule) -> Clock:
+    """The clock, as one that other schedules can tell, too."""
+    if clock == "timestep" and isinstance(schedule, DDPM | Discrete):
+        return (schedule.count - 1, -1)
+    return clock
+
+
+def _brief(schedule: Schedule) -> str:
+    """A schedule with what it does not have by default."""
+    given = {f.name: getattr(schedule, f.name) for f in fields(schedule)}
+    own = (f"{f.name}={given[f.name]!r}" for f in fields(schedule) if given[f.name] != f.default)
+    return f"{type(schedule).__name__}({', '.join(own)})"
+
+
+def _clock(clock: Clock) -> str:
+    described = describe_clock(clock)
+    return f"({described[0]:g}, {described[1]:g})" if isinstance(described, list) else str(described)

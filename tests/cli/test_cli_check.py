@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import fewstep as fs
+from fewstep.cli._app import app
+
+
+@pytest.fixture
+def checked(tmp_path, monkeypatch):
+    """Run the verb; what it printed, and its exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        result = CliRunner().invoke(app, ["check", *map(str, words)])
+        return result.stdout, result.exit_code
+
+    return run
+
+
+@pytest.fixture
+def mistaken(tmp_path):
+    """A file with the bundled digits told the time backwards; and without a shape."""
+    path = tmp_path / "own_model.py"
+    path.write_text(
+        "import fewstep as fs\n"
+        "flow = fs.models.bundled('digits')\n"
+        "backwards = fs.Field(flow.model, shape=flow.shape, clock=(1, 0), name='backwards')\n"
+        "shapeless = fs.Field(flow.model)\n"
+    )
+    return path
+
+
+def test_a_bundled_model_passes(checked):
+    text, status = checked("digits", "--data", "digits")
+    assert status == 0
+    assert "judged on real data: 128 at a time" in text
+    assert "ok: nothing speaks against how it is wired" in text
+
+
+def test_without_data(program):
+    result = program("check", "digits", "--json")
+    assert result["ok"] is True
+    assert result["data"] is False
+
+
+def test_a_mistake_is_named_and_ends_in_status_1(checked, mistaken):
+    text, status = checked(f"{mistaken}:backwards", "--data", "digits", "--samples", 64)
+    assert status == 1
+    assert "the network seems to expect the clock (0, 1), not (1, 0)" in text
+
+
+def test_data_by_path(checked, tmp_path):
+    np.savez(tmp_path / "own.npz", images=fs.data.digits()[0][:100].numpy())
+    text, status = checked("digits", "--data", tmp_path / "own.npz")
+    assert status == 0
+    assert "judged on real data: 100 at a time" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("mixture", "--data", "digits"), "check: the field samples shape (24,), not (1, 8, 8)"),
+        (("digits", "--data", "dogits"), "load: there is no data called 'dogits'"),
+        (("nothing",), "MODEL: 'nothing' is not bundled"),
+    ],
+)
+def test_other_mistakes_are_one_line_and_status_2(failure, words, message):
+    assert message in failure("check", *words)
+
+
+def test_a_field_without_a_shape(failure, mistaken):
+    assert "does not say what shape it samples" in failure("check", f"{mistaken}:shapeless")
+
+
+def test_data_tell_the_shape(checked, mistaken):
+    assert checked(f"{mistaken}:shapeless", "--data", "digits")[1] == 0
