@@ -225,18 +225,21 @@ class Solver:
 
     @classmethod
     def from_table(cls, table: Table, points: tuple[int, ...], **facts: Any) -> Solver:
-        """Freeze a tensor table into a solver."""
-        return cls(
+        """Freeze a tensor table into a solver, whose :attr:`table` keeps the gradients of this one."""
+        solver = cls(
             times=tuple(table.times.tolist()),
             C=lower_triangle(table.C),
             D=lower_triangle(table.D),
             points=tuple(points),
             **facts,
         )
+        if any(part.requires_grad for part in table):
+            solver.__dict__["table"] = table
+        return solver
 
     @cached_property
     def table(self) -> Table:
-        """The numbers as float64 tensors."""
+        """The numbers as float64 tensors; differentiable in the grid of a classical solver, if that was."""
         return Table(torch.tensor(self.times, dtype=torch.float64), _square(self.C), _square(self.D))
 
     def _readied(self, prediction: Prediction, schedule: Schedule) -> Readied:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.classical import baselines
+from fewstep.classical import METHODS, baselines, named
 from fewstep.classical._baselines import GRIDS
 from fewstep.schedules import VE, VP, CondOT, Cosine
 
@@ -60,3 +60,49 @@ def test_no_baseline_but_those_that_call_the_end_needs_more_than_the_prediction(
     for name, solver in baselines(8, schedule).items():
         if max(solver.times) < 1:
             assert bool(solver.sample(field, x0).isfinite().all()), name
+
+
+@pytest.mark.parametrize("schedule", [CondOT(), VP()], ids=repr)
+def test_a_solver_by_name_is_the_one_among_the_baselines(schedule):
+    for name, solver in baselines(8, schedule, ("uniform", "karras")).items():
+        assert named(name, 8, schedule) == solver
+
+
+@pytest.mark.parametrize(
+    ("name", "nfe", "words"),
+    [
+        ("magic", 8, r"there is no solver 'magic'; there are euler"),
+        ("euler/magic", 8, r"grid names must be among uniform"),
+        (
+            "midpoint",
+            7,
+            r"'midpoint' cannot make exactly 7 calls under CondOT\(\); it can make 2, 4, 6, 8, 10",
+        ),
+    ],
+)
+def test_a_name_that_makes_no_solver_is_an_error(name, nfe, words):
+    with pytest.raises(ValueError, match=words):
+        named(name, nfe)
+
+
+@pytest.mark.parametrize("schedule", [CondOT(), VP()], ids=repr)
+@pytest.mark.parametrize("name", METHODS)
+def test_tables_are_differentiable_in_the_grid(name, schedule):
+    """Autograd against central differences, along a random direction."""
+    generator = torch.Generator().manual_seed(0)
+    steps = next(s for s in (METHODS[name].steps(nfe, schedule) for nfe in (12, 13, 14)) if s)
+    start = torch.linspace(0, 1, steps + 1, dtype=torch.float64) ** 1.2
+    direction = torch.rand(steps + 1, dtype=torch.float64, generator=generator) - 0.5
+    direction[[0, -1]] = 0
+
+    def numbers(size):
+        table = METHODS[name].on(start + size * direction, schedule).table
+        return torch.cat([table.times, table.C.flatten(), table.D.flatten()])
+
+    size = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    values = numbers(size)
+    weights = torch.randn(len(values), dtype=torch.float64, generator=generator)
+    (slope,) = torch.autograd.grad(weights @ values, size)
+    h = 1e-6
+    expected = (weights @ numbers(h) - weights @ numbers(-h)) / (2 * h)
+    torch.testing.assert_close(slope, expected, rtol=1e-5, atol=1e-5)

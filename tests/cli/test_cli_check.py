@@ -21,7 +21,7 @@ def checked(tmp_path, monkeypatch):
 @pytest.fixture
 def mistaken(tmp_path):
     """A file with the bundled digits told the time backwards; and without a shape."""
-    path = tmp_path / "own_model.py"
+    path = tmp_path / "checked_model.py"
     path.write_text(
         "import fewstep as fs\n"
         "flow = fs.models.bundled('digits')\n"

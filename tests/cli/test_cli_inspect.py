@@ -47,8 +47,8 @@ def test_a_name_alone_has_eight_calls_and_the_schedule_is_straight(program):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["midpoint:7"], "'midpoint:7' is neither a solver file nor a classical solver with 7 calls"),
-        (["nonsense"], "neither a solver file nor a classical solver"),
+        (["midpoint:7"], "'midpoint:7' is neither a solver file nor a classical one; "),
+        (["nonsense"], "neither a solver file nor a classical one"),
         (["midpoint:x"], "after the colon comes a number of calls"),
         (["adaptive"], "adaptive has no table to inspect"),
         (["ddim:4", "--schedule", "straight"], "unknown name 'straight'; known are cond_ot"),

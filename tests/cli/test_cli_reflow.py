@@ -34,7 +34,7 @@ def test_pairs_may_be_made_adaptively(program, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--solver", "magic"), "SOLVER: 'magic' is neither a solver file nor a classical solver"),
+        (("--solver", "magic"), "SOLVER: 'magic' is neither a solver file nor a classical one"),
         (("--rtol", 0.1), "--rtol, --atol: only the solver 'adaptive' has tolerances"),
         (("--batch", 0), "batch: must be at least 1, not 0"),
     ],

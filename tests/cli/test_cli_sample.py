@@ -167,11 +167,11 @@ def test_a_model_in_a_module(program, model_file):
         (("mixture", "truncated.json"), "truncated.json: not complete JSON"),
         (
             ("mixture", "magic"),
-            "SOLVER: 'magic' is neither a solver file nor a classical solver with 8 calls",
+            "SOLVER: 'magic' is neither a solver file nor a classical one; ",
         ),
         (("mixture", "midpoint:7"), "SOLVER: 'midpoint:7' is neither a solver file nor"),
         (("mixture", "midpoint:x"), "SOLVER: 'midpoint:x': after the colon comes a number of calls"),
-        (("mixture", "midpoint/magic:8"), "grid_names must be among uniform, cosine, quadratic, karras"),
+        (("mixture", "midpoint/magic:8"), "grid names must be among uniform, cosine, quadratic, karras"),
         (("mixture", "euler:0"), "SOLVER: 'euler:0': after the colon comes a number of calls"),
         (("mixture", "euler:2", "--count", 3, "--seeds", "0-2"), "--seeds: cannot go with --count"),
         (

@@ -15,8 +15,11 @@ from fewstep.families import ScaleTime
         ({"family": ScaleTime("euler", 3)}, "nfe=4, but the family given makes solvers of 3 calls"),
         ({"loss": "l1"}, "loss must be one of mse, rmse, log_mse, bound, local, not 'l1'"),
         ({"optimizer": "sgd"}, "optimizer must be one of gauss_newton, adam, not 'sgd'"),
-        ({"init": "magic"}, "no classical solver 'magic' makes 4 calls; init may be euler, ab2"),
-        ({"init": "midpoint", "nfe": 3}, "no classical solver 'midpoint' makes 3 calls"),
+        ({"init": "magic"}, "init cannot be 'magic'; classical: there is no solver 'magic'; there are euler"),
+        (
+            {"init": "midpoint", "nfe": 3},
+            "init cannot be 'midpoint'; classical: 'midpoint' cannot make exactly 3 calls",
+        ),
         ({"init": fs.classical.euler(3)}, "nfe=4, but init 'euler' makes 3 calls"),
         ({"init": "euler", "family": "scale_time"}, "starts from its own base solver; leave init out"),
         ({"loss": "bound", "family": "scale_time"}, "loss='bound' needs gradients.*pass optimizer='adam'"),

@@ -1,7 +1,7 @@
 """Classical solvers, each a function that returns a table."""
 
 from . import grids
-from ._baselines import baselines
+from ._baselines import GRIDS, METHODS, baselines, named
 from .adams import adams_bashforth
 from .deis import deis
 from .exploding import edm_heun, exploding_runge_kutta, lms
@@ -35,6 +35,8 @@ from .unipc import unipc
 
 __all__ = [
     "EXPONENTIAL_TABLEAUX",
+    "GRIDS",
+    "METHODS",
     "TABLEAUX",
     "ButcherTableau",
     "ExponentialTableau",
@@ -59,6 +61,7 @@ __all__ = [
     "kutta3",
     "lms",
     "midpoint",
+    "named",
     "ralston",
     "rk2",
     "rk4",

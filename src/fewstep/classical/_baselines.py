@@ -1,12 +1,13 @@
-"""Every classical solver with a given number of calls: what a fitted solver must beat."""
+"""Classical solvers by name, and all that make a given number of calls: what a fitted solver must beat."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..schedules import CondOT, Schedule
 from ..solver import Solver
@@ -16,10 +17,10 @@ from .deis import deis
 from .exploding import edm_heun, lms
 from .exponential import ddim, dpm_solver, dpmpp
 from .ipndm import ipndm
-from .runge_kutta import TABLEAUX, euler, runge_kutta
+from .runge_kutta import TABLEAUX, runge_kutta
 from .unipc import unipc
 
-__all__ = ["GRIDS", "baselines"]
+__all__ = ["GRIDS", "METHODS", "Method", "baselines", "named"]
 
 #: Grids by name, as functions of the number of steps and the schedule.
 GRIDS: dict[str, Callable[[int, Schedule], tuple[float, ...]]] = {
@@ -29,6 +30,96 @@ GRIDS: dict[str, Callable[[int, Schedule], tuple[float, ...]]] = {
     "karras": grids.karras,
     "log_snr": grids.log_snr,
 }
+
+
+class Method(NamedTuple):
+    """How a classical solver is made on a grid, and how many steps it makes of its calls.
+
+    Args:
+        make: called with ``grid=``, and ``schedule=`` if the solver is bound to one.
+        stages: calls a step.
+        bound: whether it is bound to a schedule.
+        short_ends: whether a step of infinite length in lambda costs one call, whatever the stages.
+    """
+
+    make: Callable[..., Solver]
+    stages: int = 1
+    bound: bool = True
+    short_ends: bool = False
+
+    def steps(self, nfe: int, schedule: Schedule) -> int | None:
+        """The number of steps with exactly ``nfe`` calls, if there is one."""
+        ends = int(schedule.log_snr(torch.tensor([0.0, 1.0])).isinf().sum()) if self.short_ends else 0
+        inner, rest = divmod(nfe - ends, self.stages)
+        return None if rest or inner < 1 else inner + ends
+
+    def on(self, grid: Sequence[float] | Tensor, schedule: Schedule) -> Solver:
+        """The solver on a grid."""
+        return self.make(grid=grid, schedule=schedule) if self.bound else self.make(grid=grid)
+
+
+_RUNGE_KUTTA = (
+    "euler",
+    "midpoint",
+    "ralston",
+    "heun",
+    "heun3",
+    "kutta3",
+    "ssprk3",
+    "bogacki_shampine",
+    "rk4",
+)
+
+#: Classical solvers by name.
+METHODS: dict[str, Method] = {
+    **{
+        name: Method(partial(runge_kutta, TABLEAUX[name]), TABLEAUX[name].stages, bound=False)
+        for name in _RUNGE_KUTTA
+    },
+    "ab2": Method(partial(adams_bashforth, 2), bound=False),
+    "ab3": Method(partial(adams_bashforth, 3), bound=False),
+    "ab4": Method(partial(adams_bashforth, 4), bound=False),
+    "ddim": Method(ddim),
+    "dpmpp_2m": Method(partial(dpmpp, "2M")),
+    "dpmpp_3m": Method(partial(dpmpp, "3M")),
+    "unipc2": Method(partial(unipc, 2)),
+    "unipc3": Method(partial(unipc, 3)),
+    "deis2": Method(partial(deis, 2)),
+    "deis3": Method(partial(deis, 3)),
+    "ipndm": Method(partial(ipndm, 4)),
+    "lms": Method(partial(lms, 4)),
+    "dpmpp_2s": Method(partial(dpmpp, "2S"), 2, short_ends=True),
+    "dpm_solver_2": Method(partial(dpm_solver, "2S"), 2, short_ends=True),
+    "edm_heun": Method(edm_heun, 2, short_ends=True),
+    "dpmpp_3s": Method(partial(dpmpp, "3S"), 3, short_ends=True),
+    "dpm_solver_3": Method(partial(dpm_solver, "3S"), 3, short_ends=True),
+}
+
+
+def named(name: str, nfe: int, schedule: Schedule | None = None) -> Solver:
+    """The classical solver ``name``, or ``name/grid``, with ``nfe`` calls.
+
+    Args:
+        name: one of :data:`METHODS`, on the uniform grid or, after a slash, one of :data:`GRIDS`.
+        nfe: number of network calls.
+        schedule: the network's schedule, ``CondOT()`` by default.
+
+    Raises:
+        ValueError: on an unknown solver or grid, or one that cannot make so many calls.
+    """
+    schedule = schedule or CondOT()
+    method, _, grid = name.partition("/")
+    _check_grids([grid or "uniform"])
+    if method not in METHODS:
+        raise ValueError(f"classical: there is no solver {method!r}; there are {', '.join(METHODS)}.")
+    steps = METHODS[method].steps(nfe, schedule)
+    if steps is None:
+        others = [n for n in range(1, nfe + 4) if METHODS[method].steps(n, schedule)]
+        raise ValueError(
+            f"classical: {method!r} cannot make exactly {nfe} calls under {schedule!r}; it can make "
+            f"{', '.join(map(str, others))}."
+        )
+    return METHODS[method].on(GRIDS[grid or "uniform"](steps, schedule), schedule)
 
 
 def baselines(
@@ -47,62 +138,17 @@ def baselines(
     Raises:
         ValueError: on an unknown grid.
     """
-    unknown = [name for name in grid_names if name not in GRIDS]
-    if unknown:
-        raise ValueError(f"baselines: grid_names must be among {', '.join(GRIDS)}, not {', '.join(unknown)}.")
+    _check_grids(grid_names)
     schedule = schedule or CondOT()
-    found: dict[str, Solver] = {}
-    for grid_name in grid_names:
-        for name, solver in _on_grid(nfe, schedule, GRIDS[grid_name]).items():
-            found[name if grid_name == "uniform" else f"{name}/{grid_name}"] = solver
-    return found
-
-
-def _on_grid(
-    nfe: int, schedule: Schedule, grid: Callable[[int, Schedule], tuple[float, ...]]
-) -> dict[str, Solver]:
-    each: Any = {"schedule": schedule, "grid": grid(nfe, schedule)}
-    solvers = {
-        "euler": euler(grid=each["grid"]),
-        "ab2": adams_bashforth(2, grid=each["grid"]),
-        "ab3": adams_bashforth(3, grid=each["grid"]),
-        "ab4": adams_bashforth(4, grid=each["grid"]),
-        "ddim": ddim(**each),
-        "dpmpp_2m": dpmpp("2M", **each),
-        "dpmpp_3m": dpmpp("3M", **each),
-        "unipc2": unipc(2, **each),
-        "unipc3": unipc(3, **each),
-        "deis2": deis(2, **each),
-        "deis3": deis(3, **each),
-        "ipndm": ipndm(4, **each),
-        "lms": lms(4, **each),
+    return {
+        name if grid == "uniform" else f"{name}/{grid}": method.on(GRIDS[grid](steps, schedule), schedule)
+        for grid in grid_names
+        for name, method in METHODS.items()
+        if (steps := method.steps(nfe, schedule)) is not None
     }
-    for stages, methods in _RUNGE_KUTTA.items():
-        if nfe % stages == 0:
-            whole = grid(nfe // stages, schedule)
-            solvers |= {name: runge_kutta(TABLEAUX[name], grid=whole) for name in methods}
-    # A step of infinite length in lambda costs these one call, whatever the number of stages.
-    ends = int(schedule.log_snr(torch.tensor([0.0, 1.0])).isinf().sum())
-    for stages, builders in _SINGLESTEP.items():
-        inner, rest = divmod(nfe - ends, stages)
-        if rest == 0 and inner > 0:
-            finite: Any = {"schedule": schedule, "grid": grid(inner + ends, schedule)}
-            solvers |= {name: build(**finite) for name, build in builders.items()}
-    return solvers
 
 
-#: By calls a step.
-_RUNGE_KUTTA = {
-    2: ("midpoint", "ralston", "heun"),
-    3: ("heun3", "kutta3", "ssprk3", "bogacki_shampine"),
-    4: ("rk4",),
-}
-#: By calls a step of finite length in lambda.
-_SINGLESTEP: dict[int, dict[str, Callable[..., Solver]]] = {
-    2: {
-        "dpmpp_2s": partial(dpmpp, "2S"),
-        "dpm_solver_2": partial(dpm_solver, "2S"),
-        "edm_heun": edm_heun,
-    },
-    3: {"dpmpp_3s": partial(dpmpp, "3S"), "dpm_solver_3": partial(dpm_solver, "3S")},
-}
+def _check_grids(names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in GRIDS]
+    if unknown:
+        raise ValueError(f"classical: grid names must be among {', '.join(GRIDS)}, not {', '.join(unknown)}.")

@@ -115,7 +115,7 @@ class ExponentialBuilder(TableBuilder, ABC):
         start = self.last if start is None else start
         h = self.length(time, start)
         gap = self.lambdas[other] - self.lambdas[start]
-        w = B / 2 * torch.where(gap == h, 1, h / gap)  # equal even where both are infinite
+        w = B / 2 * (1 if gap == h else h / gap)  # equal even where both are infinite
         return {start: self.total(time, start) - w, other: w}
 
     def total(self, time: Tensor, start: int | None = None) -> Tensor:
@@ -258,7 +258,7 @@ def finish(builder: ExponentialBuilder, end: Tensor, name: str) -> Solver:
     """The finished solver."""
     table, points = builder.finish()
     return Solver.from_table(
-        table, points, end=float(end), name=name, prediction="data", schedule=builder.schedule
+        table, points, end=end.item(), name=name, prediction="data", schedule=builder.schedule
     )
 
 

@@ -133,8 +133,10 @@ def log_snr(
     return _from_log_snr([last - part * (last - first) for part in left], schedule)
 
 
-def resolve(steps: int | None, grid: Sequence[float] | None) -> Tensor:
+def resolve(steps: int | None, grid: Sequence[float] | Tensor | None) -> Tensor:
     """The grid to use: the given one, checked, or ``steps`` uniform steps.
+
+    A tensor keeps the gradient of its inner times.
 
     Raises:
         ValueError: when neither is given, they disagree, or the grid does not increase strictly
@@ -144,13 +146,17 @@ def resolve(steps: int | None, grid: Sequence[float] | None) -> Tensor:
         if steps is None:
             raise ValueError("steps: give a number of steps, or grid=..., the times to step through.")
         grid = uniform(steps)
-    times = [float(t) for t in grid]
+    times = grid.tolist() if isinstance(grid, Tensor) else [float(t) for t in grid]
     increasing = all(s < t for s, t in pairwise(times))
     if len(times) < 2 or not increasing or times[0] < 0 or times[-1] > 1:
         raise ValueError(f"grid: must increase strictly within [0, 1], with two times or more, not {times}.")
     if steps is not None and steps != len(times) - 1:
         raise ValueError(f"grid: has {len(times) - 1} steps, but steps={steps}; give only one of them.")
-    return torch.tensor(times, dtype=torch.float64)
+    if not isinstance(grid, Tensor):
+        return torch.tensor(times, dtype=torch.float64)
+    t = grid.cpu().double()
+    # The ends stay where they are: there lambda is infinite, and so would be the gradient.
+    return torch.cat([t[:1].detach(), t[1:-1], t[-1:].detach()])
 
 
 def noise_levels(

@@ -46,7 +46,7 @@ def adams_bashforth(
         raise ValueError(f"adams_bashforth: start must be 'lower_order' or 'runge_kutta', not {start!r}.")
     t = grids.resolve(steps, grid)
     table, points = adams_bashforth_table(order, t, start)
-    return Solver.from_table(table, points, end=float(t[-1]), name=f"ab{order}")
+    return Solver.from_table(table, points, end=t[-1].item(), name=f"ab{order}")
 
 
 def adams_bashforth_table(order: int, t: Tensor, start: str = "lower_order") -> tuple[Table, tuple[int, ...]]:

@@ -6,7 +6,6 @@ Whatever the schedule, this is the ODE of Karras et al. (2022) and of k-diffusio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -39,15 +38,7 @@ def exploding_runge_kutta(
         schedule: the schedule of the network, ``CondOT()`` by default.
         grid: times to step through, instead.
     """
-    builder, t = begin_noise(steps, schedule, grid)
-    calls_end = 1 in tableau.c
-    for time in t[1:]:
-        h = builder.length(time)
-        if builder.lambdas[-1].isinf() or (h.isinf() and calls_end):
-            builder.ddim(time)
-        else:
-            _add_step(builder, tableau, time)
-    return finish(builder, t[-1], f"exploding_{tableau.name}")
+    return _on_levels(tableau, f"exploding_{tableau.name}", steps, schedule, grid)
 
 
 def edm_heun(
@@ -59,9 +50,7 @@ def edm_heun(
     on :class:`~fewstep.schedules.VE`, whose uniform steps are those of the paper's eq. 5 with
     ``sigma_min = 0``; see :func:`~fewstep.classical.grids.karras` for the others.
     """
-    return replace(
-        exploding_runge_kutta(TABLEAUX["heun"], steps, schedule=schedule, grid=grid), name="edm_heun"
-    )
+    return _on_levels(TABLEAUX["heun"], "edm_heun", steps, schedule, grid)
 
 
 def lms(
@@ -96,6 +85,24 @@ def lms(
 
     multistep(builder, t, step_orders(order, len(t) - 1), add)
     return finish(builder, t[-1], f"lms{order}")
+
+
+def _on_levels(
+    tableau: ButcherTableau,
+    name: str,
+    steps: int | None,
+    schedule: Schedule | None,
+    grid: Sequence[float] | None,
+) -> Solver:
+    builder, t = begin_noise(steps, schedule, grid)
+    calls_end = 1 in tableau.c
+    for time in t[1:]:
+        h = builder.length(time)
+        if builder.lambdas[-1].isinf() or (h.isinf() and calls_end):
+            builder.ddim(time)
+        else:
+            _add_step(builder, tableau, time)
+    return finish(builder, t[-1], name)
 
 
 def _add_step(builder: NoiseBuilder, tableau: ButcherTableau, time: Tensor) -> None:

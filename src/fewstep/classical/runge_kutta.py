@@ -163,7 +163,7 @@ def runge_kutta(
     """
     t = grids.resolve(steps, grid)
     table, points = runge_kutta_table(tableau, t, last)
-    return Solver.from_table(table, points, end=float(t[-1]), name=tableau.name)
+    return Solver.from_table(table, points, end=t[-1].item(), name=tableau.name)
 
 
 def euler(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:

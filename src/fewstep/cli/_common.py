@@ -145,16 +145,17 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
         name, _, calls = spec.partition(":")
         if calls and not (calls.isdigit() and int(calls)):
             raise ValueError(f"SOLVER: {spec!r}: after the colon comes a number of calls, as in midpoint:8.")
+        method = classical.METHODS.get(name.partition("/")[0])
         for nfe in [int(calls)] if calls else budgets:
-            grid = name.partition("/")[2] or "uniform"
-            known = classical.baselines(nfe, field.schedule, (grid,))
-            if name in known:
-                found.setdefault(name, []).append(known[name])
-            elif calls or name not in _all_names(field, grid):
+            if not calls and method is not None and method.steps(nfe, field.schedule) is None:
+                continue
+            try:
+                solver = classical.named(name, nfe, field.schedule)
+            except ValueError as error:
                 raise ValueError(
-                    f"SOLVER: {spec!r} is neither a solver file nor a classical solver with {nfe} calls; "
-                    f"those are {', '.join(known)}."
-                )
+                    f"SOLVER: {spec!r} is neither a solver file nor a classical one; {error}"
+                ) from None
+            found.setdefault(name, []).append(solver)
     if not found:
         raise ValueError(
             f"SOLVER: none of {', '.join(specs)} can have {', '.join(map(str, budgets))} calls; pass another "
@@ -170,10 +171,6 @@ def choose_solver(spec: str, rtol: float | None, atol: float | None, field: Fiel
     if (rtol, atol) != (None, None):
         raise ValueError(f"--rtol, --atol: only the solver 'adaptive' has tolerances, not {spec!r}.")
     return next(iter(load_solvers([spec], [8], field).values()))[0]
-
-
-def _all_names(field: Field, grid: str) -> set[str]:
-    return {name for nfe in (7, 8) for name in classical.baselines(nfe, field.schedule, (grid,))}
 
 
 def sample_shape(field: Field) -> tuple[int, ...]:

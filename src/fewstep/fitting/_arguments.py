@@ -59,13 +59,10 @@ def _initial(nfe: int, init: str | Solver | None, field: Field) -> Solver:
         if init.nfe != nfe:
             raise ValueError(f"fit: nfe={nfe}, but init {init.name!r} makes {init.nfe} calls.")
         return init
-    known = classical.baselines(nfe, field.schedule)
-    name = init or "ab2"
-    if name not in known:
-        raise ValueError(
-            f"fit: no classical solver {name!r} makes {nfe} calls; init may be {', '.join(known)}."
-        )
-    return known[name]
+    try:
+        return classical.named(init or "ab2", nfe, field.schedule)
+    except ValueError as error:
+        raise ValueError(f"fit: init cannot be {init!r}; {error}") from None
 
 
 def step_weights(loss: str, family: Family) -> Callable[[Tensor], Tensor]:

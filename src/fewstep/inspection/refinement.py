@@ -34,8 +34,15 @@ def refinement(name: str, nfe: int, schedule: Schedule) -> Callable[[int], Solve
         ``refine(k)``, the solver with ``k * nfe`` calls, or ``None`` where the method cannot have them.
     """
     start, end = (float(schedule.inverse_log_snr(value)) for value in LOG_SNR)
-    part, grid = _Part(schedule, start, end), name.partition("/")[2] or "uniform"
-    return lambda k: classical.baselines(k * nfe, part, (grid,)).get(name)
+    part = _Part(schedule, start, end)
+
+    def refine(k: int) -> Solver | None:
+        try:
+            return classical.named(name, k * nfe, part)
+        except ValueError:  # no such number of calls
+            return None
+
+    return refine
 
 
 @dataclass(frozen=True)
