@@ -24,7 +24,7 @@ from .checking import Check, check
 from .classical import grids
 from .comparison import Comparison, compare
 from .field import Field
-from .fitting import Fit, FitReport, fit
+from .fitting import Fit, FitReport, Search, fit, search
 from .generation import generate
 from .inspection import Inspection, inspect
 from .likelihood import Likelihood, log_likelihood
@@ -45,6 +45,7 @@ __all__ = [
     "Likelihood",
     "Pairs",
     "Path",
+    "Search",
     "Solver",
     "adapters",
     "adaptive",
@@ -71,4 +72,5 @@ __all__ = [
     "pairs",
     "reference",
     "schedules",
+    "search",
 ]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .. import fitting
+from .._files import replacing, write_text
+from ..field import Field
 from ..fitting import FitReport
+from ..pairs import Pairs
+from ..report import front
+from ..solver import Solver
 from ._common import (
     ConfigOption,
     DeviceOption,
@@ -29,7 +35,10 @@ def command(
     model: ModelArgument,
     nfe: Annotated[str, typer.Option("--nfe", help="Network calls: 8, or several as 4,6,8 or 4-8.")] = "8",
     family: Annotated[
-        str, typer.Option("--family", help="non_stationary, scale_time or scale_time_rk1.")
+        str,
+        typer.Option(
+            "--family", help="non_stationary, scale_time, scale_time_rk1, or auto to try what is worth it."
+        ),
     ] = "non_stationary",
     pairs: Annotated[
         int, typer.Option("--pairs", help="Reference pairs, a quarter of them for validation.")
@@ -64,6 +73,11 @@ def command(
     reference_pairs = draw_pairs(
         field, pairs, seed, device, as_json, rtol=rtol, atol=atol, cache=cache, batch=min(batch, 256)
     )
+    if family == "auto":
+        _search(
+            field, budgets, reference_pairs, out, model, as_json, max_calls=max_calls, seed=seed, batch=batch
+        )
+        return
     fits: dict[str, FitReport] = {}
     for calls in budgets:
         fitted = fitting.fit(
@@ -82,10 +96,42 @@ def command(
             batch=batch,
             progress=watched(as_json),
         )
-        path = out / f"{field.name.replace('/', '-')}-{family}-{calls}.json"
+        path = _path(out, field, fitted.solver)
         fitted.solver.save(path)
         fits[str(path)] = fitted.report
     solvers = [{"file": file, "report": fit.to_dict()} for file, fit in fits.items()]
     words = [f"{fit}\nwrote {file}\n" for file, fit in fits.items()]
     words.append(f"next: fewstep compare {model} {' '.join(fits)} midpoint dpmpp_2m --nfe {nfe}")
     report(as_json, {"model": field.name, "solvers": solvers}, lambda: "\n".join(words))
+
+
+def _search(
+    field: Field,
+    budgets: list[int],
+    pairs: Pairs,
+    out: Path,
+    model: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Try every family, keep the best solver at each number of calls, and say which to take."""
+    found = fitting.search(
+        field, budgets, pairs=pairs, device=str(pairs.x0.device), progress=watched(as_json), **options
+    )
+    files = []
+    for fitted in found.fits.values():
+        files.append(str(_path(out, field, fitted.solver)))
+        fitted.solver.save(files[-1])
+    # In a folder of their own, so that *.json here are solvers.
+    write_text(out / "front" / "search.json", found.to_json())
+    with replacing(out / "front" / "front.png") as temporary:
+        front(found).savefig(temporary, dpi=130)
+    total = f"{sum(found.calls.values()):,} network calls"
+    wrote = ", ".join([*files, *(str(out / "front" / name) for name in ("search.json", "front.png"))])
+    words = f"{found}\n{total}\nwrote {wrote}\nnext: fewstep recommend {model} {' '.join(files)} --psnr 35"
+    report(as_json, {"model": field.name, "files": files, **json.loads(found.to_json())}, lambda: words)
+
+
+def _path(out: Path, field: Field, solver: Solver) -> Path:
+    name = solver.family["name"] if solver.family else solver.name
+    return out / f"{field.name.replace('/', '-')}-{name}-{solver.nfe}.json"

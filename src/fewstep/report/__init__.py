@@ -1,7 +1,7 @@
 """Tables, plots and pictures of solvers."""
 
 from .pictures import picture_rows, save_pictures
-from .plots import coefficients, error_against_nfe, flow_scatter, inspected
+from .plots import coefficients, error_against_nfe, flow_scatter, front, inspected
 from .text import describe, warnings
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "describe",
     "error_against_nfe",
     "flow_scatter",
+    "front",
     "inspected",
     "picture_rows",
     "save_pictures",

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..comparison import Comparison
+    from ..fitting import Search
 
-__all__ = ["coefficients", "error_against_nfe", "flow_scatter", "inspected"]
+__all__ = ["coefficients", "error_against_nfe", "flow_scatter", "front", "inspected"]
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
@@ -58,6 +59,26 @@ def error_against_nfe(comparison: Comparison, metric: str = "rmse") -> Figure:
     axes.set_title(
         f"{comparison.protocol['field']['model']}, {comparison.protocol['samples']} noises", loc="left"
     )
+    return figure
+
+
+def front(found: Search) -> Figure:
+    """Error against calls of the fitted and the classical solvers, and which one to take."""
+    figure, ((axes,),) = _figure(1, 1, (6.4, 4.2))
+    for kind, marker in (("fitted", "o"), ("classical", ".")):
+        rows = sorted((row for row in found.rows if row["kind"] == kind), key=lambda row: row["nfe"])
+        axes.plot([r["nfe"] for r in rows], [r["rmse"] for r in rows], marker=marker, label=f"best {kind}")
+        for row in rows:
+            at, label = (row["nfe"], row["rmse"]), row["solver"]
+            axes.annotate(label, at, (4, 5), textcoords="offset points", fontsize=7, alpha=0.7)
+    chosen = found.recommend()
+    axes.scatter([chosen["nfe"]], [chosen["rmse"]], s=160, facecolors="none", edgecolors="C3", zorder=4)
+    budgets = sorted({row["nfe"] for row in found.rows})
+    axes.set_xticks(budgets, [str(nfe) for nfe in budgets])
+    axes.set(xlabel="network calls", ylabel="RMSE to the reference", yscale="log")
+    axes.grid(alpha=0.3, which="both", linewidth=0.5)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

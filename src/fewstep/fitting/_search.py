@@ -1,0 +1,242 @@
+"""Try the families that are worth trying at several numbers of calls, and say which to take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .. import classical, reference
+from .._device import check_device
+from .._json import finite
+from ..comparison import compare
+from ..families import Family
+from ..field import Field
+from ..metrics import mean_psnr
+from ..pairs import Pairs, noise
+from ..solver import Solver
+from ._arguments import sample_shape
+from ._fit import Fit, fit
+from ._rollout import Rollout
+
+__all__ = ["FAMILIES", "Search", "search"]
+
+#: What is tried at every number of calls that it can have.
+FAMILIES = ("non_stationary", "scale_time")
+#: Grids on which the classical rivals are looked at.
+_GRIDS = ("uniform", "cosine")
+#: A further call is worth it for this many dB.
+_WORTH = 1.0
+
+
+@dataclass(frozen=True)
+class Search:
+    """Fitted solvers for several numbers of calls, scored on noises that no choice has seen.
+
+    Args:
+        fits: the best fit at each number of calls, by validation PSNR.
+        rows: one mapping a solver: ``solver``, ``kind`` (``"fitted"`` or ``"classical"``), ``nfe``, ``rmse``,
+            ``psnr``, on the test noises.
+        calls: network calls by what they were for.
+        tried: every fit: ``family``, ``nfe``, its validation PSNR and network calls.
+        notes: what was left out, and why.
+    """
+
+    fits: Mapping[int, Fit]
+    rows: tuple[Mapping[str, Any], ...]
+    calls: Mapping[str, int]
+    tried: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def front(self) -> tuple[Mapping[str, Any], ...]:
+        """The rows that no row with as few calls beats: error against calls, fewest calls first."""
+        best: list[Mapping[str, Any]] = []
+        for row in sorted(self.rows, key=lambda row: (row["nfe"], -row["psnr"])):
+            if not best or row["psnr"] > best[-1]["psnr"]:
+                best.append(row)
+        return tuple(best)
+
+    def recommend(self, psnr: float | None = None) -> Mapping[str, Any]:
+        """The row with the fewest calls that reaches a PSNR, or as far as every call gains a dB.
+
+        Args:
+            psnr: wanted, in dB.
+
+        Raises:
+            ValueError: when nothing that was tried reaches it.
+        """
+        front = self.front
+        if psnr is None:
+            chosen = front[0]
+            for row in front[1:]:
+                if row["psnr"] - chosen["psnr"] < _WORTH * (row["nfe"] - chosen["nfe"]):
+                    break
+                chosen = row
+            return chosen
+        for row in front:
+            if row["psnr"] >= psnr:
+                return row
+        raise ValueError(
+            f"recommend: nothing tried reaches {psnr:g} dB; the best is {front[-1]['solver']} with "
+            f"{front[-1]['nfe']} calls, {front[-1]['psnr']:.1f} dB; search more calls."
+        )
+
+    def to_json(self) -> str:
+        """All but the solvers, as JSON."""
+        content = {
+            "rows": list(self.rows),
+            "front": list(self.front),
+            "recommended": self.recommend(),
+            "calls": self.calls,
+            "tried": list(self.tried),
+            "notes": list(self.notes),
+        }
+        return json.dumps(finite(content), indent=2, allow_nan=False) + "\n"
+
+    def __str__(self) -> str:
+        lines = [f"{'calls':>5}  {'RMSE':>10}  {'PSNR':>6}  solver (* on the front)"]
+        front = self.front
+        for row in sorted(self.rows, key=lambda row: (row["nfe"], row["rmse"])):
+            mark = "*" if row in front else " "
+            lines.append(f"{row['nfe']:>5}  {row['rmse']:>10.4g}  {row['psnr']:6.1f} {mark}{row['solver']}")
+        return "\n".join([*lines, "", self.words(), *(f"note: {note}" for note in self.notes)])
+
+    def words(self, psnr: float | None = None) -> str:
+        """The recommendation, for a person."""
+        row = self.recommend(psnr)
+        reason = (
+            "up to there every call gains a dB or more" if psnr is None else f"the fewest for {psnr:g} dB"
+        )
+        text = f"take {row['solver']} with {row['nfe']} calls, {row['psnr']:.1f} dB: {reason}"
+        rivals = [r for r in self.rows if r["kind"] == "classical" and r["psnr"] >= row["psnr"]]
+        if row["kind"] == "fitted" and rivals:
+            least = min(rivals, key=lambda r: r["nfe"])
+            text += f"; the best classical solver needs {least['nfe']}"
+        elif row["kind"] == "fitted":
+            most = max(r["nfe"] for r in self.rows)
+            text += f"; no classical solver gets there with {most} calls or fewer"
+        return text
+
+
+def search(
+    field: Field,
+    nfe: Sequence[int],
+    *,
+    families: Sequence[str | Family] = FAMILIES,
+    pairs: int | Pairs = 128,
+    test: int = 64,
+    max_calls: int | None = None,
+    shape: Sequence[int] | None = None,
+    rtol: float = 1e-6,
+    atol: float = 1e-6,
+    seed: int = 0,
+    batch: int = 4096,
+    device: str = "cpu",
+    cache: str | None = None,
+    progress: bool = False,
+    **conditions: Any,
+) -> Search:
+    """Fit every family that can make so many calls, and keep the best at each number of calls.
+
+    All fits share the reference pairs; the best is chosen by its PSNR on the validation quarter of them, and
+    scored together with the best classical solver (of all, on two grids, by the same validation pairs) on
+    noises after those of the pairs, which nothing has seen.
+
+    Args:
+        field: the model.
+        nfe: numbers of network calls to search.
+        families: names as in :func:`fewstep.fit`, or families.
+        pairs: how many reference pairs to make, or the pairs themselves.
+        test: how many noises to score on.
+        max_calls: stop before the search makes more network calls than this; what is left is shared out
+            evenly among the fits to come, and a fit for which it is not enough is left out with a note.
+        shape: shape of one sample, where the field does not know it.
+        rtol: relative tolerance of the reference.
+        atol: absolute tolerance of the reference.
+        seed: seed of the noises.
+        batch: most samples the network is given at once.
+        device: where the noises are put.
+        cache: folder to keep reference samples in.
+        progress: show progress bars.
+        **conditions: passed to the network, the same for every noise.
+
+    Raises:
+        ValueError: on arguments that do not fit together, or a budget that no fit fits into.
+    """
+    budgets = sorted(set(nfe))
+    if not budgets:
+        raise ValueError("search: nfe is empty; pass numbers of network calls, such as (4, 6, 8).")
+    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "cache": cache, "progress": progress}
+    size, target = sample_shape(field, shape), check_device(device)
+    if isinstance(pairs, int):
+        x0 = noise(pairs, size, seed=seed, device=target)
+        facts = {"seed": seed}
+        pairs = reference.pairs(field, x0, batch=min(batch, 256), provenance=facts, **options, **conditions)
+    fresh = noise(test, size, seed=seed, start=len(pairs), device=target)
+    tests = reference.pairs(field, fresh, batch=min(batch, 256), **options, **conditions)
+    calls = {"reference": pairs.calls, "test": tests.calls, "fit": 0, "classical": 0}
+    judge, held_out = Rollout(field, batch), pairs.split(max(2, round(0.25 * len(pairs))))[1]
+
+    jobs = [(n, family) for n in budgets for family in families if _fits(family, n)]
+    # What scoring will take is set aside: two solvers a budget on the test noises, and the rivals.
+    scoring = sum(2 * n * len(tests) + _rival_calls(field, n) * len(held_out) for n in budgets)
+    fits: dict[int, Fit] = {}
+    tried: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for k, (n, family) in enumerate(jobs):
+        share = None
+        if max_calls is not None:
+            share = pairs.calls + (max_calls - scoring - sum(calls.values())) // (len(jobs) - k)
+        options = {"max_calls": share, "seed": seed, "batch": batch, "progress": progress}
+        try:
+            found = fit(field, n, family=family, pairs=pairs, baselines=False, **options)
+        except ValueError as error:
+            if share is None or "max_calls" not in str(error):
+                raise
+            notes.append(f"{family} with {n} calls was left out: {error}")
+            continue
+        calls["fit"] += found.report.calls["fit"]
+        psnr = found.report.curve[found.report.best_iteration]["validation_psnr"]
+        if all(psnr > row["validation_psnr"] for row in tried if row["nfe"] == n):
+            fits[n] = found
+        spent = found.report.calls["fit"]
+        tried.append({"family": found.report.family, "nfe": n, "validation_psnr": psnr, "calls": spent})
+    if not fits:
+        raise ValueError(f"search: max_calls={max_calls} leaves nothing for any fit; raise it. {notes[0]}")
+
+    rivals = {n: _best_classical(field, n, judge, held_out) for n in budgets}
+    calls["classical"] = judge.calls
+    rows = []
+    for kind, solvers in (("fitted", {n: f.solver for n, f in fits.items()}), ("classical", rivals)):
+        table = compare(field, solvers.values(), noise=tests, metrics=("rmse", "psnr"))
+        rows += [{**row, "kind": kind} for row in table.rows]
+    calls["test"] += len(tests) * sum(int(row["nfe"]) for row in rows)
+    return Search(fits, tuple(rows), calls, tuple(tried), tuple(notes))
+
+
+def _fits(family: str | Family, nfe: int) -> bool:
+    if isinstance(family, Family):
+        return family.nfe == nfe
+    return family != "scale_time" or nfe % 2 == 0
+
+
+def _rival_calls(field: Field, nfe: int) -> int:
+    """Network calls a noise that looking at all classical rivals takes."""
+    methods = classical.METHODS.values()
+    return nfe * len(_GRIDS) * sum(method.steps(nfe, field.schedule) is not None for method in methods)
+
+
+def _best_classical(field: Field, nfe: int, judge: Rollout, pairs: Pairs) -> Solver:
+    """The classical solver with the best PSNR on some pairs, named with its grid."""
+    scores: dict[str, float] = {}
+    solvers = classical.baselines(nfe, field.schedule, _GRIDS)
+    for name, solver in solvers.items():
+        table = solver.table.convert(field.schedule, solver.prediction, "velocity")
+        if bool(table.finite_calls().all()):
+            psnr = float(mean_psnr(judge.squared_error(table.unroll(), pairs)))
+            if psnr == psnr:
+                scores[name] = psnr
+    best = max(scores, key=lambda name: scores[name])
+    return replace(solvers[best], name=best)
