@@ -157,20 +157,19 @@ class GaussNewton:
         size = self.family.size
         A, g = theta.new_zeros(size, size), theta.new_zeros(size)
         linearise, within = self.columns.at(theta, pairs)
-        # float64 copies of a few columns at a time: no third whole Jacobian.
-        width = max(1, self.memory // 4 // (8 * size))
         for part in chunks(pairs, within.pairs):
-            end, J = linearise(part)
-            residual = (end - part.x1).double().flatten(1)
-            weight = self.loss.slope(residual.square().mean(1))
-            weights = weight[:, None].expand_as(residual).flatten()
-            for block, r, w in zip(
-                J.flatten(1).split(width, 1), residual.flatten().split(width), weights.split(width),
-                strict=True,
-            ):  # fmt: skip
-                rows = block.double()
-                g += (rows @ (w * r)).cpu()
-                rows *= w.sqrt()
-                A += (rows @ rows.T).cpu()
+            self._accumulate(A, g, part.x1, *linearise(part))
         count = pairs.x0.numel()
         return A / count, g / count
+
+    def _accumulate(self, A: Tensor, g: Tensor, x1: Tensor, end: Tensor, J: Tensor) -> None:
+        """Add a chunk, with float64 copies of a few rows at a time instead of a second Jacobian."""
+        residual = (end - x1).double().flatten(1)
+        weight = self.loss.slope(residual.square().mean(1))
+        weights = weight[:, None].expand_as(residual).flatten()
+        width = max(1, self.memory // 8 // (8 * len(A)))
+        parts = (J.flatten(1).split(width, 1), residual.flatten().split(width), weights.split(width))
+        for block, r, w in zip(*parts, strict=True):
+            rows = block.double() * w.sqrt()
+            A += (rows @ rows.T).cpu()
+            g += (rows @ (w.sqrt() * r)).cpu()
