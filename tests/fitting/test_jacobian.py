@@ -9,7 +9,8 @@ from torch.utils._pytree import tree_flatten
 import fewstep as fs
 from fewstep.families import NonStationary, ScaleTime
 from fewstep.fitting import ENDPOINT_LOSSES
-from fewstep.fitting._jacobian import Tangents, room
+from fewstep.fitting._jacobian import Differences, Tangents, room
+from fewstep.fitting._perturbations import Perturbations
 from fewstep.fitting._rollout import Rollout
 from fewstep.fitting.gauss_newton import MEMORY, GaussNewton
 
@@ -240,3 +241,34 @@ def test_arguments_that_do_not_fit_are_refused(bending, double_pairs, options):
             RMSE,
             **options,
         )
+
+
+def test_central_differences_are_of_second_order(bending, random_theta, family):
+    """Half the parameters forward, half central, with steps so coarse that the order shows."""
+    x0 = fs.noise(5, (3,), dtype=torch.float64)
+    pairs, theta, h = fs.Pairs(x0, x0), random_theta(family), 1e-3
+    exact = central(bending, family, theta, pairs)
+    ways = Differences(Rollout(bending, 99), family, MEMORY)
+    twice = torch.arange(family.size) % 2 == 1
+    ways.perturbations = Perturbations(torch.full((family.size,), h, dtype=torch.float64), twice)
+    with torch.no_grad():
+        _, J = ways.at(theta, pairs)[0](pairs)
+    error = (J - exact).abs().amax((1, 2))
+    assert error[~twice].max() < 2 * h
+    assert error[twice].max() < 4 * h**2
+    assert error[~twice].max() > 100 * error[twice].max()
+
+
+def test_no_more_perturbations_at_once_than_there_is_room_for(bending, double_pairs):
+    pairs, family, seen = double_pairs(bending, 8), NonStationary(fs.classical.euler(6)), []
+
+    def network(x, t):
+        seen.append(len(x))
+        return bending.model.network(x, t)
+
+    memory = 4 * 2 * (14 * 24) * 2
+    field = fs.Field(network, shape=(3,))
+    fitter = GaussNewton(Rollout(field, 4096), family, pairs, RMSE, memory=memory, step=1e-3)
+    fitter._normal_equations(torch.zeros(family.size, dtype=torch.float64), pairs)
+    within = room(memory, family.size, 6, pairs.x0[0], 4096)
+    assert within.pairs * within.together == max(seen) == 4

@@ -6,9 +6,10 @@ import torch
 import fewstep as fs
 from fewstep.families import NonStationary
 from fewstep.fitting import ENDPOINT_LOSSES
+from fewstep.fitting._jacobian import Differences
 from fewstep.fitting._perturbations import LARGEST, SMALLEST, Perturbations, _variances, measure
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.gauss_newton import GaussNewton
+from fewstep.fitting.gauss_newton import MEMORY, GaussNewton
 
 
 def column(value):
@@ -110,3 +111,27 @@ def test_a_bfloat16_network_is_fitted_nearly_as_well(digits):
         errors.append(float(rollout.squared_error(table, pairs[24:]).sqrt().mean()))
     assert errors[1] < 1.15 * errors[0]
     assert errors[1] < 0.85 * errors[2]
+
+
+@pytest.mark.parametrize("noise", [1e-5, 1e-3])
+def test_measured_steps_are_about_the_best(noise):
+    """A network with noise of a known size: no fixed step gives a much better Jacobian."""
+
+    def smooth(x, t):
+        return 0.9 * torch.sin(2 * x.roll(1, dims=1) + 2 * t[:, None])
+
+    def noisy(x, t):
+        return smooth(x, t) + noise * 2**0.5 * torch.sin(1e8 * x)
+
+    family, x0 = NonStationary(fs.classical.euler(4)), fs.noise(64, (16,), dtype=torch.float64)
+    theta, pairs = torch.zeros(family.size, dtype=torch.float64), fs.Pairs(x0, x0)
+    exact = torch.autograd.functional.jacobian(
+        lambda free: Rollout(fs.Field(smooth), 4096).endpoint(family.table(free).unroll(), pairs), theta
+    ).movedim(-1, 0)
+    field, errors = fs.Field(noisy), []
+    for step in (None, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3):
+        columns, _ = Differences(Rollout(field, 4096), family, MEMORY, step).at(theta, pairs)
+        with torch.no_grad():
+            errors.append(float((columns(pairs)[1] - exact).norm() / exact.norm()))
+    assert errors[0] < 1.5 * min(errors[1:])
+    assert errors[0] < 0.2 * max(errors[1:])
