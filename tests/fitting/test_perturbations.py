@@ -135,3 +135,6 @@ def test_measured_steps_are_about_the_best(noise):
             errors.append(float((columns(pairs)[1] - exact).norm() / exact.norm()))
     assert errors[0] < 1.5 * min(errors[1:])
     assert errors[0] < 0.2 * max(errors[1:])
+    # Central differences are for noise that forward ones cannot do with; a few columns are tiny.
+    share = measure(Rollout(field, 4096), family, theta, pairs).central.double().mean()
+    assert share < 0.2 if noise == 1e-5 else share > 0.5
