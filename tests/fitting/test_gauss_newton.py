@@ -117,7 +117,9 @@ def test_normal_equations_are_the_gradient_of_the_loss(bending, double_pairs, ra
         free = theta.clone().requires_grad_()
         end = Rollout(bending, 99).endpoint(family.table(free).unroll(), pairs)
         (expected,) = torch.autograd.grad(loss(fs.metrics.per_sample_mse(end, pairs.x1)), free)
-        _, g = GaussNewton(Rollout(bending, 99), family, pairs, loss, step=1e-6)._normal_equations(theta)
+        _, g = GaussNewton(Rollout(bending, 99), family, pairs, loss, step=1e-6)._normal_equations(
+            theta, pairs
+        )
         torch.testing.assert_close(2 * g, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -16,7 +16,7 @@ from ..field import Field
 from ..metrics import per_sample_mse
 from ..pairs import Pairs
 
-__all__ = ["BudgetSpentError", "Rollout", "chunks"]
+__all__ = ["BudgetSpentError", "Rollout", "chunks", "first_change"]
 
 
 class BudgetSpentError(RuntimeError):
@@ -72,36 +72,47 @@ class Rollout:
 
     @torch.no_grad()
     def differences(
-        self, table: Reduced, perturbed: Sequence[Reduced], pairs: Pairs
+        self, table: Reduced, perturbed: Sequence[Reduced], pairs: Pairs, together: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """The endpoint of ``table``, and how far each perturbed table moves it.
 
         A perturbation that first changes row ``i`` starts there, from the unperturbed history; one of
         the last row costs no call at all. Tables that start together share their batches.
 
+        Args:
+            table: the solver.
+            perturbed: solvers near it.
+            pairs: the noises to start from.
+            together: most tables in one batch, by default as many as fit ``max_batch``.
+
         Returns:
             ``x_N`` of shape ``(B, ...)`` and differences of shape ``(P, B, ...)``.
         """
-        x0 = self.field.initial_state(pairs.x0)
-        N = len(table.times)
+        end, states, predictions = self.history(table, pairs)
         velocity = self.velocity(pairs)
-        states: dict[int, Tensor] = {0: x0}
-        predictions: dict[int, Tensor] = {}
-        rows = plan(table.a[:, None].tolist(), table.b.tolist(), range(N + 1), keep_predictions=True)
-        end = execute(lambda j, x, t: velocity(x, t), table.times.tolist(), rows, states, predictions)
-
         moved = torch.empty(len(perturbed), *end.shape, dtype=end.dtype, device=end.device)
         starts: dict[tuple[int, int], list[int]] = {}
         for p, other in enumerate(perturbed):
-            starts.setdefault(_first_change(table, other), []).append(p)
-        width = max(1, self.max_batch // len(x0))
+            rows = (table.a != other.a) | (table.b != other.b).any(dim=1)
+            starts.setdefault(first_change(rows, table.times != other.times), []).append(p)
+        width = max(1, self.max_batch // len(pairs) if together is None else together)
         for (start, known), members in starts.items():
-            history = dict(list(predictions.items())[:known])
+            unchanged = dict(list(predictions.items())[:known])
             for first in range(0, len(members), width):
                 group = members[first : first + width]
                 tables = [perturbed[p] for p in group]
-                moved[group] = self._from_row(start, tables, velocity, states, dict(history))
-        return end, moved - end
+                moved[group] = self._from_row(start, tables, velocity, states, dict(unchanged))
+        return end, moved.sub_(end)
+
+    def history(self, table: Reduced, pairs: Pairs) -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
+        """``x_N``, and every state and prediction on the way to it, by their index."""
+        velocity = self.velocity(pairs)
+        states = {0: self.field.initial_state(pairs.x0)}
+        predictions: dict[int, Tensor] = {}
+        keep = range(len(table.times) + 1)
+        rows = plan(table.a[:, None].tolist(), table.b.tolist(), keep, keep_predictions=True)
+        end = execute(lambda j, x, t: velocity(x, t), table.times.tolist(), rows, states, predictions)
+        return end, states, predictions
 
     def _from_row(
         self,
@@ -129,14 +140,18 @@ class Rollout:
         end = execute(call, list(times.T), plan(*coefficients), known, predictions, start)
         return end.expand(len(tables), *x0.shape)
 
+    def spend(self, calls: int) -> None:
+        """Count network calls that are about to be made."""
+        if self.calls + calls > self.limit:
+            raise BudgetSpentError
+        self.calls += calls
+
     def velocity(self, pairs: Pairs) -> Callable[[Tensor, Tensor | float], Tensor]:
         """The field as a function of state and time, counted; conditions repeat with the samples."""
         B = len(pairs)
 
         def velocity(x: Tensor, t: Tensor | float) -> Tensor:
-            if self.calls + len(x) > self.limit:
-                raise BudgetSpentError
-            self.calls += len(x)
+            self.spend(len(x))
             index = torch.arange(len(x), device=x.device) % B
             conditions = pairs.conditions if len(x) == B else pairs.conditions_of(index)
             return self.field(x, t, **conditions).to(x.dtype)
@@ -155,11 +170,14 @@ def _coefficients(a: Tensor, b: Tensor) -> tuple[list[list[Any]], list[list[Any]
     return [[a_i] for a_i in a], [list(b_i[: i + 1]) for i, b_i in enumerate(b)]
 
 
-def _first_change(table: Reduced, other: Reduced) -> tuple[int, int]:
-    """The row at which ``other`` departs from ``table``, and how many calls are the same till then."""
-    N = len(table.times)
-    rows = (table.a != other.a) | (table.b != other.b).any(dim=1)
+def first_change(rows: Tensor, times: Tensor) -> tuple[int, int]:
+    """The row at which a rollout departs, and how many calls are the same till then.
+
+    Args:
+        rows: which rows of the table change, bool of shape ``(N,)``.
+        times: which times change, likewise.
+    """
+    N = len(times)
     row = int(rows.nonzero()[0]) + 1 if rows.any() else N
-    times = (table.times != other.times).nonzero()
-    call = int(times[0]) if len(times) else N
+    call = int(times.nonzero()[0]) if times.any() else N
     return (row, row) if row <= call else (call + 1, call)
