@@ -22,6 +22,22 @@ from fewstep.families import ScaleTime
         ),
         ({"init": fs.classical.euler(3)}, "nfe=4, but init 'euler' makes 3 calls"),
         ({"init": "euler", "family": "scale_time"}, "starts from its own base solver; leave init out"),
+        ({"init": "auto", "family": "scale_time"}, "starts from its own base solver; leave init out"),
+        (
+            {"init": "ab2", "family": ScaleTime("euler", 4)},
+            "a Family starts from its own solver; leave init out",
+        ),
+        ({"init": "magic", "family": "timesteps"}, "init cannot be 'magic'; classical: there is no solver"),
+        (
+            {"init": fs.classical.euler(4), "family": "timesteps"},
+            "init must be the name of one, such as 'ab2', not the solver 'euler'",
+        ),
+        ({"nfe": 1, "family": "timesteps"}, "leaves nothing free where 'ab2' makes one step of its 1 calls"),
+        (
+            {"init": "rk4", "family": "timesteps"},
+            "leaves nothing free where 'rk4' makes one step of its 4 calls; raise nfe",
+        ),
+        ({"init": "auto", "loss": "local", "optimizer": "adam"}, "one-step solver"),
         ({"loss": "bound", "family": "scale_time"}, "loss='bound' needs gradients.*pass optimizer='adam'"),
         (
             {"loss": "bound", "optimizer": "adam"},

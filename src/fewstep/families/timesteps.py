@@ -101,9 +101,9 @@ class Timesteps(Family):
             return times
         distinct = times[self._first]
         infinity = times.new_tensor([torch.inf])
-        end = times.new_tensor([self.end]) - distinct[-1:]
+        rest = self.end - distinct[-1:]
         # Where the last call is at the end, as Heun's, nothing comes after it.
-        gaps = torch.cat([infinity, distinct.diff(), end if float(end) > 0 else infinity])
+        gaps = torch.cat([infinity, distinct.diff(), torch.where(rest > 0, rest, infinity)])
         room = torch.minimum(gaps[:-1], gaps[1:])[self._rank]
         return (times + SHARE * room * torch.tanh(moves)).clamp(0, self.end)
 

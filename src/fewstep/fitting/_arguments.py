@@ -68,8 +68,8 @@ def _non_stationary(nfe: int, init: str | Solver | None, field: Field) -> NonSta
 def _timesteps(nfe: int, init: str | Solver | None, field: Field) -> Timesteps:
     if isinstance(init, Solver):
         raise ValueError(
-            f"fit: family='timesteps' moves the times of a classical solver, which init {init.name!r} need not "
-            "be; name one, as init='ab2'."
+            "fit: family='timesteps' moves the times of a classical solver, and init must be the name of one, "
+            f"such as 'ab2', not the solver {init.name!r}."
         )
     family = _classical(nfe, init, field)
     if not family.size:
