@@ -11,7 +11,7 @@ from fewstep.families import ScaleTime
         ({"nfe": 0}, "nfe must be a whole number of at least 1, not 0"),
         ({"nfe": 2.0}, "nfe must be a whole number of at least 1, not 2.0"),
         ({"family": "scale_time", "nfe": 5}, "nfe must be even, not 5; take 6, 'scale_time_rk1'"),
-        ({"family": "magic"}, "family must be 'non_stationary', 'scale_time', .* not 'magic'"),
+        ({"family": "magic"}, "family must be 'non_stationary', 'timesteps', .* not 'magic'"),
         ({"family": ScaleTime("euler", 3)}, "nfe=4, but the family given makes solvers of 3 calls"),
         ({"loss": "l1"}, "loss must be one of mse, rmse, log_mse, bound, local, not 'l1'"),
         ({"optimizer": "sgd"}, "optimizer must be one of gauss_newton, adam, not 'sgd'"),

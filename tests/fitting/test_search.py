@@ -24,15 +24,17 @@ def test_every_call_of_the_search_is_counted(bending, family):
     assert set(report.calls) == {"reference", "search", "fit", "baselines"}
     assert sum(report.calls.values()) == bending.model.seen
     candidates = fs.classical.baselines(3, bending.schedule, list(fs.classical.GRIDS))
-    assert report.calls["search"] == 3 * 6 * len(candidates)
+    steps = [len(solver.points) - 1 for solver in candidates.values()]
+    tried = [n for n in steps if n > 1] if family == "timesteps" else steps
+    assert report.calls["search"] == 3 * 6 * len(tried)
     assert f"{report.calls['search']:,} search" in str(report)
     assert "search" in report.seconds
     assert fitted.solver.protocol["calls"] == report.calls
 
 
 def test_the_start_is_the_best_on_the_training_pairs_and_not_on_the_others(bending, pairs):
-    report = fs.fit(bending, 4, init="auto", pairs=pairs, iterations=1)
-    best = report.solver.family["base"]
+    fitted = fs.fit(bending, 4, init="auto", pairs=pairs, iterations=1)
+    best = fitted.solver.family["base"]
     train = pairs[:12]
     candidates = fs.classical.baselines(4, bending.schedule, list(fs.classical.GRIDS))
     psnr = {
@@ -40,9 +42,8 @@ def test_the_start_is_the_best_on_the_training_pairs_and_not_on_the_others(bendi
         for name, solver in candidates.items()
     }
     assert psnr[best] == pytest.approx(max(psnr.values()), abs=1e-3)
-    assert f"the start is {best}, the best of {len(psnr)} classical solvers on 12 training pairs." in (
-        report.report.notes
-    )
+    note = f"the start is {best}, the best of {len(psnr)} classical solvers on 12 training pairs."
+    assert note in fitted.report.notes
 
 
 def test_no_more_than_32_pairs_are_searched_on(bending):
@@ -72,7 +73,7 @@ def test_a_budget_too_small_for_the_search_starts_from_the_default_and_says_so(b
         report = fs.fit(
             bending, 4, init="auto", pairs=pairs, max_calls=least + spare, baselines=False
         ).report
-        assert ("search" in report.calls) is searched
+        assert report.calls["search"] == (needed if searched else 0)
         assert bending.model.seen <= least + spare
         assert sum(report.calls.values()) == bending.model.seen
         bending.model.seen = pairs.calls
@@ -94,16 +95,17 @@ def test_a_name_is_a_start_whose_coefficients_follow_its_times(bending, pairs):
 def test_fits_on_known_flows_beat_their_start(name, corrected, mixture):
     """On noises never fitted on."""
     field = fs.models.bundled("digits") if name == "digits" else mixture
-    fresh = fs.reference.pairs(field, fs.noise(64, field.shape, seed=77), rtol=1e-5, atol=1e-5)
+    fresh = fs.reference.pairs(field, fs.noise(64, field.shape, seed=77), rtol=1e-4, atol=1e-4)
     family = Timesteps("deis2", 4, field.schedule, decoupled=True)
     family = NonStationary(family) if corrected else family
-    fitted = fs.fit(field, 4, family=family, pairs=48, rtol=1e-5, atol=1e-5, baselines=False)
+    fitted = fs.fit(field, 4, family=family, pairs=24, rtol=1e-4, atol=1e-4, iterations=6, baselines=False)
     solvers = {"fitted": fitted.solver, "start": family.solver()}
     errors = {row["solver"]: row["rmse"] for row in fs.compare(field, solvers, noise=fresh).rows}
     assert errors["fitted"] < (0.5 if corrected else 0.8) * errors["start"]
 
 
 def test_timesteps_are_fitted_by_adam_too(bending, pairs):
-    report = fs.fit(bending, 4, family="timesteps", pairs=pairs, optimizer="adam", iterations=60).report
+    options = {"optimizer": "adam", "iterations": 30, "init": "euler/quadratic"}
+    report = fs.fit(bending, 4, family="timesteps", pairs=pairs, **options).report
     assert report.parameters == 3
     assert report.errors["fitted"] < report.errors["start"]

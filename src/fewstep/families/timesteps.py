@@ -91,7 +91,11 @@ class Timesteps(Family):
         return warped(self._grid, torch.cat([BOUND * torch.tanh(moves / BOUND), moves.new_zeros(1)]))
 
     def table(self, theta: Tensor) -> Table:
-        solver = self._method.on(self.grid(theta), self.schedule)
+        grid = self.grid(theta)
+        if not grid.isfinite().all():  # no grid to make a solver on: a fit has met NaN, and is to see it
+            N = self.nfe
+            return Table(theta.sum().expand(N), theta.sum().expand(N, N), theta.sum().expand(N, N))
+        solver = self._method.on(grid, self.schedule)
         table = solver.table.convert(self.schedule, solver.prediction, "velocity")
         return table._replace(times=self._told(table.times, theta[self._sizes[0] :]))
 

@@ -137,7 +137,8 @@ def fit(
     if init == "auto":
         searching = time.perf_counter()
         left = math.inf if max_calls is None else max_calls - pairs.calls - nfe * len(pairs)
-        choice = best_classical(Rollout(field, batch, left), nfe, train)
+        least = 2 if wanted == "timesteps" else 1
+        choice = best_classical(Rollout(field, batch, left), nfe, train, steps=least)
         family = resolve_family(wanted, nfe, choice.name, field)
         calls["search"], notes = choice.calls, (choice.note,)
         seconds["search"] = time.perf_counter() - searching

@@ -26,17 +26,20 @@ class Choice(NamedTuple):
     note: str
 
 
-def best_classical(rollout: Rollout, nfe: int, pairs: Pairs) -> Choice:
+def best_classical(rollout: Rollout, nfe: int, pairs: Pairs, *, steps: int = 1) -> Choice:
     """The classical solver with the best mean PSNR, of all on every grid that has a name.
 
     Args:
         rollout: the field, and the most network calls that the search may make.
         nfe: network calls of the solver.
         pairs: training pairs, of which the first 32 are used.
+        steps: fewest steps of the solver; one step leaves no time free.
     """
     field, pairs = rollout.field, pairs[:PAIRS]
     solvers = classical.baselines(nfe, field.schedule, list(classical.GRIDS))
-    tables = {name: velocity_table(solver, field) for name, solver in solvers.items()}
+    tables = {
+        name: velocity_table(solver, field) for name, solver in solvers.items() if len(solver.points) > steps
+    }
     candidates = {name: table for name, table in tables.items() if table is not None}
     cost = nfe * len(pairs) * len(candidates)
     if cost > rollout.limit:
