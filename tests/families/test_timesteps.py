@@ -11,7 +11,7 @@ from fewstep.schedules import VE, VP, CondOT, Cosine
 
 SCHEDULES = [CondOT(), VP(), Cosine(), VE()]
 #: One of each kind: a single stage, stages, history, in time, in lambda, with a call at the end.
-BASES = ["euler", "heun", "midpoint", "rk4", "ab3", "ddim", "dpmpp_2m", "unipc3", "deis3", "ipndm", "dpmpp_2s"]
+BASES = ["euler", "heun", "midpoint", "rk4", "ab3", "dpmpp_2m", "unipc3", "deis3", "ipndm", "dpmpp_2s"]
 each_base = pytest.mark.parametrize("base", BASES)
 
 

@@ -30,7 +30,7 @@ from fewstep.families import ScaleTime
         ({"init": "magic", "family": "timesteps"}, "init cannot be 'magic'; classical: there is no solver"),
         (
             {"init": fs.classical.euler(4), "family": "timesteps"},
-            "init must be the name of one, such as 'ab2', not the solver 'euler'",
+            "so init must name one, such as 'ab2', and not be the solver 'euler'",
         ),
         ({"nfe": 1, "family": "timesteps"}, "leaves nothing free where 'ab2' makes one step of its 1 calls"),
         (

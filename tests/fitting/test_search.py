@@ -70,9 +70,7 @@ def test_a_budget_too_small_for_the_search_starts_from_the_default_and_says_so(b
     needed = best_classical(Rollout(bending, 4096), 4, pairs[:12]).calls
     bending.model.seen = pairs.calls
     for spare, searched in ((needed - 1, False), (needed, True)):
-        report = fs.fit(
-            bending, 4, init="auto", pairs=pairs, max_calls=least + spare, baselines=False
-        ).report
+        report = fs.fit(bending, 4, init="auto", pairs=pairs, max_calls=least + spare, baselines=False).report
         assert report.calls["search"] == (needed if searched else 0)
         assert bending.model.seen <= least + spare
         assert sum(report.calls.values()) == bending.model.seen

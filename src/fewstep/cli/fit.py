@@ -29,7 +29,7 @@ def command(
     model: ModelArgument,
     nfe: Annotated[str, typer.Option("--nfe", help="Network calls: 8, or several as 4,6,8 or 4-8.")] = "8",
     family: Annotated[
-        str, typer.Option("--family", help="non_stationary, scale_time or scale_time_rk1.")
+        str, typer.Option("--family", help="non_stationary, timesteps, scale_time or scale_time_rk1.")
     ] = "non_stationary",
     pairs: Annotated[
         int, typer.Option("--pairs", help="Reference pairs, a quarter of them for validation.")
@@ -39,7 +39,7 @@ def command(
         str, typer.Option("--loss", help="rmse, log_mse, mse; with adam also bound, local.")
     ] = "rmse",
     init: Annotated[
-        str | None, typer.Option("--init", help="Classical solver to start from, such as ab2.")
+        str | None, typer.Option("--init", help="Classical solver to start from, such as ab2, or auto.")
     ] = None,
     iterations: Annotated[int | None, typer.Option("--iterations", help="Most iterations.")] = None,
     max_calls: Annotated[

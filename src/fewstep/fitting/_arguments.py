@@ -68,8 +68,8 @@ def _non_stationary(nfe: int, init: str | Solver | None, field: Field) -> NonSta
 def _timesteps(nfe: int, init: str | Solver | None, field: Field) -> Timesteps:
     if isinstance(init, Solver):
         raise ValueError(
-            "fit: family='timesteps' moves the times of a classical solver, and init must be the name of one, "
-            f"such as 'ab2', not the solver {init.name!r}."
+            "fit: family='timesteps' moves the times of a classical solver, so init must name one, such as "
+            f"'ab2', and not be the solver {init.name!r}."
         )
     family = _classical(nfe, init, field)
     if not family.size:
