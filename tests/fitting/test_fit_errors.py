@@ -11,7 +11,7 @@ from fewstep.families import ScaleTime
         ({"nfe": 0}, "nfe must be a whole number of at least 1, not 0"),
         ({"nfe": 2.0}, "nfe must be a whole number of at least 1, not 2.0"),
         ({"family": "scale_time", "nfe": 5}, "nfe must be even, not 5; take 6, 'scale_time_rk1'"),
-        ({"family": "magic"}, "family must be 'non_stationary', 'scale_time', .* not 'magic'"),
+        ({"family": "magic"}, "family must be 'non_stationary', 'timesteps', .* not 'magic'"),
         ({"family": ScaleTime("euler", 3)}, "nfe=4, but the family given makes solvers of 3 calls"),
         ({"loss": "l1"}, "loss must be one of mse, rmse, log_mse, bound, local, not 'l1'"),
         ({"optimizer": "sgd"}, "optimizer must be one of gauss_newton, adam, not 'sgd'"),
@@ -22,6 +22,22 @@ from fewstep.families import ScaleTime
         ),
         ({"init": fs.classical.euler(3)}, "nfe=4, but init 'euler' makes 3 calls"),
         ({"init": "euler", "family": "scale_time"}, "starts from its own base solver; leave init out"),
+        ({"init": "auto", "family": "scale_time"}, "starts from its own base solver; leave init out"),
+        (
+            {"init": "ab2", "family": ScaleTime("euler", 4)},
+            "a Family starts from its own solver; leave init out",
+        ),
+        ({"init": "magic", "family": "timesteps"}, "init cannot be 'magic'; classical: there is no solver"),
+        (
+            {"init": fs.classical.euler(4), "family": "timesteps"},
+            "so init must name one, such as 'ab2', and not be the solver 'euler'",
+        ),
+        ({"nfe": 1, "family": "timesteps"}, "leaves nothing free where 'ab2' makes one step of its 1 calls"),
+        (
+            {"init": "rk4", "family": "timesteps"},
+            "leaves nothing free where 'rk4' makes one step of its 4 calls; raise nfe",
+        ),
+        ({"init": "auto", "loss": "local", "optimizer": "adam"}, "one-step solver"),
         ({"loss": "bound", "family": "scale_time"}, "loss='bound' needs gradients.*pass optimizer='adam'"),
         (
             {"loss": "bound", "optimizer": "adam"},

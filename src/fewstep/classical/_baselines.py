@@ -20,7 +20,7 @@ from .ipndm import ipndm
 from .runge_kutta import TABLEAUX, runge_kutta
 from .unipc import unipc
 
-__all__ = ["GRIDS", "METHODS", "Method", "baselines", "named"]
+__all__ = ["GRIDS", "METHODS", "Method", "baselines", "check_method", "method_and_grid", "named"]
 
 #: Grids by name, as functions of the number of steps and the schedule.
 GRIDS: dict[str, Callable[[int, Schedule], tuple[float, ...]]] = {
@@ -108,10 +108,15 @@ def named(name: str, nfe: int, schedule: Schedule | None = None) -> Solver:
         ValueError: on an unknown solver or grid, or one that cannot make so many calls.
     """
     schedule = schedule or CondOT()
+    method, grid = method_and_grid(name, nfe, schedule)
+    return method.on(grid, schedule)
+
+
+def method_and_grid(name: str, nfe: int, schedule: Schedule) -> tuple[Method, tuple[float, ...]]:
+    """What :func:`named` makes the solver ``name``, or ``name/grid``, of."""
     method, _, grid = name.partition("/")
     _check_grids([grid or "uniform"])
-    if method not in METHODS:
-        raise ValueError(f"classical: there is no solver {method!r}; there are {', '.join(METHODS)}.")
+    check_method(method)
     steps = METHODS[method].steps(nfe, schedule)
     if steps is None:
         others = [n for n in range(1, nfe + 4) if METHODS[method].steps(n, schedule)]
@@ -119,7 +124,7 @@ def named(name: str, nfe: int, schedule: Schedule | None = None) -> Solver:
             f"classical: {method!r} cannot make exactly {nfe} calls under {schedule!r}; it can make "
             f"{', '.join(map(str, others))}."
         )
-    return METHODS[method].on(GRIDS[grid or "uniform"](steps, schedule), schedule)
+    return METHODS[method], GRIDS[grid or "uniform"](steps, schedule)
 
 
 def baselines(
@@ -146,6 +151,12 @@ def baselines(
         for name, method in METHODS.items()
         if (steps := method.steps(nfe, schedule)) is not None
     }
+
+
+def check_method(name: str) -> None:
+    """Raise a ``ValueError`` for a name that is no solver's."""
+    if name not in METHODS:
+        raise ValueError(f"classical: there is no solver {name!r}; there are {', '.join(METHODS)}.")
 
 
 def _check_grids(names: Sequence[str]) -> None:

@@ -37,7 +37,8 @@ def command(
     family: Annotated[
         str,
         typer.Option(
-            "--family", help="non_stationary, scale_time, scale_time_rk1, or auto to try what is worth it."
+            "--family",
+            help="non_stationary, timesteps, scale_time, scale_time_rk1, or auto to try what is worth it.",
         ),
     ] = "non_stationary",
     pairs: Annotated[
@@ -48,7 +49,7 @@ def command(
         str, typer.Option("--loss", help="rmse, log_mse, mse; with adam also bound, local.")
     ] = "rmse",
     init: Annotated[
-        str | None, typer.Option("--init", help="Classical solver to start from, such as ab2.")
+        str | None, typer.Option("--init", help="Classical solver to start from, such as ab2, or auto.")
     ] = None,
     iterations: Annotated[int | None, typer.Option("--iterations", help="Most iterations.")] = None,
     max_calls: Annotated[

@@ -3,5 +3,6 @@
 from ._family import Family
 from .non_stationary import NonStationary
 from .scale_time import ScaleTime, ScaleTimeNodes
+from .timesteps import Timesteps
 
-__all__ = ["Family", "NonStationary", "ScaleTime", "ScaleTimeNodes"]
+__all__ = ["Family", "NonStationary", "ScaleTime", "ScaleTimeNodes", "Timesteps"]

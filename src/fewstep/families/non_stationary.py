@@ -21,13 +21,16 @@ __all__ = ["NonStationary"]
 
 
 class NonStationary(Family):
-    """Corrections to the reduced form of any solver.
+    """Corrections to the reduced form of any solver, or of the solvers of another family.
 
-    ``a = a_init + delta_a / n``, ``b = b_init + delta_b / n``, and the times are those of the initial solver
-    with their increments multiplied by positive numbers.
+    ``a = a_init + delta_a / n``, ``b = b_init + delta_b / n``. Around a solver, its coefficients are
+    constant and its times have their increments multiplied by positive numbers. Around a family, such as
+    ``Timesteps("deis3/cosine", 8, schedule)``, ``a_init``, ``b_init`` and the times are those of the family
+    at its own parameters, so that moving a time moves the coefficients with it, and the corrections stay
+    small; Generalized Solvers (2025, arXiv:2510.17699) are corrections to DPM-Solver++(3M) in this way.
 
     Args:
-        init: the solver to start from, classical or fitted; its :attr:`~fewstep.Solver.nfe` is kept.
+        init: the solver to start from, classical or fitted, or the family; its ``nfe`` is kept.
         schedule: the network's schedule, needed only where ``init`` is a table of other predictions
             than velocities and names none.
     """
@@ -38,27 +41,42 @@ class NonStationary(Family):
         "ICML 2024, arXiv:2403.01329",
     )
 
-    def __init__(self, init: Solver, schedule: Schedule | None = None) -> None:
-        self.init = init
-        self.nfe = init.nfe
-        self.points = init.points
-        self.end = init.end
-        self._start = init.to("velocity", schedule).table.unroll()
-        self._grid = torch.cat([self._start.times, torch.tensor([init.end], dtype=torch.float64)])
+    def __init__(self, init: Solver | Family, schedule: Schedule | None = None) -> None:
+        self.anchor = init if isinstance(init, Family) else _Retimed(init, schedule)
+        self.nfe, self.points, self.end = init.nfe, init.points, init.end
         self._lower = torch.tril_indices(self.nfe, self.nfe)
-        self._sizes = [self.nfe - 1, self.nfe, self.nfe * (self.nfe + 1) // 2]
+        self._sizes = [self.anchor.size, self.nfe, self.nfe * (self.nfe + 1) // 2]
         self.size = sum(self._sizes)
 
     def reduced(self, theta: Tensor) -> Reduced:
         """The reduced form of ``theta``."""
-        t, a, b = theta.split(self._sizes)
-        # The last increment stays, as only ratios of increments count.
-        times = warped(self._grid, torch.cat([t, t.new_zeros(1)]))[:-1]
-        delta = torch.zeros_like(self._start.b).index_put(tuple(self._lower), b / self.nfe)
-        return Reduced(times, self._start.a + a / self.nfe, self._start.b + delta)
+        anchor, a, b = theta.split(self._sizes)
+        start = self.anchor.table(anchor).unroll()
+        delta = torch.zeros_like(start.b).index_put(tuple(self._lower), b / self.nfe)
+        return Reduced(start.times, start.a + a / self.nfe, start.b + delta)
 
     def table(self, theta: Tensor) -> Table:
         return Table.from_reduced(self.reduced(theta))
 
     def describe(self, theta: Tensor) -> dict[str, Any]:
-        return {"init": self.init.name, "theta": theta.tolist()}
+        return {**self.anchor.describe(theta[: self.anchor.size]), "theta": theta.tolist()}
+
+
+class _Retimed(Family):
+    """A solver whose times move while its coefficients stay."""
+
+    name: ClassVar[str] = "retimed"
+
+    def __init__(self, init: Solver, schedule: Schedule | None) -> None:
+        self.init = init
+        self.nfe, self.points, self.end = init.nfe, init.points, init.end
+        self._start = init.to("velocity", schedule).table
+        self._grid = torch.cat([self._start.times, torch.tensor([init.end], dtype=torch.float64)])
+        self.size = self.nfe - 1
+
+    def table(self, theta: Tensor) -> Table:
+        # The last increment stays, as only ratios of increments count.
+        return self._start._replace(times=warped(self._grid, torch.cat([theta, theta.new_zeros(1)]))[:-1])
+
+    def describe(self, theta: Tensor) -> dict[str, Any]:
+        return {"init": self.init.name}

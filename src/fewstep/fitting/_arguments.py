@@ -8,8 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .. import classical
-from ..families import Family, NonStationary, ScaleTime
+from ..families import Family, NonStationary, ScaleTime, Timesteps
 from ..field import Field
 from ..solver import Solver
 from .losses import ENDPOINT_LOSSES, PATH_LOSSES, bound_weights, check_one_step
@@ -28,18 +27,22 @@ ITERATIONS = {"gauss_newton": 30, "adam": 1500}
 
 
 def resolve_family(family: str | Family, nfe: int, init: str | Solver | None, field: Field) -> Family:
-    """The family of a name, with solvers of ``nfe`` calls."""
+    """The family of a name, with solvers of ``nfe`` calls; with ``init="auto"`` as long as none is chosen."""
     if isinstance(nfe, bool) or not isinstance(nfe, int) or nfe < 1:
         raise ValueError(f"fit: nfe must be a whole number of at least 1, not {nfe!r}.")
     if isinstance(family, Family):
         if family.nfe != nfe:
             raise ValueError(f"fit: nfe={nfe}, but the family given makes solvers of {family.nfe} calls.")
+        if init is not None:
+            raise ValueError("fit: a Family starts from its own solver; leave init out.")
         return family
     if family == "non_stationary":
-        return NonStationary(_initial(nfe, init, field), field.schedule)
+        return _non_stationary(nfe, init, field)
+    if family == "timesteps":
+        return _timesteps(nfe, init, field)
     if family not in ("scale_time", "scale_time_rk1"):
         raise ValueError(
-            "fit: family must be 'non_stationary', 'scale_time', 'scale_time_rk1' or a Family, "
+            "fit: family must be 'non_stationary', 'timesteps', 'scale_time', 'scale_time_rk1' or a Family, "
             f"not {family!r}."
         )
     if init is not None:
@@ -54,15 +57,34 @@ def resolve_family(family: str | Family, nfe: int, init: str | Solver | None, fi
     return ScaleTime("midpoint", nfe // 2)
 
 
-def _initial(nfe: int, init: str | Solver | None, field: Field) -> Solver:
+def _non_stationary(nfe: int, init: str | Solver | None, field: Field) -> NonStationary:
+    if not isinstance(init, Solver):
+        return NonStationary(_classical(nfe, init, field))
+    if init.nfe != nfe:
+        raise ValueError(f"fit: nfe={nfe}, but init {init.name!r} makes {init.nfe} calls.")
+    return NonStationary(init, field.schedule)
+
+
+def _timesteps(nfe: int, init: str | Solver | None, field: Field) -> Timesteps:
     if isinstance(init, Solver):
-        if init.nfe != nfe:
-            raise ValueError(f"fit: nfe={nfe}, but init {init.name!r} makes {init.nfe} calls.")
-        return init
+        raise ValueError(
+            "fit: family='timesteps' moves the times of a classical solver, so init must name one, such as "
+            f"'ab2', and not be the solver {init.name!r}."
+        )
+    family = _classical(nfe, init, field)
+    if not family.size:
+        raise ValueError(
+            f"fit: family='timesteps' leaves nothing free where {family.base!r} makes one step of its {nfe} "
+            "calls; raise nfe, or take 'non_stationary'."
+        )
+    return family
+
+
+def _classical(nfe: int, name: str | None, field: Field) -> Timesteps:
     try:
-        return classical.named(init or "ab2", nfe, field.schedule)
+        return Timesteps("ab2" if name in (None, "auto") else name, nfe, field.schedule)
     except ValueError as error:
-        raise ValueError(f"fit: init cannot be {init!r}; {error}") from None
+        raise ValueError(f"fit: init cannot be {name!r}; {error}") from None
 
 
 def step_weights(loss: str, family: Family) -> Callable[[Tensor], Tensor]:

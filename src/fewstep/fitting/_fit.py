@@ -29,6 +29,7 @@ from ._arguments import (
     step_weights,
 )
 from ._dense import dense_path
+from ._rivals import best_classical, velocity_table
 from ._rollout import BudgetSpentError, Rollout
 from .adam import Adam, EndpointObjective, PathObjective
 from .gauss_newton import GaussNewton, Iterate
@@ -80,14 +81,16 @@ def fit(
     Args:
         field: the model.
         nfe: network calls of the solver to fit.
-        family: ``"non_stationary"``, ``"scale_time"`` (on the midpoint method, where ``nfe`` is even),
-            ``"scale_time_rk1"`` (on Euler's), or a :class:`~fewstep.families.Family`.
+        family: ``"non_stationary"``, ``"timesteps"``, ``"scale_time"`` (on the midpoint method, where ``nfe``
+            is even), ``"scale_time_rk1"`` (on Euler's), or a :class:`~fewstep.families.Family`.
         pairs: how many reference pairs to make, at least 4, or the pairs themselves.
         optimizer: ``"gauss_newton"``, which needs no gradients of the network, or ``"adam"``.
         loss: ``"rmse"``, ``"log_mse"`` or ``"mse"`` of the endpoint; with Adam and a one-step family also
             ``"bound"``, the RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error.
-        init: solver that a non-stationary fit starts from: a solver, or the name of a classical one
-            (see :func:`fewstep.classical.baselines`); Adams-Bashforth 2 by default.
+        init: what a non-stationary or timesteps fit starts from: the name of a classical solver, such as
+            ``"ab2"`` or ``"deis3/cosine"`` (see :func:`fewstep.classical.named`), whose coefficients follow
+            its times; ``"auto"``, the classical solver with the best PSNR on at most 32 training pairs; or,
+            for a non-stationary fit, a solver. Adams-Bashforth 2 by default.
         shape: shape of one sample, where the field does not know it.
         validation: share of the pairs kept for validation, at least two pairs.
         iterations: most iterations; 30 for Gauss-Newton and 1500 for Adam by default.
@@ -109,7 +112,7 @@ def fit(
         ValueError: on arguments that do not fit together.
     """
     check_arguments(optimizer, loss, validation, iterations)
-    family = resolve_family(family, nfe, init, field)
+    wanted, family = family, resolve_family(family, nfe, init, field)
     weights = step_weights(loss, family) if loss in PATH_LOSSES else None
     started = time.perf_counter()
     if isinstance(pairs, int):
@@ -129,6 +132,16 @@ def fit(
 
     rollout = Rollout(field, batch)
     calls = {"reference": pairs.calls}
+    notes: tuple[str, ...] = ()
+    seconds: dict[str, float] = {}
+    if init == "auto":
+        searching = time.perf_counter()
+        left = math.inf if max_calls is None else max_calls - pairs.calls - nfe * len(pairs)
+        least = 2 if wanted == "timesteps" else 1
+        choice = best_classical(Rollout(field, batch, left), nfe, train, steps=least)
+        family = resolve_family(wanted, nfe, choice.name, field)
+        calls["search"], notes = choice.calls, (choice.note,)
+        seconds["search"] = time.perf_counter() - searching
     iterates: Callable[[int], Iterator[Iterate]]
     if optimizer == "gauss_newton":
         iterates = GaussNewton(rollout, family, train, ENDPOINT_LOSSES[loss])
@@ -139,9 +152,9 @@ def fit(
         path, path_calls = dense_path(field, train, rtol=rtol, atol=atol)
         calls["reference"] += path_calls
         iterates = Adam(PathObjective(rollout, family, path, weights), family.size, train, seed=seed)
-    seconds = {"reference": time.perf_counter() - started}
+    seconds["reference"] = time.perf_counter() - started - seconds.get("search", 0.0)
     if max_calls is not None:
-        rollout.limit = check_budget(max_calls, calls["reference"], nfe * len(pairs))
+        rollout.limit = check_budget(max_calls, sum(calls.values()), nfe * len(pairs))
 
     started = time.perf_counter()
     iterations = ITERATIONS[optimizer] if iterations is None else iterations
@@ -171,7 +184,7 @@ def fit(
         best_iteration=chosen.iteration,
         stopped=chosen.stopped,
         curve=tuple(chosen.curve),
-        notes=_notes(chosen, pairs, len(held_out)),
+        notes=(*notes, *_notes(chosen, pairs, len(held_out))),
     )
     made = {key: value for key, value in pairs.provenance.items() if key != "field"}
     record = report.to_dict()
@@ -256,11 +269,8 @@ def _best(
 
 
 def _error(solver: Solver, rollout: Rollout, pairs: Pairs) -> float:
-    field = rollout.field
-    try:
-        solver.to(field.prediction, field.schedule)  # what sampling would read
-        table = solver.to("velocity", field.schedule).table.unroll()
-    except ValueError:  # undefined for this field: no competitor
+    table = velocity_table(solver, rollout.field)
+    if table is None:  # undefined for this field: no competitor
         return math.inf
     error = float(rollout.squared_error(table, pairs).sqrt().mean())
     return error if math.isfinite(error) else math.inf

@@ -18,6 +18,7 @@ from ..pairs import Pairs, noise
 from ..solver import Solver
 from ._arguments import sample_shape
 from ._fit import Fit, fit
+from ._rivals import velocity_table
 from ._rollout import Rollout
 
 __all__ = ["FAMILIES", "Search", "search"]
@@ -233,9 +234,9 @@ def _best_classical(field: Field, nfe: int, judge: Rollout, pairs: Pairs) -> Sol
     scores: dict[str, float] = {}
     solvers = classical.baselines(nfe, field.schedule, _GRIDS)
     for name, solver in solvers.items():
-        table = solver.table.convert(field.schedule, solver.prediction, "velocity")
-        if bool(table.finite_calls().all()):
-            psnr = float(mean_psnr(judge.squared_error(table.unroll(), pairs)))
+        table = velocity_table(solver, field)
+        if table is not None:
+            psnr = float(mean_psnr(judge.squared_error(table, pairs)))
             if psnr == psnr:
                 scores[name] = psnr
     best = max(scores, key=lambda name: scores[name])

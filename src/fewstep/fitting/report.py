@@ -26,8 +26,9 @@ class FitReport:
         parameters: numbers fitted.
         pairs: ``train`` and ``validation`` pairs.
         errors: RMSE by solver: ``fitted``, ``start``, and every classical one at the same NFE.
-        calls: network calls, one for each sample and evaluation: ``reference``, ``fit`` (training and
-            validation) and ``baselines`` (only for the table of errors).
+        calls: network calls, one for each sample and evaluation: ``reference``, ``search`` (for the
+            start, with ``init="auto"``), ``fit`` (training and validation) and ``baselines`` (only for the
+            table of errors).
         seconds: wall time, split likewise.
         reference_error: estimated RMSE of the reference.
         best_iteration: the iterate that was kept, 0 being the start.
@@ -68,13 +69,14 @@ class FitReport:
         return record
 
     def __str__(self) -> str:
-        total = self.calls["reference"] + self.calls["fit"]
+        spent = {key: count for key, count in self.calls.items() if key != "baselines"}
         lines = [
             f"{self.family}, {self.nfe} calls, {self.parameters} parameters: "
             f"RMSE {self.errors['fitted']:.4g}, {self.ratio:.2f}x "
             f"{self.best_classical} ({self.errors[self.best_classical]:.4g})",
             f"{self.optimizer} on {self.loss}, {self.pairs['train']} + {self.pairs['validation']} pairs, "
-            f"{total:,} network calls ({self.calls['reference']:,} reference + {self.calls['fit']:,} fit), "
+            f"{sum(spent.values()):,} network calls "
+            f"({' + '.join(f'{count:,} {key}' for key, count in spent.items())}), "
             f"{sum(self.seconds.values()):.1f} s; {self.stopped}",
             "validation RMSE: "
             + ", ".join(f"{k} {v:.4g}" for k, v in sorted(self.errors.items(), key=lambda item: item[1])),

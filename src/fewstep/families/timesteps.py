@@ -1,0 +1,121 @@
+"""Timesteps only: a classical solver whose times are learned, and nothing else.
+
+Tong et al., *Learning to Discretize Denoising Diffusion ODEs* (LD3, ICLR 2025): the coefficients are those
+of the classical solver at its current times, and the times told to the network may differ from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .._table import Table
+from ..classical._baselines import METHODS, check_method, method_and_grid
+from ..schedules import CondOT, Schedule
+from ._family import Family, warped
+
+__all__ = ["Timesteps"]
+
+#: No increment of the grid is multiplied by more than ``exp(BOUND)`` or less than ``exp(-BOUND)``, so that
+#: the points of a classical solver stay apart.
+BOUND = 4.0
+#: A told time goes no further than this share of the way to the next time on either side. Less than a half
+#: keeps two neighbours in order.
+SHARE = 0.45
+
+
+class Timesteps(Family):
+    """A classical solver on a free grid: its coefficients and stages follow the points.
+
+    The increments of the grid are multiplied by ``exp(4 tanh(theta / 4))`` and normalised. Decoupled, call
+    ``j`` is told ``t_j + 0.45 g_j tanh(theta_j)``, kept within [0, end], where ``g_j`` is the smaller gap
+    from ``t_j`` to the next time of the solver before and after.
+
+    Args:
+        base: one of :data:`fewstep.classical.METHODS`, on the uniform grid or, after a slash, one of
+            :data:`fewstep.classical.GRIDS`: ``"deis3/cosine"``.
+        nfe: number of network calls.
+        schedule: the network's schedule, ``CondOT()`` by default.
+        grid: times of the points to start from, instead of a grid by name.
+        decoupled: whether the times told to the network are free, too: LD3's ``xi``.
+
+    Raises:
+        ValueError: on an unknown solver or grid, one that cannot make so many calls, or one that has no
+            table of velocities with finite numbers under this schedule.
+    """
+
+    name: ClassVar[str] = "timesteps"
+    citation: ClassVar[tuple[str, ...]] = (
+        "Tong et al., Learning to Discretize Denoising Diffusion ODEs, ICLR 2025, arXiv:2405.15506",
+    )
+
+    def __init__(
+        self,
+        base: str,
+        nfe: int,
+        schedule: Schedule | None = None,
+        *,
+        grid: Sequence[float] | None = None,
+        decoupled: bool = False,
+    ) -> None:
+        self.base = base
+        self.schedule = schedule or CondOT()
+        self.decoupled = decoupled
+        if grid is None:
+            self._method, grid = method_and_grid(base, nfe, self.schedule)
+        else:
+            check_method(base)
+            self._method = METHODS[base]
+        start = self._method.on(grid, self.schedule)
+        if start.nfe != nfe:
+            raise ValueError(
+                f"Timesteps: {base!r} makes {start.nfe} calls on the {len(grid) - 1} steps of grid, not "
+                f"nfe={nfe}; give as many steps as make {nfe} calls."
+            )
+        start.to("velocity", self.schedule)  # raises where the velocity leaves what it reads undefined
+        self.nfe, self.points, self.end = start.nfe, start.points, start.end
+        self._grid = torch.tensor(grid, dtype=torch.float64)
+        # Calls at one time, up to rounding, share a rank; the first of each speaks for them.
+        distinct, self._rank = torch.unique(start.table.times.round(decimals=12), return_inverse=True)
+        self._first = torch.stack([(self._rank == k).nonzero()[0, 0] for k in range(len(distinct))])
+        self._sizes = [len(grid) - 2, nfe if decoupled else 0]
+        self.size = sum(self._sizes)
+
+    def grid(self, theta: Tensor) -> Tensor:
+        """Times of the points, which the coefficients belong to."""
+        moves = theta[: self._sizes[0]]
+        # The last increment stays, as only ratios of increments count.
+        return warped(self._grid, torch.cat([BOUND * torch.tanh(moves / BOUND), moves.new_zeros(1)]))
+
+    def table(self, theta: Tensor) -> Table:
+        grid = self.grid(theta)
+        if not grid.isfinite().all():  # no grid to make a solver on: a fit has met NaN, and is to see it
+            N = self.nfe
+            return Table(theta.sum().expand(N), theta.sum().expand(N, N), theta.sum().expand(N, N))
+        solver = self._method.on(grid, self.schedule)
+        table = solver.table.convert(self.schedule, solver.prediction, "velocity")
+        return table._replace(times=self._told(table.times, theta[self._sizes[0] :]))
+
+    def _told(self, times: Tensor, moves: Tensor) -> Tensor:
+        """The times told to the network, given those of the solver."""
+        if not self.decoupled:
+            return times
+        distinct = times[self._first]
+        infinity = times.new_tensor([torch.inf])
+        rest = self.end - distinct[-1:]
+        # Where the last call is at the end, as Heun's, nothing comes after it.
+        gaps = torch.cat([infinity, distinct.diff(), torch.where(rest > 0, rest, infinity)])
+        room = torch.minimum(gaps[:-1], gaps[1:])[self._rank]
+        return (times + SHARE * room * torch.tanh(moves)).clamp(0, self.end)
+
+    def describe(self, theta: Tensor) -> dict[str, Any]:
+        return {
+            "base": self.base,
+            "decoupled": self.decoupled,
+            "start": self._grid.tolist(),
+            "grid": self.grid(theta).tolist(),
+            "theta": theta.tolist(),
+        }

@@ -1,0 +1,68 @@
+"""Which classical solver a fit should start from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .. import classical
+from .._table import Reduced
+from ..field import Field
+from ..metrics import mean_psnr
+from ..pairs import Pairs
+from ..solver import Solver
+from ._rollout import Rollout
+
+__all__ = ["Choice", "best_classical", "velocity_table"]
+
+#: Most training pairs that a start is chosen on.
+PAIRS = 32
+
+
+class Choice(NamedTuple):
+    """The solver to start from, ``None`` for the default, the network calls it took, and a word on it."""
+
+    name: str | None
+    calls: int
+    note: str
+
+
+def best_classical(rollout: Rollout, nfe: int, pairs: Pairs, *, steps: int = 1) -> Choice:
+    """The classical solver with the best mean PSNR, of all on every grid that has a name.
+
+    Args:
+        rollout: the field, and the most network calls that the search may make.
+        nfe: network calls of the solver.
+        pairs: training pairs, of which the first 32 are used.
+        steps: fewest steps of the solver; one step leaves no time free.
+    """
+    field, pairs = rollout.field, pairs[:PAIRS]
+    solvers = classical.baselines(nfe, field.schedule, list(classical.GRIDS))
+    tables = {
+        name: velocity_table(solver, field) for name, solver in solvers.items() if len(solver.points) > steps
+    }
+    candidates = {name: table for name, table in tables.items() if table is not None}
+    cost = nfe * len(pairs) * len(candidates)
+    if cost > rollout.limit:
+        return Choice(
+            None,
+            0,
+            f"no start was searched for, which takes {cost:,} network calls of the {max(rollout.limit, 0):,} "
+            "that max_calls leaves; the fit started from the default.",
+        )
+    errors = {name: rollout.squared_error(table, pairs) for name, table in candidates.items()}
+    psnr = {name: float(mean_psnr(error)) for name, error in errors.items() if error.isfinite().all()}
+    best = max(psnr, key=lambda name: psnr[name], default=None)
+    return Choice(
+        best,
+        rollout.calls,
+        f"the start is {best}, the best of {len(psnr)} classical solvers on {len(pairs)} training pairs.",
+    )
+
+
+def velocity_table(solver: Solver, field: Field) -> Reduced | None:
+    """The solver's table of velocities, unless it is undefined for sampling this field."""
+    try:
+        solver.to(field.prediction, field.schedule)  # what sampling would read
+        return solver.to("velocity", field.schedule).table.unroll()
+    except ValueError:
+        return None
