@@ -24,7 +24,7 @@ from .checking import Check, check
 from .classical import grids
 from .comparison import Comparison, compare
 from .field import Field
-from .fitting import Fit, FitReport, fit
+from .fitting import CurveFit, CurveReport, Fit, FitReport, fit, fit_curve
 from .generation import generate
 from .inspection import Inspection, inspect
 from .likelihood import Likelihood, log_likelihood
@@ -38,6 +38,8 @@ __all__ = [
     "AdaptiveSamples",
     "Check",
     "Comparison",
+    "CurveFit",
+    "CurveReport",
     "Field",
     "Fit",
     "FitReport",
@@ -55,6 +57,7 @@ __all__ = [
     "data",
     "families",
     "fit",
+    "fit_curve",
     "fitting",
     "flows",
     "generate",

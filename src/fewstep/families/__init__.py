@@ -1,7 +1,8 @@
 """Families of solvers: maps from parameters to tables."""
 
 from ._family import Family
+from .curve import Curve
 from .non_stationary import NonStationary
 from .scale_time import ScaleTime, ScaleTimeNodes
 
-__all__ = ["Family", "NonStationary", "ScaleTime", "ScaleTimeNodes"]
+__all__ = ["Curve", "Family", "NonStationary", "ScaleTime", "ScaleTimeNodes"]
