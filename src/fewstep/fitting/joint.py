@@ -21,7 +21,7 @@ class JointGaussNewton(GaussNewton):
     """Levenberg-Marquardt on the mean over families of the logarithm of each one's loss.
 
     Errors fall by orders of magnitude as calls are added, so that a mean of errors would hear the fewest
-    calls only. The mean of logarithms is, up to a constant, that of the ratios to any solvers fitted one by one:
+    calls only. The mean of logarithms is, up to a constant, that of ratios to any solvers fitted one by one:
     a percent counts the same at every number of calls.
 
     Args:
