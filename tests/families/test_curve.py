@@ -99,7 +99,9 @@ def test_it_is_the_base_solver_on_the_transformed_field_divided_by_the_last_scal
     torch.testing.assert_close(curve.solver(theta, nfe).sample(field, x0), plain, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize(("base", "order", "value"), [("euler", 1, 1 / 2), ("ab2", 2, 5 / 12), ("ab3", 3, 3 / 8)])
+@pytest.mark.parametrize(
+    ("base", "order", "value"), [("euler", 1, 1 / 2), ("ab2", 2, 5 / 12), ("ab3", 3, 3 / 8)]
+)
 def test_one_more_difference_makes_the_next_adams_bashforth_method(base, order, value):
     """With the textbook's coefficient before the next backward difference; AB starts up with lower orders."""
     nfe = 8
@@ -121,7 +123,9 @@ def test_the_terms_are_a_series_in_one_over_n():
             torch.testing.assert_close(part, other, rtol=1e-13, atol=1e-14)
 
 
-@pytest.mark.parametrize(("base", "order"), [("euler", 1), ("midpoint", 2), ("ab2", 2), ("kutta3", 3), ("rk4", 4)])
+@pytest.mark.parametrize(
+    ("base", "order"), [("euler", 1), ("midpoint", 2), ("ab2", 2), ("kutta3", 3), ("rk4", 4)]
+)
 def test_smooth_curves_keep_the_order_of_the_base(base, order):
     """Free weights of the differences included, which any ab2 curve has."""
     velocity = fs.models.random_mixture(2, 3, std=0.5)
@@ -199,5 +203,7 @@ def test_bad_arguments_are_named(options, words):
 
 @pytest.mark.parametrize("nfe", [0, 5, 2.0, True])
 def test_a_number_of_calls_that_the_base_cannot_make_is_refused(nfe):
-    with pytest.raises(ValueError, match="makes 2 calls a step, so nfe must be a positive multiple of 2, not"):
+    with pytest.raises(
+        ValueError, match="makes 2 calls a step, so nfe must be a positive multiple of 2, not"
+    ):
         Curve("midpoint").member(nfe)

@@ -41,7 +41,8 @@ def test_the_loss_is_the_mean_logarithm_of_the_rmse(bending, double_pairs):
     iterates = list(JointGaussNewton(Rollout(bending, 64), members, pairs, ENDPOINT_LOSSES["rmse"])(5))
     for iterate in (iterates[0], iterates[-1]):
         errors = [
-            fs.metrics.rmse(curve.solver(iterate.theta, nfe).sample(bending, pairs.x0), pairs.x1) for nfe in nfes
+            fs.metrics.rmse(curve.solver(iterate.theta, nfe).sample(bending, pairs.x0), pairs.x1)
+            for nfe in nfes
         ]
         expected = float(torch.stack(errors).log().mean())
         assert iterate.loss == pytest.approx(expected, abs=1e-5)
@@ -135,7 +136,7 @@ def test_a_damaged_file_is_told_in_a_sentence(small, tmp_path, change, words):
 
 def test_a_file_that_is_cut_off_or_missing_is_named(small, tmp_path):
     path = tmp_path / "curve.json"
-    with pytest.raises(FileNotFoundError, match="no such curve file; CurveFit.save"):
+    with pytest.raises(FileNotFoundError, match=r"no such curve file; CurveFit\.save"):
         fs.CurveFit.load(path)
     small.save(path)
     path.write_text(path.read_text()[:-40])
