@@ -9,12 +9,16 @@ all of ``0 <= r <= 1``, from which the nodes of any solver are read off, slopes 
 with ``0 = p_0 < ... < p_K = 1``, so that t increases, and ``c_0 = 0``, so that ``s(0) = 1``. BezierFlow
 (arXiv:2512.13255) takes such polynomials for the signal and the noise of a schedule, for one number of calls.
 
+The exact slopes are right as steps vanish, but not best where they are long, and scale-time solvers have
+theirs free. A solver with ``n`` calls takes ``t' exp((4 / n)^2 e(r))`` and ``s' + s (4 / n)^2 d(r)`` in their
+place, with polynomials ``e`` and ``d`` of the same degree.
+
 A method with one call a step may have weights that are curves, too. To the step from ``r_i`` of length ``h``
 
     h [ (4 / n) g_1(r_i) nabla ubar_i + g_2(r_i) nabla^2 ubar_i + g_3(r_i) nabla^3 ubar_i + ... ]
 
 is added, in backward differences of the velocities, which Adams-Bashforth methods are sums of: with
-``1 / 2``, ``5 / 12`` and ``3 / 8`` before the first three. Smooth ``g_k`` keep the order 2 of the base.
+``1 / 2``, ``5 / 12`` and ``3 / 8`` before the first three. Both keep order 2, and no higher order of the base.
 """
 
 from __future__ import annotations
@@ -30,15 +34,16 @@ from ..classical import grids
 from ..classical._baselines import METHODS
 from ..schedules import CondOT
 from ..solver import Solver
-from ._family import Family
+from ._family import Family, padded
 from ._transformed import ScaleTimeNodes, transformed
 
 __all__ = ["Curve", "CurveMember"]
 
 #: A solver with so many calls weighs the terms of theta alike.
 UNIT = 4
+_ARGUMENTS = ("base", "degree", "train", "terms", "free_slopes", "differences")
 #: Differences with free weights, where the base allows them.
-DIFFERENCES = 3
+DIFFERENCES = 4
 
 
 class Curve:
@@ -54,6 +59,7 @@ class Curve:
         degree: degree ``K`` of the Bernstein polynomials, at least 1.
         train: ``"both"``, or only ``"time"`` (s = 1) or only ``"scale"`` (t = r).
         terms: terms of the series in ``1 / n``, at least 1; with 1 the curve is the same for every n.
+        free_slopes: whether t' and s' depart from the exact slopes by ``e`` and ``d``.
         differences: how many backward differences have free weights ``g_k``; none, if the base makes several
             calls a step.
 
@@ -70,9 +76,10 @@ class Curve:
     def __init__(
         self,
         base: str = "ab2",
-        degree: int = 8,
+        degree: int = 5,
         train: Literal["both", "time", "scale"] = "both",
         terms: int = 2,
+        free_slopes: bool = True,
         differences: int | None = None,
     ) -> None:
         free = [name for name, method in METHODS.items() if not method.bound]
@@ -93,37 +100,39 @@ class Curve:
                 "differences=0, or base='ab2'."
             )
         self.base, self.degree, self.train = base, degree, train
-        self.terms, self.differences = terms, differences
+        self.terms, self.free_slopes, self.differences = terms, free_slopes, differences
         # Only ratios of the increments of p count, so that the last of them stays.
-        time, scale = degree - 1 if train != "scale" else 0, degree if train != "time" else 0
-        self._sizes = [time, scale, differences * (degree + 1)]
+        time, scale, loose = train != "scale", train != "time", (degree + 1) * free_slopes
+        self._sizes = [time * (degree - 1), scale * degree, time * loose, scale * loose]
+        self._sizes.append(differences * (degree + 1))
         self.size = terms * sum(self._sizes)
 
     def nodes(self, theta: Tensor, r: Tensor, nfe: int) -> ScaleTimeNodes:
         """t, t', s, s' at ``r`` for solvers of ``nfe`` calls, differentiable in theta and r."""
-        time, scale, _ = self._at(theta, nfe)
+        time, scale, e, d, _ = self._at(theta, nfe)
         K, zero = self.degree, theta.new_zeros(1)
         # What p departs by from the line p_k = k / K: exactly nothing at theta = 0.
-        bend = torch.cat([time, theta.new_zeros(K - len(time))]).softmax(0) - 1 / K
-        levels = torch.cat([zero, scale, theta.new_zeros(K - len(scale))])
+        bend = padded(time, K).softmax(0) - 1 / K
+        levels = torch.cat([zero, padded(scale, K)])
+        e, d = padded(e, K + 1), padded(d, K + 1)
         values, slopes = bernstein(K, r), K * bernstein(K - 1, r)
-        s = (values @ levels).exp()
+        s, loose = (values @ levels).exp(), (UNIT / nfe) ** 2 * values
         return ScaleTimeNodes(
             t=r + values @ torch.cat([zero, bend.cumsum(0)[:-1], zero]),
-            dt=1 + slopes @ bend,
+            dt=(1 + slopes @ bend) * (loose @ e).exp(),
             s=s,
-            ds=s * (slopes @ levels.diff()),
+            ds=s * (slopes @ levels.diff() + loose @ d),
         )
 
     def weights(self, theta: Tensor, r: Tensor, nfe: int) -> Tensor:
         """``(4 / n) g_1, g_2, g_3, ...`` at ``r``, shape ``(differences, len(r))``."""
-        g = self._at(theta, nfe)[2].reshape(self.differences, -1) @ bernstein(self.degree, r).T
+        g = self._at(theta, nfe)[-1].reshape(self.differences, -1) @ bernstein(self.degree, r).T
         return torch.cat([UNIT / nfe * g[:1], g[1:]])
 
-    def _at(self, theta: Tensor, nfe: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _at(self, theta: Tensor, nfe: int) -> list[Tensor]:
         powers = (UNIT / nfe) ** torch.arange(self.terms, dtype=torch.float64)
-        time, scale, weights = (powers @ theta.reshape(self.terms, -1)).split(self._sizes)
-        return time, scale, weights
+        parts: list[Tensor] = list((powers @ theta.reshape(self.terms, -1)).split(self._sizes))
+        return parts
 
     @property
     def stages(self) -> int:
@@ -144,7 +153,7 @@ class Curve:
 
     def describe(self) -> dict[str, Any]:
         """What makes the curve, JSON-ready: the arguments."""
-        return {key: getattr(self, key) for key in ("base", "degree", "train", "terms", "differences")}
+        return {key: getattr(self, key) for key in _ARGUMENTS}
 
 
 class CurveMember(Family):

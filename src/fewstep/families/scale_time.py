@@ -21,7 +21,7 @@ from torch import Tensor
 from .._table import Table
 from ..classical.grids import uniform
 from ..classical.runge_kutta import TABLEAUX, ButcherTableau, runge_kutta_table
-from ._family import Family, warped
+from ._family import Family, padded, warped
 from ._transformed import ScaleTimeNodes, transformed
 
 __all__ = ["ScaleTime", "ScaleTimeNodes"]
@@ -83,7 +83,7 @@ class ScaleTime(Family):
 
     def nodes(self, theta: Tensor) -> ScaleTimeNodes:
         """The functions t, t', s, s' at the nodes."""
-        t, dt, s, ds = (_padded(part, len(self._grid)) for part in theta.split(list(self._sizes.values())))
+        t, dt, s, ds = (padded(part, len(self._grid)) for part in theta.split(list(self._sizes.values())))
         return ScaleTimeNodes(
             t=warped(self._grid, t[:-1]),
             dt=dt.exp(),
@@ -103,7 +103,3 @@ class ScaleTime(Family):
             "theta": theta.tolist(),
             **{key: value.tolist() for key, value in nodes._asdict().items()},
         }
-
-
-def _padded(part: Tensor, size: int) -> Tensor:
-    return torch.cat([part, part.new_zeros(size - len(part))])
