@@ -18,7 +18,7 @@ A method with one call a step may have weights that are curves, too. To the step
     h [ (4 / n) g_1(r_i) nabla ubar_i + g_2(r_i) nabla^2 ubar_i + g_3(r_i) nabla^3 ubar_i + ... ]
 
 is added, in backward differences of the velocities, which Adams-Bashforth methods are sums of: with
-``1 / 2``, ``5 / 12`` and ``3 / 8`` before the first three. Both keep order 2, and no higher order of the base.
+``1 / 2``, ``5 / 12`` and ``3 / 8`` before the first three. Both keep order 2, and no higher order.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ class CurveFit:
         """The solver with ``nfe`` calls, with what it was fitted for and how.
 
         Args:
-            nfe: number of network calls; those between the fitted ones are as good, those far beyond approach
-                the base method's errors on the curve.
+            nfe: number of network calls. Between fitted numbers the curve interpolates, least surely where
+                calls are few; beyond them it extrapolates.
 
         Raises:
             ValueError: when the base cannot make exactly ``nfe`` calls.
@@ -108,7 +108,7 @@ class CurveFit:
 
 def fit_curve(
     field: Field,
-    nfes: Sequence[int] = (4, 6, 8, 12, 16),
+    nfes: Sequence[int] = (4, 5, 6, 7, 9, 12, 16),
     *,
     curve: str | Curve = "ab2",
     also: Sequence[int] | None = None,
@@ -217,10 +217,8 @@ def fit_curve(
 
 
 def _members(curve: Curve, nfes: Sequence[int]) -> list[Family]:
-    if len(nfes) == 0 or len(set(nfes)) < len(nfes):
-        raise ValueError(
-            f"fit_curve: nfes must be different numbers of calls, at least one, not {list(nfes)}."
-        )
+    if isinstance(nfes, int) or len(nfes) == 0 or len(set(nfes)) < len(nfes):
+        raise ValueError(f"fit_curve: nfes must be different numbers of calls, at least one, not {nfes}.")
     return [curve.member(nfe) for nfe in nfes]
 
 

@@ -24,6 +24,8 @@ IMPROVEMENT, PATIENCE = 0.05, {"gauss_newton": 6, "adam": 50}
 
 
 class Chosen(NamedTuple):
+    """The iterate kept, its validation PSNR and RMSE, and how the optimiser went."""
+
     theta: Tensor
     psnr: float
     error: float
