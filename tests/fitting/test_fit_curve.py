@@ -107,7 +107,7 @@ def test_every_bit_comes_back(small, tmp_path):
     loaded = fs.CurveFit.load(tmp_path / "curve.json")
     assert torch.equal(loaded.theta, small.theta)
     assert loaded.report == small.report
-    for nfe in (2, 3, 4, 9):
+    for nfe in (3, 4, 5, 9):
         assert loaded.solver(nfe) == small.solver(nfe)
     loaded.save(tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "curve.json").read_bytes()
@@ -118,6 +118,11 @@ def test_a_solver_of_the_curve_tells_what_it_was_fitted_for(small, bending):
     assert solver.fitted_for == bending.describe()
     assert solver.scores["validation_rmse"]["fitted"] == small.report.errors[-1]["fitted"]
     assert small.solver(11).scores is None
+
+
+def test_fewer_calls_than_were_fitted_are_refused(small):
+    with pytest.raises(ValueError, match=r"nfe=2 is below the least .* fitted, 3, .* that begin at 2"):
+        small.solver(2)
 
 
 @pytest.mark.parametrize(

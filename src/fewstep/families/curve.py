@@ -57,7 +57,8 @@ class Curve:
         base: the method whose steps are made in r: a Runge-Kutta or Adams-Bashforth method in
             ``classical.METHODS``, on the uniform grid in r.
         degree: degree ``K`` of the Bernstein polynomials, at least 1.
-        train: ``"both"``, or only ``"time"`` (s = 1) or only ``"scale"`` (t = r).
+        train: ``"both"``, or only ``"time"`` (s = 1) or only ``"scale"`` (t = r); the weights of differences
+            stay free besides.
         terms: terms of the series in ``1 / n``, at least 1; with 1 the curve is the same for every n.
         free_slopes: whether t' and s' depart from the exact slopes by ``e`` and ``d``.
         differences: how many backward differences have free weights ``g_k``; none, if the base makes several

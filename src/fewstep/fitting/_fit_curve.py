@@ -58,12 +58,18 @@ class CurveFit:
         """The solver with ``nfe`` calls, with what it was fitted for and how.
 
         Args:
-            nfe: number of network calls. Between fitted numbers the curve interpolates, least surely where
-                calls are few; beyond them it extrapolates.
+            nfe: number of network calls, from the least fitted one on. Between fitted numbers the curve
+                interpolates, least surely where calls are few; beyond the largest it extrapolates.
 
         Raises:
-            ValueError: when the base cannot make exactly ``nfe`` calls.
+            ValueError: when the base cannot make exactly ``nfe`` calls, or fewer were not fitted.
         """
+        member = self.curve.member(nfe)
+        if nfe < min(self.report.nfes):
+            raise ValueError(
+                f"CurveFit: nfe={nfe} is below the least number of calls fitted, {min(self.report.nfes)}, and a "
+                f"curve does not hold there; fit it with nfes that begin at {nfe}."
+            )
         protocol = self.report.to_dict()
         errors = protocol.pop("errors")
         scores = [{key: row[key] for key in ("fitted", "start")} for row in errors if row["nfe"] == nfe]
@@ -72,7 +78,7 @@ class CurveFit:
             "protocol": protocol,
             "scores": {"validation_rmse": scores[0]} if scores else None,
         }
-        return self.curve.solver(self.theta, nfe, **facts)
+        return member.solver(self.theta, **facts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the curve as a JSON file that a person can read; theta keeps every bit."""
@@ -108,7 +114,7 @@ class CurveFit:
 
 def fit_curve(
     field: Field,
-    nfes: Sequence[int] = (4, 5, 6, 7, 9, 12, 16),
+    nfes: Sequence[int] = (2, 3, 4, 5, 6, 8, 12, 16),
     *,
     curve: str | Curve = "ab2",
     also: Sequence[int] | None = None,
