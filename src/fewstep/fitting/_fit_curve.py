@@ -64,11 +64,11 @@ class CurveFit:
         Raises:
             ValueError: when the base cannot make exactly ``nfe`` calls, or fewer were not fitted.
         """
-        member = self.curve.member(nfe)
-        if nfe < min(self.report.nfes):
+        member, least = self.curve.member(nfe), min(self.report.nfes)
+        if nfe < least:
             raise ValueError(
-                f"CurveFit: nfe={nfe} is below the least number of calls fitted, {min(self.report.nfes)}, and a "
-                f"curve does not hold there; fit it with nfes that begin at {nfe}."
+                f"CurveFit: nfe={nfe} is below the least number of calls fitted, {least}, and a curve does not "
+                f"hold there; fit it with nfes that begin at {nfe}."
             )
         protocol = self.report.to_dict()
         errors = protocol.pop("errors")
