@@ -67,8 +67,8 @@ class CurveFit:
         member, least = self.curve.member(nfe), min(self.report.nfes)
         if nfe < least:
             raise ValueError(
-                f"CurveFit: nfe={nfe} is below the least number of calls fitted, {least}, and a curve does not "
-                f"hold there; fit it with nfes that begin at {nfe}."
+                f"CurveFit: nfe={nfe} is below the least number of calls fitted, {least}, and no curve "
+                f"holds there; fit it with nfes that begin at {nfe}."
             )
         protocol = self.report.to_dict()
         errors = protocol.pop("errors")
