@@ -24,7 +24,7 @@ from .checking import Check, check
 from .classical import grids
 from .comparison import Comparison, compare
 from .field import Field
-from .fitting import Fit, FitReport, Search, fit, search
+from .fitting import CurveFit, CurveReport, Fit, FitReport, Search, fit, fit_curve, search
 from .generation import generate
 from .inspection import Inspection, inspect
 from .likelihood import Likelihood, log_likelihood
@@ -38,6 +38,8 @@ __all__ = [
     "AdaptiveSamples",
     "Check",
     "Comparison",
+    "CurveFit",
+    "CurveReport",
     "Field",
     "Fit",
     "FitReport",
@@ -56,6 +58,7 @@ __all__ = [
     "data",
     "families",
     "fit",
+    "fit_curve",
     "fitting",
     "flows",
     "generate",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import schedules
-from ._files import write_text
-from ._json import finite
+from ._json_file import read_json, write_json
 
 if TYPE_CHECKING:
     from .solver import Solver
@@ -20,7 +17,7 @@ __all__ = ["SCHEMA", "read", "write"]
 FORMAT = "fewstep.solver"
 SCHEMA = 1
 
-_REQUIRED = ("format", "schema", "nfe", "times", "C", "D", "points")
+_REQUIRED = ("nfe", "times", "C", "D", "points")
 _OPTIONAL = (
     "name", "end", "prediction", "schedule", "family", "fitted_for", "protocol", "scores", "citation",
 )  # fmt: skip
@@ -46,8 +43,7 @@ def write(path: str | os.PathLike[str], solver: Solver) -> None:
         "scores": solver.scores,
         "citation": solver.citation,
     }
-    lines = (f"  {json.dumps(key)}: {_layout(value)}" for key, value in finite(content).items())
-    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    write_json(path, content)
 
 
 def read(path: str | os.PathLike[str], make: Callable[..., Solver]) -> Solver:
@@ -57,32 +53,7 @@ def read(path: str | os.PathLike[str], make: Callable[..., Solver]) -> Solver:
         FileNotFoundError: when there is no such file.
         ValueError: when it is not a solver file that this version understands.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such solver file; solver.save() writes one.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: not complete JSON ({error}); the file is truncated or damaged, write it again "
-            "with solver.save()."
-        ) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path}: not a solver file; its 'format' must be {FORMAT!r}.")
-    if content.get("schema") != SCHEMA:
-        raise ValueError(
-            f"{path}: written with schema {content.get('schema')!r}, but this version of fewstep reads "
-            f"schema {SCHEMA}; upgrade fewstep."
-        )
-    missing = [key for key in _REQUIRED if key not in content]
-    unknown = [key for key in content if key not in (*_REQUIRED, *_OPTIONAL)]
-    if missing or unknown:
-        raise ValueError(
-            f"{path}: " + " and ".join(
-                f"{label} {', '.join(map(repr, keys))}"
-                for label, keys in (("lacks", missing), ("has unknown keys", unknown))
-                if keys
-            ) + f"; a solver file has {', '.join((*_REQUIRED, *_OPTIONAL))}."
-        )  # fmt: skip
+    content = read_json(path, "solver", "solver.save()", FORMAT, SCHEMA, _REQUIRED, _OPTIONAL)
     try:
         return make(**_arguments(content))
     except ValueError as error:
@@ -129,13 +100,3 @@ def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"coefficients and times must be numbers, not {value!r}.")
     return float(value)
-
-
-def _layout(value: Any) -> str:
-    """JSON with a table's rows, and an object's entries, on lines of their own."""
-    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
-        return "[\n    " + ",\n    ".join(json.dumps(row) for row in value) + "\n  ]"
-    if isinstance(value, dict) and value:
-        entries = (f"{json.dumps(str(k))}: {json.dumps(v)}" for k, v in value.items())
-        return "{\n    " + ",\n    ".join(entries) + "\n  }"
-    return json.dumps(value)

@@ -1,8 +1,9 @@
 """Families of solvers: maps from parameters to tables."""
 
 from ._family import Family
+from .curve import Curve
 from .non_stationary import NonStationary
 from .scale_time import ScaleTime, ScaleTimeNodes
 from .timesteps import Timesteps
 
-__all__ = ["Family", "NonStationary", "ScaleTime", "ScaleTimeNodes", "Timesteps"]
+__all__ = ["Curve", "Family", "NonStationary", "ScaleTime", "ScaleTimeNodes", "Timesteps"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from .._table import Table
 from ..solver import Solver
 
-__all__ = ["Family", "warped"]
+__all__ = ["Family", "padded", "warped"]
 
 
 class Family(ABC):
@@ -46,6 +46,11 @@ class Family(ABC):
         facts = {"name": f"{self.name}-{self.nfe}", "citation": self.citation, **facts}
         family = {"name": self.name, **self.describe(theta)}
         return Solver.from_table(self.table(theta), self.points, end=self.end, family=family, **facts)
+
+
+def padded(part: Tensor, size: int) -> Tensor:
+    """A vector with zeros after it, for the parameters that a family leaves out."""
+    return torch.cat([part, part.new_zeros(size - len(part))])
 
 
 def warped(start: Tensor, log_increments: Tensor) -> Tensor:

@@ -13,30 +13,18 @@ for every stage ``k`` and, with ``b`` in place of ``a``, for the next point. The
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from .._builder import TableBuilder
 from .._table import Table
 from ..classical.grids import uniform
-from ..classical.runge_kutta import TABLEAUX, ButcherTableau
-from ._family import Family, warped
+from ..classical.runge_kutta import TABLEAUX, ButcherTableau, runge_kutta_table
+from ._family import Family, padded, warped
+from ._transformed import ScaleTimeNodes, transformed
 
 __all__ = ["ScaleTime", "ScaleTimeNodes"]
-
-
-class ScaleTimeNodes(NamedTuple):
-    """The free functions at the nodes, all float64 of shape ``(K,)``; slopes at the last node are unused.
-
-    ``t``: times; ``dt``: their derivatives in r; ``s``: scales; ``ds``: their derivatives in r.
-    """
-
-    t: Tensor
-    dt: Tensor
-    s: Tensor
-    ds: Tensor
 
 
 class ScaleTime(Family):
@@ -75,8 +63,11 @@ class ScaleTime(Family):
         self.r = torch.tensor(uniform(steps), dtype=torch.float64)
         # Stages that sit at the same r share their node: c = 1 is the next point.
         within = sorted({c % 1 for c in self.base.c})
-        self._node = {i + c: k for k, (i, c) in enumerate((i, c) for i in range(steps) for c in within)}
-        self._node[Fraction(steps)] = len(self._node)
+        node = {i + c: k for k, (i, c) in enumerate((i, c) for i in range(steps) for c in within)}
+        node[Fraction(steps)] = len(node)
+        # The first stage of the first step is x_0; from then on a step adds its other stages and its end.
+        self._node = [0] + [node[i + c] for i in range(steps) for c in (*self.base.c[1:], Fraction(1))]
+        self._base, _ = runge_kutta_table(self.base, self.r)
         h = self.r.diff()
         self._grid = torch.stack(
             [self.r[i] + float(c) * h[i] for i in range(steps) for c in within] + [self.r[-1]]
@@ -92,7 +83,7 @@ class ScaleTime(Family):
 
     def nodes(self, theta: Tensor) -> ScaleTimeNodes:
         """The functions t, t', s, s' at the nodes."""
-        t, dt, s, ds = (_padded(part, len(self._grid)) for part in theta.split(list(self._sizes.values())))
+        t, dt, s, ds = (padded(part, len(self._grid)) for part in theta.split(list(self._sizes.values())))
         return ScaleTimeNodes(
             t=warped(self._grid, t[:-1]),
             dt=dt.exp(),
@@ -101,21 +92,7 @@ class ScaleTime(Family):
         )
 
     def table(self, theta: Tensor) -> Table:
-        t, dt, s, ds = self.nodes(theta)
-        builder = TableBuilder(t[0])
-        for i in range(self.steps):
-            h, start = self.r[i + 1] - self.r[i], builder.last
-            node = [self._node[i + c] for c in (*self.base.c, Fraction(1))]
-            for k, weights in enumerate((*self.base.a[1:], self.base.b), start=1):
-                s_k = s[node[k]]
-                C, D = {start: s[node[0]] / s_k}, {}
-                for l, weight in enumerate(weights):
-                    if weight:
-                        n, step = node[l], h * float(weight)
-                        C[start + l] = C.get(start + l, 0) + step * ds[n] / s_k
-                        D[start + l] = step * dt[n] * s[n] / s_k
-                builder.add(t[node[k]], C, D, point=k == self.base.stages)
-        return builder.finish()[0]
+        return transformed(self._base, self.nodes(theta).at(self._node))
 
     def describe(self, theta: Tensor) -> dict[str, Any]:
         nodes = self.nodes(theta)
@@ -126,7 +103,3 @@ class ScaleTime(Family):
             "theta": theta.tolist(),
             **{key: value.tolist() for key, value in nodes._asdict().items()},
         }
-
-
-def _padded(part: Tensor, size: int) -> Tensor:
-    return torch.cat([part, part.new_zeros(size - len(part))])

@@ -1,18 +1,23 @@
 """Fitting solvers to fields."""
 
 from ._fit import Fit, fit
+from ._fit_curve import CurveFit, fit_curve
 from ._search import Search, search
+from .curve_report import CurveReport
 from .losses import ENDPOINT_LOSSES, PATH_LOSSES, bound_weights, local_errors
 from .report import FitReport
 
 __all__ = [
     "ENDPOINT_LOSSES",
     "PATH_LOSSES",
+    "CurveFit",
+    "CurveReport",
     "Fit",
     "FitReport",
     "Search",
     "bound_weights",
     "fit",
+    "fit_curve",
     "local_errors",
     "search",
 ]

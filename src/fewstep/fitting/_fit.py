@@ -4,43 +4,35 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from .. import classical, reference
-from .._device import check_device
-from .._progress import progress_bar
+from .. import classical
 from ..families import Family
 from ..field import Field
-from ..metrics import mean_psnr
-from ..pairs import Pairs, noise
+from ..pairs import Pairs
 from ..solver import Solver
 from ._arguments import (
     ITERATIONS,
-    at_least_four,
     check_arguments,
     check_budget,
     resolve_family,
-    sample_shape,
     step_weights,
 )
 from ._dense import dense_path
+from ._follow import PATIENCE, Chosen, follow
+from ._reference_pairs import held_back, reference_pairs
 from ._rivals import best_classical, velocity_table
-from ._rollout import BudgetSpentError, Rollout
+from ._rollout import Rollout
 from .adam import Adam, EndpointObjective, PathObjective
 from .gauss_newton import GaussNewton, Iterate
 from .losses import ENDPOINT_LOSSES, PATH_LOSSES
 from .report import FitReport
 
 __all__ = ["Fit", "fit"]
-
-BUDGET_SPENT = "the budget of network calls was spent"
-#: Validation must improve by this many dB to count, and may pause for this many reports.
-IMPROVEMENT, PATIENCE = 0.05, {"gauss_newton": 6, "adam": 50}
 
 
 class Fit(NamedTuple):
@@ -115,20 +107,20 @@ def fit(
     wanted, family = family, resolve_family(family, nfe, init, field)
     weights = step_weights(loss, family) if loss in PATH_LOSSES else None
     started = time.perf_counter()
-    if isinstance(pairs, int):
-        x0 = noise(at_least_four(pairs), sample_shape(field, shape), seed=seed, device=check_device(device))
-        options: dict[str, Any] = {"rtol": rtol, "atol": atol, "cache": cache, "progress": progress}
-        facts = {"seed": seed}
-        pairs = reference.pairs(field, x0, provenance=facts, batch=min(batch, 256), **options, **conditions)
-    elif conditions:
-        raise ValueError(
-            f"fit: the pairs given carry their own conditions, but {', '.join(conditions)} came besides; "
-            "pass them to fewstep.reference.pairs, or let fit make the pairs."
-        )
-    if not isinstance(pairs, Pairs):
-        raise ValueError(f"fit: pairs must be a number of pairs or Pairs, not {pairs!r}.")
-    at_least_four(len(pairs))
-    train, held_out = pairs.split(min(max(2, round(validation * len(pairs))), len(pairs) - 2))
+    pairs = reference_pairs(
+        field,
+        pairs,
+        shape,
+        seed,
+        batch,
+        device,
+        conditions,
+        rtol=rtol,
+        atol=atol,
+        cache=cache,
+        progress=progress,
+    )
+    train, held_out = held_back(pairs, validation)
 
     rollout = Rollout(field, batch)
     calls = {"reference": pairs.calls}
@@ -158,7 +150,8 @@ def fit(
 
     started = time.perf_counter()
     iterations = ITERATIONS[optimizer] if iterations is None else iterations
-    chosen = _best(iterates(iterations), family, rollout, held_out, iterations, PATIENCE[optimizer], progress)
+    patience = PATIENCE[optimizer]
+    chosen = follow(iterates(iterations), [family], rollout, held_out, iterations, patience, progress)
     calls["fit"] = rollout.calls
     seconds["fit"] = time.perf_counter() - started
 
@@ -198,76 +191,6 @@ def fit(
     return Fit(solver, report)
 
 
-class _Chosen(NamedTuple):
-    theta: Tensor
-    psnr: float
-    error: float
-    iteration: int
-    stopped: str
-    curve: list[Mapping[str, float]]
-
-
-def _best(
-    iterates: Iterator[Iterate],
-    family: Family,
-    rollout: Rollout,
-    held_out: Pairs,
-    iterations: int,
-    patience: int,
-    progress: bool,
-) -> _Chosen:
-    """Follow an optimiser and keep the iterate with the best validation PSNR.
-
-    Where few pairs validate, one noise that falls to another mode would decide a mean of errors; a
-    mean of their logarithms, which PSNR is, hears the others too.
-    """
-    curve: list[Mapping[str, float]] = []
-    best: tuple[Tensor, float, float, int] | None = None
-    waited, cost, stopped = 0, 0, "the training loss settled"
-    with progress_bar(
-        progress, total=iterations, desc=f"fitting {family.nfe} calls", unit="iteration"
-    ) as bar:
-        try:
-            for iteration, iterate in enumerate(iterates):
-                table = family.table(iterate.theta).unroll()
-                mse = rollout.squared_error(table, held_out)
-                error, psnr = float(mse.sqrt().mean()), float(mean_psnr(mse))
-                curve.append(
-                    {
-                        "iteration": iteration,
-                        "loss": iterate.loss,
-                        "validation": error,
-                        "validation_psnr": psnr,
-                        "calls": rollout.calls,
-                    }
-                )
-                waited += 1
-                if best is None or psnr > best[1]:
-                    waited = 0 if best is None or psnr > best[1] + IMPROVEMENT else waited
-                    best = (iterate.theta, psnr, error, iteration)
-                bar.set_postfix(refresh=False, loss=f"{iterate.loss:.4g}", validation=f"{error:.4g}")
-                bar.update()
-                if waited > patience:
-                    stopped = "validation no longer improved"
-                    break
-                if iteration:
-                    cost = max(cost, rollout.calls - int(curve[-2]["calls"]))
-                if rollout.calls + cost > rollout.limit:  # the next one could not be finished
-                    stopped = BUDGET_SPENT
-                    break
-            else:
-                if len(curve) > iterations:
-                    stopped = "the iterations were used up"
-        except BudgetSpentError:
-            stopped = BUDGET_SPENT
-    if best is None or not math.isfinite(best[2]):
-        raise FloatingPointError(
-            "fit: the initial solver already gives NaN on the validation pairs; sample with it to see which "
-            "call of the network is to blame."
-        )
-    return _Chosen(*best, stopped, curve)
-
-
 def _error(solver: Solver, rollout: Rollout, pairs: Pairs) -> float:
     table = velocity_table(solver, rollout.field)
     if table is None:  # undefined for this field: no competitor
@@ -276,7 +199,7 @@ def _error(solver: Solver, rollout: Rollout, pairs: Pairs) -> float:
     return error if math.isfinite(error) else math.inf
 
 
-def _notes(chosen: _Chosen, pairs: Pairs, held_out: int) -> tuple[str, ...]:
+def _notes(chosen: Chosen, pairs: Pairs, held_out: int) -> tuple[str, ...]:
     notes = []
     if chosen.iteration == 0:
         notes.append(

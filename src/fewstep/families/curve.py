@@ -1,0 +1,207 @@
+"""Curves: one theta, a solver for every number of calls.
+
+A scale-time solver (Shaul et al., *Bespoke Solvers for Generative Flow Models*, ICLR 2024) has free numbers
+at each of its nodes, and no other number of calls can use them. Here ``t(r)`` and ``s(r)`` are functions on
+all of ``0 <= r <= 1``, from which the nodes of any solver are read off, slopes included:
+
+    t(r) = sum_k p_k B_k(r),    log s(r) = sum_k c_k B_k(r),    B_k(r) = binom(K, k) r^k (1 - r)^(K - k),
+
+with ``0 = p_0 < ... < p_K = 1``, so that t increases, and ``c_0 = 0``, so that ``s(0) = 1``. BezierFlow
+(arXiv:2512.13255) takes such polynomials for the signal and the noise of a schedule, for one number of calls.
+
+The exact slopes are right as steps vanish, but not best where they are long, and scale-time solvers have
+theirs free. A solver with ``n`` calls takes ``t' exp((4 / n)^2 e(r))`` and ``s' + s (4 / n)^2 d(r)`` in their
+place, with polynomials ``e`` and ``d`` of the same degree.
+
+A method with one call a step may have weights that are curves, too. To the step from ``r_i`` of length ``h``
+
+    h [ (4 / n) g_1(r_i) nabla ubar_i + g_2(r_i) nabla^2 ubar_i + g_3(r_i) nabla^3 ubar_i + ... ]
+
+is added, in backward differences of the velocities, which Adams-Bashforth methods are sums of: with
+``1 / 2``, ``5 / 12`` and ``3 / 8`` before the first three. Both keep order 2, and no higher order.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from .._table import Table
+from ..classical import grids
+from ..classical._baselines import METHODS
+from ..schedules import CondOT
+from ..solver import Solver
+from ._family import Family, padded
+from ._transformed import ScaleTimeNodes, transformed
+
+__all__ = ["Curve", "CurveMember"]
+
+#: A solver with so many calls weighs the terms of theta alike.
+UNIT = 4
+_ARGUMENTS = ("base", "degree", "train", "terms", "free_slopes", "differences")
+#: Differences with free weights, where the base allows them.
+DIFFERENCES = 4
+
+
+class Curve:
+    """Smooth functions of ``r``, and the solvers of any number of calls on them.
+
+    ``theta`` is a float64 vector of ``size`` numbers; at zero every solver is the plain base method. It is
+    a series in ``1 / n``, of which ``terms`` terms are kept: the curve for ``n`` calls is that of
+    ``theta_0 + theta_1 (4 / n) + ...``, as the best curve changes with the length of the steps.
+
+    Args:
+        base: the method whose steps are made in r: a Runge-Kutta or Adams-Bashforth method in
+            ``classical.METHODS``, on the uniform grid in r.
+        degree: degree ``K`` of the Bernstein polynomials, at least 1.
+        train: ``"both"``, or only ``"time"`` (s = 1) or only ``"scale"`` (t = r); the weights of differences
+            stay free besides.
+        terms: terms of the series in ``1 / n``, at least 1; with 1 the curve is the same for every n.
+        free_slopes: whether t' and s' depart from the exact slopes by ``e`` and ``d``.
+        differences: how many backward differences have free weights ``g_k``; none, if the base makes several
+            calls a step.
+
+    Raises:
+        ValueError: on another base or ``train``, a degree or number of terms that is not positive, or
+            differences for a base with several calls a step.
+    """
+
+    name: ClassVar[str] = "curve"
+    citation: ClassVar[tuple[str, ...]] = (
+        "Shaul et al., Bespoke Solvers for Generative Flow Models, ICLR 2024, arXiv:2310.19075",
+    )
+
+    def __init__(
+        self,
+        base: str = "ab2",
+        degree: int = 5,
+        train: Literal["both", "time", "scale"] = "both",
+        terms: int = 2,
+        free_slopes: bool = True,
+        differences: int | None = None,
+    ) -> None:
+        free = [name for name, method in METHODS.items() if not method.bound]
+        if base not in free:
+            raise ValueError(f"Curve: base must be one of {', '.join(free)}, not {base!r}.")
+        if train not in ("both", "time", "scale"):
+            raise ValueError(f"Curve: train must be 'both', 'time' or 'scale', not {train!r}.")
+        for label, value in (("degree", degree), ("terms", terms)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"Curve: {label} must be a whole number of at least 1, not {value!r}.")
+        several = METHODS[base].stages > 1
+        differences = (0 if several else DIFFERENCES) if differences is None else differences
+        if isinstance(differences, bool) or not isinstance(differences, int) or differences < 0:
+            raise ValueError(f"Curve: differences must be a whole number of at least 0, not {differences!r}.")
+        if differences and several:
+            raise ValueError(
+                f"Curve: base {base!r} makes several calls a step, which leaves no smooth differences; pass "
+                "differences=0, or base='ab2'."
+            )
+        self.base, self.degree, self.train = base, degree, train
+        self.terms, self.free_slopes, self.differences = terms, free_slopes, differences
+        # Only ratios of the increments of p count, so that the last of them stays.
+        time, scale, loose = train != "scale", train != "time", (degree + 1) * free_slopes
+        self._sizes = [time * (degree - 1), scale * degree, time * loose, scale * loose]
+        self._sizes.append(differences * (degree + 1))
+        self.size = terms * sum(self._sizes)
+
+    def nodes(self, theta: Tensor, r: Tensor, nfe: int) -> ScaleTimeNodes:
+        """t, t', s, s' at ``r`` for solvers of ``nfe`` calls, differentiable in theta and r."""
+        time, scale, e, d, _ = self._at(theta, nfe)
+        K, zero = self.degree, theta.new_zeros(1)
+        # What p departs by from the line p_k = k / K: exactly nothing at theta = 0.
+        bend = padded(time, K).softmax(0) - 1 / K
+        levels = torch.cat([zero, padded(scale, K)])
+        e, d = padded(e, K + 1), padded(d, K + 1)
+        values, slopes = bernstein(K, r), K * bernstein(K - 1, r)
+        s, loose = (values @ levels).exp(), (UNIT / nfe) ** 2 * values
+        return ScaleTimeNodes(
+            t=r + values @ torch.cat([zero, bend.cumsum(0)[:-1], zero]),
+            dt=(1 + slopes @ bend) * (loose @ e).exp(),
+            s=s,
+            ds=s * (slopes @ levels.diff() + loose @ d),
+        )
+
+    def weights(self, theta: Tensor, r: Tensor, nfe: int) -> Tensor:
+        """``(4 / n) g_1, g_2, g_3, ...`` at ``r``, shape ``(differences, len(r))``."""
+        g = self._at(theta, nfe)[-1].reshape(self.differences, -1) @ bernstein(self.degree, r).T
+        return torch.cat([UNIT / nfe * g[:1], g[1:]])
+
+    def _at(self, theta: Tensor, nfe: int) -> list[Tensor]:
+        powers = (UNIT / nfe) ** torch.arange(self.terms, dtype=torch.float64)
+        parts: list[Tensor] = list((powers @ theta.reshape(self.terms, -1)).split(self._sizes))
+        return parts
+
+    @property
+    def stages(self) -> int:
+        """Calls a step of the base."""
+        return METHODS[self.base].stages
+
+    def member(self, nfe: int) -> CurveMember:
+        """The solvers with ``nfe`` calls, as a family with this curve's theta.
+
+        Raises:
+            ValueError: when the base cannot make exactly ``nfe`` calls.
+        """
+        return CurveMember(self, nfe)
+
+    def solver(self, theta: Tensor, nfe: int, **facts: Any) -> Solver:
+        """The solver with ``nfe`` calls on the curve of ``theta``, with any facts to keep in its file."""
+        return self.member(nfe).solver(theta, **facts)
+
+    def describe(self) -> dict[str, Any]:
+        """What makes the curve, JSON-ready: the arguments."""
+        return {key: getattr(self, key) for key in _ARGUMENTS}
+
+
+class CurveMember(Family):
+    """The solvers with ``nfe`` calls on a curve."""
+
+    name: ClassVar[str] = Curve.name
+    citation: ClassVar[tuple[str, ...]] = Curve.citation
+
+    def __init__(self, curve: Curve, nfe: int) -> None:
+        method, schedule = METHODS[curve.base], CondOT()  # of no account to an unbound method
+        if (
+            isinstance(nfe, bool)
+            or not isinstance(nfe, int)
+            or (steps := method.steps(nfe, schedule)) is None
+        ):
+            raise ValueError(
+                f"Curve: base {curve.base!r} makes {method.stages} calls a step, so nfe must be a positive "
+                f"multiple of {method.stages}, not {nfe!r}."
+            )
+        base = method.on(grids.uniform(steps), schedule)
+        self.curve, self.nfe, self.size = curve, nfe, curve.size
+        self.points = base.points
+        self._base = base.table
+        self.r = torch.cat([base.table.times, torch.tensor([base.end], dtype=torch.float64)])
+
+    def table(self, theta: Tensor) -> Table:
+        base = self._base
+        if self.curve.differences:
+            base = base._replace(D=base.D + self._corrections(theta))
+        return transformed(base, self.curve.nodes(theta, self.r, self.nfe))
+
+    def _corrections(self, theta: Tensor) -> Tensor:
+        """``sum_k h g_k nabla^k``, a matrix that acts on the velocities of all steps; ``(N, N)``."""
+        h, total = self.r.diff(), torch.zeros_like(self._base.D)
+        nabla = torch.eye(self.nfe, dtype=torch.float64)
+        for k, g in enumerate(self.curve.weights(theta, self.r[:-1], self.nfe), start=1):
+            nabla = torch.cat([nabla[:1], nabla.diff(dim=0)])
+            known = torch.arange(self.nfe) >= k  # there are k velocities before
+            total = total + (h * g * known)[:, None] * nabla
+        return total
+
+    def describe(self, theta: Tensor) -> dict[str, Any]:
+        return {**self.curve.describe(), "theta": theta.tolist()}
+
+
+def bernstein(degree: int, r: Tensor) -> Tensor:
+    """The Bernstein polynomials of a degree at ``n`` places, shape ``(n, degree + 1)``."""
+    k = torch.arange(degree + 1)
+    binomial = torch.tensor([math.comb(degree, i) for i in range(degree + 1)], dtype=r.dtype)
+    return binomial * r[:, None] ** k * (1 - r[:, None]) ** (degree - k)
