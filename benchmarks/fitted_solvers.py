@@ -42,7 +42,7 @@ def study(
         started = time.perf_counter()
         fit = fs.fit(field, nfe, pairs=pairs, baselines=False, **options)
         seconds = time.perf_counter() - started
-        start = (fit.report.family == "non_stationary" and options.get("init", "ab2")) or "midpoint"
+        start = (fit.report.family == "non_stationary" and options.get("init", "deis3/cosine")) or "midpoint"
         row = fs.compare(field, {"fitted": fit.solver}, noise=test, metrics=metrics).rows[0]
         yield {
             "field": field.name,

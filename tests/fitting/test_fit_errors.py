@@ -32,7 +32,10 @@ from fewstep.families import ScaleTime
             {"init": fs.classical.euler(4), "family": "timesteps"},
             "so init must name one, such as 'ab2', and not be the solver 'euler'",
         ),
-        ({"nfe": 1, "family": "timesteps"}, "leaves nothing free where 'ab2' makes one step of its 1 calls"),
+        (
+            {"nfe": 1, "family": "timesteps"},
+            "leaves nothing free where 'deis3/cosine' makes one step of its 1 calls",
+        ),
         (
             {"init": "rk4", "family": "timesteps"},
             "leaves nothing free where 'rk4' makes one step of its 4 calls; raise nfe",

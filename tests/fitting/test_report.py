@@ -77,6 +77,6 @@ def test_a_note_says_when_the_start_was_returned():
     """Euler is exact for a constant velocity: nothing can be better."""
     field = fs.Field(lambda x, t: x * 0 + 1, shape=(3,))
     x0 = fs.noise(8, (3,)).double()
-    fitted = fs.fit(field, 2, pairs=fs.Pairs(x0, x0 + 1), loss="mse")
+    fitted = fs.fit(field, 2, init="euler", pairs=fs.Pairs(x0, x0 + 1), loss="mse")
     assert fitted.report.best_iteration == 0
     assert "the start is returned" in " ".join(fitted.report.notes)

@@ -82,7 +82,7 @@ def test_a_budget_too_small_for_the_search_starts_from_the_default_and_says_so(b
 
 def test_a_name_is_a_start_whose_coefficients_follow_its_times(bending, pairs):
     by_name = fs.fit(bending, 4, init="deis3/cosine", pairs=pairs, iterations=3).solver
-    family = NonStationary(Timesteps("deis3/cosine", 4, bending.schedule))
+    family = NonStationary(Timesteps("deis3/cosine", 4, bending.schedule, decoupled=True))
     by_family = fs.fit(bending, 4, family=family, pairs=pairs, iterations=3).solver
     assert (by_name.times, by_name.D) == (by_family.times, by_family.D)
     assert by_name.family["base"] == "deis3/cosine"

@@ -1,0 +1,219 @@
+"""Learned solvers against classical ones over many fields: how many calls each needs.
+
+    python benchmarks/learned_solvers.py                         # fields that need no file, half an hour
+    python benchmarks/learned_solvers.py --only digits guided    # those whose names begin so
+    python benchmarks/learned_solvers.py --flows mnist-learned=runs/learned/flow.safetensors
+
+Fields: exact Gaussian mixtures in 2, 16 and 64 dimensions under three schedules; an exact mixture with
+labels, guided (w = 3); the bundled flows; flows given as files. Protocol: fits see their own pairs only (seed
+0), a quarter of them for validation, and are scored on fresh noises of another seed. The classical solver at
+a number of calls is the best on those very test noises of every solver of fewstep.classical.baselines on five
+grids. RMSE is the mean over samples of sqrt(mean_d (x - reference)^2), with its standard error; *needs* is
+the fewest calls with which any classical solver has that RMSE. Network calls include the fit's reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import fewstep as fs
+from fewstep.metrics import per_sample_mse
+from fewstep.schedules import VP, CondOT, Cosine
+
+TEST_SEED = 20_261_121
+GRIDS = ("uniform", "cosine", "quadratic", "karras", "log_snr")
+CLASSICAL = (4, 6, 8, 10, 12, 16, 20, 24, 32)
+
+
+class Labelled(nn.Module):
+    """The exact velocity of a mixture, given which of its components may be; -1 for all of them."""
+
+    def __init__(self, mixture: fs.models.GaussianMixture, classes: int) -> None:
+        super().__init__()
+        self.whole = mixture
+        means, std = mixture.means, mixture.variances[0].sqrt()
+        self.parts = nn.ModuleList(
+            fs.models.GaussianMixture(means[k::classes], float(std)) for k in range(classes)
+        )
+        self.eval()
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        velocity = self.whole(x, t)
+        for k, part in enumerate(self.parts):
+            velocity = torch.where((label == k)[:, None], part(x, t), velocity)
+        return velocity
+
+
+def guided(scale: float = 3.0) -> tuple[fs.Field, Callable[[int], dict[str, Tensor]]]:
+    network = Labelled(fs.models.random_mixture(16, 12, std=0.3, seed=3), classes=4)
+
+    def everything(count: int) -> dict[str, Tensor]:
+        return {"label": torch.arange(count) % 4}
+
+    class Guided(nn.Module):
+        """Guidance inside the model: the empty label is as long as the batch, whatever that is."""
+
+        def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+            away = network(x, t, torch.full_like(label, -1))
+            return away + scale * (network(x, t, label) - away)
+
+    return fs.Field(Guided().eval(), shape=(16,), name=f"guided mixture, w = {scale:g}"), everything
+
+
+def fields() -> dict[str, tuple[Callable[[], Any], int, tuple[int, ...], int]]:
+    """By name: the field (with its conditions), pairs, numbers of calls, test noises."""
+    budgets = (4, 6, 8, 10, 12, 16)
+    found: dict[str, tuple[Callable[[], Any], int, tuple[int, ...], int]] = {}
+    for dimension, modes, std in ((2, 4, 0.3), (16, 8, 0.2), (64, 12, 0.15)):
+        for schedule in (CondOT(), Cosine(), VP()):
+
+            def make(d: int = dimension, k: int = modes, s: float = std, sch: Any = schedule) -> fs.Field:
+                return fs.models.random_mixture(d, k, std=s, schedule=sch).field(f"mixture, {d} dimensions")
+
+            found[f"mixture-{dimension}-{schedule.name}"] = (make, 256, budgets, 1024)
+    found["guided"] = (guided, 256, budgets, 1024)
+    found["digits"] = (lambda: fs.models.bundled("digits"), 128, budgets, 512)
+    found["digits-kde"] = (lambda: fs.models.bundled("digits-kde"), 256, budgets[:4], 512)
+    return found
+
+
+def errors(solver: fs.Solver, field: fs.Field, pairs: fs.Pairs) -> Tensor:
+    parts = []
+    for first in range(0, len(pairs), 256):
+        part = pairs[first : first + 256]
+        parts.append(per_sample_mse(solver.sample(field, part.x0, **part.conditions), part.x1).sqrt())
+    return torch.cat(parts)
+
+
+def study(
+    name: str, made: Any, pairs: int, budgets: tuple[int, ...], test: int, most: int
+) -> Iterator[dict[str, Any]]:
+    field, conditions = made if isinstance(made, tuple) else (made, lambda count: {})
+    x0 = fs.noise(test, field.shape, seed=TEST_SEED)
+    tests = fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6, **conditions(test))
+    best: dict[int, tuple[float, str]] = {}
+    for nfe in (n for n in CLASSICAL if n <= most):
+        found = fs.classical.baselines(nfe, field.schedule, GRIDS)
+        scores = {n: float(errors(solver, field, tests).mean()) for n, solver in found.items()}
+        best[nfe] = min((score, n) for n, score in scores.items() if math.isfinite(score))
+    x0 = fs.noise(pairs, field.shape, seed=0)
+    train = fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6, **conditions(pairs))
+    for nfe in budgets:
+        fit = fs.fit(field, nfe, pairs=train, baselines=False)
+        error = errors(fit.solver, field, tests)
+        rmse = float(error.mean())
+        yield {
+            "field": name,
+            "nfe": nfe,
+            "rmse": rmse,
+            "standard_error": float(error.std() / len(error) ** 0.5),
+            "classical": best[nfe][0],
+            "classical_solver": best[nfe][1],
+            "ratio": rmse / best[nfe][0],
+            "needs": next((n for n in sorted(best) if best[n][0] <= rmse), None),
+            "most": max(best),
+            "start": fit.report.errors["start"],
+            "validation": fit.report.errors["fitted"],
+            "network_calls": fit.report.calls["reference"] + fit.report.calls["fit"],
+            "seconds": fit.report.seconds["fit"],
+        }
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    head = (
+        "field",
+        "calls",
+        "fitted RMSE",
+        "best classical",
+        "RMSE",
+        "ratio",
+        "classical needs",
+        "network calls",
+    )
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for r in rows:
+        needs = f"over {r['most']}" if r["needs"] is None else str(r["needs"])
+        error = f"{r['rmse']:.4f} ± {r['standard_error']:.4f}"
+        calls = f"{r['network_calls'] / 1000:.0f} thousand"
+        cells = (
+            r["field"],
+            r["nfe"],
+            error,
+            r["classical_solver"],
+            f"{r['classical']:.4f}",
+            f"{r['ratio']:.2f}",
+        )
+        lines.append("| " + " | ".join(map(str, (*cells, needs, calls))) + " |")
+    return "\n".join(lines)
+
+
+def figure(rows: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(row["field"] for row in rows))
+    columns = min(4, len(names))
+    height = math.ceil(len(names) / columns)
+    picture = Figure(figsize=(3.2 * columns, 2.6 * height), layout="constrained")
+    panels = picture.subplots(height, columns, squeeze=False).flatten()
+    for axes, name in zip(panels, names, strict=False):
+        own = [row for row in rows if row["field"] == name]
+        calls = [row["nfe"] for row in own]
+        axes.plot(calls, [row["classical"] for row in own], marker=".", label="best classical")
+        axes.errorbar(
+            calls,
+            [row["rmse"] for row in own],
+            [2 * row["standard_error"] for row in own],
+            marker="o",
+            label="fitted",
+        )
+        axes.set(title=name, yscale="log", xticks=calls)
+        axes.grid(alpha=0.3, which="both", linewidth=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[len(names) :]:
+        axes.axis("off")
+    panels[0].legend(frameon=False)
+    picture.supxlabel("network calls")
+    picture.supylabel("RMSE to the reference")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="only fields whose names begin like one of these"
+    )
+    parser.add_argument("--flows", nargs="*", default=[], help="NAME=FILE.safetensors")
+    parser.add_argument("--nfe", type=int, nargs="+", help="numbers of calls, instead of each field's own")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="write the rows to this JSON file, too")
+    parser.add_argument("--figure", type=Path, help="write the figure to this PNG")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    chosen = {name: rest for name, rest in fields().items() if name.startswith(tuple(args.only))}
+    for flow in args.flows:
+        name, _, path = flow.partition("=")
+        chosen[name] = (lambda path=path: fs.models.load_field(path), 96, (4, 6, 8, 10), 128)
+    rows: list[dict[str, Any]] = []
+    for name, (make, pairs, budgets, test) in chosen.items():
+        most = 24 if name in (flow.partition("=")[0] for flow in args.flows) else max(CLASSICAL)
+        for row in study(name, make(), pairs, tuple(args.nfe or budgets), test, most):
+            rows.append(row)
+            print(markdown([row]).splitlines()[-1], flush=True)
+        if args.out:
+            args.out.write_text(json.dumps(rows, indent=1) + "\n")
+    print("\n" + markdown(rows))
+    if args.figure:
+        figure(rows, args.figure)
+
+
+if __name__ == "__main__":
+    main()
