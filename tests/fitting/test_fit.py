@@ -273,3 +273,14 @@ def test_a_fit_is_never_worse_than_its_start(pairs, schedule):
     rows = fs.compare(field, {"start": start, **fits}, noise=fresh).rows
     errors = {row["solver"]: row["rmse"] for row in rows}
     assert max(errors.values()) == errors["start"]
+
+
+def test_gauss_newton_takes_derivatives_and_minibatches_from_fit():
+    field = fs.models.bundled("digits")
+    options = {"pairs": 16, "iterations": 4, "baselines": False}
+    differences, exact, few = (
+        fs.fit(field, 3, **options, **more) for more in ({}, {"jacobian": "jvp"}, {"minibatch": 4})
+    )
+    assert exact.report.errors["fitted"] == pytest.approx(differences.report.errors["fitted"], rel=0.05)
+    assert few.report.errors["fitted"] < few.report.errors["start"]
+    assert few.solver.D != differences.solver.D

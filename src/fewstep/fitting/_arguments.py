@@ -19,6 +19,7 @@ __all__ = [
     "at_least_four",
     "check_arguments",
     "check_budget",
+    "check_gauss_newton",
     "default_init",
     "resolve_family",
     "sample_shape",
@@ -145,6 +146,15 @@ def check_arguments(optimizer: str, loss: str, validation: float, iterations: in
         raise ValueError(f"fit: validation must lie between 0 and 1, not {validation!r}.")
     if iterations is not None and iterations < 1:
         raise ValueError(f"fit: iterations must be at least 1, not {iterations!r}.")
+
+
+def check_gauss_newton(optimizer: str, jacobian: str, minibatch: int | None) -> None:
+    """Raise for what only Gauss-Newton knows, when another optimizer is asked for."""
+    if optimizer != "gauss_newton" and (jacobian, minibatch) != ("differences", None):
+        raise ValueError(
+            f"fit: jacobian={jacobian!r} and minibatch={minibatch} are Gauss-Newton's; leave them out, or "
+            "pass optimizer='gauss_newton'."
+        )
 
 
 def check_budget(max_calls: int, reference: int, start: int) -> int:

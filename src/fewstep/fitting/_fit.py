@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -19,6 +19,7 @@ from ._arguments import (
     ITERATIONS,
     check_arguments,
     check_budget,
+    check_gauss_newton,
     resolve_family,
     step_weights,
 )
@@ -50,6 +51,8 @@ def fit(
     pairs: int | Pairs = 256,
     optimizer: str = "gauss_newton",
     loss: str = "rmse",
+    jacobian: Literal["differences", "jvp"] = "differences",
+    minibatch: int | None = None,
     init: str | Solver | None = None,
     shape: Sequence[int] | None = None,
     validation: float = 0.25,
@@ -79,6 +82,11 @@ def fit(
         optimizer: ``"gauss_newton"``, which needs no gradients of the network, or ``"adam"``.
         loss: ``"rmse"``, ``"log_mse"`` or ``"mse"`` of the endpoint; with Adam and a one-step family also
             ``"bound"``, the RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error.
+        jacobian: how Gauss-Newton gets it: ``"differences"`` of perturbed rollouts, from a network that is
+            only called, or ``"jvp"``, its forward-mode derivatives where it has them, exact in half
+            precision too and slower.
+        minibatch: training pairs that Gauss-Newton takes at a step; all of them by default. Saves calls
+            with hundreds of pairs, and costs accuracy with tens.
         init: what a non-stationary or timesteps fit starts from: the name of a classical solver, such as
             ``"ab2"`` or ``"deis3/cosine"`` (see :func:`fewstep.classical.named`), whose coefficients follow
             its times, and in a non-stationary fit may be told others; ``"auto"``, the classical solver with
@@ -105,6 +113,7 @@ def fit(
         ValueError: on arguments that do not fit together.
     """
     check_arguments(optimizer, loss, validation, iterations)
+    check_gauss_newton(optimizer, jacobian, minibatch)
     wanted, family = family, resolve_family(family, nfe, init, field)
     weights = step_weights(loss, family) if loss in PATH_LOSSES else None
     started = time.perf_counter()
@@ -137,7 +146,15 @@ def fit(
         seconds["search"] = time.perf_counter() - searching
     iterates: Callable[[int], Iterator[Iterate]]
     if optimizer == "gauss_newton":
-        iterates = GaussNewton(rollout, family, train, ENDPOINT_LOSSES[loss])
+        iterates = GaussNewton(
+            rollout,
+            family,
+            train,
+            ENDPOINT_LOSSES[loss],
+            jacobian=jacobian,
+            minibatch=minibatch,
+            seed=seed,
+        )
     elif weights is None:
         endpoint = EndpointObjective(rollout, family, ENDPOINT_LOSSES[loss])
         iterates = Adam(endpoint, family.size, train, seed=seed)
