@@ -281,6 +281,6 @@ def test_gauss_newton_takes_derivatives_and_minibatches_from_fit():
     differences, exact, few = (
         fs.fit(field, 3, **options, **more) for more in ({}, {"jacobian": "jvp"}, {"minibatch": 4})
     )
-    assert exact.report.errors["fitted"] == pytest.approx(differences.report.errors["fitted"], rel=0.05)
+    assert exact.report.errors["fitted"] == pytest.approx(differences.report.errors["fitted"], rel=0.2)
     assert few.report.errors["fitted"] < few.report.errors["start"]
     assert few.solver.D != differences.solver.D
