@@ -20,7 +20,7 @@ def test_a_fitted_solver_is_not_consistent_and_has_no_order(fitted):
     assert residuals["constant"] == pytest.approx([row[0] - 1 for row in reduced.C])
     times = (*fitted.times[1:], 1.0)
     assert residuals["slope"] == pytest.approx(
-        [sum(row) - t for row, t in zip(reduced.D, times, strict=True)]
+        [sum(row) - (t - fitted.times[0]) for row, t in zip(reduced.D, times, strict=True)]
     )
     assert facts.errors.noise_gain == pytest.approx([abs(b) for b in reduced.D[-1]])
     assert facts.needs.fitted_for["model"] == "fewstep/digits"
