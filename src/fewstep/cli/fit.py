@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,7 +129,7 @@ def _search(
     total = f"{sum(found.calls.values()):,} network calls"
     wrote = ", ".join([*files, *(str(out / "front" / name) for name in ("search.json", "front.png"))])
     words = f"{found}\n{total}\nwrote {wrote}\nnext: fewstep recommend {model} {' '.join(files)} --psnr 35"
-    report(as_json, {"model": field.name, "files": files, **json.loads(found.to_json())}, lambda: words)
+    report(as_json, {"model": field.name, "files": files, **found.to_dict()}, lambda: words)
 
 
 def _path(out: Path, field: Field, solver: Solver) -> Path:

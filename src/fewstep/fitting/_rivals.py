@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from .. import classical
@@ -12,7 +13,7 @@ from ..pairs import Pairs
 from ..solver import Solver
 from ._rollout import Rollout
 
-__all__ = ["Choice", "best_classical", "velocity_table"]
+__all__ = ["Choice", "best_classical", "mean_psnrs", "velocity_table", "velocity_tables"]
 
 #: Most training pairs that a start is chosen on.
 PAIRS = 32
@@ -37,10 +38,8 @@ def best_classical(rollout: Rollout, nfe: int, pairs: Pairs, *, steps: int = 1) 
     """
     field, pairs = rollout.field, pairs[:PAIRS]
     solvers = classical.baselines(nfe, field.schedule, list(classical.GRIDS))
-    tables = {
-        name: velocity_table(solver, field) for name, solver in solvers.items() if len(solver.points) > steps
-    }
-    candidates = {name: table for name, table in tables.items() if table is not None}
+    long = {name: solver for name, solver in solvers.items() if len(solver.points) > steps}
+    candidates = velocity_tables(long, field)
     cost = nfe * len(pairs) * len(candidates)
     if cost > rollout.limit:
         return Choice(
@@ -49,14 +48,25 @@ def best_classical(rollout: Rollout, nfe: int, pairs: Pairs, *, steps: int = 1) 
             f"no start was searched for, which takes {cost:,} network calls of the {max(rollout.limit, 0):,} "
             "that max_calls leaves; the fit started from the default.",
         )
-    errors = {name: rollout.squared_error(table, pairs) for name, table in candidates.items()}
-    psnr = {name: float(mean_psnr(error)) for name, error in errors.items() if error.isfinite().all()}
+    psnr = mean_psnrs(rollout, candidates, pairs)
     best = max(psnr, key=lambda name: psnr[name], default=None)
     return Choice(
         best,
         rollout.calls,
         f"the start is {best}, the best of {len(psnr)} classical solvers on {len(pairs)} training pairs.",
     )
+
+
+def mean_psnrs(rollout: Rollout, tables: Mapping[str, Reduced], pairs: Pairs) -> dict[str, float]:
+    """Mean PSNR on some pairs, of the tables whose errors are finite."""
+    errors = {name: rollout.squared_error(table, pairs) for name, table in tables.items()}
+    return {name: float(mean_psnr(error)) for name, error in errors.items() if error.isfinite().all()}
+
+
+def velocity_tables(solvers: Mapping[str, Solver], field: Field) -> dict[str, Reduced]:
+    """The tables of velocities of those solvers that have one for this field."""
+    tables = {name: velocity_table(solver, field) for name, solver in solvers.items()}
+    return {name: table for name, table in tables.items() if table is not None}
 
 
 def velocity_table(solver: Solver, field: Field) -> Reduced | None:

@@ -13,12 +13,12 @@ from .._json import finite
 from ..comparison import compare
 from ..families import Family
 from ..field import Field
-from ..metrics import mean_psnr
 from ..pairs import Pairs, noise
 from ..solver import Solver
 from ._arguments import sample_shape
 from ._fit import Fit, fit
-from ._rivals import velocity_table
+from ._reference_pairs import held_back, reference_pairs
+from ._rivals import mean_psnrs, velocity_tables
 from ._rollout import Rollout
 
 __all__ = ["FAMILIES", "Search", "search"]
@@ -27,6 +27,8 @@ __all__ = ["FAMILIES", "Search", "search"]
 FAMILIES = ("non_stationary", "scale_time")
 #: Grids on which the classical rivals are looked at.
 _GRIDS = ("uniform", "cosine")
+#: Share of the pairs that a fit is chosen by.
+_VALIDATION = 0.25
 #: A further call is worth it for this many dB.
 _WORTH = 1.0
 
@@ -84,17 +86,23 @@ class Search:
             f"{front[-1]['nfe']} calls, {front[-1]['psnr']:.1f} dB; search more calls."
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """All but the solvers, JSON-ready."""
+        content: dict[str, Any] = finite(
+            {
+                "rows": list(self.rows),
+                "front": list(self.front),
+                "recommended": self.recommend(),
+                "calls": self.calls,
+                "tried": list(self.tried),
+                "notes": list(self.notes),
+            }
+        )
+        return content
+
     def to_json(self) -> str:
-        """All but the solvers, as JSON."""
-        content = {
-            "rows": list(self.rows),
-            "front": list(self.front),
-            "recommended": self.recommend(),
-            "calls": self.calls,
-            "tried": list(self.tried),
-            "notes": list(self.notes),
-        }
-        return json.dumps(finite(content), indent=2, allow_nan=False) + "\n"
+        """:meth:`to_dict` as JSON."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
 
     def __str__(self) -> str:
         lines = [f"{'calls':>5}  {'RMSE':>10}  {'PSNR':>6}  solver (* on the front)"]
@@ -171,14 +179,12 @@ def search(
         raise ValueError("search: nfe is empty; pass numbers of network calls, such as (4, 6, 8).")
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "cache": cache, "progress": progress}
     size, target = sample_shape(field, shape), check_device(device)
-    if isinstance(pairs, int):
-        x0 = noise(pairs, size, seed=seed, device=target)
-        facts = {"seed": seed}
-        pairs = reference.pairs(field, x0, batch=min(batch, 256), provenance=facts, **options, **conditions)
+    own = conditions if isinstance(pairs, int) else {}  # pairs that are given carry theirs
+    pairs = reference_pairs(field, pairs, shape, seed, batch, device, own, **options)
     fresh = noise(test, size, seed=seed, start=len(pairs), device=target)
     tests = reference.pairs(field, fresh, batch=min(batch, 256), **options, **conditions)
     calls = {"reference": pairs.calls, "test": tests.calls, "fit": 0, "classical": 0}
-    judge, held_out = Rollout(field, batch), pairs.split(max(2, round(0.25 * len(pairs))))[1]
+    judge, held_out = Rollout(field, batch), held_back(pairs, _VALIDATION)[1]
 
     jobs = [(n, family) for n in budgets for family in families if _fits(family, n)]
     # What scoring will take is set aside: two solvers a budget on the test noises, and the rivals.
@@ -192,7 +198,9 @@ def search(
             share = pairs.calls + (max_calls - scoring - sum(calls.values())) // (len(jobs) - k)
         options = {"max_calls": share, "seed": seed, "batch": batch, "progress": progress}
         try:
-            found = fit(field, n, family=family, pairs=pairs, baselines=False, **options)
+            found = fit(
+                field, n, family=family, pairs=pairs, validation=_VALIDATION, baselines=False, **options
+            )
         except ValueError as error:
             if share is None or "max_calls" not in str(error):
                 raise
@@ -231,13 +239,7 @@ def _rival_calls(field: Field, nfe: int) -> int:
 
 def _best_classical(field: Field, nfe: int, judge: Rollout, pairs: Pairs) -> Solver:
     """The classical solver with the best PSNR on some pairs, named with its grid."""
-    scores: dict[str, float] = {}
     solvers = classical.baselines(nfe, field.schedule, _GRIDS)
-    for name, solver in solvers.items():
-        table = velocity_table(solver, field)
-        if table is not None:
-            psnr = float(mean_psnr(judge.squared_error(table, pairs)))
-            if psnr == psnr:
-                scores[name] = psnr
+    scores = mean_psnrs(judge, velocity_tables(solvers, field), pairs)
     best = max(scores, key=lambda name: scores[name])
     return replace(solvers[best], name=best)

@@ -13,6 +13,7 @@ there), the ratio that vanishes is a quadratic that meets the spline with its sl
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,9 +42,9 @@ class _Tabulated(Schedule):
     """What follows from the products of ``1 - beta``, whatever they come from."""
 
     @property
+    @abstractmethod
     def table(self) -> tuple[float, ...]:
         """``alphas_cumprod`` at timesteps ``0 .. T - 1``: decreasing, in (0, 1), the last perhaps 0."""
-        raise NotImplementedError
 
     @property
     def count(self) -> int:
