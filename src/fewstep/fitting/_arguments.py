@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import classical
-from ..families import Family, NonStationary, ScaleTime, Timesteps
+from ..families import Family, Following, NonStationary, ScaleTime, Timesteps, refined
 from ..field import Field
 from ..solver import Solver
 from ._rivals import velocity_table
@@ -64,9 +64,15 @@ def resolve_family(family: str | Family, nfe: int, init: str | Solver | None, fi
 def _non_stationary(nfe: int, init: str | Solver | None, field: Field) -> NonStationary:
     if not isinstance(init, Solver):
         return NonStationary(_classical(nfe, init, field, decoupled=True))
-    if init.nfe != nfe:
-        raise ValueError(f"fit: nfe={nfe}, but init {init.name!r} makes {init.nfe} calls.")
-    return NonStationary(init, field.schedule)
+    if init.nfe > nfe:
+        raise ValueError(
+            f"fit: nfe={nfe}, but init {init.name!r} makes {init.nfe} calls; it may make fewer, but not more."
+        )
+    start = refined(init, nfe, field.schedule)
+    try:
+        return NonStationary(Following(start, field.schedule))
+    except ValueError:  # calls at one time, as Heun's: the coefficients stay while the times move
+        return NonStationary(start, field.schedule)
 
 
 def _timesteps(nfe: int, init: str | Solver | None, field: Field) -> Timesteps:

@@ -90,8 +90,9 @@ def fit(
         init: what a non-stationary or timesteps fit starts from: the name of a classical solver, such as
             ``"ab2"`` or ``"deis3/cosine"`` (see :func:`fewstep.classical.named`), whose coefficients follow
             its times, and in a non-stationary fit may be told others; ``"auto"``, the classical solver with
-            the best PSNR on at most 32 training pairs; or, for a non-stationary fit, a solver. DEIS of order
-            3 on the cosine grid by default, or where that has no velocities, Adams-Bashforth 2.
+            the best PSNR on at most 32 training pairs; or, for a non-stationary fit, a solver with as many
+            calls or fewer, classical or fitted, of any family. DEIS of order 3 on the cosine grid by default,
+            or where that has no velocities, Adams-Bashforth 2.
         shape: shape of one sample, where the field does not know it.
         validation: share of the pairs kept for validation, at least two pairs.
         iterations: most iterations; 30 for Gauss-Newton and 1500 for Adam by default.

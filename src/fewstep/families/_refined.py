@@ -1,0 +1,58 @@
+"""The same solver with more calls, as a start for a fit that has them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._table import Reduced, Table
+from ..schedules import Schedule
+from ..solver import Solver
+
+__all__ = ["refined"]
+
+
+def refined(solver: Solver, nfe: int, schedule: Schedule | None = None) -> Solver:
+    """A solver that gives the same samples, with calls put in that nothing reads yet.
+
+    Each goes midway into the longest gap between two calls (or the last and the end), from the state halfway
+    between their states. All coefficients of its prediction are zero: a fit that starts here is never worse
+    than the solver with fewer calls.
+
+    Args:
+        solver: the solver, with at most ``nfe`` calls.
+        nfe: network calls of the new one.
+        schedule: the network's schedule, needed only where ``solver`` is a table of other predictions than
+            velocities and names none.
+
+    Raises:
+        ValueError: when the solver makes more calls already.
+    """
+    if nfe < solver.nfe:
+        raise ValueError(
+            f"refined: nfe must be at least {solver.nfe}, the calls of {solver.name!r}, not {nfe}."
+        )
+    table, points = solver.to("velocity", schedule).table.unroll(), solver.points
+    for _ in range(nfe - solver.nfe):
+        table, k = _with_one_more(table, solver.end)
+        points = tuple(p if p <= k else p + 1 for p in points)
+    if nfe == solver.nfe:
+        return solver
+    return Solver.from_table(
+        Table.from_reduced(table), points, end=solver.end, name=f"{solver.name}, {nfe} calls"
+    )
+
+
+def _with_one_more(table: Reduced, end: float) -> tuple[Reduced, int]:
+    """The table with a call after call ``k``, and ``k``."""
+    times, a, b = table
+    at = torch.cat([times, times.new_tensor([end])])
+    k = int(at.diff().argmax())
+    before_a, before_b = (a[k - 1], b[k - 1]) if k else (torch.ones_like(a[0]), torch.zeros_like(b[0]))
+    a = torch.cat([a[:k], ((before_a + a[k]) / 2)[None], a[k:]])
+    b = torch.stack([_unread(row, k) for row in (*b[:k], (before_b + b[k]) / 2, *b[k:])])
+    return Reduced(torch.cat([at[: k + 1], (at[k : k + 1] + at[k + 1 : k + 2]) / 2, times[k + 1 :]]), a, b), k
+
+
+def _unread(row: Tensor, k: int) -> Tensor:
+    return torch.cat([row[: k + 1], row.new_zeros(1), row[k + 1 :]])

@@ -1,0 +1,62 @@
+"""Any solver, with coefficients that follow its times: where a fit goes on from another one."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .._table import Reduced, Table
+from ..schedules import Schedule
+from ..solver import Solver
+from ._family import Family
+from .timesteps import Timesteps
+
+__all__ = ["Following"]
+
+
+class Following(Family):
+    """A given solver whose times move, and whose coefficients move as those of a classical solver would.
+
+    ``a = a_init + a_base(t) - a_base(t_init)`` and likewise ``b``, for the base method on the grid of the
+    solver's own calls. At zero this is the solver to the last bit, and moving a time does not wreck what its
+    coefficients have learned. The times told to the network are free besides, as in :class:`Timesteps`.
+
+    Args:
+        init: the solver, classical or fitted, with calls at increasing times before the end.
+        schedule: the network's schedule, ``CondOT()`` by default.
+        base: the method to follow, one of :data:`fewstep.classical.METHODS` with one call a step.
+
+    Raises:
+        ValueError: when two calls of the solver share a time, or ``base`` has no table of velocities with
+            finite numbers on them.
+    """
+
+    name: ClassVar[str] = "following"
+    citation: ClassVar[tuple[str, ...]] = Timesteps.citation
+
+    def __init__(self, init: Solver, schedule: Schedule | None = None, base: str = "deis3") -> None:
+        self.init = init
+        self.nfe, self.points, self.end = init.nfe, init.points, init.end
+        start = init.to("velocity", schedule).table.unroll()
+        grid = [*start.times.tolist(), init.end]
+        if any(late <= early for early, late in zip(grid, grid[1:], strict=False)):
+            raise ValueError(
+                f"Following: the calls of init {init.name!r} are at {grid[:-1]}, but must increase strictly "
+                f"up to the end at {init.end:g}; pass it to NonStationary itself, which keeps coefficients."
+            )
+        self.moving = Timesteps(base, init.nfe, schedule, grid=grid, decoupled=True)
+        self.size = self.moving.size
+        self._start, self._base = start, self._moved(torch.zeros(self.size, dtype=torch.float64))
+
+    def table(self, theta: Tensor) -> Table:
+        now, (_, a, b) = self._moved(theta), self._start
+        moved = Reduced(now.times, a + (now.a - self._base.a), b + (now.b - self._base.b))
+        return Table.from_reduced(moved)
+
+    def _moved(self, theta: Tensor) -> Reduced:
+        return self.moving.table(theta).unroll()
+
+    def describe(self, theta: Tensor) -> dict[str, Any]:
+        return {"init": self.init.name, **self.moving.describe(theta)}
