@@ -1,15 +1,20 @@
 """Learned solvers against classical ones over many fields: how many calls each needs.
 
-    python benchmarks/learned_solvers.py                         # fields that need no file, half an hour
+    python benchmarks/learned_solvers.py                         # fields that need no file, an hour
     python benchmarks/learned_solvers.py --only digits guided    # those whose names begin so
     python benchmarks/learned_solvers.py --flows mnist-learned=runs/learned/flow.safetensors
+    python benchmarks/learned_solvers.py --rows one.json two.json --figure docs/learned-solvers.png
+
+The last writes the table and the figure of rows that earlier runs kept with --out.
 
 Fields: exact Gaussian mixtures in 2, 16 and 64 dimensions under three schedules; an exact mixture with
 labels, guided (w = 3); the bundled flows; flows given as files. Protocol: fits see their own pairs only (seed
 0), a quarter of them for validation, and are scored on fresh noises of another seed. The classical solver at
 a number of calls is the best on those very test noises of every solver of fewstep.classical.baselines on five
 grids. RMSE is the mean over samples of sqrt(mean_d (x - reference)^2), with its standard error; *needs* is
-the fewest calls with which any classical solver has that RMSE. Network calls include the fit's reference.
+the fewest calls with which any classical solver has that RMSE. The gain in dB is the mean PSNR over that of
+the best classical solver by mean PSNR: a mean of logarithms, which is not decided by the few noises that fall
+to another mode. Network calls include the fit's reference.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 import fewstep as fs
-from fewstep.metrics import per_sample_mse
+from fewstep.metrics import mean_psnr, per_sample_mse
 from fewstep.schedules import VP, CondOT, Cosine
 
 TEST_SEED = 20_261_121
@@ -78,18 +83,18 @@ def fields() -> dict[str, tuple[Callable[[], Any], int, tuple[int, ...], int]]:
             def make(d: int = dimension, k: int = modes, s: float = std, sch: Any = schedule) -> fs.Field:
                 return fs.models.random_mixture(d, k, std=s, schedule=sch).field(f"mixture, {d} dimensions")
 
-            found[f"mixture-{dimension}-{schedule.name}"] = (make, 256, budgets, 1024)
-    found["guided"] = (guided, 256, budgets, 1024)
+            found[f"mixture-{dimension}-{schedule.name}"] = (make, 256, budgets, 4096)
+    found["guided"] = (guided, 256, budgets, 4096)
     found["digits"] = (lambda: fs.models.bundled("digits"), 128, budgets, 512)
     found["digits-kde"] = (lambda: fs.models.bundled("digits-kde"), 256, budgets[:4], 512)
     return found
 
 
-def errors(solver: fs.Solver, field: fs.Field, pairs: fs.Pairs) -> Tensor:
+def squared_errors(solver: fs.Solver, field: fs.Field, pairs: fs.Pairs) -> Tensor:
     parts = []
-    for first in range(0, len(pairs), 256):
-        part = pairs[first : first + 256]
-        parts.append(per_sample_mse(solver.sample(field, part.x0, **part.conditions), part.x1).sqrt())
+    for first in range(0, len(pairs), 512):
+        part = pairs[first : first + 512]
+        parts.append(per_sample_mse(solver.sample(field, part.x0, **part.conditions), part.x1))
     return torch.cat(parts)
 
 
@@ -100,15 +105,19 @@ def study(
     x0 = fs.noise(test, field.shape, seed=TEST_SEED)
     tests = fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6, **conditions(test))
     best: dict[int, tuple[float, str]] = {}
+    psnr: dict[int, float] = {}
     for nfe in (n for n in CLASSICAL if n <= most):
         found = fs.classical.baselines(nfe, field.schedule, GRIDS)
-        scores = {n: float(errors(solver, field, tests).mean()) for n, solver in found.items()}
-        best[nfe] = min((score, n) for n, score in scores.items() if math.isfinite(score))
+        mse = {n: squared_errors(solver, field, tests) for n, solver in found.items()}
+        mse = {n: e for n, e in mse.items() if e.isfinite().all()}
+        best[nfe] = min((float(e.sqrt().mean()), n) for n, e in mse.items())
+        psnr[nfe] = max(float(mean_psnr(e)) for e in mse.values())
     x0 = fs.noise(pairs, field.shape, seed=0)
     train = fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6, **conditions(pairs))
     for nfe in budgets:
         fit = fs.fit(field, nfe, pairs=train, baselines=False)
-        error = errors(fit.solver, field, tests)
+        mse = squared_errors(fit.solver, field, tests)
+        error = mse.sqrt()
         rmse = float(error.mean())
         yield {
             "field": name,
@@ -120,6 +129,8 @@ def study(
             "ratio": rmse / best[nfe][0],
             "needs": next((n for n in sorted(best) if best[n][0] <= rmse), None),
             "most": max(best),
+            "gain": float(mean_psnr(mse)) - psnr[nfe],
+            "gain_needs": next((n for n in sorted(psnr) if psnr[n] >= float(mean_psnr(mse))), None),
             "start": fit.report.errors["start"],
             "validation": fit.report.errors["fitted"],
             "network_calls": fit.report.calls["reference"] + fit.report.calls["fit"],
@@ -136,11 +147,13 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "RMSE",
         "ratio",
         "classical needs",
+        "gain, classical needs",
         "network calls",
     )
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for r in rows:
-        needs = f"over {r['most']}" if r["needs"] is None else str(r["needs"])
+        needs, by_psnr = (r[k] or f"over {r['most']}" for k in ("needs", "gain_needs"))
+        gain = f"{r['gain']:+.1f} dB, {by_psnr}"
         error = f"{r['rmse']:.4f} ± {r['standard_error']:.4f}"
         calls = f"{r['network_calls'] / 1000:.0f} thousand"
         cells = (
@@ -151,7 +164,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             f"{r['classical']:.4f}",
             f"{r['ratio']:.2f}",
         )
-        lines.append("| " + " | ".join(map(str, (*cells, needs, calls))) + " |")
+        lines.append("| " + " | ".join(map(str, (*cells, needs, gain, calls))) + " |")
     return "\n".join(lines)
 
 
@@ -192,27 +205,35 @@ def main() -> None:
         "--only", nargs="+", default=[""], help="only fields whose names begin like one of these"
     )
     parser.add_argument("--flows", nargs="*", default=[], help="NAME=FILE.safetensors")
+    parser.add_argument("--rows", type=Path, nargs="+", help="measure nothing; read rows that --out wrote")
     parser.add_argument("--nfe", type=int, nargs="+", help="numbers of calls, instead of each field's own")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="write the rows to this JSON file, too")
     parser.add_argument("--figure", type=Path, help="write the figure to this PNG")
     args = parser.parse_args()
+    if args.rows:
+        show([row for path in args.rows for row in json.loads(path.read_text())], args.figure)
+        return
     torch.set_num_threads(args.threads)
     chosen = {name: rest for name, rest in fields().items() if name.startswith(tuple(args.only))}
     for flow in args.flows:
         name, _, path = flow.partition("=")
-        chosen[name] = (lambda path=path: fs.models.load_field(path), 96, (4, 6, 8, 10), 128)
+        chosen[name] = (lambda path=path: fs.models.load_field(path), 48, (4, 6, 8, 10), 64)
     rows: list[dict[str, Any]] = []
     for name, (make, pairs, budgets, test) in chosen.items():
-        most = 24 if name in (flow.partition("=")[0] for flow in args.flows) else max(CLASSICAL)
+        most = 20 if name in (flow.partition("=")[0] for flow in args.flows) else max(CLASSICAL)
         for row in study(name, make(), pairs, tuple(args.nfe or budgets), test, most):
             rows.append(row)
             print(markdown([row]).splitlines()[-1], flush=True)
         if args.out:
             args.out.write_text(json.dumps(rows, indent=1) + "\n")
+    show(rows, args.figure)
+
+
+def show(rows: list[dict[str, Any]], path: Path | None) -> None:
     print("\n" + markdown(rows))
-    if args.figure:
-        figure(rows, args.figure)
+    if path:
+        figure(rows, path)
 
 
 if __name__ == "__main__":
