@@ -1,4 +1,4 @@
-"""Scale-time (bespoke) solvers: a Runge-Kutta method on a path that is scaled and re-timed.
+"""Scale-time (bespoke) solvers: a classical method on a path that is scaled and re-timed.
 
 Shaul et al., *Bespoke Solvers for Generative Flow Models* (ICLR 2024), section 2. On the path
 ``xbar(r) = s_r x(t_r)`` the velocity is ``ubar_r(xbar) = (s'_r / s_r) xbar + t'_r s_r u(xbar / s_r, t_r)``.
@@ -8,30 +8,40 @@ A Runge-Kutta step of ``ubar``, written for the states ``x = xbar / s`` that the
 
 for every stage ``k`` and, with ``b`` in place of ``a``, for the next point. The numbers
 ``t, t', s, s'`` at the points and stages are free: t increases from 0 to 1, ``t', s > 0``, ``s_0 = 1``.
+An Adams-Bashforth step sums ``h w_l (s'_l x_l + t'_l s_l u_l)`` over earlier points instead, which have the
+numbers of Euler's.
 """
 
 from __future__ import annotations
 
-from fractions import Fraction
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from .._table import Table
-from ..classical.grids import uniform
-from ..classical.runge_kutta import TABLEAUX, ButcherTableau, runge_kutta_table
+from ..classical.adams import adams_bashforth
+from ..classical.runge_kutta import TABLEAUX, ButcherTableau, runge_kutta
+from ..solver import Solver
 from ._family import Family, padded, warped
 from ._transformed import ScaleTimeNodes, transformed
 
-__all__ = ["ScaleTime", "ScaleTimeNodes"]
+__all__ = ["BASES", "ScaleTime", "ScaleTimeNodes"]
+
+#: The methods by name, as functions of the number of steps.
+BASES: dict[str, Callable[[int], Solver]] = {
+    **{name: partial(runge_kutta, tableau) for name, tableau in TABLEAUX.items()},
+    **{f"ab{order}": partial(adams_bashforth, order) for order in (2, 3, 4)},
+}
 
 
 class ScaleTime(Family):
-    """Scale-time solvers on a Runge-Kutta method over ``steps`` uniform steps in r.
+    """Scale-time solvers on a Runge-Kutta or Adams-Bashforth method over ``steps`` uniform steps in r.
 
     Args:
-        base: the method, a name in ``classical.TABLEAUX`` or a tableau.
+        base: the method: a name in ``classical.TABLEAUX``, ``"ab2"``, ``"ab3"`` or ``"ab4"``, or a tableau.
         steps: number of steps.
         train: ``"both"``, or only ``"time"`` (s = 1) or only ``"scale"`` (t = r), the ablations
             of the paper's Figure 15.
@@ -51,30 +61,24 @@ class ScaleTime(Family):
         steps: int = 4,
         train: Literal["both", "time", "scale"] = "both",
     ) -> None:
-        if isinstance(base, str) and base not in TABLEAUX:
-            raise ValueError(f"ScaleTime: base must be one of {', '.join(TABLEAUX)}, not {base!r}.")
+        if isinstance(base, str) and base not in BASES:
+            raise ValueError(f"ScaleTime: base must be one of {', '.join(BASES)}, not {base!r}.")
         if train not in ("both", "time", "scale"):
             raise ValueError(f"ScaleTime: train must be 'both', 'time' or 'scale', not {train!r}.")
-        self.base = TABLEAUX[base] if isinstance(base, str) else base
+        plain = BASES[base](steps) if isinstance(base, str) else runge_kutta(base, steps)
+        self.base = base if isinstance(base, str) else base.name
         self.steps = steps
         self.train = train
-        self.nfe = steps * self.base.stages
-        self.points = tuple(range(0, self.nfe + 1, self.base.stages))
-        self.r = torch.tensor(uniform(steps), dtype=torch.float64)
-        # Stages that sit at the same r share their node: c = 1 is the next point.
-        within = sorted({c % 1 for c in self.base.c})
-        node = {i + c: k for k, (i, c) in enumerate((i, c) for i in range(steps) for c in within)}
-        node[Fraction(steps)] = len(node)
-        # The first stage of the first step is x_0; from then on a step adds its other stages and its end.
-        self._node = [0] + [node[i + c] for i in range(steps) for c in (*self.base.c[1:], Fraction(1))]
-        self._base, _ = runge_kutta_table(self.base, self.r)
-        h = self.r.diff()
-        self._grid = torch.stack(
-            [self.r[i] + float(c) * h[i] for i in range(steps) for c in within] + [self.r[-1]]
-        )
+        self.nfe, self.points = plain.nfe, plain.points
+        self.stages = self.nfe // steps
+        self._base = plain.table
+        at = torch.cat([self._base.times, torch.tensor([plain.end], dtype=torch.float64)])
+        self.r = at[list(self.points)]
+        # States at the same r share their node: stages, and a point with the last stage before it.
+        self._grid, node = torch.unique(at, return_inverse=True)
+        self._node: list[int] = node.tolist()
         K = len(self._grid) - 1
-        called = {i + c for i in range(steps) for c in self.base.c}
-        slopes = K + (Fraction(steps) in called)
+        slopes = len(set(self._node[:-1]))  # of the nodes at which the network is called
         self._sizes = {"t": K - 1, "dt": slopes, "s": K, "ds": slopes}
         if train != "both":
             free = ("t", "dt") if train == "time" else ("s", "ds")
@@ -97,7 +101,7 @@ class ScaleTime(Family):
     def describe(self, theta: Tensor) -> dict[str, Any]:
         nodes = self.nodes(theta)
         return {
-            "base": self.base.name,
+            "base": self.base,
             "steps": self.steps,
             "train": self.train,
             "theta": theta.tolist(),

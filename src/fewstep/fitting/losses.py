@@ -118,12 +118,12 @@ def bound_weights(family: ScaleTime, theta: Tensor, lipschitz: float = 1.0) -> T
     Raises:
         ValueError: for another base, whose bound the paper does not give.
     """
-    if family.base.name not in ("euler", "midpoint"):
+    if family.base not in ("euler", "midpoint"):
         raise ValueError(
-            f"loss: the bound is known for the bases euler and midpoint, not {family.base.name!r}; "
-            "use loss='local'."
+            f"loss: the bound is known for the bases euler and midpoint, not {family.base!r}; "
+            "use loss='local', or loss='rmse', which serves multistep bases, too."
         )
-    nodes, stages = family.nodes(theta), family.base.stages
+    nodes, stages = family.nodes(theta), family.stages
     h = family.r.diff()
     Lbar = nodes.ds.abs() / nodes.s + nodes.dt * lipschitz
     at, s = Lbar[:-1:stages], nodes.s[::stages]
