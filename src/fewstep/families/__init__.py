@@ -3,7 +3,7 @@
 from ._family import Family
 from .curve import Curve
 from .non_stationary import NonStationary
-from .scale_time import ScaleTime, ScaleTimeNodes
+from .scale_time import ScaleTime, ScaleTimeNodes, ShiftNodes
 from .timesteps import Timesteps
 
-__all__ = ["Curve", "Family", "NonStationary", "ScaleTime", "ScaleTimeNodes", "Timesteps"]
+__all__ = ["Curve", "Family", "NonStationary", "ScaleTime", "ScaleTimeNodes", "ShiftNodes", "Timesteps"]
