@@ -54,8 +54,8 @@ def checked_channels(family: str, channels: int | None) -> int | None:
     """The number of channels, if it can be one."""
     if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int) or channels < 1):
         raise ValueError(
-            f"{family}: channels must be the number of channels of the state, at least 1, or None for numbers "
-            f"that all of them share, not {channels!r}."
+            f"{family}: channels must be how many the state has, at least 1, or None for numbers that all of "
+            f"them share, not {channels!r}."
         )
     return channels
 
