@@ -37,5 +37,5 @@ def check_shared(channels: int | None, what: str) -> None:
     if channels is not None:
         raise ValueError(
             f"{what}: this solver has numbers of its own for each of {channels} channels; pass one of them, "
-            f"solver.channel(k) with k from 0 to {channels - 1}."
+            f"solver.channel(k), or to the command line --channel k, with k from 0 to {channels - 1}."
         )

@@ -132,4 +132,4 @@ def _weighted_sum(terms: Sequence[tuple[Any, Tensor]], offset: Any) -> Tensor:
         total = total + c * x if isinstance(c, Tensor) else torch.add(total, x, alpha=c)
     if offset is not None:
         total = total + offset
-    return total.to(dtype)
+    return total if total.dtype == dtype else total.to(dtype)

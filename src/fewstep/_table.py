@@ -77,7 +77,7 @@ class Table(NamedTuple):
         parts = [part for part, lead in ((self.C, 2), (self.D, 2), (self.e, 1)) if part.ndim > lead]
         alike = all(bool((part == part[..., :1]).all()) for part in parts)
         table = self.channel(0) if parts and alike else self
-        return table if table.e.any() else table._replace(e=NO_OFFSETS)
+        return table._replace(e=NO_OFFSETS) if table.e.ndim and not table.e.any() else table
 
     def unroll(self) -> Reduced:
         """Eliminate every state but ``x_0``: one forward substitution, differentiable."""
@@ -85,14 +85,21 @@ class Table(NamedTuple):
             each = [self.channel(k).unroll() for k in range(self.channels)]
             a, b, e = (torch.stack(part, dim=-1) for part in list(zip(*each, strict=True))[1:])
             return Reduced(self.times, a, b, e if self.e.ndim else NO_OFFSETS)
-        one, zero = torch.ones_like(self.times[0]), torch.zeros_like(self.times)
-        rows = [(one, zero, zero[0])]
-        offsets = self.e.expand(len(self.times))
-        for i, (c, d, offset) in enumerate(zip(self.C, self.D, offsets, strict=True), start=1):
-            a, b, e = (torch.stack(part) for part in zip(*rows, strict=True))
-            rows.append((c[:i] @ a, c[:i] @ b + d, c[:i] @ e + offset if self.e.ndim else zero[0]))
-        a, b, e = (torch.stack(part) for part in zip(*rows[1:], strict=True))
-        return Reduced(self.times, a, b, e if self.e.ndim else NO_OFFSETS)
+        a, b = [torch.ones_like(self.times[0])], [torch.zeros_like(self.times)]
+        for c, d in zip(self.C, self.D, strict=True):
+            i = len(a)
+            a.append(c[:i] @ torch.stack(a))
+            b.append(c[:i] @ torch.stack(b) + d)
+        return Reduced(self.times, torch.stack(a[1:]), torch.stack(b[1:]), self._shifts())
+
+    def _shifts(self) -> Tensor:
+        """What the offsets come to in each state."""
+        if not self.e.ndim:
+            return self.e
+        e = [torch.zeros_like(self.times[0])]
+        for c, offset in zip(self.C, self.e, strict=True):
+            e.append(c[: len(e)] @ torch.stack(e) + offset)
+        return torch.stack(e[1:])
 
     def convert(self, schedule: Schedule, wanted: str, given: str) -> Table:
         """The same solver for a network that predicts ``given`` where this table reads ``wanted``.

@@ -115,7 +115,7 @@ class Solver:
         """Number of network calls: exact, by construction."""
         return len(self.times)
 
-    @property
+    @cached_property
     def channels(self) -> int | None:
         """How many channels have numbers of their own; ``None`` where all share theirs."""
         return self.table.channels
@@ -327,7 +327,7 @@ def _channels(number: Number) -> int | None:
 
 
 def _finite(number: Number) -> bool:
-    return all(map(math.isfinite, number if isinstance(number, tuple) else (number,)))
+    return all(map(math.isfinite, number)) if isinstance(number, tuple) else math.isfinite(number)
 
 
 def _square(rows: Rows) -> Tensor:

@@ -183,7 +183,8 @@ def _rows(table: Reduced, ndim: int, tables: int = 0) -> list[Row]:
 
 def moving_rows(a: Tensor, b: Tensor, e: Tensor) -> Tensor:
     """Which rows change, given which numbers of a reduced table do; bool of shape ``(N,)``."""
-    rows = a | b.any(dim=1) | e
+    rows = a | b.any(dim=1)
+    rows = rows | e if e.ndim else rows
     return rows if rows.ndim == 1 else rows.any(dim=1)
 
 
