@@ -83,8 +83,8 @@ class Table(NamedTuple):
         """Eliminate every state but ``x_0``: one forward substitution, differentiable."""
         if self.channels is not None:
             each = [self.channel(k).unroll() for k in range(self.channels)]
-            a, b, e = (torch.stack(part, dim=-1) for part in list(zip(*each, strict=True))[1:])
-            return Reduced(self.times, a, b, e if self.e.ndim else NO_OFFSETS)
+            own = [torch.stack(part, dim=-1) for part in list(zip(*each, strict=True))[1:]]
+            return Reduced(self.times, own[0], own[1], own[2] if self.e.ndim else NO_OFFSETS)
         a, b = [torch.ones_like(self.times[0])], [torch.zeros_like(self.times)]
         for c, d in zip(self.C, self.D, strict=True):
             i = len(a)
