@@ -77,7 +77,7 @@ def edited(path, change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c.update(schema=2), "schema 2, but this version of fewstep reads schema 1; upgrade"),
+        (lambda c: c.update(schema=3), "schema 3, but this version of fewstep reads schema 1 or 2; upgrade"),
         (lambda c: c.update(format="other"), "not a solver file; its 'format' must be 'fewstep.solver'"),
         (lambda c: c.update(speed=1, colour=2), "has unknown keys 'speed', 'colour'; a solver file has"),
         (lambda c: c.pop("D"), "lacks 'D'; a solver file has"),

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Coefficient", "Row", "execute", "plan"]
+__all__ = ["Coefficient", "Row", "bound", "execute", "plan"]
 
-#: A number at run time; while fitting, a tensor that broadcasts against the states.
-Coefficient = float | Tensor
+#: A number, or a tensor that broadcasts against the states: while fitting, or for numbers that each channel
+#: has for itself, which are sequences until they are bound to states.
+Coefficient = float | Sequence[float] | Tensor
 
 
 class Row(NamedTuple):
@@ -21,6 +22,7 @@ class Row(NamedTuple):
     predictions: tuple[tuple[int, Coefficient], ...]
     unread_states: tuple[int, ...]
     unread_predictions: tuple[int, ...]
+    offset: Coefficient | None = None
 
 
 def plan(
@@ -28,6 +30,7 @@ def plan(
     D: Sequence[Sequence[Coefficient]],
     keep_states: Iterable[int] = (),
     keep_predictions: bool = False,
+    offsets: Sequence[Coefficient] = (),
 ) -> list[Row]:
     """Drop the zeros of a table and find when each state and prediction is read last."""
     rows = [(_nonzero(c), _nonzero(d)) for c, d in zip(C, D, strict=True)]
@@ -47,8 +50,33 @@ def plan(
             predictions,
             tuple(j for j in range(i + 1) if last_state[j] == i and j not in kept),
             () if keep_predictions else tuple(j for j in range(i + 1) if last_call[j] == i),
+            offsets[i] if offsets and _counts(offsets[i]) else None,
         )
         for i, (states, predictions) in enumerate(rows)
+    ]
+
+
+def bound(rows: Sequence[Row], x: Tensor) -> list[Row]:
+    """Rows for states like ``x``: numbers a channel become tensors ``(channels, 1, ...)``, in one copy.
+
+    They are kept in float32 at least, as single numbers are.
+    """
+    own = [c for row in rows for c in _coefficients(row) if isinstance(c, Sequence)]
+    if not own:
+        return list(rows)
+    numbers = torch.tensor(own, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+    each = iter(numbers.reshape(*numbers.shape, *[1] * (x.ndim - 2)).unbind())
+
+    def for_states(c: Coefficient) -> Coefficient:
+        return next(each) if isinstance(c, Sequence) else c
+
+    return [
+        row._replace(
+            states=tuple((j, for_states(c)) for j, c in row.states),
+            predictions=tuple((j, for_states(c)) for j, c in row.predictions),
+            offset=None if row.offset is None else for_states(row.offset),
+        )
+        for row in rows
     ]
 
 
@@ -60,7 +88,7 @@ def execute(
     predictions: dict[int, Tensor],
     start: int = 1,
 ) -> Tensor:
-    """Compute ``x_i = sum_j C[i,j] x_j + sum_j D[i,j] u_j`` for ``i = start .. N``; return ``x_N``.
+    """Compute ``x_i = sum_j C[i,j] x_j + sum_j D[i,j] u_j + e_i`` for ``i = start .. N``; return ``x_N``.
 
     ``call(j, x_j, t_j)`` gives ``u_j``. ``states`` and ``predictions`` hold what is known already
     (at least ``x_0``) and receive what is computed, less what no later row reads.
@@ -71,7 +99,8 @@ def execute(
             predictions[i - 1] = call(i - 1, states[i - 1], times[i - 1])
         # No name for the terms: it would keep them alive during the next call.
         states[i] = _weighted_sum(
-            [(c, states[j]) for j, c in row.states] + [(c, predictions[j]) for j, c in row.predictions]
+            [(c, states[j]) for j, c in row.states] + [(c, predictions[j]) for j, c in row.predictions],
+            row.offset,
         )
         for j in row.unread_states:
             states.pop(j, None)
@@ -80,13 +109,27 @@ def execute(
     return states[len(rows)]
 
 
+def _counts(c: Coefficient) -> bool:
+    """Whether a coefficient does anything."""
+    return isinstance(c, Tensor) or (any(c) if isinstance(c, Sequence) else c != 0)
+
+
 def _nonzero(row: Sequence[Coefficient]) -> tuple[tuple[int, Coefficient], ...]:
-    return tuple((j, c) for j, c in enumerate(row) if isinstance(c, Tensor) or c != 0)
+    return tuple((j, c) for j, c in enumerate(row) if _counts(c))
 
 
-def _weighted_sum(terms: Sequence[tuple[Coefficient, Tensor]]) -> Tensor:
+def _coefficients(row: Row) -> list[Coefficient]:
+    """All of a row, in the order in which they are bound."""
+    terms = [c for _, c in (*row.states, *row.predictions)]
+    return terms if row.offset is None else [*terms, row.offset]
+
+
+def _weighted_sum(terms: Sequence[tuple[Any, Tensor]], offset: Any) -> Tensor:
     (c, x), *rest = terms
-    total = c * x
+    dtype = x.dtype
+    total: Tensor = c * x
     for c, x in rest:
         total = total + c * x if isinstance(c, Tensor) else torch.add(total, x, alpha=c)
-    return total
+    if offset is not None:
+        total = total + offset
+    return total if total.dtype == dtype else total.to(dtype)

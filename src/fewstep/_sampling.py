@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ._execute import Row, execute, plan
+from ._execute import Row, bound, execute, plan
 from ._predictions import Prediction
 from ._progress import progress_bar
-from ._table import Table, lower_triangle
+from ._table import Table, frozen, lower_triangle
 from .field import Field
 from .schedules import Schedule
 
@@ -44,6 +44,7 @@ class Readied(NamedTuple):
         recorded_rows: the same, keeping trajectory points and predictions.
         wanted: the prediction that the table was made for.
         estimated: the calls, at an end of time, of which the table reads that, as the field estimates it.
+        channels: how many channels have numbers of their own.
     """
 
     times: tuple[float, ...]
@@ -51,6 +52,12 @@ class Readied(NamedTuple):
     recorded_rows: list[Row]
     wanted: Prediction
     estimated: frozenset[int]
+    channels: int | None
+
+    def rows_for(self, x: Tensor, recorded: bool = False) -> list[Row]:
+        """What to add up, for states like ``x``."""
+        rows = self.recorded_rows if recorded else self.rows
+        return rows if self.channels is None else bound(rows, x)
 
     def call(self, field: Field, j: int, x: Tensor, t: float, conditions: Mapping[str, Any]) -> Tensor:
         """What call ``j`` contributes, in the type of the state."""
@@ -65,14 +72,17 @@ def ready(
     """Rewrite a table that reads ``wanted`` for networks that predict ``given``."""
     direct = table.convert(schedule, wanted, given)
     undefined = ~direct.finite_calls()
-    C = lower_triangle(torch.where(undefined, table.C, direct.C))
-    D = lower_triangle(torch.where(undefined, table.D, direct.D))
+    columns = undefined if table.C.ndim == 2 else undefined[:, None]
+    C = lower_triangle(torch.where(columns, table.C, direct.C))
+    D = lower_triangle(torch.where(columns, table.D, direct.D))
+    offsets = frozen(table.e) if table.e.ndim else ()
     return Readied(
         tuple(table.times.tolist()),
-        plan(C, D),
-        plan(C, D, keep_states=points, keep_predictions=True),
+        plan(C, D, offsets=offsets),
+        plan(C, D, keep_states=points, keep_predictions=True, offsets=offsets),
         wanted,
         frozenset(undefined.nonzero().flatten().tolist()),
+        table.channels,
     )
 
 
@@ -103,7 +113,7 @@ def sample(
         return m
 
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()), bar:
-        rows = table.recorded_rows if trajectory else table.rows
+        rows = table.rows_for(x0, trajectory)
         x1 = execute(call, table.times, rows, states, predictions)
     if not (differentiable or torch.isfinite(x1).all()):
         _explain(table, field, x0, name, conditions)
@@ -147,7 +157,7 @@ def _explain(table: Readied, field: Field, x0: Tensor, name: str, conditions: Ma
         return m
 
     with torch.no_grad():
-        execute(call, table.times, table.rows, {0: field.initial_state(x0)}, {})
+        execute(call, table.times, table.rows_for(x0), {0: field.initial_state(x0)}, {})
     raise FloatingPointError(
         f"sampling with {name!r} overflowed {x0.dtype} although every network output was finite; "
         "use a wider dtype for x0, or a solver with smaller coefficients."

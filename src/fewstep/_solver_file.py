@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMA", "read", "write"]
 
 FORMAT = "fewstep.solver"
+#: Channels and offsets are of schema 2; what has none of them stays what it was.
 SCHEMA = 1
+SCHEMAS = (SCHEMA, 2)
 
 _REQUIRED = ("nfe", "times", "C", "D", "points")
 _OPTIONAL = (
     "name", "end", "prediction", "schedule", "family", "fitted_for", "protocol", "scores", "citation",
+    "offsets",
 )  # fmt: skip
 
 
@@ -27,7 +30,7 @@ def write(path: str | os.PathLike[str], solver: Solver) -> None:
     """Write ``solver`` to ``path``, whole or not at all."""
     content: dict[str, Any] = {
         "format": FORMAT,
-        "schema": SCHEMA,
+        "schema": SCHEMAS[solver.channels is not None or bool(solver.offsets)],
         "name": solver.name,
         "nfe": solver.nfe,
         "prediction": solver.prediction,
@@ -37,6 +40,7 @@ def write(path: str | os.PathLike[str], solver: Solver) -> None:
         "points": solver.points,
         "C": solver.C,
         "D": solver.D,
+        **({"offsets": solver.offsets} if solver.offsets else {}),
         "family": solver.family,
         "fitted_for": solver.fitted_for,
         "protocol": solver.protocol,
@@ -53,7 +57,7 @@ def read(path: str | os.PathLike[str], make: Callable[..., Solver]) -> Solver:
         FileNotFoundError: when there is no such file.
         ValueError: when it is not a solver file that this version understands.
     """
-    content = read_json(path, "solver", "solver.save()", FORMAT, SCHEMA, _REQUIRED, _OPTIONAL)
+    content = read_json(path, "solver", "solver.save()", FORMAT, SCHEMAS, _REQUIRED, _OPTIONAL)
     try:
         return make(**_arguments(content))
     except ValueError as error:
@@ -67,9 +71,10 @@ def _arguments(content: dict[str, Any]) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "times": times,
         **{
-            key: tuple(tuple(map(_number, _list(key, row))) for row in _list(key, content[key]))
+            key: tuple(tuple(map(_coefficient, _list(key, row))) for row in _list(key, content[key]))
             for key in "CD"
         },
+        "offsets": tuple(map(_coefficient, _list("offsets", content.get("offsets") or []))),
         "points": tuple(map(_index, _list("points", content["points"]))),
         "end": _number(content.get("end", 1.0)),
         "citation": tuple(_list("citation", content.get("citation") or [])),
@@ -94,6 +99,11 @@ def _index(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"points: must be whole numbers, not {value!r}.")
     return value
+
+
+def _coefficient(value: object) -> float | tuple[float, ...]:
+    """A number, or one for each channel."""
+    return tuple(map(_number, value)) if isinstance(value, list) else _number(value)
 
 
 def _number(value: object) -> float:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from . import _solver_file
+from ._channels import check_channels
 from ._predictions import Prediction, check_prediction
 from ._sampling import Path, Readied, check_noise, ready, sample
-from ._table import Table, lower_triangle
+from ._table import Number, Rows, Table, frozen, lower_triangle
 from .field import Field
 from .schedules import Schedule
 
@@ -29,13 +30,14 @@ class Solver:
 
     Call ``j`` evaluates ``u_j`` at ``(x_j, times[j])``, and
 
-        ``x_i = sum_{j<i} C[i-1][j] x_j + sum_{j<i} D[i-1][j] u_j``,   ``i = 1 .. N``,
+        ``x_i = sum_{j<i} C[i-1][j] x_j + sum_{j<i} D[i-1][j] u_j + offsets[i-1]``,   ``i = 1 .. N``,
 
-    whose last state ``x_N`` is the sample. Everything else follows from these numbers.
+    whose last state ``x_N`` is the sample. Everything else follows from these numbers. Instead of a number, a
+    coefficient or an offset may be a tuple of them, one for each channel (dimension 1 of the state).
 
     Args:
         times: when the network is called, ``N`` numbers in [0, 1].
-        C: coefficients of the states; row ``i - 1`` has ``i`` numbers.
+        C: coefficients of the states; row ``i - 1`` has ``i`` numbers. All of C and D have channels, or none.
         D: coefficients of the calls, likewise.
         points: indices of the states that lie on the trajectory (the others are stages), from 0 to N.
         end: the time that the sample is at, normally 1.
@@ -47,14 +49,15 @@ class Solver:
         protocol: how it was fitted.
         scores: what it reached there.
         citation: what to cite.
+        offsets: what is added to each state, ``N`` numbers; or none of them, as in every classical solver.
 
     Raises:
         ValueError: when the numbers do not make a solver.
     """
 
     times: tuple[float, ...]
-    C: tuple[tuple[float, ...], ...]
-    D: tuple[tuple[float, ...], ...]
+    C: Rows
+    D: Rows
     points: tuple[int, ...]
     end: float = 1.0
     name: str = "solver"
@@ -65,6 +68,7 @@ class Solver:
     protocol: Mapping[str, Any] | None = field(default=None, hash=False)
     scores: Mapping[str, Any] | None = field(default=None, hash=False)
     citation: tuple[str, ...] = ()
+    offsets: tuple[Number, ...] = ()
 
     def __post_init__(self) -> None:
         N = len(self.times)
@@ -74,7 +78,16 @@ class Solver:
             fits = shape == list(range(1, N + 1))
             _check(fits, f"{label}: {N} calls need rows of 1 to {N} numbers, not {shape}")
             for i, row in enumerate(rows):
-                _check(all(map(math.isfinite, row)), f"{label}: row {i} must be finite, not {list(row)}")
+                _check(all(map(_finite, row)), f"{label}: row {i} must be finite, not {list(row)}")
+        fits = len(self.offsets) in (0, N) and all(map(_finite, self.offsets))
+        _check(fits, f"offsets: must be {N} finite numbers or none, not {list(self.offsets)}")
+        own = {_channels(c) for rows in (self.C, self.D) for row in rows for c in row}
+        others = {_channels(c) for c in self.offsets}
+        counts = (own | others) - {None}
+        _check(
+            len(own) == 1 and len(others) < 2 and len(counts) < 2 and 0 not in counts,
+            "C, D and offsets: must have single numbers, or one for each of as many channels, throughout",
+        )
         _check(
             all(0 <= t <= 1 for t in (*self.times, self.end)),
             f"times: must lie in [0, 1], not {[*self.times, self.end]}",
@@ -101,6 +114,22 @@ class Solver:
     def nfe(self) -> int:
         """Number of network calls: exact, by construction."""
         return len(self.times)
+
+    @cached_property
+    def channels(self) -> int | None:
+        """How many channels have numbers of their own; ``None`` where all share theirs."""
+        return self.table.channels
+
+    def channel(self, k: int) -> Solver:
+        """The solver of one channel, whose numbers then serve any state.
+
+        Raises:
+            ValueError: when there are no channels, or not so many.
+        """
+        if self.channels is None or not 0 <= k < self.channels:
+            has = "no channels" if self.channels is None else f"channels 0 to {self.channels - 1}"
+            raise ValueError(f"solver {self.name!r}: channel must be one that it has, not {k}; it has {has}.")
+        return self._with_table(self.table.channel(k))
 
     @property
     def point_times(self) -> tuple[float, ...]:
@@ -138,11 +167,13 @@ class Solver:
         estimate of that is taken, whose limit is known: see :meth:`Field.predict_as`.
 
         Raises:
-            ValueError: when ``x0`` does not fit the field, or the table the field's schedule.
+            ValueError: when ``x0`` does not fit the field or the solver's channels, or the table the field's
+                schedule.
             FloatingPointError: when the network returns NaN or infinity; names the call and time.
         """
         field = field if isinstance(field, Field) else Field(field)
         check_noise(x0, field)
+        check_channels(self.channels, x0, f"solver {self.name!r}")
         return sample(
             self._readied(field.prediction, field.schedule),
             field,
@@ -158,7 +189,7 @@ class Solver:
         )
 
     def unroll(self) -> Solver:
-        """The same solver in reduced form ``x_i = a_i x_0 + sum_j b_ij u_j``."""
+        """The same solver in reduced form ``x_i = a_i x_0 + sum_j b_ij u_j + e_i``."""
         return self._with_table(Table.from_reduced(self.table.unroll()))
 
     def to(self, prediction: Prediction, schedule: Schedule | None = None) -> Solver:
@@ -225,22 +256,24 @@ class Solver:
 
     @classmethod
     def from_table(cls, table: Table, points: tuple[int, ...], **facts: Any) -> Solver:
-        """Freeze a tensor table into a solver, whose :attr:`table` keeps the gradients of this one."""
-        solver = cls(
-            times=tuple(table.times.tolist()),
-            C=lower_triangle(table.C),
-            D=lower_triangle(table.D),
-            points=tuple(points),
-            **facts,
-        )
-        if any(part.requires_grad for part in table):
+        """Freeze a tensor table into a solver, whose :attr:`table` keeps the gradients of this one.
+
+        Without gradients, channels that are all alike become one number, and zero offsets none.
+        """
+        differentiable = any(part.requires_grad for part in table)
+        table = table if differentiable else table.simplest()
+        solver = cls(**_numbers(table), points=tuple(points), **facts)
+        if differentiable:
             solver.__dict__["table"] = table
         return solver
 
     @cached_property
     def table(self) -> Table:
         """The numbers as float64 tensors; differentiable in the grid of a classical solver, if that was."""
-        return Table(torch.tensor(self.times, dtype=torch.float64), _square(self.C), _square(self.D))
+        times, *offsets = (
+            torch.tensor(numbers, dtype=torch.float64) for numbers in (self.times, self.offsets) if numbers
+        )
+        return Table(times, _square(self.C), _square(self.D), *offsets)
 
     def _readied(self, prediction: Prediction, schedule: Schedule) -> Readied:
         """The table for networks of one kind, made once."""
@@ -271,12 +304,7 @@ class Solver:
             )
 
     def _with_table(self, table: Table) -> Solver:
-        return replace(
-            self,
-            times=tuple(table.times.tolist()),
-            C=lower_triangle(table.C),
-            D=lower_triangle(table.D),
-        )
+        return replace(self, **_numbers(table))
 
 
 def _check(condition: bool, problem: str) -> None:
@@ -284,6 +312,25 @@ def _check(condition: bool, problem: str) -> None:
         raise ValueError(f"Solver: {problem}.")
 
 
-def _square(rows: tuple[tuple[float, ...], ...]) -> Tensor:
-    N = len(rows)
-    return torch.tensor([[*row, *[0.0] * (N - len(row))] for row in rows], dtype=torch.float64)
+def _numbers(table: Table) -> dict[str, Any]:
+    """The numbers of a table, as a solver holds them."""
+    return {
+        "times": tuple(table.times.tolist()),
+        "C": lower_triangle(table.C),
+        "D": lower_triangle(table.D),
+        "offsets": frozen(table.e) if table.e.ndim else (),
+    }
+
+
+def _channels(number: Number) -> int | None:
+    return len(number) if isinstance(number, tuple) else None
+
+
+def _finite(number: Number) -> bool:
+    return all(map(math.isfinite, number)) if isinstance(number, tuple) else math.isfinite(number)
+
+
+def _square(rows: Rows) -> Tensor:
+    N, own = len(rows), _channels(rows[0][0])
+    zero = 0.0 if own is None else (0.0,) * own
+    return torch.tensor([[*row, *[zero] * (N - len(row))] for row in rows], dtype=torch.float64)

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from matplotlib import image
 
 import fewstep as fs
@@ -109,3 +110,11 @@ def test_the_program_as_a_process_ends_with_status_2_and_no_traceback(tmp_path):
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error: none.json: there is no such solver file; solver.save() writes one.\n"
+
+
+def test_inspect_looks_at_one_channel(program, tmp_path):
+    family = fs.families.NonStationary(fs.classical.euler(1), channels=2)
+    family.solver(torch.tensor([0.0, 0.1, 0.0, 0.2], dtype=torch.float64)).save(tmp_path / "own.json")
+    facts = program("inspect", tmp_path / "own.json", "--channel", 1, "--json")
+    assert facts["C"] == [[1.1]]
+    assert facts["D"] == [[1.2]]

@@ -127,6 +127,16 @@ def test_pairs_need_no_shape(pairs, bending):
     assert fs.fit(nameless, 2, pairs=8, shape=(3,)).solver.nfe == 2
 
 
+@pytest.mark.parametrize(
+    ("init", "nfe", "size"), [(None, 4, 15), ("euler", 3, 11), ("ab2", 5, 19), ("rk4", 4, 9)]
+)
+def test_scale_time_starts_from_the_base_that_init_names(bending, pairs, init, nfe, size):
+    fitted = fs.fit(bending, nfe, family="scale_time", init=init, pairs=pairs, iterations=2)
+    assert fitted.solver.family["base"] == (init or "midpoint")
+    assert fitted.report.parameters == size
+    assert fitted.report.errors["fitted"] < fitted.report.errors["start"]
+
+
 def test_a_family_object_and_an_initial_solver_can_be_given(bending, pairs):
     family = ScaleTime("heun", 2, train="time")
     assert fs.fit(bending, 4, family=family, pairs=pairs).report.parameters == family.size

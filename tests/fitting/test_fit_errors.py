@@ -21,8 +21,18 @@ from fewstep.families import ScaleTime
             "init cannot be 'midpoint'; classical: 'midpoint' cannot make exactly 3 calls",
         ),
         ({"init": fs.classical.euler(5)}, "nfe=4, but init .euler. makes 5 calls; it may make fewer"),
-        ({"init": "euler", "family": "scale_time"}, "starts from its own base solver; leave init out"),
-        ({"init": "auto", "family": "scale_time"}, "starts from its own base solver; leave init out"),
+        ({"init": "auto", "family": "scale_time"}, "init must be one of euler, .*, ab2, .* not 'auto'"),
+        ({"init": fs.classical.euler(4), "family": "scale_time"}, "init must be .* not the solver 'euler'"),
+        ({"init": "ab2", "family": "scale_time_rk1"}, "is 'scale_time' with init='euler'; leave init out"),
+        (
+            {"init": "rk4", "family": "scale_time", "nfe": 6},
+            "'rk4' makes 4 calls a step, so nfe must be a multiple of 4, not 6; take 8, .* or init='ab2'",
+        ),
+        (
+            {"init": "ab2", "family": "scale_time", "loss": "bound", "optimizer": "adam"},
+            "the bound is known for the bases euler and midpoint, not 'ab2'",
+        ),
+        ({"init": "ab2", "family": "scale_time", "loss": "local", "optimizer": "adam"}, "one-step solver"),
         (
             {"init": "ab2", "family": ScaleTime("euler", 4)},
             "a Family starts from its own solver; leave init out",

@@ -19,6 +19,10 @@ FAMILIES = {
     "non_stationary": lambda: NonStationary(fs.classical.adams_bashforth(2, 4)),
     "scale_time_rk1": lambda: ScaleTime("euler", 3),
     "scale_time_rk2": lambda: ScaleTime("midpoint", 2),
+    "scale_time_ab2": lambda: ScaleTime("ab2", 3, offset=True),
+    "offset": lambda: NonStationary(fs.classical.euler(3), offset=True),
+    "channels": lambda: NonStationary(fs.classical.euler(3), offset=True, channels=3),
+    "scale_time_channels": lambda: ScaleTime("euler", 3, offset=True, channels=3),
 }
 
 
@@ -40,6 +44,28 @@ def central(field, family, theta, pairs, h=1e-5):
         up, down = (rollout.endpoint(family.table(theta + s * h * unit).unroll(), pairs) for s in (1, -1))
         columns.append((up - down) / (2 * h))
     return torch.stack(columns)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2, 2)], ids=str)
+def test_both_ways_are_what_autograd_says(family, random_theta, shape):
+    """Through the differentiable endpoint, on a field that mixes the channels."""
+    field = fs.Field(
+        lambda x, t: torch.sin(x.roll(1, dims=1) + 2 * t.reshape(-1, *[1] * len(shape))), shape=shape
+    )
+    x0 = fs.noise(4, shape, dtype=torch.float64)
+    theta, pairs = random_theta(family), fs.Pairs(x0, x0)
+
+    def endpoint(free):
+        return Rollout(field, 99).endpoint(family.table(free).unroll(), pairs)
+
+    expected = torch.autograd.functional.jacobian(endpoint, theta).movedim(-1, 0)
+    assert bool((expected.flatten(1).abs().amax(1) > 1e-9).all())
+    end, J = tangents(field, family, theta, pairs)
+    torch.testing.assert_close(end, family.solver(theta).sample(field, x0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(J, expected, rtol=1e-9, atol=1e-11)
+    end, J = Differences(Rollout(field, 99), family, MEMORY, step=1e-7).at(theta, pairs)[0](pairs)
+    torch.testing.assert_close(end, family.solver(theta).sample(field, x0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(J, expected, rtol=1e-5, atol=1e-5)
 
 
 def wave(x, t, shift):

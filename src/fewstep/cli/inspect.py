@@ -33,6 +33,9 @@ def command(
             help="The network's schedule: cond_ot (the default of classical solvers), vp, cosine or ve.",
         ),
     ] = None,
+    channel: Annotated[
+        int | None, typer.Option("--channel", help="Which channel, where each has numbers of its own.")
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Write a PNG of times, coefficients and stability.")
     ] = None,
@@ -42,6 +45,8 @@ def command(
     """Print a solver's times, coefficients, order, stability, needs and warnings; no model is needed."""
     known = None if schedule is None else from_dict({"name": schedule})
     chosen, refine = _find(solver, known)
+    if channel is not None:
+        chosen = chosen.channel(channel)
     facts = inspection.inspect(chosen, schedule=known, refine=refine)
     if plot is not None:
         with replacing(plot) as temporary:

@@ -5,7 +5,7 @@ from ._refined import refined
 from .curve import Curve
 from .following import Following
 from .non_stationary import NonStationary
-from .scale_time import ScaleTime, ScaleTimeNodes
+from .scale_time import ScaleTime, ScaleTimeNodes, ShiftNodes
 from .timesteps import Timesteps
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "NonStationary",
     "ScaleTime",
     "ScaleTimeNodes",
+    "ShiftNodes",
     "Timesteps",
     "refined",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from .._table import Table
 from ..solver import Solver
 
-__all__ = ["Family", "padded", "warped"]
+__all__ = ["Family", "checked_channels", "padded", "warped"]
 
 
 class Family(ABC):
@@ -31,6 +31,8 @@ class Family(ABC):
     points: tuple[int, ...]
     #: Time of the sample.
     end: float = 1.0
+    #: How many channels of the state have numbers of their own; by default all share theirs.
+    channels: int | None = None
 
     @abstractmethod
     def table(self, theta: Tensor) -> Table:
@@ -48,9 +50,19 @@ class Family(ABC):
         return Solver.from_table(self.table(theta), self.points, end=self.end, family=family, **facts)
 
 
+def checked_channels(family: str, channels: int | None) -> int | None:
+    """The number of channels, if it can be one."""
+    if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int) or channels < 1):
+        raise ValueError(
+            f"{family}: channels must be how many the state has, at least 1, or None for numbers that all of "
+            f"them share, not {channels!r}."
+        )
+    return channels
+
+
 def padded(part: Tensor, size: int) -> Tensor:
-    """A vector with zeros after it, for the parameters that a family leaves out."""
-    return torch.cat([part, part.new_zeros(size - len(part))])
+    """Rows, or numbers, with zeros after them, for the parameters that a family leaves out."""
+    return torch.cat([part, part.new_zeros(size - len(part), *part.shape[1:])])
 
 
 def warped(start: Tensor, log_increments: Tensor) -> Tensor:

@@ -45,14 +45,19 @@ def refined(solver: Solver, nfe: int, schedule: Schedule | None = None) -> Solve
 
 def _with_one_more(table: Reduced, end: float) -> tuple[Reduced, int]:
     """The table with a call after call ``k``, and ``k``."""
-    times, a, b = table
+    times, a, b, e = table
     at = torch.cat([times, times.new_tensor([end])])
     k = int(at.diff().argmax())
-    before_a, before_b = (a[k - 1], b[k - 1]) if k else (torch.ones_like(a[0]), torch.zeros_like(b[0]))
-    a = torch.cat([a[:k], ((before_a + a[k]) / 2)[None], a[k:]])
-    b = torch.stack([_unread(row, k) for row in (*b[:k], (before_b + b[k]) / 2, *b[k:])])
-    return Reduced(torch.cat([at[: k + 1], (at[k : k + 1] + at[k + 1 : k + 2]) / 2, times[k + 1 :]]), a, b), k
 
+    def halfway(rows: Tensor, first: Tensor) -> Tensor:
+        """Rows ``1 .. N`` with one more before row ``k + 1``, halfway from the row before."""
+        before = rows[k - 1] if k else first
+        return torch.cat([rows[:k], ((before + rows[k]) / 2)[None], rows[k:]])
 
-def _unread(row: Tensor, k: int) -> Tensor:
-    return torch.cat([row[: k + 1], row.new_zeros(1), row[k + 1 :]])
+    b = halfway(b, torch.zeros_like(b[0]))
+    return Reduced(
+        times=torch.cat([at[: k + 1], at[k : k + 2].mean(0, keepdim=True), times[k + 1 :]]),
+        a=halfway(a, torch.ones_like(a[0])),
+        b=torch.cat([b[:, : k + 1], torch.zeros_like(b[:, :1]), b[:, k + 1 :]], dim=1),
+        e=halfway(e, torch.zeros_like(e[0])) if e.ndim else e,
+    ), k

@@ -38,7 +38,7 @@ class Following(Family):
 
     def __init__(self, init: Solver, schedule: Schedule | None = None, base: str = "deis3") -> None:
         self.init = init
-        self.nfe, self.points, self.end = init.nfe, init.points, init.end
+        self.nfe, self.points, self.end, self.channels = init.nfe, init.points, init.end, init.channels
         start = init.to("velocity", schedule).table.unroll()
         grid = [*start.times.tolist(), init.end]
         if any(late <= early for early, late in zip(grid, grid[1:], strict=False)):
@@ -51,12 +51,12 @@ class Following(Family):
         self._start, self._base = start, self._moved(torch.zeros(self.size, dtype=torch.float64))
 
     def table(self, theta: Tensor) -> Table:
-        now, (_, a, b) = self._moved(theta), self._start
-        moved = Reduced(now.times, a + (now.a - self._base.a), b + (now.b - self._base.b))
-        return Table.from_reduced(moved)
+        (times, a, b, _), base, init = self._moved(theta), self._base, self._start
+        return Table.from_reduced(Reduced(times, init.a + (a - base.a), init.b + (b - base.b), init.e))
 
     def _moved(self, theta: Tensor) -> Reduced:
-        return self.moving.table(theta).unroll()
+        moved = self.moving.table(theta).unroll()
+        return moved if self.channels is None else moved.over(self.channels)
 
     def describe(self, theta: Tensor) -> dict[str, Any]:
         return {"init": self.init.name, **self.moving.describe(theta)}

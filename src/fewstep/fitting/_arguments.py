@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import classical
 from ..families import Family, Following, NonStationary, ScaleTime, Timesteps, refined
+from ..families.scale_time import BASES
 from ..field import Field
 from ..solver import Solver
 from ._rivals import velocity_table
@@ -39,6 +40,11 @@ def resolve_family(family: str | Family, nfe: int, init: str | Solver | None, fi
             raise ValueError(f"fit: nfe={nfe}, but the family given makes solvers of {family.nfe} calls.")
         if init is not None:
             raise ValueError("fit: a Family starts from its own solver; leave init out.")
+        if family.channels is not None and field.shape is not None and field.shape[:1] != (family.channels,):
+            raise ValueError(
+                f"fit: the family has numbers for each of {family.channels} channels, but the field samples "
+                f"shape {field.shape}; make it with the channels of the field, or without channels."
+            )
         return family
     if family == "non_stationary":
         return _non_stationary(nfe, init, field)
@@ -49,16 +55,31 @@ def resolve_family(family: str | Family, nfe: int, init: str | Solver | None, fi
             "fit: family must be 'non_stationary', 'timesteps', 'scale_time', 'scale_time_rk1' or a Family, "
             f"not {family!r}."
         )
-    if init is not None:
-        raise ValueError(f"fit: family={family!r} starts from its own base solver; leave init out.")
+    return _scale_time(family, nfe, init)
+
+
+def _scale_time(family: str, nfe: int, init: str | Solver | None) -> ScaleTime:
     if family == "scale_time_rk1":
-        return ScaleTime("euler", nfe)
-    if nfe % 2:
+        if init is not None:
+            raise ValueError(
+                "fit: family='scale_time_rk1' is 'scale_time' with init='euler'; leave init out, or use that."
+            )
+        init = "euler"
+    base = "midpoint" if init is None else init
+    if not isinstance(base, str) or base not in BASES:
+        given = repr(base) if isinstance(base, str) else f"the solver {base.name!r}"
         raise ValueError(
-            f"fit: family='scale_time' makes two calls a step, so nfe must be even, not {nfe}; take "
-            f"{nfe + 1}, 'scale_time_rk1' or 'non_stationary'."
+            "fit: family='scale_time' steps with a base method on times of its own, so init must be one of "
+            f"{', '.join(BASES)}, not {given}."
         )
-    return ScaleTime("midpoint", nfe // 2)
+    stages = BASES[base](1).nfe
+    if nfe % stages:
+        raise ValueError(
+            f"fit: family='scale_time' on {base!r} makes {stages} calls a step, so nfe must be "
+            f"{'even' if stages == 2 else f'a multiple of {stages}'}, not {nfe}; take {nfe + -nfe % stages}, "
+            "'scale_time_rk1' or 'non_stationary', or init='ab2'."
+        )
+    return ScaleTime(base, nfe // stages)
 
 
 def _non_stationary(nfe: int, init: str | Solver | None, field: Field) -> NonStationary:

@@ -77,7 +77,8 @@ def fit(
         field: the model.
         nfe: network calls of the solver to fit.
         family: ``"non_stationary"``, ``"timesteps"``, ``"scale_time"`` (on the midpoint method, where ``nfe``
-            is even), ``"scale_time_rk1"`` (on Euler's), or a :class:`~fewstep.families.Family`.
+            is even, or another by ``init``), ``"scale_time_rk1"`` (on Euler's), or a
+            :class:`~fewstep.families.Family`.
         pairs: how many reference pairs to make, at least 4, or the pairs themselves.
         optimizer: ``"gauss_newton"``, which needs no gradients of the network, or ``"adam"``.
         loss: ``"rmse"``, ``"log_mse"`` or ``"mse"`` of the endpoint; with Adam and a one-step family also
@@ -92,7 +93,8 @@ def fit(
             its times, and in a non-stationary fit may be told others; ``"auto"``, the classical solver with
             the best PSNR on at most 32 training pairs; or, for a non-stationary fit, a solver with as many
             calls or fewer, classical or fitted, of any family. DEIS of order 3 on the cosine grid by default,
-            or where that has no velocities, Adams-Bashforth 2.
+            or where that has no velocities, Adams-Bashforth 2. For a scale-time fit, the name of its base: a
+            Runge-Kutta method, or ``"ab2"``, ``"ab3"``, ``"ab4"``.
         shape: shape of one sample, where the field does not know it.
         validation: share of the pairs kept for validation, at least two pairs.
         iterations: most iterations; 30 for Gauss-Newton and 1500 for Adam by default.

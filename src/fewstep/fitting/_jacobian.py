@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.autograd.functional import jacobian
 
+from .._channels import factors
 from .._table import Reduced
 from ..families import Family
 from ..pairs import Pairs
 from ._perturbations import Perturbations, measure
-from ._rollout import BudgetSpentError, Rollout, first_change
+from ._rollout import BudgetSpentError, Rollout, first_change, moving_rows
 
 __all__ = ["Columns", "Differences", "Linearisation", "Room", "Tangents", "room"]
 
@@ -101,7 +102,7 @@ class Tangents:
 
     With dots for derivatives in one parameter,
 
-        dx_i = da_i x_0 + sum_j (db_ij u_j + b_ij du_j),      du_j = D_x u(x_j, t_j) dx_j + D_t u dt_j,
+        dx_i = da_i x_0 + sum_j (db_ij u_j + b_ij du_j) + de_i,      du_j = D_x u(x_j, t_j) dx_j + D_t u dt_j,
 
     where ``du_j`` is a ``torch.func.jvp``, taken for all parameters at once by ``vmap`` where the network
     allows that, and one by one elsewhere. Calls before the first that depends on a parameter are left out.
@@ -128,8 +129,8 @@ class Tangents:
         change = Reduced(*(part.movedim(-1, 0) for part in change))  # (P, ...)
         within = room(self.memory, self.family.size, self.family.nfe, pairs.x0[0], self.rollout.max_batch)
         starts: dict[tuple[int, int], list[int]] = {}
-        for p, (times, a, b) in enumerate(zip(*change, strict=True)):
-            starts.setdefault(first_change((a != 0) | (b != 0).any(dim=1), times != 0), []).append(p)
+        for p, (times, *rows) in enumerate(zip(*(part != 0 for part in change), strict=True)):
+            starts.setdefault(first_change(moving_rows(*rows), times), []).append(p)
         groups = [
             (known, members[first : first + within.together])
             for (_, known), members in starts.items()
@@ -157,31 +158,31 @@ class Tangents:
     ) -> Tensor:
         """``dx_N`` along some parameters; the calls before number ``known`` do not move."""
         N, x0 = len(table.times), states[0]
-        column = (-1, *[1] * x0.ndim)
+        b = table.b if table.channels is None else factors(table.b.to(x0), 2, x0.ndim)
         dx = torch.zeros(len(change.a), *x0.shape, dtype=x0.dtype, device=x0.device)
         du: dict[int, Tensor] = {}
         for i in range(known + 1, N + 1):
             if i > 1:
-                dx = self._sum(table, change, i - 1, column, x0, predictions, du)
+                dx = self._sum(b, change, i - 1, x0, predictions, du)
             du[i - 1] = self._derivative(pairs, states[i - 1], table.times[i - 1], dx, change.times[:, i - 1])
-        return self._sum(table, change, N, column, x0, predictions, du)
+        return self._sum(b, change, N, x0, predictions, du)
 
     @staticmethod
     def _sum(
-        table: Reduced,
+        b: Tensor,
         change: Reduced,
         i: int,
-        column: tuple[int, ...],
         x0: Tensor,
         predictions: dict[int, Tensor],
         du: dict[int, Tensor],
     ) -> Tensor:
-        dx = change.a[:, i - 1].reshape(column) * x0
+        dx = factors(change.a[:, i - 1], 1, x0.ndim) * x0
         for j in range(i):
-            dx += change.b[:, i - 1, j].reshape(column) * predictions[j]
+            dx += factors(change.b[:, i - 1, j], 1, x0.ndim) * predictions[j]
         for j, derivative in du.items():
-            dx += float(table.b[i - 1, j]) * derivative
-        return dx
+            weight = b[i - 1, j]
+            dx += (weight if weight.ndim else float(weight)) * derivative
+        return dx + factors(change.e[:, i - 1], 1, x0.ndim) if change.e.ndim > 1 else dx
 
     def _derivative(self, pairs: Pairs, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor) -> Tensor:
         """``du`` of shape ``(G, B, ...)`` for ``dx`` of that shape and ``dt`` of shape ``(G,)``."""

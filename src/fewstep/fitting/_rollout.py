@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .._execute import execute, plan
+from .._channels import check_channels, factors
+from .._execute import Row, bound, execute, plan
 from .._table import Reduced
 from ..field import Field
 from ..metrics import per_sample_mse
 from ..pairs import Pairs
 
-__all__ = ["BudgetSpentError", "Rollout", "chunks", "first_change"]
+__all__ = ["BudgetSpentError", "Rollout", "chunks", "first_change", "moving_rows"]
 
 
 class BudgetSpentError(RuntimeError):
@@ -58,9 +58,9 @@ class Rollout:
             return velocity(x, t)
 
         with torch.set_grad_enabled(any(part.requires_grad for part in table)):
-            a, b, times = (part.to(pairs.x0) for part in (table.a, table.b, table.times))
-            rows = plan(*_coefficients(a, b))
-            return execute(call, list(times), rows, {0: self.field.initial_state(pairs.x0)}, {})
+            numbers = Reduced(*(part.to(pairs.x0) for part in table))
+            rows = _rows(numbers, pairs.x0.ndim)
+            return execute(call, list(numbers.times), rows, {0: self._start(table, pairs)}, {})
 
     @torch.no_grad()
     def squared_error(self, table: Reduced, pairs: Pairs) -> Tensor:
@@ -93,7 +93,7 @@ class Rollout:
         moved = torch.empty(len(perturbed), *end.shape, dtype=end.dtype, device=end.device)
         starts: dict[tuple[int, int], list[int]] = {}
         for p, other in enumerate(perturbed):
-            rows = (table.a != other.a) | (table.b != other.b).any(dim=1)
+            rows = moving_rows(table.a != other.a, table.b != other.b, table.e != other.e)
             starts.setdefault(first_change(rows, table.times != other.times), []).append(p)
         width = max(1, self.max_batch // len(pairs) if together is None else together)
         for (start, known), members in starts.items():
@@ -107,10 +107,12 @@ class Rollout:
     def history(self, table: Reduced, pairs: Pairs) -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
         """``x_N``, and every state and prediction on the way to it, by their index."""
         velocity = self.velocity(pairs)
-        states = {0: self.field.initial_state(pairs.x0)}
+        states = {0: self._start(table, pairs)}
         predictions: dict[int, Tensor] = {}
         keep = range(len(table.times) + 1)
-        rows = plan(table.a[:, None].tolist(), table.b.tolist(), keep, keep_predictions=True)
+        offsets = table.e.tolist() if table.e.ndim else ()
+        rows = plan(table.a[:, None].tolist(), table.b.tolist(), keep, keep_predictions=True, offsets=offsets)
+        rows = rows if table.channels is None else bound(rows, pairs.x0)
         end = execute(lambda j, x, t: velocity(x, t), table.times.tolist(), rows, states, predictions)
         return end, states, predictions
 
@@ -124,21 +126,25 @@ class Rollout:
     ) -> Tensor:
         """Roll out ``P`` tables at once, as states of shape ``(P, B, ...)``, from a row on."""
         x0 = states[0]
-        B, column = len(x0), (len(tables), *[1] * x0.ndim)
-        numbers = zip(*((t.a, t.b, t.times) for t in tables), strict=True)
-        a, b, times = (torch.stack(part).to(x0) for part in numbers)
+        B = len(x0)
+        # Tables come last, but before the channels.
+        numbers = (torch.stack(part).to(x0) for part in zip(*tables, strict=True))
+        times, a, b, e = numbers
+        stacked = Reduced(times.T, a.movedim(0, 1), b.movedim(0, 2), e if e.ndim == 1 else e.movedim(0, 1))
 
         def call(j: int, x: Tensor, t: Tensor) -> Tensor:
             x = x.expand(len(tables), *x0.shape)  # still unperturbed where only the time is
             u: Tensor = velocity(x.flatten(0, 1), t.repeat_interleave(B)).unflatten(0, (len(tables), B))
             return u
 
-        coefficients = _coefficients(
-            a.T.reshape(-1, *column), b.permute(1, 2, 0).reshape(*b.shape[1:], *column)
-        )
         known = {j: x for j, x in states.items() if j in (0, start - 1)}
-        end = execute(call, list(times.T), plan(*coefficients), known, predictions, start)
+        rows = _rows(stacked, x0.ndim, tables=1)
+        end = execute(call, list(stacked.times), rows, known, predictions, start)
         return end.expand(len(tables), *x0.shape)
+
+    def _start(self, table: Reduced, pairs: Pairs) -> Tensor:
+        check_channels(table.channels, pairs.x0, "the solver")
+        return self.field.initial_state(pairs.x0)
 
     def spend(self, calls: int) -> None:
         """Count network calls that are about to be made."""
@@ -165,9 +171,21 @@ def chunks(pairs: Pairs, size: int) -> Iterator[Pairs]:
         yield pairs[first : first + size]
 
 
-def _coefficients(a: Tensor, b: Tensor) -> tuple[list[list[Any]], list[list[Any]]]:
-    """Rows of a reduced table, with its structural zeros left out."""
-    return [[a_i] for a_i in a], [list(b_i[: i + 1]) for i, b_i in enumerate(b)]
+def _rows(table: Reduced, ndim: int, tables: int = 0) -> list[Row]:
+    """Rows of a table of tensors for states of ``ndim`` dimensions, its structural zeros left out.
+
+    With ``tables = 1`` it is a stack of tables, which go after the rows and columns, for as many states.
+    """
+    a, b = factors(table.a, 1 + tables, ndim), factors(table.b, 2 + tables, ndim)
+    e = list(factors(table.e, 1 + tables, ndim)) if table.e.ndim > tables else ()
+    return plan([[a_i] for a_i in a], [list(b_i[: i + 1]) for i, b_i in enumerate(b)], offsets=e)
+
+
+def moving_rows(a: Tensor, b: Tensor, e: Tensor) -> Tensor:
+    """Which rows change, given which numbers of a reduced table do; bool of shape ``(N,)``."""
+    rows = a | b.any(dim=1)
+    rows = rows | e if e.ndim else rows
+    return rows if rows.ndim == 1 else rows.any(dim=1)
 
 
 def first_change(rows: Tensor, times: Tensor) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._channels import factors
 from .._table import Table
 from ..families import ScaleTime
 from ._dense import DensePath
@@ -74,16 +75,20 @@ def local_errors(
     starts = torch.tensor(points[:-1])
     stages = points[1] - points[0]
     x = path.at(torch.cat([table.times[starts], path.end.reshape(1)]))
-    column = (-1, *[1] * (x.ndim - 1))
+
+    def numbers(part: Tensor) -> Tensor:
+        return factors(part, 1, x.ndim - 1).to(x)
+
     states, calls = [x[:-1]], []
     for k in range(1, stages + 1):
         times = table.times[starts + k - 1].repeat_interleave(x.shape[1])
         u = velocity(states[-1].flatten(0, 1), times.to(x.dtype))
         calls.append(u.unflatten(0, x[:-1].shape[:2]))
         rows = starts + k - 1
-        parts = [table.C[rows, starts + l].reshape(column).to(x) * states[l] for l in range(k)]
-        parts += [table.D[rows, starts + l].reshape(column).to(x) * calls[l] for l in range(k)]
-        states.append(torch.stack(parts).sum(0))
+        parts = [numbers(table.C[rows, starts + l]) * states[l] for l in range(k)]
+        parts += [numbers(table.D[rows, starts + l]) * calls[l] for l in range(k)]
+        total = torch.stack(parts).sum(0)
+        states.append(total + numbers(table.e[rows]) if table.e.ndim else total)
     error = (states[-1] - x[1:]).flatten(2).square().mean(2)
     return (error + FLOOR).sqrt().mean(1)
 
@@ -118,12 +123,17 @@ def bound_weights(family: ScaleTime, theta: Tensor, lipschitz: float = 1.0) -> T
     Raises:
         ValueError: for another base, whose bound the paper does not give.
     """
-    if family.base.name not in ("euler", "midpoint"):
+    if family.base not in ("euler", "midpoint"):
         raise ValueError(
-            f"loss: the bound is known for the bases euler and midpoint, not {family.base.name!r}; "
-            "use loss='local'."
+            f"loss: the bound is known for the bases euler and midpoint, not {family.base!r}; "
+            "use loss='local', or loss='rmse', which serves multistep bases, too."
         )
-    nodes, stages = family.nodes(theta), family.base.stages
+    if family.channels is not None:
+        raise ValueError(
+            "loss: the bound is known for one scale that all channels share, not for channels="
+            f"{family.channels}; use loss='local' or loss='rmse'."
+        )
+    nodes, stages = family.nodes(theta), family.stages
     h = family.r.diff()
     Lbar = nodes.ds.abs() / nodes.s + nodes.dt * lipschitz
     at, s = Lbar[:-1:stages], nodes.s[::stages]

@@ -78,11 +78,12 @@ def _calls(facts: Inspection) -> list[str]:
         f"{'call':>4}  {'time':>8}  {'gain':>6}  next state = C . states + D . calls"
         + (" (* stage)" if stages else ""),
     ]
-    rows = zip(solver.times, facts.errors.noise_gain, solver.C, solver.D, strict=True)
-    for j, (t, gain, c, d) in enumerate(rows):
+    offsets = solver.offsets or (0.0,) * solver.nfe
+    rows = zip(solver.times, facts.errors.noise_gain, solver.C, solver.D, offsets, strict=True)
+    for j, (t, gain, c, d, e) in enumerate(rows):
         star = "*" if j + 1 in stages else " "
         start = f"{j:>4}  {t:8.5f}  {_short(gain):>6}  x{j + 1}{star} = "
-        terms = [*_terms(c, "x"), *_terms(d, "u")] or ["0"]
+        terms = [*_terms(c, "x"), *_terms(d, "u"), *([f"{e:+.4f}"] if e else [])] or ["0"]
         lines += _wrapped(start + "  ".join(terms), " " * len(start))
     return lines
 
@@ -208,7 +209,7 @@ def _plain(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _terms(coefficients: Sequence[float], symbol: str) -> list[str]:
+def _terms(coefficients: Sequence[Any], symbol: str) -> list[str]:
     # A no-break space keeps a number with its symbol when lines are wrapped.
     return [f"{c:+.4f}\u00a0{symbol}{j}" for j, c in enumerate(coefficients) if c != 0]
 
