@@ -107,8 +107,8 @@ class NonStationary(Family):
         return self._made[key]
 
     def describe(self, theta: Tensor) -> dict[str, Any]:
-        options = {"offset": self.offset, "channels": self.channels}
-        free = {key: value for key, value in options.items() if value}
+        free: dict[str, Any] = {"offset": True} if self.offset else {}
+        free |= {"channels": self._own} if self._own > 1 else {}
         return {**self.anchor.describe(theta[: self.anchor.size]), **free, "theta": theta.tolist()}
 
 

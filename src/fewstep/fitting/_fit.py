@@ -78,7 +78,7 @@ def fit(
         nfe: network calls of the solver to fit.
         family: ``"non_stationary"``, ``"timesteps"``, ``"scale_time"`` (on the midpoint method, where ``nfe``
             is even, or another by ``init``), ``"scale_time_rk1"`` (on Euler's), or a
-            :class:`~fewstep.families.Family`.
+            :class:`~fewstep.families.Family`, such as one with offsets or with numbers a channel.
         pairs: how many reference pairs to make, at least 4, or the pairs themselves.
         optimizer: ``"gauss_newton"``, which needs no gradients of the network, or ``"adam"``.
         loss: ``"rmse"``, ``"log_mse"`` or ``"mse"`` of the endpoint; with Adam and a one-step family also
