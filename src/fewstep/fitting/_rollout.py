@@ -16,7 +16,7 @@ from ..field import Field
 from ..metrics import per_sample_mse
 from ..pairs import Pairs
 
-__all__ = ["BudgetSpentError", "Rollout", "chunks", "first_change"]
+__all__ = ["BudgetSpentError", "Rollout", "chunks", "first_change", "joined"]
 
 
 class BudgetSpentError(RuntimeError):
@@ -42,12 +42,22 @@ class Rollout:
         self.calls = 0
 
     def endpoint(self, table: Reduced, pairs: Pairs, *, checkpointed: bool = False) -> Tensor:
-        """``x_N`` of every pair, ``(B, ...)``; differentiable in the table.
+        """``x_N`` of every pair, ``(B, ...)``; differentiable in the table."""
+        return self.states(table, pairs, (len(table.times),), checkpointed=checkpointed)
+
+    def states(
+        self, table: Reduced, pairs: Pairs, points: Sequence[int], *, checkpointed: bool = False
+    ) -> Tensor:
+        """Some states of every pair; differentiable in the table.
 
         Args:
             table: the solver; a tensor of floats, or one that requires gradients.
             pairs: the noises to start from.
+            points: which states, ``K`` of them.
             checkpointed: forget the network's activations, and compute them again backwards.
+
+        Returns:
+            Tensor of shape ``(K B, ...)``: the first of the states for all pairs, then the second.
         """
         velocity = self.velocity(pairs)
 
@@ -59,8 +69,9 @@ class Rollout:
 
         with torch.set_grad_enabled(any(part.requires_grad for part in table)):
             a, b, times = (part.to(pairs.x0) for part in (table.a, table.b, table.times))
-            rows = plan(*_coefficients(a, b))
-            return execute(call, list(times), rows, {0: self.field.initial_state(pairs.x0)}, {})
+            states = {0: self.field.initial_state(pairs.x0)}
+            execute(call, list(times), plan(*_coefficients(a, b), points), states, {})
+            return joined([states[i] for i in points], 0)
 
     @torch.no_grad()
     def squared_error(self, table: Reduced, pairs: Pairs) -> Tensor:
@@ -72,9 +83,15 @@ class Rollout:
 
     @torch.no_grad()
     def differences(
-        self, table: Reduced, perturbed: Sequence[Reduced], pairs: Pairs, together: int | None = None
+        self,
+        table: Reduced,
+        perturbed: Sequence[Reduced],
+        pairs: Pairs,
+        together: int | None = None,
+        points: Sequence[int] | None = None,
+        read: Callable[[Tensor], Tensor] = lambda states: states,
     ) -> tuple[Tensor, Tensor]:
-        """The endpoint of ``table``, and how far each perturbed table moves it.
+        """The endpoint of ``table``, or what is read of other states, and how far each table moves it.
 
         A perturbation that first changes row ``i`` starts there, from the unperturbed history; one of
         the last row costs no call at all. Tables that start together share their batches.
@@ -84,11 +101,15 @@ class Rollout:
             perturbed: solvers near it.
             pairs: the noises to start from.
             together: most tables in one batch, by default as many as fit ``max_batch``.
+            points: the ``K`` states to read, by default the last.
+            read: what to read of a batch of states.
 
         Returns:
-            ``x_N`` of shape ``(B, ...)`` and differences of shape ``(P, B, ...)``.
+            What is read, of shape ``(K B, ...)`` as in :meth:`states`, and differences ``(P, K B, ...)``.
         """
-        end, states, predictions = self.history(table, pairs)
+        points = (len(table.times),) if points is None else points
+        _, states, predictions = self.history(table, pairs)
+        end = read(joined([states[i] for i in points], 0))
         velocity = self.velocity(pairs)
         moved = torch.empty(len(perturbed), *end.shape, dtype=end.dtype, device=end.device)
         starts: dict[tuple[int, int], list[int]] = {}
@@ -101,7 +122,9 @@ class Rollout:
             for first in range(0, len(members), width):
                 group = members[first : first + width]
                 tables = [perturbed[p] for p in group]
-                moved[group] = self._from_row(start, tables, velocity, states, dict(unchanged))
+                there = self._from_row(start, tables, velocity, states, dict(unchanged), points)
+                moved[group] = read(there.flatten(0, 1)).unflatten(0, there.shape[:2])
+                del there  # before the next ones are made
         return end, moved.sub_(end)
 
     def history(self, table: Reduced, pairs: Pairs) -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
@@ -121,8 +144,13 @@ class Rollout:
         velocity: Callable[[Tensor, Tensor], Tensor],
         states: Mapping[int, Tensor],
         predictions: dict[int, Tensor],
+        points: Sequence[int],
     ) -> Tensor:
-        """Roll out ``P`` tables at once, as states of shape ``(P, B, ...)``, from a row on."""
+        """Roll out ``P`` tables at once, as states of shape ``(P, B, ...)``, from a row on.
+
+        Returns:
+            The states at ``points``, of shape ``(P, K B, ...)``.
+        """
         x0 = states[0]
         B, column = len(x0), (len(tables), *[1] * x0.ndim)
         numbers = zip(*((t.a, t.b, t.times) for t in tables), strict=True)
@@ -137,8 +165,9 @@ class Rollout:
             a.T.reshape(-1, *column), b.permute(1, 2, 0).reshape(*b.shape[1:], *column)
         )
         known = {j: x for j, x in states.items() if j in (0, start - 1)}
-        end = execute(call, list(times.T), plan(*coefficients), known, predictions, start)
-        return end.expand(len(tables), *x0.shape)
+        execute(call, list(times.T), plan(*coefficients, points), known, predictions, start)
+        there = [known[i] if i >= start else states[i] for i in points]
+        return joined([x.expand(len(tables), *x0.shape) for x in there], 1)
 
     def spend(self, calls: int) -> None:
         """Count network calls that are about to be made."""
@@ -163,6 +192,11 @@ def chunks(pairs: Pairs, size: int) -> Iterator[Pairs]:
     """The pairs, at most ``size`` at a time."""
     for first in range(0, len(pairs), size):
         yield pairs[first : first + size]
+
+
+def joined(parts: list[Tensor], dim: int) -> Tensor:
+    """The parts one after another; a single one as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
 def _coefficients(a: Tensor, b: Tensor) -> tuple[list[list[Any]], list[list[Any]]]:
