@@ -120,8 +120,8 @@ class Tangents:
         change = Reduced(*(part.movedim(-1, 0) for part in change))  # (P, ...)
         within = self.residuals.room(self.memory, self.family.size, pairs)
         starts: dict[tuple[int, int], list[int]] = {}
-        for p, (times, a, b) in enumerate(zip(*change, strict=True)):
-            starts.setdefault(first_change((a != 0) | (b != 0).any(dim=1), times != 0), []).append(p)
+        for p, (t, a, b) in enumerate(zip(*change, strict=True)):
+            starts.setdefault(first_change((a != 0) | (b != 0).any(dim=1), t != 0), []).append(p)
         groups = [
             (known, members[first : first + within.together])
             for (_, known), members in starts.items()

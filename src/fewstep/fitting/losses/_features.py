@@ -15,6 +15,11 @@ from ._pairs import FeaturePairs, carrying
 
 __all__ = ["Features"]
 
+_NO_TANGENTS = (
+    "{}: jacobian='jvp' needs forward-mode derivatives, which phi {}; use jacobian='differences', which calls "
+    "it as a black box."
+)
+
 
 class Features(LeastSquares):
     """An endpoint loss of the residual ``phi(x_N) - phi(x_1)``.
@@ -44,6 +49,7 @@ class Features(LeastSquares):
         label = name or getattr(phi, "__name__", type(phi).__name__)
         self.name = f"features({label}, {self.loss.name})"
         self.calls = 0
+        self._differentiable = False  # as far as has been looked
 
     @property
     def judge(self) -> LeastSquares:
@@ -75,12 +81,23 @@ class Features(LeastSquares):
     def tangents(self, states: Tensor, along: Tensor) -> Tensor:
         self.calls += 2 * len(along) * len(states)
         try:
-            return torch.stack([torch.func.jvp(self.phi, (states,), (dx,))[1] for dx in along])
+            found = torch.stack([torch.func.jvp(self.phi, (states,), (dx,))[1] for dx in along])
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+            raise ValueError(_NO_TANGENTS.format(self.name, "does not give")) from error
+        if not self._differentiable:
+            self._look(states, along, found)
+        return found
+
+    def _look(self, states: Tensor, along: Tensor, found: Tensor) -> None:
+        """Hold the largest derivative against a difference: a map that leaves autograd has zeros, no error."""
+        dx, derivative = max(zip(along, found, strict=True), key=lambda pair: float(pair[0].norm()))
+        h = 0.01 * states.norm() / dx.norm().clamp(min=torch.finfo(dx.dtype).tiny)
+        expected = (self.read(states + h * dx) - self.read(states - h * dx)) / (2 * h)
+        if not float((derivative - expected).norm()) <= 0.5 * float(expected.norm()):
             raise ValueError(
-                f"{self.name}: jacobian='jvp' needs forward-mode derivatives, which phi does not give; use "
-                "jacobian='differences', which calls it as a black box."
-            ) from error
+                _NO_TANGENTS.format(self.name, "gives wrongly, for it leaves autograd on the way")
+            )
+        self._differentiable = bool(expected.any())
 
     def target(self, times: Tensor, pairs: Pairs) -> Tensor:
         assert isinstance(pairs, FeaturePairs)  # as `prepared` made them
