@@ -11,25 +11,26 @@ and 2n calls. The losses:
 * bound: the n local errors side by side, as fits do it; no step waits for another, but all are held at once;
 * bound, step by step: the same sum, with a gradient after each step.
 
-Memory is the bytes of the distinct tensors that autograd keeps for the way back (by
-torch.autograd.graph.saved_tensors_hooks), at their most during the gradient: what a larger network or batch
-multiplies, on any device. It has neither the network's own parameters nor what a layer needs only while it
-runs, and so no caches of the allocator, which resident memory on a CPU would mostly show. Seconds are the
-least of several gradients on one thread.
+Memory is what torch's allocator gives out during the gradient, at its most and less what was there before, as
+the profiler records it (profile_memory): activations kept for the way back, those made again, what layers
+need while they run. On a CPU that is sharper than resident memory, from which freed blocks hardly ever go
+back, and the same tensors would be allocated on any device. Seconds are the least of several gradients on one
+thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 import fewstep as fs
 from fewstep.families import ScaleTime
@@ -39,41 +40,17 @@ from fewstep.fitting._rollout import Rollout
 from fewstep.metrics import per_sample_mse
 
 
-class Saved:
-    """Bytes that autograd keeps, now and at their most; storages that are kept twice count once."""
-
-    def __init__(self, known: list[Tensor]) -> None:
-        self.now = self.most = 0
-        self.counts: dict[int, int] = {}
-        self.parameters = {tensor.untyped_storage().data_ptr() for tensor in known}
-
-    def pack(self, tensor: Tensor) -> Packed:
-        storage = tensor.untyped_storage()
-        key = storage.data_ptr()
-        packed = Packed(tensor)
-        if key not in self.parameters:
-            self.counts[key] = self.counts.get(key, 0) + 1
-            if self.counts[key] == 1:
-                self.now += storage.nbytes()
-                self.most = max(self.most, self.now)
-            weakref.finalize(packed, self.drop, key, storage.nbytes())
-        return packed
-
-    def drop(self, key: int, size: int) -> None:
-        self.counts[key] -= 1
-        if not self.counts[key]:
-            self.now -= size
+def most_bytes(work: Callable[[], Tensor]) -> int:
+    """The most bytes of torch's CPU allocator that were in use at once, of those allocated by ``work``."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        work()
+    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    sizes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+    return max(itertools.accumulate(sizes))
 
 
-class Packed:
-    """A saved tensor; it lives as long as autograd keeps it."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-
-
-def gradients(n: int, batch: int) -> tuple[dict[str, Callable[[], Tensor]], list[Tensor]]:
-    """A function of nothing for each loss, that returns its gradient in theta; and the parameters."""
+def gradients(n: int, batch: int) -> dict[str, Callable[[], Tensor]]:
+    """For each loss a function of nothing that returns its gradient in theta."""
     field, family = fs.models.bundled("mnist"), ScaleTime("midpoint", n)
     x0 = fs.noise(batch, field.shape, seed=77)
     # A straight stand-in for the reference path costs no calls, and a gradient as much as on the path.
@@ -111,13 +88,12 @@ def gradients(n: int, batch: int) -> tuple[dict[str, Callable[[], Tensor]], list
             total += torch.autograd.grad(bound_weights(family, theta)[i] * error, theta)[0]
         return total
 
-    made = {
+    return {
         "endpoint": lambda: endpoint(False),
         "endpoint, checkpointed": lambda: endpoint(True),
         "bound": bound,
         "bound, step by step": step_by_step,
     }
-    return made, list(field.model.parameters())
 
 
 class Until:
@@ -131,19 +107,15 @@ class Until:
 
 
 def study(n: int, batch: int, repeats: int) -> list[dict[str, Any]]:
-    made, parameters = gradients(n, batch)
     rows = []
-    for name, gradient in made.items():
-        saved = Saved(parameters)
-        with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda packed: packed.tensor):
-            value = gradient()
-        seconds = []
+    for name, gradient in gradients(n, batch).items():
+        value, seconds = gradient(), []
         for _ in range(repeats):
             started = time.perf_counter()
             gradient()
             seconds.append(time.perf_counter() - started)
-        rows.append({"steps": n, "loss": name, "bytes": saved.most, "seconds": min(seconds)})
-        rows[-1]["gradient"] = value.tolist()
+        cost = {"bytes": most_bytes(gradient), "seconds": min(seconds)}
+        rows.append({"steps": n, "loss": name, **cost, "gradient": value.tolist()})
     return rows
 
 

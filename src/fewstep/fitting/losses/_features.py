@@ -16,8 +16,8 @@ from ._pairs import FeaturePairs, carrying
 __all__ = ["Features"]
 
 _NO_TANGENTS = (
-    "{}: jacobian='jvp' needs forward-mode derivatives, which phi {}; use jacobian='differences', which calls "
-    "it as a black box."
+    "{}: jacobian='jvp' needs forward-mode derivatives, which phi {}; use jacobian='differences', which "
+    "calls it as a black box."
 )
 
 
@@ -49,7 +49,7 @@ class Features(LeastSquares):
         label = name or getattr(phi, "__name__", type(phi).__name__)
         self.name = f"features({label}, {self.loss.name})"
         self.calls = 0
-        self._differentiable = False  # as far as has been looked
+        self._differentiable = False
 
     @property
     def judge(self) -> LeastSquares:
@@ -62,6 +62,7 @@ class Features(LeastSquares):
         return self.loss.slope(mse)
 
     def prepared(self, pairs: Pairs, field: Field, *, rtol: float, atol: float) -> tuple[Pairs, int]:
+        self._differentiable = False  # a fit finds out for itself
         # A few hundred at a time, as the reference is made: phi may be a large network.
         with torch.no_grad():
             features = torch.cat([self.read(part) for part in pairs.x1.split(256)])
@@ -89,7 +90,7 @@ class Features(LeastSquares):
         return found
 
     def _look(self, states: Tensor, along: Tensor, found: Tensor) -> None:
-        """Hold the largest derivative against a difference: a map that leaves autograd has zeros, no error."""
+        """Hold the largest derivative against a difference: a map that leaves autograd gives zeros."""
         dx, derivative = max(zip(along, found, strict=True), key=lambda pair: float(pair[0].norm()))
         h = 0.01 * states.norm() / dx.norm().clamp(min=torch.finfo(dx.dtype).tiny)
         expected = (self.read(states + h * dx) - self.read(states - h * dx)) / (2 * h)
