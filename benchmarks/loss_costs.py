@@ -14,8 +14,8 @@ and 2n calls. The losses:
 Memory is what torch's allocator gives out during the gradient, at its most and less what was there before, as
 the profiler records it (profile_memory): activations kept for the way back, those made again, what layers
 need while they run. On a CPU that is sharper than resident memory, from which freed blocks hardly ever go
-back, and the same tensors would be allocated on any device. Seconds are the least of several gradients on one
-thread.
+back, and the same tensors would be allocated on any device. Seconds are those of the processor, the least of
+several gradients on one thread.
 """
 
 from __future__ import annotations
@@ -111,9 +111,9 @@ def study(n: int, batch: int, repeats: int) -> list[dict[str, Any]]:
     for name, gradient in gradients(n, batch).items():
         value, seconds = gradient(), []
         for _ in range(repeats):
-            started = time.perf_counter()
+            started = time.process_time()
             gradient()
-            seconds.append(time.perf_counter() - started)
+            seconds.append(time.process_time() - started)
         cost = {"bytes": most_bytes(gradient), "seconds": min(seconds)}
         rows.append({"steps": n, "loss": name, **cost, "gradient": value.tolist()})
     return rows

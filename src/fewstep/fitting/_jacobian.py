@@ -162,6 +162,7 @@ class Tangents:
         for j in range(known, N):
             if j > 0:
                 dx = self._sum(table, change, j, column, x0, predictions, du)
+            if j in moved:
                 moved[j] = dx
             du[j] = self._derivative(pairs, states[j], table.times[j], dx, change.times[:, j])
         moved[N] = self._sum(table, change, N, column, x0, predictions, du)
