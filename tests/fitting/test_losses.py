@@ -5,7 +5,7 @@ import torch
 
 import fewstep as fs
 from fewstep.families import NonStationary, ScaleTime
-from fewstep.fitting import ENDPOINT_LOSSES, bound_weights, local_errors
+from fewstep.fitting import ENDPOINT_LOSSES, bound_weights, local_errors, pseudo_huber
 from fewstep.fitting._dense import DensePath, dense_path
 from fewstep.fitting.losses import check_one_step
 
@@ -20,7 +20,12 @@ def test_slope_is_the_derivative_of_rho(name):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("mse", 2.5), ("rmse", 1.5), ("log_mse", math.log(4) / 2)],
+    [
+        ("mse", 2.5),
+        ("rmse", 1.5),
+        ("log_mse", math.log(4) / 2),
+        ("pseudo_huber", (math.sqrt(1 + 0.00054**2) + math.sqrt(4 + 0.00054**2)) / 2 - 0.00054),
+    ],
 )
 def test_losses_by_hand(name, expected):
     mse = torch.tensor([1.0, 4.0], dtype=torch.float64)
@@ -33,6 +38,33 @@ def test_losses_of_an_exact_sample_are_finite(name):
     zero = torch.zeros(2, dtype=torch.float64)
     assert math.isfinite(float(loss(zero)))
     assert torch.isfinite(loss.slope(zero)).all()
+
+
+@pytest.mark.parametrize("d", [1, 12, 3072])
+def test_pseudo_huber_is_that_of_the_norm(d):
+    """Song and Dhariwal: sqrt(|x - y|^2 + C^2) - C with C = 0.00054 sqrt(d); here over sqrt(d)."""
+    x, y = (fs.noise(6, (d,), seed=seed, dtype=torch.float64) for seed in (0, 1))
+    y = x + y * torch.logspace(-6, 0, 6, dtype=torch.float64)[:, None]
+    big = 0.00054 * math.sqrt(d)
+    norm = torch.linalg.vector_norm(x - y, dim=1)
+    expected = ((norm.square() + big**2).sqrt() - big).mean() / math.sqrt(d)
+    torch.testing.assert_close(ENDPOINT_LOSSES["pseudo_huber"](fs.metrics.per_sample_mse(x, y)), expected)
+
+
+def test_pseudo_huber_is_the_rmse_above_c_and_half_a_square_below():
+    loss = pseudo_huber(0.1)
+    assert float(loss(torch.tensor([100.0**2]))) == pytest.approx(100 - 0.1, rel=1e-5)
+    assert float(loss(torch.tensor([0.001**2], dtype=torch.float64))) == pytest.approx(
+        0.001**2 / 0.2, rel=1e-3
+    )
+    assert loss.name == "pseudo_huber(c=0.1)"
+    assert pseudo_huber(0.00054).name == "pseudo_huber"
+
+
+@pytest.mark.parametrize("c", [0.0, -1.0, math.inf, math.nan])
+def test_pseudo_huber_needs_a_scale(c):
+    with pytest.raises(ValueError, match=r"pseudo_huber: c must be positive, .* not"):
+        pseudo_huber(c)
 
 
 def test_bound_weights_of_three_euler_steps_by_hand(random_theta):

@@ -8,6 +8,7 @@ from fewstep.families import NonStationary
 from fewstep.fitting import ENDPOINT_LOSSES
 from fewstep.fitting._jacobian import Differences
 from fewstep.fitting._perturbations import LARGEST, SMALLEST, Perturbations, _variances, measure
+from fewstep.fitting._residuals import Residuals
 from fewstep.fitting._rollout import Rollout
 from fewstep.fitting.gauss_newton import MEMORY, GaussNewton
 
@@ -76,7 +77,11 @@ def test_differences_of_five_values_give_noise_and_derivatives():
 def test_probing_costs_four_rollouts_a_parameter_on_four_pairs_where_noise_is_low(bending, double_pairs):
     family, pairs = NonStationary(fs.classical.euler(3)), double_pairs(bending, 6)
     rollout, before = Rollout(bending, 4096), bending.model.seen
-    measure(rollout, family, torch.zeros(family.size, dtype=torch.float64), pairs)
+    measure(
+        Residuals(rollout, family, ENDPOINT_LOSSES["rmse"]),
+        torch.zeros(family.size, dtype=torch.float64),
+        pairs,
+    )
     # Rows 1, 2, 3 have 2, 3, 4 entries and move 2, 1, 0 calls; both times move 2.
     assert rollout.calls == bending.model.seen - before == 4 * (3 + 4 * (2 * 2 + 3 * 1 + 2 * 2))
 
@@ -94,7 +99,10 @@ def test_a_bfloat16_network_gets_larger_steps(digits):
     exact, coarse, pairs = digits
     family = NonStationary(fs.classical.adams_bashforth(2, 4))
     theta = torch.zeros(family.size, dtype=torch.float64)
-    fine, rough = (measure(Rollout(field, 4096), family, theta, pairs) for field in (exact, coarse))
+    fine, rough = (
+        measure(Residuals(Rollout(field, 4096), family, ENDPOINT_LOSSES["rmse"]), theta, pairs)
+        for field in (exact, coarse)
+    )
     assert rough.step.median() > 100 * fine.step.median()
     assert rough.central.any()
 
@@ -136,5 +144,9 @@ def test_measured_steps_are_about_the_best(noise):
     assert errors[0] < 1.5 * min(errors[1:])
     assert errors[0] < 0.2 * max(errors[1:])
     # Central differences are for noise that forward ones cannot do with; a few columns are tiny.
-    share = measure(Rollout(field, 4096), family, theta, pairs).central.double().mean()
+    share = (
+        measure(Residuals(Rollout(field, 4096), family, ENDPOINT_LOSSES["rmse"]), theta, pairs)
+        .central.double()
+        .mean()
+    )
     assert share < 0.2 if noise == 1e-5 else share > 0.5

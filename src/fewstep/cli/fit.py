@@ -45,7 +45,10 @@ def command(
     ] = 64,
     optimizer: Annotated[str, typer.Option("--optimizer", help="gauss_newton or adam.")] = "gauss_newton",
     loss: Annotated[
-        str, typer.Option("--loss", help="rmse, log_mse, mse; with adam also bound, local.")
+        str,
+        typer.Option(
+            "--loss", help="rmse, log_mse, mse, pseudo_huber, nodes; with adam also soft, bound, local."
+        ),
     ] = "rmse",
     init: Annotated[
         str | None, typer.Option("--init", help="Classical solver to start from, such as ab2, or auto.")

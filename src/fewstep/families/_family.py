@@ -38,6 +38,13 @@ class Family(ABC):
     def table(self, theta: Tensor) -> Table:
         """The table of ``theta``, differentiable."""
 
+    def point_times(self, theta: Tensor) -> Tensor:
+        """Times that the trajectory points stand for, float64 of the shape of ``points``; differentiable.
+
+        Those told to the network, where a family does not keep others.
+        """
+        return torch.cat([self.table(theta).times[list(self.points[:-1])], theta.new_tensor([self.end])])
+
     @abstractmethod
     def describe(self, theta: Tensor) -> dict[str, Any]:
         """JSON-ready parameters, by the names they have in the paper."""

@@ -92,6 +92,9 @@ class NonStationary(Family):
     def table(self, theta: Tensor) -> Table:
         return Table.from_reduced(self.reduced(theta))
 
+    def point_times(self, theta: Tensor) -> Tensor:
+        return self.anchor.point_times(theta[: self.anchor.size])
+
     def _anchored(self, theta: Tensor) -> Reduced:
         """The anchor at its parameters, made once for those whose gradient nobody wants.
 

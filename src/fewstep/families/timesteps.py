@@ -90,6 +90,9 @@ class Timesteps(Family):
         # The last increment stays, as only ratios of increments count.
         return warped(self._grid, torch.cat([BOUND * torch.tanh(moves / BOUND), moves.new_zeros(1)]))
 
+    def point_times(self, theta: Tensor) -> Tensor:
+        return self.grid(theta)
+
     def table(self, theta: Tensor) -> Table:
         grid = self.grid(theta)
         if not grid.isfinite().all():  # no grid to make a solver on: a fit has met NaN, and is to see it

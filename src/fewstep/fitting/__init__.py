@@ -4,20 +4,41 @@ from ._fit import Fit, fit
 from ._fit_curve import CurveFit, fit_curve
 from ._search import Search, search
 from .curve_report import CurveReport
-from .losses import ENDPOINT_LOSSES, PATH_LOSSES, bound_weights, local_errors
+from .losses import (
+    ENDPOINT_LOSSES,
+    LOSSES,
+    PATH_LOSSES,
+    EndpointLoss,
+    Features,
+    Loss,
+    Nodes,
+    Soft,
+    Steps,
+    bound_weights,
+    local_errors,
+    pseudo_huber,
+)
 from .report import FitReport
 
 __all__ = [
     "ENDPOINT_LOSSES",
+    "LOSSES",
     "PATH_LOSSES",
     "CurveFit",
     "CurveReport",
+    "EndpointLoss",
+    "Features",
     "Fit",
     "FitReport",
+    "Loss",
+    "Nodes",
     "Search",
+    "Soft",
+    "Steps",
     "bound_weights",
     "fit",
     "fit_curve",
     "local_errors",
+    "pseudo_huber",
     "search",
 ]

@@ -41,7 +41,7 @@ class DensePath(NamedTuple):
         Returns:
             States of shape ``(n, B, ...)``, differentiable in ``t``.
         """
-        now = t.detach()
+        now = t.detach().clone()
         k = (torch.searchsorted(self.times, now, right=True) - 1).clamp(0, len(self.times) - 2)
         column = (-1, *[1] * (self.states.ndim - 1))
         h = (self.times[k + 1] - self.times[k]).reshape(column)

@@ -21,16 +21,16 @@ from ._arguments import (
     check_budget,
     check_gauss_newton,
     resolve_family,
-    step_weights,
+    resolve_loss,
 )
-from ._dense import dense_path
 from ._follow import PATIENCE, Chosen, follow
+from ._objective import check_loss, objective
 from ._reference_pairs import held_back, reference_pairs
 from ._rivals import best_classical, velocity_table
 from ._rollout import Rollout
-from .adam import Adam, EndpointObjective, PathObjective
+from .adam import Adam
 from .gauss_newton import GaussNewton, Iterate
-from .losses import ENDPOINT_LOSSES, PATH_LOSSES
+from .losses import Features, LeastSquares, Loss
 from .report import FitReport
 
 __all__ = ["Fit", "fit"]
@@ -50,7 +50,7 @@ def fit(
     family: str | Family = "non_stationary",
     pairs: int | Pairs = 256,
     optimizer: str = "gauss_newton",
-    loss: str = "rmse",
+    loss: str | Loss = "rmse",
     jacobian: Literal["differences", "jvp"] = "differences",
     minibatch: int | None = None,
     init: str | Solver | None = None,
@@ -70,8 +70,9 @@ def fit(
 ) -> Fit:
     """Fit a solver with ``nfe`` calls to a field; the network is only ever called, never changed.
 
-    A quarter of the pairs is kept from training. The iterate with the best PSNR on them is returned,
-    the initial solver among them, and validation that no longer improves ends the fit.
+    A quarter of the pairs is kept from training. The iterate with the best PSNR on them (of their features,
+    where the loss is of those) is returned, the initial solver among them, and validation that no longer
+    improves ends the fit.
 
     Args:
         field: the model.
@@ -81,8 +82,11 @@ def fit(
             :class:`~fewstep.families.Family`, such as one with offsets or with numbers a channel.
         pairs: how many reference pairs to make, at least 4, or the pairs themselves.
         optimizer: ``"gauss_newton"``, which needs no gradients of the network, or ``"adam"``.
-        loss: ``"rmse"``, ``"log_mse"`` or ``"mse"`` of the endpoint; with Adam and a one-step family also
-            ``"bound"``, the RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error.
+        loss: ``"rmse"``, ``"log_mse"``, ``"mse"`` or ``"pseudo_huber"`` of the endpoint; ``"nodes"``, the
+            RMSE of every trajectory point; :class:`~fewstep.fitting.Features` of the endpoint; with Adam also
+            ``"soft"``, the endpoint's from the best noise near by, and for a one-step family ``"bound"``, the
+            RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error. Losses with
+            arguments of their own are in :mod:`fewstep.fitting`.
         jacobian: how Gauss-Newton gets it: ``"differences"`` of perturbed rollouts, from a network that is
             only called, or ``"jvp"``, its forward-mode derivatives where it has them, exact in half
             precision too and slower.
@@ -115,10 +119,11 @@ def fit(
     Raises:
         ValueError: on arguments that do not fit together.
     """
-    check_arguments(optimizer, loss, validation, iterations)
+    check_arguments(optimizer, validation, iterations)
+    loss = resolve_loss(loss, optimizer)
     check_gauss_newton(optimizer, jacobian, minibatch)
     wanted, family = family, resolve_family(family, nfe, init, field)
-    weights = step_weights(loss, family) if loss in PATH_LOSSES else None
+    check_loss(loss, family)
     started = time.perf_counter()
     pairs = reference_pairs(
         field,
@@ -147,24 +152,16 @@ def fit(
         family = resolve_family(wanted, nfe, choice.name, field)
         calls["search"], notes = choice.calls, (choice.note,)
         seconds["search"] = time.perf_counter() - searching
+    mapped = _features_read(loss)
+    train, more = loss.prepared(train, field, rtol=rtol, atol=atol)
+    held_out, _ = loss.judge.prepared(held_out, field, rtol=rtol, atol=atol)
+    calls["reference"] += more
     iterates: Callable[[int], Iterator[Iterate]]
-    if optimizer == "gauss_newton":
-        iterates = GaussNewton(
-            rollout,
-            family,
-            train,
-            ENDPOINT_LOSSES[loss],
-            jacobian=jacobian,
-            minibatch=minibatch,
-            seed=seed,
-        )
-    elif weights is None:
-        endpoint = EndpointObjective(rollout, family, ENDPOINT_LOSSES[loss])
-        iterates = Adam(endpoint, family.size, train, seed=seed)
+    if optimizer == "gauss_newton" and isinstance(loss, LeastSquares):
+        options: dict[str, Any] = {"jacobian": jacobian, "minibatch": minibatch, "seed": seed}
+        iterates = GaussNewton(rollout, family, train, loss, **options)
     else:
-        path, path_calls = dense_path(field, train, rtol=rtol, atol=atol)
-        calls["reference"] += path_calls
-        iterates = Adam(PathObjective(rollout, family, path, weights), family.size, train, seed=seed)
+        iterates = Adam(objective(loss, rollout, family, train), family.size, train, seed=seed)
     seconds["reference"] = time.perf_counter() - started - seconds.get("search", 0.0)
     if max_calls is not None:
         rollout.limit = check_budget(max_calls, sum(calls.values()), nfe * len(pairs))
@@ -172,7 +169,9 @@ def fit(
     started = time.perf_counter()
     iterations = ITERATIONS[optimizer] if iterations is None else iterations
     patience = PATIENCE[optimizer]
-    chosen = follow(iterates(iterations), [family], rollout, held_out, iterations, patience, progress)
+    chosen = follow(
+        iterates(iterations), [family], rollout, held_out, iterations, patience, progress, loss.judge
+    )
     calls["fit"] = rollout.calls
     seconds["fit"] = time.perf_counter() - started
 
@@ -188,7 +187,7 @@ def fit(
         nfe=nfe,
         family=family.name,
         optimizer=optimizer,
-        loss=loss,
+        loss=loss.name,
         parameters=family.size,
         pairs={"train": len(train), "validation": len(held_out)},
         errors=errors,
@@ -199,6 +198,7 @@ def fit(
         stopped=chosen.stopped,
         curve=tuple(chosen.curve),
         notes=(*notes, *_notes(chosen, pairs, len(held_out))),
+        feature_calls=_features_read(loss) - mapped,
     )
     made = {key: value for key, value in pairs.provenance.items() if key != "field"}
     record = report.to_dict()
@@ -210,6 +210,11 @@ def fit(
         scores={"validation_rmse": errors_},
     )
     return Fit(solver, report)
+
+
+def _features_read(loss: Loss) -> int:
+    """Samples that the feature map of a loss was given so far."""
+    return loss.judge.calls if isinstance(loss.judge, Features) else 0
 
 
 def _error(solver: Solver, rollout: Rollout, pairs: Pairs) -> float:

@@ -161,7 +161,7 @@ def fit_curve(
     Raises:
         ValueError: on arguments that do not fit together.
     """
-    check_arguments("gauss_newton", "rmse", validation, iterations)
+    check_arguments("gauss_newton", validation, iterations)
     curve = Curve(curve) if isinstance(curve, str) else curve
     fitted = _members(curve, nfes)
     looked_at = _midway(curve, nfes) if also is None else [curve.member(nfe) for nfe in also]

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from .._progress import progress_bar
 from ..families import Family
-from ..metrics import mean_psnr
+from ..metrics import mean_psnr, per_sample_mse
 from ..pairs import Pairs
-from ._rollout import BudgetSpentError, Rollout
+from ._rollout import BudgetSpentError, Rollout, chunks
 from .gauss_newton import Iterate
+from .losses import ENDPOINT_LOSSES, LeastSquares
 
 __all__ = ["BUDGET_SPENT", "PATIENCE", "Chosen", "follow"]
 
@@ -24,7 +25,7 @@ IMPROVEMENT, PATIENCE = 0.05, {"gauss_newton": 6, "adam": 50}
 
 
 class Chosen(NamedTuple):
-    """The iterate kept, its validation PSNR and RMSE, and how the optimiser went."""
+    """The iterate kept, its validation PSNR (as it was chosen by) and RMSE, and how the optimiser went."""
 
     theta: Tensor
     psnr: float
@@ -42,11 +43,13 @@ def follow(
     iterations: int,
     patience: int,
     progress: bool,
+    judge: LeastSquares = ENDPOINT_LOSSES["rmse"],
 ) -> Chosen:
     """Follow an optimiser and keep the iterate with the best validation PSNR, over all of its solvers.
 
     Where few pairs validate, one noise that falls to another mode would decide a mean of errors; a
-    mean of their logarithms, which PSNR is, hears the others too.
+    mean of their logarithms, which PSNR is, hears the others too. The PSNR is of what ``judge`` reads of the
+    endpoint, which is the sample, or features of it.
     """
     curve: list[Mapping[str, float]] = []
     best: tuple[Tensor, float, float, int] | None = None
@@ -55,9 +58,9 @@ def follow(
     with progress_bar(progress, total=iterations, desc=desc, unit="iteration") as bar:
         try:
             for iteration, iterate in enumerate(iterates):
-                tables = [family.table(iterate.theta).unroll() for family in families]
-                mse = torch.cat([rollout.squared_error(table, held_out) for table in tables])
-                error, psnr = float(mse.sqrt().mean()), float(mean_psnr(mse))
+                found = [_validated(rollout, family, iterate.theta, held_out, judge) for family in families]
+                mse, judged = (torch.cat(part) for part in zip(*found, strict=True))
+                error, psnr = float(mse.sqrt().mean()), float(mean_psnr(judged))
                 curve.append(
                     {
                         "iteration": iteration,
@@ -86,9 +89,23 @@ def follow(
                     stopped = "the iterations were used up"
         except BudgetSpentError:
             stopped = BUDGET_SPENT
-    if best is None or not math.isfinite(best[2]):
+    if best is None or not math.isfinite(best[1] + best[2]):
         raise FloatingPointError(
             "fit: the initial solver already gives NaN on the validation pairs; sample with it to see which "
             "call of the network is to blame."
         )
     return Chosen(*best, stopped, curve)
+
+
+@torch.no_grad()
+def _validated(
+    rollout: Rollout, family: Family, theta: Tensor, pairs: Pairs, judge: LeastSquares
+) -> tuple[Tensor, Tensor]:
+    """Mean squares, float64 of shape ``(B,)``, of the samples' errors and of what ``judge`` compares."""
+    table, times = family.table(theta).unroll(), judge.times(family, theta)
+    errors, judged = [], []
+    for part in chunks(pairs, rollout.max_batch):
+        end = rollout.endpoint(table, part)
+        errors.append(per_sample_mse(end, part.x1))
+        judged.append(judge.squared(end, times, part))
+    return torch.cat(errors), torch.cat(judged)

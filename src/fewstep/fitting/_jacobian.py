@@ -1,10 +1,10 @@
-"""The Jacobian of the endpoint in theta, from perturbed rollouts or from forward-mode derivatives."""
+"""The Jacobian of residuals in theta, from perturbed rollouts or from forward-mode derivatives."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,42 +15,16 @@ from .._table import Reduced
 from ..families import Family
 from ..pairs import Pairs
 from ._perturbations import Perturbations, measure
-from ._rollout import BudgetSpentError, Rollout, first_change, moving_rows
+from ._residuals import Residuals
+from ._rollout import BudgetSpentError, Rollout, first_change, joined, moving_rows
+from ._room import Room
+from .losses import ENDPOINT_LOSSES, LeastSquares
 
-__all__ = ["Columns", "Differences", "Linearisation", "Room", "Tangents", "room"]
+__all__ = ["Columns", "Differences", "Linearisation", "Tangents"]
 
-#: ``x_N`` of some pairs, ``(B, ...)``, and its Jacobian, ``(P, B, ...)``, which the caller may overwrite.
+#: Residuals of some pairs, ``(K B, ...)``, and their Jacobian, ``(P, K B, ...)``, which the caller may
+#: overwrite.
 Linearisation = Callable[[Pairs], tuple[Tensor, Tensor]]
-
-
-class Room(NamedTuple):
-    """How many pairs, and how many perturbations of them, are held at once."""
-
-    pairs: int
-    together: int
-
-
-def room(memory: int, columns: int, nfe: int, sample: Tensor, max_batch: int) -> Room:
-    """Chunk sizes that keep a Jacobian within ``memory`` bytes.
-
-    Half is for what stays: ``columns`` moved endpoints a pair, the ``2 N + 1`` states and predictions of the
-    unperturbed rollout, and some copies of the endpoint in float64. A quarter is for the rollouts of one
-    chunk of perturbations: ``N`` predictions, and eight states that sums and calls pass through. The rest
-    is the caller's. What the network itself needs comes on top, for at most ``max_batch`` samples; and one
-    pair with one perturbation is always made.
-
-    Args:
-        memory: bytes.
-        columns: rows of the moved tensor: parameters, and once more those with central differences.
-        nfe: ``N``.
-        sample: one sample.
-        max_batch: most samples that the network is given at once.
-    """
-    state = sample.numel() * sample.element_size()
-    kept = (columns + 2 * nfe + 1) * state + 4 * 8 * sample.numel()
-    pairs = max(1, min(memory // 2 // kept, max_batch))
-    together = max(1, min(memory // 4 // ((nfe + 8) * state * pairs), max_batch // pairs))
-    return Room(pairs, together)
 
 
 class Columns(Protocol):
@@ -69,30 +43,36 @@ class Differences:
         memory: bytes for a chunk of the Jacobian.
         step: one step for forward differences in every parameter, or ``None`` to measure where the steps
             and sides should be (once, at the first ``theta``).
+        loss: whose residuals; the endpoint's by default.
     """
 
-    def __init__(self, rollout: Rollout, family: Family, memory: int, step: float | None = None) -> None:
-        self.rollout = rollout
-        self.family = family
+    def __init__(
+        self,
+        rollout: Rollout,
+        family: Family,
+        memory: int,
+        step: float | None = None,
+        loss: LeastSquares = ENDPOINT_LOSSES["rmse"],
+    ) -> None:
+        self.residuals = Residuals(rollout, family, loss)
         self.memory = memory
         self.perturbations = None if step is None else Perturbations.forward(step, family.size)
 
     def at(self, theta: Tensor, pairs: Pairs) -> tuple[Linearisation, Room]:
         if self.perturbations is None:
-            self.perturbations = measure(self.rollout, self.family, theta, pairs)
+            self.perturbations = measure(self.residuals, theta, pairs)
         step, central = self.perturbations
         sides = torch.cat([torch.diag(step), -torch.diag(step)[central]])
-        table = self.family.table(theta).unroll()
-        tables = [self.family.table(theta + side).unroll() for side in sides]
-        within = room(self.memory, len(tables), self.family.nfe, pairs.x0[0], self.rollout.max_batch)
+        moves = self.residuals.moves(theta, [theta + side for side in sides])
+        within = self.residuals.room(self.memory, len(sides), pairs)
 
         def columns(part: Pairs) -> tuple[Tensor, Tensor]:
-            end, moved = self.rollout.differences(table, tables, part, within.together)
+            residual, moved = moves(part, within.together)
             J = moved[: len(step)]
             for p, minus in zip(central.nonzero().flatten().tolist(), moved[len(step) :], strict=True):
                 J[p] -= minus
-            J /= torch.where(central, 2 * step, step).to(J).reshape(-1, *[1] * end.ndim)
-            return end, J
+            J /= torch.where(central, 2 * step, step).to(J).reshape(-1, *[1] * residual.ndim)
+            return residual, J
 
         return columns, within
 
@@ -106,31 +86,43 @@ class Tangents:
 
     where ``du_j`` is a ``torch.func.jvp``, taken for all parameters at once by ``vmap`` where the network
     allows that, and one by one elsewhere. Calls before the first that depends on a parameter are left out.
-    A derivative along one direction counts as two network calls.
+    A derivative along one direction counts as two network calls. What is read of the states is differentiated
+    likewise, and so is the target along its times.
 
     Args:
         rollout: the field.
         family: the solvers.
         memory: bytes for a chunk of the Jacobian.
+        loss: whose residuals; the endpoint's by default.
     """
 
-    def __init__(self, rollout: Rollout, family: Family, memory: int) -> None:
+    def __init__(
+        self,
+        rollout: Rollout,
+        family: Family,
+        memory: int,
+        loss: LeastSquares = ENDPOINT_LOSSES["rmse"],
+    ) -> None:
         self.rollout = rollout
         self.family = family
         self.memory = memory
+        self.residuals = Residuals(rollout, family, loss)
         self.batched: bool | None = None
 
     def at(self, theta: Tensor, pairs: Pairs) -> tuple[Linearisation, Room]:
         if self.batched is None:
             self.batched = self._supported(pairs[:1])
         table = self.family.table(theta).unroll()
+        loss, points = self.residuals.loss, self.residuals.points
+        times = loss.times(self.family, theta)
         with torch.enable_grad():
             change = Reduced(*jacobian(lambda free: tuple(self.family.table(free).unroll()), theta))
+            late = jacobian(lambda free: loss.times(self.family, free), theta).T
         change = Reduced(*(part.movedim(-1, 0) for part in change))  # (P, ...)
-        within = room(self.memory, self.family.size, self.family.nfe, pairs.x0[0], self.rollout.max_batch)
+        within = self.residuals.room(self.memory, self.family.size, pairs)
         starts: dict[tuple[int, int], list[int]] = {}
-        for p, (times, *rows) in enumerate(zip(*(part != 0 for part in change), strict=True)):
-            starts.setdefault(first_change(moving_rows(*rows), times), []).append(p)
+        for p, (t, *rows) in enumerate(zip(*(part != 0 for part in change), strict=True)):
+            starts.setdefault(first_change(moving_rows(*rows), t), []).append(p)
         groups = [
             (known, members[first : first + within.together])
             for (_, known), members in starts.items()
@@ -138,12 +130,17 @@ class Tangents:
         ]
 
         def columns(part: Pairs) -> tuple[Tensor, Tensor]:
-            end, states, predictions = self.rollout.history(table, part)
-            J = torch.empty(self.family.size, *end.shape, dtype=end.dtype, device=end.device)
+            _, states, predictions = self.rollout.history(table, part)
+            there = joined([states[i] for i in points], 0)
+            residual = loss.read(there) - loss.target(times, part)
+            J = torch.empty(self.family.size, *residual.shape, dtype=residual.dtype, device=residual.device)
             for known, group in groups:
-                some = Reduced(*(c[group].to(end) for c in change))
-                J[group] = self._rolled(table, some, known, part, states, predictions)
-            return end, J
+                some = Reduced(*(c[group].to(there) for c in change))
+                dx = self._rolled(table, some, known, part, states, predictions, points)
+                J[group] = loss.tangents(there, dx)
+            for p in late.any(dim=1).nonzero().flatten().tolist():
+                J[p] -= torch.func.jvp(lambda t: loss.target(t, part), (times,), (late[p],))[1]
+            return residual, J
 
         return columns, within
 
@@ -155,17 +152,22 @@ class Tangents:
         pairs: Pairs,
         states: dict[int, Tensor],
         predictions: dict[int, Tensor],
+        points: tuple[int, ...],
     ) -> Tensor:
-        """``dx_N`` along some parameters; the calls before number ``known`` do not move."""
+        """``dx`` at some points along some parameters; calls before number ``known`` do not move."""
         N, x0 = len(table.times), states[0]
         b = table.b if table.channels is None else factors(table.b.to(x0), 2, x0.ndim)
         dx = torch.zeros(len(change.a), *x0.shape, dtype=x0.dtype, device=x0.device)
+        moved = {i: dx for i in points}  # before the first that does
         du: dict[int, Tensor] = {}
-        for i in range(known + 1, N + 1):
-            if i > 1:
-                dx = self._sum(b, change, i - 1, x0, predictions, du)
-            du[i - 1] = self._derivative(pairs, states[i - 1], table.times[i - 1], dx, change.times[:, i - 1])
-        return self._sum(b, change, N, x0, predictions, du)
+        for j in range(known, N):
+            if j > 0:
+                dx = self._sum(b, change, j, x0, predictions, du)
+            if j in moved:
+                moved[j] = dx
+            du[j] = self._derivative(pairs, states[j], table.times[j], dx, change.times[:, j])
+        moved[N] = self._sum(b, change, N, x0, predictions, du)
+        return joined([moved[i] for i in points], 1)
 
     @staticmethod
     def _sum(

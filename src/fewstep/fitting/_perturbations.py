@@ -7,9 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..families import Family
 from ..pairs import Pairs
-from ._rollout import Rollout
+from ._residuals import Residuals
 
 __all__ = ["Perturbations", "measure"]
 
@@ -72,7 +71,7 @@ class Perturbations(NamedTuple):
         return cls(torch.where(finite, step, FALLBACK), twice & finite)
 
 
-def measure(rollout: Rollout, family: Family, theta: Tensor, pairs: Pairs) -> Perturbations:
+def measure(residuals: Residuals, theta: Tensor, pairs: Pairs) -> Perturbations:
     """Probe parameters at two distances on both sides, on a few of the pairs.
 
     The fourth difference of five equidistant values is noise but for a term of the fourth power of their
@@ -85,19 +84,19 @@ def measure(rollout: Rollout, family: Family, theta: Tensor, pairs: Pairs) -> Pe
         The steps. They cost four perturbed rollouts a parameter on at most four pairs, and four more where
         probing was repeated.
     """
-    part, free = pairs[:PROBED], torch.arange(family.size)
-    table = family.table(theta).unroll()
-    noise, *derivatives = torch.full((4, family.size), torch.nan, dtype=torch.float64)
+    part, size = pairs[:PROBED], len(theta)
+    free = torch.arange(size)
+    noise, *derivatives = torch.full((4, size), torch.nan, dtype=torch.float64)
     for h in SPACINGS:
-        units = torch.eye(family.size, dtype=torch.float64)[free]
-        tables = [family.table(theta + m * h * unit).unroll() for m in (-2, -1, 1, 2) for unit in units]
-        moved = rollout.differences(table, tables, part)[1]
+        units = torch.eye(size, dtype=torch.float64)[free]
+        around = [theta + m * h * unit for m in (-2, -1, 1, 2) for unit in units]
+        _, moved = residuals.moves(theta, around)(part, None)
         sizes = _variances(moved.unflatten(0, (4, len(free))))
         noise[free] = sizes[0].fmin(noise[free])  # farther out it would hold more of the function
         shares = torch.tensor([2.0, 6.0, 10.0], dtype=torch.float64)[:, None] * noise[free]
         scales = (4 * h, 4 * h**2, 2 * h**3)
-        for derivative, size, share, scale in zip(derivatives, sizes[1:], shares, scales, strict=True):
-            derivative[free] = torch.maximum(size - share, RESOLVED * share).sqrt() / scale
+        for derivative, square, share, scale in zip(derivatives, sizes[1:], shares, scales, strict=True):
+            derivative[free] = torch.maximum(square - share, RESOLVED * share).sqrt() / scale
         unclear = (sizes[2:] < 3 * shares[1:]).any(dim=0)
         free = free[unclear & (_enough(noise.sqrt(), derivatives[0])[free] > h)]
         if not len(free):

@@ -16,7 +16,7 @@ from ..field import Field
 from ..metrics import per_sample_mse
 from ..pairs import Pairs
 
-__all__ = ["BudgetSpentError", "Rollout", "chunks", "first_change", "moving_rows"]
+__all__ = ["BudgetSpentError", "Rollout", "chunks", "first_change", "joined", "moving_rows"]
 
 
 class BudgetSpentError(RuntimeError):
@@ -42,12 +42,22 @@ class Rollout:
         self.calls = 0
 
     def endpoint(self, table: Reduced, pairs: Pairs, *, checkpointed: bool = False) -> Tensor:
-        """``x_N`` of every pair, ``(B, ...)``; differentiable in the table.
+        """``x_N`` of every pair, ``(B, ...)``; differentiable in the table."""
+        return self.states(table, pairs, (len(table.times),), checkpointed=checkpointed)
+
+    def states(
+        self, table: Reduced, pairs: Pairs, points: Sequence[int], *, checkpointed: bool = False
+    ) -> Tensor:
+        """Some states of every pair; differentiable in the table.
 
         Args:
             table: the solver; a tensor of floats, or one that requires gradients.
             pairs: the noises to start from.
+            points: which states, ``K`` of them.
             checkpointed: forget the network's activations, and compute them again backwards.
+
+        Returns:
+            Tensor of shape ``(K B, ...)``: the first of the states for all pairs, then the second.
         """
         velocity = self.velocity(pairs)
 
@@ -59,8 +69,9 @@ class Rollout:
 
         with torch.set_grad_enabled(any(part.requires_grad for part in table)):
             numbers = Reduced(*(part.to(pairs.x0) for part in table))
-            rows = _rows(numbers, pairs.x0.ndim)
-            return execute(call, list(numbers.times), rows, {0: self._start(table, pairs)}, {})
+            states = {0: self._start(table, pairs)}
+            execute(call, list(numbers.times), _rows(numbers, pairs.x0.ndim, points), states, {})
+            return joined([states[i] for i in points], 0)
 
     @torch.no_grad()
     def squared_error(self, table: Reduced, pairs: Pairs) -> Tensor:
@@ -72,9 +83,15 @@ class Rollout:
 
     @torch.no_grad()
     def differences(
-        self, table: Reduced, perturbed: Sequence[Reduced], pairs: Pairs, together: int | None = None
+        self,
+        table: Reduced,
+        perturbed: Sequence[Reduced],
+        pairs: Pairs,
+        together: int | None = None,
+        points: Sequence[int] | None = None,
+        read: Callable[[Tensor], Tensor] = lambda states: states,
     ) -> tuple[Tensor, Tensor]:
-        """The endpoint of ``table``, and how far each perturbed table moves it.
+        """The endpoint of ``table``, or what is read of other states, and how far each table moves it.
 
         A perturbation that first changes row ``i`` starts there, from the unperturbed history; one of
         the last row costs no call at all. Tables that start together share their batches.
@@ -84,11 +101,15 @@ class Rollout:
             perturbed: solvers near it.
             pairs: the noises to start from.
             together: most tables in one batch, by default as many as fit ``max_batch``.
+            points: the ``K`` states to read, by default the last.
+            read: what to read of a batch of states.
 
         Returns:
-            ``x_N`` of shape ``(B, ...)`` and differences of shape ``(P, B, ...)``.
+            What is read, of shape ``(K B, ...)`` as in :meth:`states`, and differences ``(P, K B, ...)``.
         """
-        end, states, predictions = self.history(table, pairs)
+        points = (len(table.times),) if points is None else points
+        _, states, predictions = self.history(table, pairs)
+        end = read(joined([states[i] for i in points], 0))
         velocity = self.velocity(pairs)
         moved = torch.empty(len(perturbed), *end.shape, dtype=end.dtype, device=end.device)
         starts: dict[tuple[int, int], list[int]] = {}
@@ -101,7 +122,9 @@ class Rollout:
             for first in range(0, len(members), width):
                 group = members[first : first + width]
                 tables = [perturbed[p] for p in group]
-                moved[group] = self._from_row(start, tables, velocity, states, dict(unchanged))
+                there = self._from_row(start, tables, velocity, states, dict(unchanged), points)
+                moved[group] = read(there.flatten(0, 1)).unflatten(0, there.shape[:2])
+                del there  # before the next ones are made
         return end, moved.sub_(end)
 
     def history(self, table: Reduced, pairs: Pairs) -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
@@ -123,8 +146,13 @@ class Rollout:
         velocity: Callable[[Tensor, Tensor], Tensor],
         states: Mapping[int, Tensor],
         predictions: dict[int, Tensor],
+        points: Sequence[int],
     ) -> Tensor:
-        """Roll out ``P`` tables at once, as states of shape ``(P, B, ...)``, from a row on."""
+        """Roll out ``P`` tables at once, as states of shape ``(P, B, ...)``, from a row on.
+
+        Returns:
+            The states at ``points``, of shape ``(P, K B, ...)``.
+        """
         x0 = states[0]
         B = len(x0)
         # Tables come last, but before the channels.
@@ -138,9 +166,10 @@ class Rollout:
             return u
 
         known = {j: x for j, x in states.items() if j in (0, start - 1)}
-        rows = _rows(stacked, x0.ndim, tables=1)
-        end = execute(call, list(stacked.times), rows, known, predictions, start)
-        return end.expand(len(tables), *x0.shape)
+        rows = _rows(stacked, x0.ndim, points, tables=1)
+        execute(call, list(stacked.times), rows, known, predictions, start)
+        there = [known[i] if i >= start else states[i] for i in points]
+        return joined([x.expand(len(tables), *x0.shape) for x in there], 1)
 
     def _start(self, table: Reduced, pairs: Pairs) -> Tensor:
         check_channels(table.channels, pairs.x0, "the solver")
@@ -171,14 +200,20 @@ def chunks(pairs: Pairs, size: int) -> Iterator[Pairs]:
         yield pairs[first : first + size]
 
 
-def _rows(table: Reduced, ndim: int, tables: int = 0) -> list[Row]:
+def joined(parts: list[Tensor], dim: int) -> Tensor:
+    """The parts one after another; a single one as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+
+
+def _rows(table: Reduced, ndim: int, points: Sequence[int], tables: int = 0) -> list[Row]:
     """Rows of a table of tensors for states of ``ndim`` dimensions, its structural zeros left out.
 
-    With ``tables = 1`` it is a stack of tables, which go after the rows and columns, for as many states.
+    The states at ``points`` are kept. With ``tables = 1`` it is a stack of tables, which go after the rows
+    and columns, for as many states.
     """
     a, b = factors(table.a, 1 + tables, ndim), factors(table.b, 2 + tables, ndim)
     e = list(factors(table.e, 1 + tables, ndim)) if table.e.ndim > tables else ()
-    return plan([[a_i] for a_i in a], [list(b_i[: i + 1]) for i, b_i in enumerate(b)], offsets=e)
+    return plan([[a_i] for a_i in a], [list(b_i[: i + 1]) for i, b_i in enumerate(b)], points, offsets=e)
 
 
 def moving_rows(a: Tensor, b: Tensor, e: Tensor) -> Tensor:

@@ -1,46 +1,97 @@
-"""Adam, as in the papers: gradients through the network, endpoint or path losses."""
+"""Adam, as in the papers: gradients through the network, for every loss."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..families import Family
-from ..metrics import per_sample_mse
 from ..pairs import Pairs
 from ._dense import DensePath
+from ._residuals import Residuals
 from ._rollout import Rollout
 from .gauss_newton import Iterate
-from .losses import EndpointLoss, check_one_step, local_errors
+from .losses import LeastSquares, check_one_step, local_errors
 
-__all__ = ["Adam", "EndpointObjective", "PathObjective"]
+__all__ = ["Adam", "EndpointObjective", "Objective", "PathObjective", "SoftObjective"]
 
 
-class EndpointObjective:
-    """An endpoint loss through the whole rollout; activations are recomputed, not kept.
+class Objective(ABC):
+    """What Adam lowers."""
+
+    @abstractmethod
+    def __call__(self, theta: Tensor, pairs: Pairs, index: Tensor) -> Tensor:
+        """The loss on some of the pairs, differentiable in theta."""
+
+    def gradient(self, loss: Tensor, theta: Tensor) -> Tensor:
+        """The gradient in theta of the loss computed last, and none for the network's parameters."""
+        return torch.autograd.grad(loss, theta)[0]
+
+
+class EndpointObjective(Objective):
+    """A loss of states through the whole rollout; activations are recomputed, not kept.
 
     Args:
         rollout: the field.
         family: the solvers.
-        loss: the endpoint loss.
+        loss: the loss of the endpoint, its features, or other points.
     """
 
-    def __init__(self, rollout: Rollout, family: Family, loss: EndpointLoss) -> None:
-        self.rollout = rollout
-        self.family = family
-        self.loss = loss
+    def __init__(self, rollout: Rollout, family: Family, loss: LeastSquares) -> None:
+        self.residuals = Residuals(rollout, family, loss)
 
     def __call__(self, theta: Tensor, pairs: Pairs, index: Tensor) -> Tensor:
-        """The loss on some of the pairs, differentiable in theta."""
-        batch = pairs[index]
-        table = self.family.table(theta).unroll()
-        end = self.rollout.endpoint(table, batch, checkpointed=True)
-        return self.loss(per_sample_mse(end, batch.x1))
+        return self.on(theta, pairs[index])
+
+    def on(self, theta: Tensor, pairs: Pairs) -> Tensor:
+        """The loss on all of the pairs, differentiable in theta and in the noises."""
+        return self.residuals.loss(self.residuals.squared(theta, pairs, checkpointed=True))
 
 
-class PathObjective:
+class SoftObjective(Objective):
+    """An endpoint loss from the best noise in a ball around each: soft teacher forcing.
+
+    Every noise ``x0'`` moves with theta, by a step of projected gradient descent whenever its pair is in a
+    minibatch. Only the direction of its gradient counts: visit ``k = 0, 1, ...`` goes ``r / sqrt(1 + k)``
+    down it, so that the first reaches the surface of the ball, where the minimum of a nearly linear loss is,
+    and later ones settle wherever it is.
+
+    Args:
+        endpoint: the loss from given noises.
+        pairs: all training pairs.
+        radius: of the balls.
+
+    Attributes:
+        moves: ``x0' - x0`` of each pair, like ``x0``.
+    """
+
+    def __init__(self, endpoint: EndpointObjective, pairs: Pairs, radius: float) -> None:
+        self.endpoint = endpoint
+        self.radius = radius
+        self.moves = torch.zeros_like(pairs.x0)
+        self.visits = torch.zeros(len(pairs), dtype=pairs.x0.dtype, device=pairs.x0.device)
+
+    def __call__(self, theta: Tensor, pairs: Pairs, index: Tensor) -> Tensor:
+        start = (pairs.x0[index] + self.moves[index]).requires_grad_()
+        self._latest = index, start
+        return self.endpoint.on(theta, replace(pairs[index], x0=start))
+
+    def gradient(self, loss: Tensor, theta: Tensor) -> Tensor:
+        """The gradient in theta, while the noises take their step."""
+        index, start = self._latest
+        to_theta, to_start = torch.autograd.grad(loss, (theta, start))
+        step = self.radius / (1 + self.visits[index]).sqrt().reshape(-1, *[1] * (start.ndim - 1))
+        moves = self.moves[index] - step * to_start / _norms(to_start)
+        self.moves[index] = moves * (self.radius / _norms(moves)).clamp(max=1)
+        self.visits[index] += 1
+        return to_theta
+
+
+class PathObjective(Objective):
     """``sum_i M_i d_i`` over the steps of a one-step solver: the RMSE bound, or with M = 1 the local error.
 
     Args:
@@ -60,7 +111,6 @@ class PathObjective:
         self.weights = weights
 
     def __call__(self, theta: Tensor, pairs: Pairs, index: Tensor) -> Tensor:
-        """The loss on some of the pairs, differentiable in theta."""
         velocity = self.rollout.velocity(pairs[index])
         table = self.family.table(theta)
         errors = local_errors(velocity, table, self.family.points, self.path.take(index))
@@ -71,7 +121,7 @@ class Adam:
     """Adam (Kingma and Ba 2015) on random minibatches, with a cosine decay of the learning rate.
 
     Args:
-        objective: the loss of some pairs, differentiable in theta.
+        objective: the loss of some pairs.
         size: number of parameters.
         pairs: what to fit.
         lr: initial learning rate.
@@ -82,7 +132,7 @@ class Adam:
 
     def __init__(
         self,
-        objective: Callable[[Tensor, Pairs, Tensor], Tensor],
+        objective: Objective,
         size: int,
         pairs: Pairs,
         *,
@@ -111,7 +161,7 @@ class Adam:
             loss = self.objective(theta, self.pairs, index.to(self.pairs.x0.device))
             if iteration == 0:
                 yield Iterate(theta.detach().clone(), float(loss.detach()))
-            (theta.grad,) = torch.autograd.grad(loss, theta)  # and none for the network's own parameters
+            theta.grad = self.objective.gradient(loss, theta)
             torch.nn.utils.clip_grad_norm_([theta], 1.0)
             optimizer.step()
             decay.step()
@@ -119,3 +169,9 @@ class Adam:
             if (iteration + 1) % self.report_every == 0 or iteration + 1 == iterations:
                 yield Iterate(theta.detach().clone(), float(torch.stack(recent).mean()))
                 recent.clear()
+
+
+def _norms(x: Tensor) -> Tensor:
+    """Euclidean norm of each sample, never zero, to divide the samples by."""
+    norms: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1).clamp(min=torch.finfo(x.dtype).tiny)
+    return norms.reshape(-1, *[1] * (x.ndim - 1))

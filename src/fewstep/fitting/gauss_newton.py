@@ -1,6 +1,6 @@
 """Forward-only Gauss-Newton: no gradient is propagated back through the network, ever.
 
-Theta has tens of numbers and an endpoint loss is a sum of squares, so the Jacobian of the endpoint
+Theta has tens of numbers and the losses are sums of squares, so the Jacobian of the residuals
 comes from perturbed rollouts (Levenberg 1944, Marquardt 1963), and the network may be a black box.
 Where it knows forward-mode derivatives, those serve as well.
 """
@@ -16,8 +16,9 @@ from torch import Tensor
 from ..families import Family
 from ..pairs import Pairs
 from ._jacobian import Columns, Differences, Tangents
+from ._residuals import Residuals
 from ._rollout import Rollout, chunks
-from .losses import EndpointLoss
+from .losses import LeastSquares
 
 __all__ = ["GaussNewton", "Iterate"]
 
@@ -43,8 +44,8 @@ class GaussNewton:
     Args:
         rollout: the field.
         family: the solvers.
-        pairs: what to fit.
-        loss: the endpoint loss; samples are weighed by its slope, which is reweighted least squares.
+        pairs: what to fit, as the loss prepared them.
+        loss: the loss; residuals are weighed by its slope, which is reweighted least squares.
         jacobian: ``"differences"`` of perturbed rollouts, for any network; or ``"jvp"``, exact forward-mode
             derivatives, each of which counts as two network calls, for networks that have them.
         step: one step for forward differences in all of theta. By default each parameter gets a step
@@ -66,7 +67,7 @@ class GaussNewton:
         rollout: Rollout,
         family: Family,
         pairs: Pairs,
-        loss: EndpointLoss,
+        loss: LeastSquares,
         *,
         jacobian: Literal["differences", "jvp"] = "differences",
         step: float | None = None,
@@ -86,10 +87,11 @@ class GaussNewton:
         self.family = family
         self.pairs = pairs
         self.loss = loss
+        self.residuals = Residuals(rollout, family, loss)
         self.columns: Columns = (
-            Tangents(rollout, family, memory)
+            Tangents(rollout, family, memory, loss)
             if jacobian == "jvp"
-            else Differences(rollout, family, memory, step)
+            else Differences(rollout, family, memory, step, loss)
         )
         self.shrinkage = shrinkage
         self.decay = decay
@@ -146,25 +148,25 @@ class GaussNewton:
         index = torch.randperm(len(self.pairs), generator=generator)[: self.minibatch]
         return self.pairs[index.to(self.pairs.x0.device)]
 
+    @torch.no_grad()
     def _loss(self, theta: Tensor, pairs: Pairs) -> float:
-        table = self.family.table(theta).unroll()
-        value = float(self.loss(self.rollout.squared_error(table, pairs)))
+        value = float(self.loss(self.residuals.squared(theta, pairs)))
         return value if value == value else float("inf")
 
     @torch.no_grad()
     def _normal_equations(self, theta: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """``J^T W J`` and ``J^T W r`` a sample and dimension, accumulated over chunks of pairs."""
+        """``J^T W J`` and ``J^T W r`` a residual and dimension, accumulated over chunks of pairs."""
         size = self.family.size
         A, g = theta.new_zeros(size, size), theta.new_zeros(size)
         linearise, within = self.columns.at(theta, pairs)
         for part in chunks(pairs, within.pairs):
-            self._accumulate(A, g, part.x1, *linearise(part))
-        count = pairs.x0.numel()
+            self._accumulate(A, g, *linearise(part))
+        count = len(pairs) * self.loss.numbers(self.family, pairs)
         return A / count, g / count
 
-    def _accumulate(self, A: Tensor, g: Tensor, x1: Tensor, end: Tensor, J: Tensor) -> None:
+    def _accumulate(self, A: Tensor, g: Tensor, residual: Tensor, J: Tensor) -> None:
         """Add a chunk, with float64 copies of a few rows at a time instead of a second Jacobian."""
-        residual = (end - x1).double().flatten(1)
+        residual = residual.double().flatten(1)
         weight = self.loss.slope(residual.square().mean(1))
         weights = weight[:, None].expand_as(residual).flatten()
         width = max(1, self.memory // 8 // (8 * len(A)))

@@ -13,7 +13,7 @@ from ..families import Family
 from ..pairs import Pairs
 from ._rollout import Rollout
 from .gauss_newton import GaussNewton
-from .losses import EndpointLoss
+from .losses import LeastSquares
 
 __all__ = ["JointGaussNewton"]
 
@@ -29,7 +29,7 @@ class JointGaussNewton(GaussNewton):
         rollout: the field.
         families: families with one theta.
         pairs: what to fit.
-        loss: the endpoint loss of each, positive.
+        loss: the loss of each, positive.
         **options: of :class:`GaussNewton`.
     """
 
@@ -38,7 +38,7 @@ class JointGaussNewton(GaussNewton):
         rollout: Rollout,
         families: Sequence[Family],
         pairs: Pairs,
-        loss: EndpointLoss,
+        loss: LeastSquares,
         **options: Any,
     ) -> None:
         super().__init__(rollout, families[0], pairs, loss, **options)

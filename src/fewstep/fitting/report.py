@@ -22,7 +22,7 @@ class FitReport:
         nfe: calls of the fitted solver.
         family: the family's name.
         optimizer: ``"gauss_newton"`` or ``"adam"``.
-        loss: the loss that was minimised.
+        loss: the name of the loss that was minimised.
         parameters: numbers fitted.
         pairs: ``train`` and ``validation`` pairs.
         errors: RMSE by solver: ``fitted``, ``start``, and every classical one at the same NFE.
@@ -33,8 +33,10 @@ class FitReport:
         reference_error: estimated RMSE of the reference.
         best_iteration: the iterate that was kept, 0 being the start.
         stopped: why the optimiser stopped.
-        curve: one entry an iterate: iteration, loss, validation RMSE and PSNR, network calls so far.
+        curve: one entry an iterate: iteration, loss, validation RMSE and PSNR (of the features, where the
+            loss is of those), network calls so far.
         notes: what the reader should know before trusting the result.
+        feature_calls: samples that the map of a loss of features was given, which are no network calls.
     """
 
     nfe: int
@@ -51,6 +53,7 @@ class FitReport:
     stopped: str
     curve: tuple[Mapping[str, float], ...] = field(repr=False)
     notes: tuple[str, ...] = ()
+    feature_calls: int = 0
 
     @property
     def best_classical(self) -> str:
@@ -81,4 +84,6 @@ class FitReport:
             "validation RMSE: "
             + ", ".join(f"{k} {v:.4g}" for k, v in sorted(self.errors.items(), key=lambda item: item[1])),
         ]
+        if self.feature_calls:
+            lines.append(f"{self.feature_calls:,} samples were given to the feature map")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

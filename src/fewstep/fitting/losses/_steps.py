@@ -1,57 +1,46 @@
-"""What fitting minimises: endpoint losses, and losses along the reference path."""
+"""Losses of single steps, each begun on the reference path: local errors, and the bound that they make."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .._channels import factors
-from .._table import Table
-from ..families import ScaleTime
-from ._dense import DensePath
+from ..._channels import factors
+from ..._table import Table
+from ...families import ScaleTime
+from ...field import Field
+from ...pairs import Pairs
+from .._dense import DensePath
+from ._endpoint import ENDPOINT_LOSSES, FLOOR
+from ._loss import LeastSquares, Loss
+from ._pairs import PathPairs
 
-__all__ = [
-    "ENDPOINT_LOSSES",
-    "PATH_LOSSES",
-    "EndpointLoss",
-    "bound_weights",
-    "check_one_step",
-    "local_errors",
-]
-
-#: Keeps the square root and the logarithm of a vanishing error smooth.
-FLOOR = 1e-12
-
-
-@dataclass(frozen=True)
-class EndpointLoss:
-    """The mean over samples of ``rho(mse)``, a concave function of each sample's mean square error.
-
-    Args:
-        rho: the function.
-        slope: its derivative, by which Gauss-Newton weighs the samples.
-    """
-
-    rho: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor], Tensor]
-
-    def __call__(self, mse: Tensor) -> Tensor:
-        """The loss of per-sample mean square errors of shape ``(B,)``."""
-        return self.rho(mse).mean()
-
-
-#: ``rmse`` is the mean of per-sample RMSE, ``log_mse`` minus the PSNR up to a factor.
-ENDPOINT_LOSSES: dict[str, EndpointLoss] = {
-    "mse": EndpointLoss(lambda m: m, torch.ones_like),
-    "rmse": EndpointLoss(lambda m: (m + FLOOR).sqrt(), lambda m: 0.5 / (m + FLOOR).sqrt()),
-    "log_mse": EndpointLoss(lambda m: (m + FLOOR).log(), lambda m: 1 / (m + FLOOR)),
-}
+__all__ = ["PATH_LOSSES", "Steps", "bound_weights", "check_one_step", "local_errors"]
 
 #: ``bound`` is the RMSE bound of the Bespoke paper, ``local`` the plain local truncation error.
 PATH_LOSSES = ("bound", "local")
+
+
+class Steps(Loss):
+    """``sum_i M_i d_i`` over the local errors ``d_i`` of a one-step solver's steps.
+
+    Args:
+        name: ``"bound"``, with the weights of the RMSE bound (:func:`bound_weights`), or ``"local"``, M = 1.
+    """
+
+    def __init__(self, name: str) -> None:
+        if name not in PATH_LOSSES:
+            raise ValueError(f"Steps: name must be one of {', '.join(PATH_LOSSES)}, not {name!r}.")
+        self.name = name
+
+    @property
+    def judge(self) -> LeastSquares:
+        return ENDPOINT_LOSSES["rmse"]
+
+    def prepared(self, pairs: Pairs, field: Field, *, rtol: float, atol: float) -> tuple[Pairs, int]:
+        return PathPairs.solved(pairs, field, rtol=rtol, atol=atol)
 
 
 def local_errors(

@@ -1,0 +1,73 @@
+"""The residuals of a loss along rollouts, and how they change with theta."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..families import Family
+from ..pairs import Pairs
+from ._rollout import Rollout, chunks
+from ._room import Room, room
+from .losses import LeastSquares
+
+__all__ = ["Residuals"]
+
+
+class Residuals(NamedTuple):
+    """What a loss compares of the solvers of a family."""
+
+    rollout: Rollout
+    family: Family
+    loss: LeastSquares
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        """The states that are compared."""
+        return self.loss.points(self.family)
+
+    def room(self, memory: int, columns: int, pairs: Pairs) -> Room:
+        """Chunk sizes that keep ``columns`` of their moves within ``memory`` bytes."""
+        compared = self.loss.numbers(self.family, pairs)
+        return room(memory, columns, self.family.nfe, pairs.x0[0], self.rollout.max_batch, compared)
+
+    def squared(self, theta: Tensor, pairs: Pairs, *, checkpointed: bool = False) -> Tensor:
+        """Mean square of each residual, float64 of shape ``(K B,)``; differentiable."""
+        times = self.loss.times(self.family, theta)
+        table = self.family.table(theta).unroll()
+        parts = [
+            self.loss.squared(
+                self.rollout.states(table, part, self.points, checkpointed=checkpointed), times, part
+            )
+            for part in chunks(pairs, self.rollout.max_batch)
+        ]
+        return torch.cat(parts)
+
+    def moves(
+        self, theta: Tensor, others: list[Tensor]
+    ) -> Callable[[Pairs, int | None], tuple[Tensor, Tensor]]:
+        """Residuals at ``theta``, and how far from them those at other parameters are.
+
+        Returns:
+            A function of some pairs, and of how many perturbed tables may be rolled out together, that
+            returns tensors of shapes ``(K B, ...)`` and ``(P, K B, ...)``.
+        """
+        table = self.family.table(theta).unroll()
+        tables = [self.family.table(other).unroll() for other in others]
+        times = self.loss.times(self.family, theta)
+        moved = [self.loss.times(self.family, other) for other in others]
+        late = [p for p, there in enumerate(moved) if not torch.equal(there, times)]
+
+        def of(pairs: Pairs, together: int | None) -> tuple[Tensor, Tensor]:
+            found, moves = self.rollout.differences(
+                table, tables, pairs, together, self.points, self.loss.read
+            )
+            target = self.loss.target(times, pairs)
+            for p in late:
+                moves[p] -= self.loss.target(moved[p], pairs) - target
+            return found - target, moves
+
+        return of

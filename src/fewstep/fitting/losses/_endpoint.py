@@ -1,0 +1,88 @@
+"""Losses of the endpoint's mean square error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._loss import LeastSquares
+
+__all__ = ["ENDPOINT_LOSSES", "EndpointLoss", "endpoint_loss", "pseudo_huber"]
+
+#: Keeps the square root and the logarithm of a vanishing error smooth.
+FLOOR = 1e-12
+#: Song and Dhariwal's constant, for an RMSE where theirs is for a norm.
+HUBER = 0.00054
+
+
+@dataclass(frozen=True)
+class EndpointLoss(LeastSquares):
+    """The mean over samples of ``rho(mse)``, a concave function of each sample's mean square error.
+
+    Args:
+        name: for reports.
+        function: rho.
+        derivative: of rho.
+    """
+
+    name: str
+    function: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor], Tensor]
+
+    @property
+    def judge(self) -> LeastSquares:
+        return self
+
+    def rho(self, mse: Tensor) -> Tensor:
+        return self.function(mse)
+
+    def slope(self, mse: Tensor) -> Tensor:
+        return self.derivative(mse)
+
+
+def pseudo_huber(c: float = HUBER) -> EndpointLoss:
+    """``sqrt(mse + c^2) - c``: the RMSE of samples whose error is above ``c``, ``mse / 2c`` of those below.
+
+    Song and Dhariwal (*Improved Techniques for Training Consistency Models*, ICLR 2024, section 3.3) have
+    the norm of the difference in ``d`` dimensions, ``sqrt(|x - y|^2 + C^2) - C``, with
+    ``C = 0.00054 sqrt(d)``. As ``|x - y|^2 = d mse``, that is ``sqrt(d)`` times this loss with
+    ``c = C / sqrt(d)``, so that their constant is 0.00054 here in every dimension.
+
+    Args:
+        c: an RMSE, positive. Samples better than this no longer count for more than their square: take the
+            error below which a sample is as good as exact, such as half a grey level of 8 bits, 0.004 for
+            data in [-1, 1], or where no such error is known, the RMSE of a fit under the RMSE loss. The
+            default, far below the errors of solvers with few calls, makes the loss an RMSE that is smooth at
+            zero.
+
+    Raises:
+        ValueError: for a ``c`` that is not positive.
+    """
+    if not 0 < c < float("inf"):
+        raise ValueError(
+            f"pseudo_huber: c must be positive, the RMSE where the loss turns linear, not {c!r}."
+        )
+    name = "pseudo_huber" if c == HUBER else f"pseudo_huber(c={c:g})"
+    return EndpointLoss(name, lambda m: (m + c**2).sqrt() - c, lambda m: 0.5 / (m + c**2).sqrt())
+
+
+#: ``rmse`` is the mean of per-sample RMSE, ``log_mse`` minus the PSNR up to a factor.
+ENDPOINT_LOSSES: dict[str, EndpointLoss] = {
+    "mse": EndpointLoss("mse", lambda m: m, torch.ones_like),
+    "rmse": EndpointLoss("rmse", lambda m: (m + FLOOR).sqrt(), lambda m: 0.5 / (m + FLOOR).sqrt()),
+    "log_mse": EndpointLoss("log_mse", lambda m: (m + FLOOR).log(), lambda m: 1 / (m + FLOOR)),
+    "pseudo_huber": pseudo_huber(),
+}
+
+
+def endpoint_loss(loss: str | EndpointLoss, where: str) -> EndpointLoss:
+    """The endpoint loss of a name, in the argument ``loss`` of ``where``."""
+    if isinstance(loss, EndpointLoss):
+        return loss
+    if loss not in ENDPOINT_LOSSES:
+        known = ", ".join(ENDPOINT_LOSSES)
+        raise ValueError(f"{where}: loss must be one of {known} or an EndpointLoss, not {loss!r}.")
+    return ENDPOINT_LOSSES[loss]
