@@ -11,7 +11,7 @@ import fewstep as fs
 from fewstep.families import Curve
 from fewstep.fitting import ENDPOINT_LOSSES
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.joint import JointGaussNewton
+from fewstep.fitting.joint import JointGaussNewton, Task
 
 SMALL = {
     "nfes": (3, 5),
@@ -44,8 +44,8 @@ def test_one_fit_improves_every_number_of_calls_fitted_or_not():
 def test_the_loss_is_the_mean_logarithm_of_the_rmse(bending, double_pairs):
     """Computed from samples, at the start and at the last iterate."""
     curve, pairs, nfes = SMALL["curve"], double_pairs(bending, 6), (2, 5)
-    members = [curve.member(nfe) for nfe in nfes]
-    iterates = list(JointGaussNewton(Rollout(bending, 64), members, pairs, ENDPOINT_LOSSES["rmse"])(5))
+    tasks = [Task(Rollout(bending, 64), curve.member(nfe), pairs) for nfe in nfes]
+    iterates = list(JointGaussNewton(tasks, ENDPOINT_LOSSES["rmse"])(5))
     for iterate in (iterates[0], iterates[-1]):
         errors = [
             fs.metrics.rmse(curve.solver(iterate.theta, nfe).sample(bending, pairs.x0), pairs.x1)
@@ -59,8 +59,8 @@ def test_the_loss_is_the_mean_logarithm_of_the_rmse(bending, double_pairs):
 def test_the_normal_equations_hold_the_slope_of_the_loss(bending, double_pairs):
     """Twice g is the gradient, here by central differences of the loss."""
     curve, pairs = SMALL["curve"], double_pairs(bending, 6)
-    members = [curve.member(nfe) for nfe in (2, 5)]
-    joint = JointGaussNewton(Rollout(bending, 64), members, pairs, ENDPOINT_LOSSES["rmse"], step=1e-6)
+    tasks = [Task(Rollout(bending, 64), curve.member(nfe), pairs) for nfe in (2, 5)]
+    joint = JointGaussNewton(tasks, ENDPOINT_LOSSES["rmse"], step=1e-6)
     theta = 0.1 * torch.ones(curve.size, dtype=torch.float64)
     slope = [
         (joint._loss(theta + 1e-5 * unit, joint.pairs) - joint._loss(theta - 1e-5 * unit, joint.pairs)) / 2e-5

@@ -169,7 +169,15 @@ def fit(
     started = time.perf_counter()
     iterations = ITERATIONS[optimizer] if iterations is None else iterations
     patience = PATIENCE[optimizer]
-    chosen = follow(iterates(iterations), [family], rollout, held_out, iterations, patience, progress)
+    chosen = follow(
+        iterates(iterations),
+        lambda theta: rollout.squared_error(family.table(theta).unroll(), held_out),
+        rollout,
+        iterations,
+        patience,
+        progress,
+        f"fitting {nfe} calls",
+    )
     calls["fit"] = rollout.calls
     seconds["fit"] = time.perf_counter() - started
 

@@ -13,17 +13,16 @@ import torch
 from torch import Tensor
 
 from .._json_file import read_json, write_json
-from ..families import Curve, Family
+from ..families import Curve, Linked
 from ..field import Field
 from ..pairs import Pairs
 from ..solver import Solver
-from ._arguments import ITERATIONS, check_arguments, check_budget
-from ._follow import PATIENCE, follow
+from ._arguments import check_arguments
+from ._fit_shared import fit_shared
 from ._reference_pairs import held_back, reference_pairs
 from ._rollout import Rollout
 from .curve_report import CurveReport
-from .joint import JointGaussNewton
-from .losses import ENDPOINT_LOSSES
+from .joint import Task
 
 __all__ = ["CurveFit", "fit_curve"]
 
@@ -181,54 +180,37 @@ def fit_curve(
         progress=progress,
     )
     train, held_out = held_back(pairs, validation)
-    calls, seconds = {"reference": pairs.calls}, {"reference": time.perf_counter() - started}
-
-    started = time.perf_counter()
     rollout = Rollout(field, batch)
-    if max_calls is not None:
-        start = sum(nfe * len(train) for nfe in nfes) + sum(member.nfe * len(held_out) for member in everyone)
-        rollout.limit = check_budget(max_calls, pairs.calls, start)
-    optimizer = "gauss_newton"
-    iterations = ITERATIONS[optimizer] if iterations is None else iterations
-    iterates = JointGaussNewton(rollout, fitted, train, ENDPOINT_LOSSES["rmse"])(iterations)
-    chosen = follow(iterates, everyone, rollout, held_out, iterations, PATIENCE[optimizer], progress)
-    calls["fit"], seconds["fit"] = rollout.calls, time.perf_counter() - started
-
-    started = time.perf_counter()
-    judge = Rollout(field, batch)
-
-    def error(member: Family, theta: Tensor) -> float:
-        return float(judge.squared_error(member.table(theta).unroll(), held_out).sqrt().mean())
-
-    zero = torch.zeros_like(chosen.theta)
-    errors = tuple(
-        {"nfe": member.nfe, "fitted": error(member, chosen.theta), "start": error(member, zero)}
-        for member in sorted(everyone, key=lambda member: member.nfe)
+    everyone.sort(key=lambda member: member.nfe)
+    shared = fit_shared(
+        [Task(rollout, member, train) for member in fitted],
+        [Task(rollout, member, held_out) for member in everyone],
+        {"calls": pairs.calls, "seconds": time.perf_counter() - started},
+        iterations=iterations,
+        max_calls=max_calls,
+        progress=progress,
+        desc=f"fitting {', '.join(map(str, nfes))} calls",
     )
-    calls["errors"], seconds["errors"] = judge.calls, time.perf_counter() - started
+    errors = tuple(
+        {"nfe": member.nfe, **row} for member, row in zip(everyone, shared.errors, strict=True)
+    )
     report = CurveReport(
         nfes=tuple(nfes),
-        parameters=curve.size,
-        pairs={"train": len(train), "validation": len(held_out)},
         errors=errors,
-        calls=calls,
-        seconds=seconds,
         reference_error=None if pairs.error != pairs.error else pairs.error,
-        best_iteration=chosen.iteration,
-        stopped=chosen.stopped,
-        curve=tuple(chosen.curve),
         notes=_notes(errors, pairs),
+        **shared.record,
     )
-    return CurveFit(curve, chosen.theta, report, field.describe())
+    return CurveFit(curve, shared.theta, report, field.describe())
 
 
-def _members(curve: Curve, nfes: Sequence[int]) -> list[Family]:
+def _members(curve: Curve, nfes: Sequence[int]) -> list[Linked]:
     if isinstance(nfes, int) or len(nfes) == 0 or len(set(nfes)) < len(nfes):
         raise ValueError(f"fit_curve: nfes must be different numbers of calls, at least one, not {nfes}.")
     return [curve.member(nfe) for nfe in nfes]
 
 
-def _midway(curve: Curve, nfes: Sequence[int]) -> list[Family]:
+def _midway(curve: Curve, nfes: Sequence[int]) -> list[Linked]:
     """Between each fitted number of calls and the next, the number midway that the base can make."""
     order, stages = sorted(nfes), curve.stages
     middles = {(low + high) // 2 // stages * stages for low, high in zip(order, order[1:], strict=False)}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from .._progress import progress_bar
-from ..families import Family
 from ..metrics import mean_psnr
-from ..pairs import Pairs
 from ._rollout import BudgetSpentError, Rollout
 from .gauss_newton import Iterate
 
@@ -36,14 +33,23 @@ class Chosen(NamedTuple):
 
 def follow(
     iterates: Iterator[Iterate],
-    families: Sequence[Family],
+    squared_error: Callable[[Tensor], Tensor],
     rollout: Rollout,
-    held_out: Pairs,
     iterations: int,
     patience: int,
     progress: bool,
+    desc: str,
 ) -> Chosen:
     """Follow an optimiser and keep the iterate with the best validation PSNR, over all of its solvers.
+
+    Args:
+        iterates: the optimiser.
+        squared_error: mean square errors of validation at a theta, float64 of shape ``(B,)``.
+        rollout: what counts the calls of both.
+        iterations: how many iterates there may be after the start.
+        patience: how many may pass without an improvement.
+        progress: show a progress bar.
+        desc: what it is to say.
 
     Where few pairs validate, one noise that falls to another mode would decide a mean of errors; a
     mean of their logarithms, which PSNR is, hears the others too.
@@ -51,12 +57,10 @@ def follow(
     curve: list[Mapping[str, float]] = []
     best: tuple[Tensor, float, float, int] | None = None
     waited, cost, stopped = 0, 0, "the training loss settled"
-    desc = f"fitting {', '.join(str(family.nfe) for family in families)} calls"
     with progress_bar(progress, total=iterations, desc=desc, unit="iteration") as bar:
         try:
             for iteration, iterate in enumerate(iterates):
-                tables = [family.table(iterate.theta).unroll() for family in families]
-                mse = torch.cat([rollout.squared_error(table, held_out) for table in tables])
+                mse = squared_error(iterate.theta)
                 error, psnr = float(mse.sqrt().mean()), float(mean_psnr(mse))
                 curve.append(
                     {

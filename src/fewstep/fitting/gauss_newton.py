@@ -84,6 +84,7 @@ class GaussNewton:
             raise ValueError(f"GaussNewton: minibatch must be at least 1 pair, not {minibatch}.")
         self.rollout = rollout
         self.family = family
+        self.size = family.size
         self.pairs = pairs
         self.loss = loss
         self.columns: Columns = (
@@ -103,7 +104,7 @@ class GaussNewton:
         With minibatches the loss of an iterate is that of its minibatch, and a minibatch without a better
         step is passed over.
         """
-        theta = torch.zeros(self.family.size, dtype=torch.float64)
+        theta = torch.zeros(self.size, dtype=torch.float64)
         generator = torch.Generator().manual_seed(self.seed)
         damping, growth = 1e-2, 2.0
         pairs = self._subset(generator)
