@@ -24,6 +24,7 @@ is added, in backward differences of the velocities, which Adams-Bashforth metho
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -160,6 +161,11 @@ class Curve:
     def describe(self) -> dict[str, Any]:
         """What makes the curve, JSON-ready: the arguments."""
         return {key: getattr(self, key) for key in _ARGUMENTS}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Curve:
+        """What :meth:`describe` told."""
+        return cls(**facts)
 
 
 class CurveMember(Family):

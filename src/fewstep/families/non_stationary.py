@@ -16,12 +16,9 @@ from .._table import Reduced, Table
 from ..schedules import Schedule
 from ..solver import Solver
 from ._family import Family, warped
+from ._remembered import Remembered
 
 __all__ = ["NonStationary"]
-
-
-#: How many tables of the anchor are kept.
-_REMEMBERED = 256
 
 
 class NonStationary(Family):
@@ -51,7 +48,7 @@ class NonStationary(Family):
         self._lower = torch.tril_indices(self.nfe, self.nfe)
         self._sizes = [self.anchor.size, self.nfe, self.nfe * (self.nfe + 1) // 2]
         self.size = sum(self._sizes)
-        self._made: dict[tuple[float, ...], Reduced] = {}
+        self._anchored = Remembered(lambda theta: self.anchor.table(theta).unroll())
 
     def reduced(self, theta: Tensor) -> Reduced:
         """The reduced form of ``theta``."""
@@ -62,20 +59,6 @@ class NonStationary(Family):
 
     def table(self, theta: Tensor) -> Table:
         return Table.from_reduced(self.reduced(theta))
-
-    def _anchored(self, theta: Tensor) -> Reduced:
-        """The anchor at its parameters, made once for those whose gradient nobody wants.
-
-        Most perturbations of a fit leave them as they are, and a classical table takes milliseconds.
-        """
-        if theta.requires_grad:
-            return self.anchor.table(theta).unroll()
-        key = tuple(theta.tolist())
-        if key not in self._made:
-            if len(self._made) >= _REMEMBERED:
-                self._made.clear()
-            self._made[key] = self.anchor.table(theta).unroll()
-        return self._made[key]
 
     def describe(self, theta: Tensor) -> dict[str, Any]:
         return {**self.anchor.describe(theta[: self.anchor.size]), "theta": theta.tolist()}

@@ -2,6 +2,7 @@
 
 from ._fit import Fit, fit
 from ._fit_curve import CurveFit, fit_curve
+from ._fit_guidance import GuidedFit, fit_guidance
 from ._search import Search, search
 from .curve_report import CurveReport
 from .losses import ENDPOINT_LOSSES, PATH_LOSSES, bound_weights, local_errors
@@ -14,10 +15,12 @@ __all__ = [
     "CurveReport",
     "Fit",
     "FitReport",
+    "GuidedFit",
     "Search",
     "bound_weights",
     "fit",
     "fit_curve",
+    "fit_guidance",
     "local_errors",
     "search",
 ]

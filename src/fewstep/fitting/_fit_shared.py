@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ._arguments import ITERATIONS, check_budget
 from ._follow import PATIENCE, follow
-from ._rollout import Rollout
 from .joint import JointGaussNewton, Task
 from .losses import ENDPOINT_LOSSES
 
@@ -23,17 +22,18 @@ _OPTIMIZER = "gauss_newton"
 class Shared(NamedTuple):
     """The theta of a fit, and the entries of its report that do not depend on what was fitted.
 
-    ``errors`` has one entry a judged task: ``fitted`` and ``start``, both validation RMSE.
+    ``errors`` has one entry a judged task: its place, and ``fitted`` and ``start``, both validation RMSE.
     """
 
     theta: Tensor
-    errors: list[dict[str, float]]
+    errors: list[Mapping[str, float]]
     record: dict[str, Any]
 
 
 def fit_shared(
     fitted: Sequence[Task],
     judged: Sequence[Task],
+    places: Sequence[Mapping[str, float]],
     reference: Mapping[str, float],
     *,
     iterations: int | None,
@@ -46,6 +46,7 @@ def fit_shared(
     Args:
         fitted: the tasks, with the pairs to train on; their rollouts count together.
         judged: tasks with held-out pairs, on the same rollouts.
+        places: number of calls and guidance scale of each of these.
         reference: ``calls`` and ``seconds`` of the reference, so far.
         iterations: most iterations, 30 by default.
         max_calls: most network calls, with those of the reference.
@@ -59,21 +60,23 @@ def fit_shared(
         rollout.limit = check_budget(max_calls, int(reference["calls"]), start)
     iterations = ITERATIONS[_OPTIMIZER] if iterations is None else iterations
     iterates = JointGaussNewton(fitted, ENDPOINT_LOSSES["rmse"])(iterations)
-    everything: Callable[[Tensor], Tensor] = lambda theta: torch.cat(
-        [task.squared_error(theta) for task in judged]
-    )
-    chosen = follow(iterates, everything, rollout, iterations, PATIENCE[_OPTIMIZER], progress, desc)
+
+    def validation(theta: Tensor) -> Tensor:
+        return torch.cat([task.squared_error(theta) for task in judged])
+
+    chosen = follow(iterates, validation, rollout, iterations, PATIENCE[_OPTIMIZER], progress, desc)
     calls = {"reference": int(reference["calls"]), "fit": rollout.calls}
     seconds = {"reference": reference["seconds"], "fit": time.perf_counter() - started}
 
     started, rollout.limit = time.perf_counter(), float("inf")
     zero = torch.zeros_like(chosen.theta)
-    errors = [
+    errors: list[Mapping[str, float]] = [
         {
-            label: float(task.squared_error(theta).sqrt().mean())
-            for label, theta in (("fitted", chosen.theta), ("start", zero))
+            **place,
+            "fitted": float(task.squared_error(chosen.theta).sqrt().mean()),
+            "start": float(task.squared_error(zero).sqrt().mean()),
         }
-        for task in judged
+        for task, place in zip(judged, places, strict=True)
     ]
     calls["errors"] = rollout.calls - calls["fit"]
     seconds["errors"] = time.perf_counter() - started
