@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -155,14 +155,15 @@ def fit_guidance(
     nfes = [nfe] if isinstance(nfe, int) else list(nfe)
     middles = midway(guided.solvers, nfes) if not isinstance(guided.solvers, NonStationary) else []
     looked_at = _between(scales) if also is None else [float(w) for w in also]
-    guided.basis(min([*looked_at, guided.low])), guided.basis(max([*looked_at, guided.high]))
+    for w in looked_at:
+        guided.basis(w)  # raises where the scale is out of range
 
     started = time.perf_counter()
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "cache": cache, "progress": progress}
     given = _pairs_by_scale(fields, scales, pairs, (shape, seed, batch, device, conditions), options)
     split = {w: held_back(those, validation) for w, those in given.items()}
     train = {w: split[w][0] for w in scales}
-    held_out = {w: part for w, (_, part) in split.items()}
+    held_out = {w: part for w, (_, part) in split.items() if w in (*scales, *looked_at)}
     like = held_out[scales[-1]]
     for w in looked_at:
         if w not in held_out:
@@ -206,9 +207,7 @@ def _solvers(nfe: int | Sequence[int], init: str | Curves | None, field: Field) 
             f"fit_guidance: with nfe={nfe} init must be the name of a classical solver, not {init!r}; curves "
             f"go with several numbers of calls, as in nfe=(4, 6, {nfe})."
         )
-    family = resolve_family("non_stationary", nfe, init, field)
-    assert isinstance(family, NonStationary)
-    return family
+    return cast(NonStationary, resolve_family("non_stationary", nfe, init, field))
 
 
 def _between(scales: Sequence[float]) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -42,30 +42,31 @@ class JointGaussNewton(GaussNewton):
     Args:
         tasks: solvers with one theta, and their pairs, equally many.
         loss: the endpoint loss of each, positive.
-        **options: of :class:`GaussNewton`.
+        step: as for :class:`GaussNewton`.
     """
 
-    def __init__(self, tasks: Sequence[Task], loss: EndpointLoss, **options: Any) -> None:
-        first = tasks[0]
-        super().__init__(first.rollout, first.solvers.own, first.pairs, loss, **options)
-        self.size = first.solvers.size
-        self.members = [
-            (GaussNewton(task.rollout, task.solvers.own, task.pairs, loss, **options), task.solvers.link)
-            for task in tasks
-        ]
+    def __init__(self, tasks: Sequence[Task], loss: EndpointLoss, *, step: float | None = None) -> None:
+        alone = [GaussNewton(task.rollout, task.solvers.own, task.pairs, loss, step=step) for task in tasks]
+        super().__init__(alone[0].rollout, alone[0].family, alone[0].pairs, loss, step=step)
+        self.size = tasks[0].solvers.size
+        self.members = [(member, task.solvers.link) for member, task in zip(alone, tasks, strict=True)]
 
     def _loss(self, theta: Tensor, pairs: Pairs) -> float:
-        return sum(math.log(member._loss(P @ theta, member.pairs)) for member, P in self.members) / len(
-            self.members
-        )
+        """The mean logarithm; every task has all of its own pairs, for which those of the first stand."""
+        losses = [member._loss(P @ theta, member.pairs) for member, P in self.members]
+        return sum(math.log(loss) for loss in losses) / len(losses)
+
+    def _negligible(self, loss: float) -> float:
+        """A thousandth of the geometric mean of the losses."""
+        return 1e-3
 
     def _normal_equations(self, theta: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Those of each task over its loss, which is what the slope of the logarithm weighs it with."""
-        total = [theta.new_zeros(self.size, self.size), theta.new_zeros(self.size)]
+        A, g = theta.new_zeros(self.size, self.size), theta.new_zeros(self.size)
         for member, P in self.members:
             own = P @ theta
-            A, g = member._normal_equations(own, member.pairs)
-            weight = len(self.members) * member._loss(own, member.pairs)
-            total[0] += P.T @ A @ P / weight
-            total[1] += P.T @ g / weight
-        return total[0], total[1]
+            its_A, its_g = member._normal_equations(own, member.pairs)
+            weight = 1 / (len(self.members) * member._loss(own, member.pairs))
+            A += weight * P.T @ its_A @ P
+            g += weight * P.T @ its_g
+        return A, g
