@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.families import Curve
+from fewstep.families import Curve, SmoothCorrections
 from fewstep.fitting import ENDPOINT_LOSSES
+from fewstep.fitting._fit_curve import resolve_curve
 from fewstep.fitting._rollout import Rollout
 from fewstep.fitting.joint import JointGaussNewton, Task
 
@@ -113,6 +114,26 @@ def test_every_bit_comes_back(small, tmp_path):
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "curve.json").read_bytes()
 
 
+def test_corrections_to_a_classical_solver_are_kept_too(bending, tmp_path):
+    """By default they are fitted to DEIS, under the schedule of the field."""
+    tiny = SmoothCorrections("deis2", bending.schedule, degree=1, terms=1, differences=0, startup=1)
+    fitted = fs.fit_curve(bending, **{**SMALL, "curve": tiny})
+    assert all(row["fitted"] < row["start"] for row in fitted.report.errors)
+    fitted.save(tmp_path / "curve.json")
+    loaded = fs.CurveFit.load(tmp_path / "curve.json")
+    assert loaded.solver(4) == fitted.solver(4)
+    assert resolve_curve(None, 4, bending).describe() == SmoothCorrections().describe()
+
+
+def test_files_from_before_curves_had_names_are_read(small, tmp_path):
+    path = tmp_path / "curve.json"
+    small.save(path)
+    content = json.loads(path.read_text())
+    assert content["curve"].pop("name") == "curve"
+    path.write_text(json.dumps(content))
+    assert fs.CurveFit.load(path).solver(4) == small.solver(4)
+
+
 def test_a_solver_of_the_curve_tells_what_it_was_fitted_for(small, bending):
     solver = small.solver(5)
     assert solver.fitted_for == bending.describe()
@@ -135,6 +156,7 @@ def test_fewer_calls_than_were_fitted_are_refused(small):
         ({"theta": "zero"}, "curve.json: "),
         ({"theta": [float("nan")]}, "theta: must be finite numbers"),
         ({"curve": {"base": "none"}}, "base must be one of"),
+        ({"curve": {"name": "bend"}}, "name must be one of curve, smooth_corrections, not 'bend'"),
         ({"report": {}}, "curve.json: "),
     ],
 )
