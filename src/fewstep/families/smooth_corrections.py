@@ -132,18 +132,12 @@ class _Corrected(Family):
         self.anchor = Timesteps(smooth.base, nfe, smooth.schedule, decoupled=True)
         self._anchored = Remembered(self.anchor.table)
         self.nfe, self.points, self.end = nfe, self.anchor.points, self.anchor.end
-        h, index = UNIT / nfe, torch.arange(nfe)
-        r = index.double() / nfe
+        h, r = UNIT / nfe, torch.arange(nfe).double() / nfe
         self._values = bernstein(smooth.degree, r)
         between = bernstein(smooth.degree, r + 0.5 / nfe)[:, :-1]
         self._increments = (between - between[-1])[:-1]
-        # nabla^k for k = 0, 1, ..., which act on the velocities of all steps; known once k calls are behind.
-        nabla = [torch.eye(nfe, dtype=torch.float64)]
-        for _ in range(smooth.differences):
-            nabla.append(torch.cat([nabla[-1][:1], nabla[-1].diff(dim=0)]))
-        known = index >= torch.arange(len(nabla))[:, None]
-        orders = torch.tensor([max(0, 2 - k) for k in range(len(nabla))])
-        self._nabla = h ** orders[:, None, None] / nfe * known[:, :, None] * torch.stack(nabla)
+        orders = torch.tensor([max(0, 2 - k) for k in range(smooth.differences + 1)])
+        self._nabla = h ** orders[:, None, None] / nfe * _differences(nfe, smooth.differences)
         self._first = torch.tril_indices(smooth.startup, smooth.startup)
         self._made = self._first[0] < nfe
 
@@ -154,11 +148,25 @@ class _Corrected(Family):
         weights = self._values @ g.reshape(len(self._nabla), -1).T
         D = start.D + torch.einsum("ik,kij->ij", weights, self._nabla)
         first = tuple(self._first[:, self._made])
-        return Table(
-            start.times,
-            start.C + torch.diag(h**2 / n * self._values @ c),
-            D.index_put(first, h / n * b[self._made], accumulate=True),
+        return start._replace(
+            C=start.C + torch.diag(h**2 / n * self._values @ c),
+            D=D.index_put(first, h / n * b[self._made], accumulate=True),
         )
 
     def describe(self, theta: Tensor) -> dict[str, Any]:
         return {**self.smooth.describe(), "terms": 1, "theta": theta.tolist()}
+
+
+def _differences(nfe: int, highest: int) -> Tensor:
+    """``nabla^k`` at every step, as matrices that act on the velocities of all steps.
+
+    A difference of order ``k`` needs ``k`` calls behind it, and is zero before.
+
+    Returns:
+        Shape ``(highest + 1, nfe, nfe)``.
+    """
+    nabla = [torch.eye(nfe, dtype=torch.float64)]
+    for _ in range(highest):
+        nabla.append(torch.cat([nabla[-1][:1], nabla[-1].diff(dim=0)]))
+    known = torch.arange(nfe) >= torch.arange(highest + 1)[:, None]
+    return known[:, :, None] * torch.stack(nabla)

@@ -1,7 +1,7 @@
 """Fitting solvers to fields."""
 
 from ._fit import Fit, fit
-from ._fit_curve import CurveFit, fit_curve
+from ._fit_curve import CurveFit, fit_curve, is_curve_file
 from ._fit_guidance import GuidedFit, fit_guidance
 from ._search import Search, search
 from .curve_report import CurveReport
@@ -21,6 +21,7 @@ __all__ = [
     "fit",
     "fit_curve",
     "fit_guidance",
+    "is_curve_file",
     "local_errors",
     "search",
 ]

@@ -21,11 +21,11 @@ from ._arguments import check_arguments, default_init
 from ._fit_shared import fit_shared
 from ._reference_pairs import held_back, reference_pairs
 from ._rollout import Rollout
-from ._shared_file import Content, check_theta, load_shared, save_shared
+from ._shared_file import Content, check_theta, has_format, load_shared, save_shared
 from .curve_report import CurveReport
 from .joint import Task
 
-__all__ = ["CurveFit", "fit_curve"]
+__all__ = ["CurveFit", "fit_curve", "is_curve_file"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +166,11 @@ def fit_curve(
     )
     report = CurveReport.of(shared.record, shared.errors, [pairs], nfes)
     return CurveFit(curve, shared.theta, report, field.describe())
+
+
+def is_curve_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file at ``path`` that says it is one of :meth:`CurveFit.save`."""
+    return has_format(path, "curve")
 
 
 def check_nfes(function: str, nfes: Sequence[int]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 from .._json_file import read_json, write_json
 from .curve_report import CurveReport
 
-__all__ = ["Content", "check_theta", "load_shared", "save_shared"]
+__all__ = ["Content", "check_theta", "has_format", "load_shared", "save_shared"]
 
 SCHEMA = 1
 
@@ -70,3 +72,12 @@ def load_shared(
         return make(content[kind], Content(theta, report, content["fitted_for"]))
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def has_format(path: str | os.PathLike[str], kind: str) -> bool:
+    """Whether there is a JSON file at ``path`` whose format is that of this kind."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("format") == f"fewstep.{kind}"
