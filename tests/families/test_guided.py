@@ -84,7 +84,7 @@ def test_bad_arguments_are_named(solvers):
         ({"low": 0, "high": 2}, "must be positive numbers, the least first, not 0 and 2"),
         ({"low": 3, "high": 2}, "the least first, not 3 and 2"),
         ({"low": 1, "high": 2, "terms": 0}, "terms must be a whole number of at least 1, not 0"),
-        ({"low": 2, "high": 2}, "the one guidance scale 2 leaves terms=1, not 3"),
+        ({"low": 2, "high": 2}, "the one guidance scale 2 leaves terms=1, not 2"),
     ):
         with pytest.raises(ValueError, match=words):
             Guided(solvers, **options)

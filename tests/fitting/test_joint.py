@@ -35,7 +35,7 @@ def members(request):
     if request.param == "curve":
         curve = Curve(degree=2, terms=3, differences=1)
         return [curve.member(nfe) for nfe in (2, 5)]
-    guided = Guided(NonStationary(Timesteps("ab2", 3, decoupled=True)), 1, 4)
+    guided = Guided(NonStationary(Timesteps("ab2", 3, decoupled=True)), 1, 4, terms=3)
     return [guided.member(w) for w in (1, 2.5, 4)]
 
 

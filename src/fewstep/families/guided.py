@@ -41,13 +41,14 @@ class Guided:
             or curves, with any number.
         low: least guidance scale, above 0.
         high: largest one; where it equals ``low``, ``terms`` is 1.
-        terms: how many polynomials, at least 1.
+        terms: how many polynomials, at least 1. Two made the better solvers between the scales fitted; with
+            as many as there are scales, errors there were up to three times as large.
 
     Raises:
         ValueError: on a range or number of terms that cannot be.
     """
 
-    def __init__(self, solvers: NonStationary | Curves, low: float, high: float, terms: int = 3) -> None:
+    def __init__(self, solvers: NonStationary | Curves, low: float, high: float, terms: int = 2) -> None:
         if not 0 < low <= high < math.inf:
             raise ValueError(
                 f"Guided: guidance scales must be positive numbers, the least first, not {low} and {high}."

@@ -70,7 +70,7 @@ class SmoothCorrections:
         base: str = "deis3/cosine",
         schedule: Schedule | None = None,
         degree: int = 5,
-        terms: int = 2,
+        terms: int = 3,
         differences: int = 4,
         startup: int = 4,
     ) -> None:

@@ -83,7 +83,7 @@ class CurveFit:
 
 def fit_curve(
     field: Field,
-    nfes: Sequence[int] = (2, 3, 4, 5, 6, 8, 12, 16),
+    nfes: Sequence[int] = (4, 5, 6, 7, 8, 9, 10, 12, 14, 16),
     *,
     curve: str | Curves | None = None,
     also: Sequence[int] | None = None,
@@ -109,7 +109,7 @@ def fit_curve(
 
     Args:
         field: the model.
-        nfes: numbers of calls to fit.
+        nfes: numbers of calls to fit. Those between are less sure, most of all where calls are few.
         curve: what is fitted: a classical solver with one call a step by name, such as ``"ab2"`` or
             ``"deis3/cosine"``, to which smooth corrections are fitted; a
             :class:`~fewstep.families.SmoothCorrections` or :class:`~fewstep.families.Curve`. By default

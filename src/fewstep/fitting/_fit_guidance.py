@@ -93,8 +93,8 @@ def fit_guidance(
     field: Field | Fields,
     nfe: int | Sequence[int] = 8,
     *,
-    scales: Sequence[float] = (1, 2, 3, 5),
-    terms: int | None = None,
+    scales: Sequence[float] = (1, 1.5, 2, 3, 4, 5),
+    terms: int = 2,
     init: str | Curves | None = None,
     also: Sequence[float] | None = None,
     pairs: int | Mapping[float, Pairs] = 128,
@@ -123,7 +123,7 @@ def fit_guidance(
         nfe: network calls of the solvers: a number, for non-stationary solvers; or several, for a
             curve in the number of calls as well.
         scales: guidance scales to fit, above 0.
-        terms: polynomials in the logarithm of the scale; 3, or as many as there are scales, by default.
+        terms: polynomials in the logarithm of the scale, at most as many as there are scales.
         init: the classical solver that corrections are made to, by name; with several ``nfe`` also what
             ``curve`` is in :func:`fewstep.fit_curve`. The default is that of the other fits.
         also: scales that are not fitted, but looked at in validation; by default those midway between two.
@@ -149,9 +149,7 @@ def fit_guidance(
     scales = _check_scales(scales)
     fields: Fields = field.with_guidance if isinstance(field, Field) else field
     top = fields(scales[-1])
-    guided = Guided(
-        _solvers(nfe, init, top), scales[0], scales[-1], min(3, len(scales)) if terms is None else terms
-    )
+    guided = Guided(_solvers(nfe, init, top), scales[0], scales[-1], min(terms, len(scales)))
     nfes = [nfe] if isinstance(nfe, int) else list(nfe)
     middles = midway(guided.solvers, nfes) if not isinstance(guided.solvers, NonStationary) else []
     looked_at = _between(scales) if also is None else [float(w) for w in also]
