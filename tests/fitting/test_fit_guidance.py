@@ -151,7 +151,7 @@ def test_a_solver_tells_its_scale_and_its_score(small, guided):
     ("change", "words"),
     [
         ({"format": "fewstep.curve"}, "not a guided file; its 'format' must be 'fewstep.guided'"),
-        ({"theta": [0.0]}, r"theta: a guided of .* has \d+ numbers, not 1"),
+        ({"theta": [0.0]}, r"theta: a guided fit of .* has \d+ numbers, not 1"),
         ({"guided": {"low": 1}}, "guided.json: "),
     ],
 )

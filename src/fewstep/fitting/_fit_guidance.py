@@ -52,7 +52,7 @@ class GuidedFit:
     fitted_for: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        check_theta("guided", self.guided.describe(), self.guided.size, self.theta)
+        check_theta("guided fit", self.guided.describe(), self.guided.size, self.theta)
 
     def solver(self, guidance: float, nfe: int | None = None) -> Solver:
         """The solver for a guidance scale, with what it was fitted for and how.

@@ -92,7 +92,7 @@ class CurveReport:
         least = min(self.nfes)
         if nfe < least:
             raise ValueError(
-                f"CurveFit: nfe={nfe} is below the least number of calls fitted, {least}, and no curve "
+                f"solver: nfe={nfe} is below the least number of calls fitted, {least}, and no curve "
                 f"holds there; fit it with nfes that begin at {nfe}."
             )
         protocol = self.to_dict()
