@@ -301,3 +301,20 @@ def test_identity_tells_clocks_guides_and_intervals_apart():
         fs.Field(network, guidance=2.0, guide=Classes(), guidance_interval=(0.0, 0.5)),
     ]
     assert len({field.fingerprint() for field in fields}) == 4
+
+
+def test_another_guidance_scale_is_the_same_field_at_it(counted):
+    null = {"label": torch.zeros(4)}
+    x, label = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), torch.arange(4.0)
+    field = fs.Field(Classes(), guidance=2.0, unconditional=null, guidance_interval=(0.1, 0.9), shape=(2,))
+    for scale in (1, 3.5):
+        made = fs.Field(
+            Classes(), guidance=scale, unconditional=null, guidance_interval=(0.1, 0.9), shape=(2,)
+        )
+        again = field.with_guidance(scale)
+        assert torch.equal(again(x, 0.5, label=label), made(x, 0.5, label=label))
+        assert again.describe() == made.describe()
+        assert again.forwards_per_call == made.forwards_per_call
+    assert field.guidance == 2.0
+    with pytest.raises(ValueError, match="guidance=3 needs unconditional"):
+        fs.Field(Classes()).with_guidance(3)

@@ -207,3 +207,15 @@ def test_a_rescheduled_solver_needs_ratios_that_the_target_has():
         fs.classical.heun(2).reschedule(CondOT(), Cosine())
     with pytest.raises(ValueError, match="needs a table of velocities, not of data predictions"):
         fs.classical.ddim(4).reschedule(CondOT(), Cosine())
+
+
+@pytest.mark.parametrize("derive", [fs.Field.reversed, lambda field: field.reschedule(VP())])
+def test_a_derived_field_takes_another_guidance_scale(derive):
+    def network(x, t, label):
+        return torch.sin(x) * (1 + label)
+
+    field = fs.Field(network, guidance=2.0, unconditional={"label": 0.0}, shape=(3,))
+    again, made = derive(field).with_guidance(4.0), derive(field.with_guidance(4.0))
+    x = torch.linspace(-1, 1, 3, dtype=torch.float64)[None]
+    assert torch.equal(again(x, 0.3, label=1.0), made(x, 0.3, label=1.0))
+    assert again.describe() == made.describe()

@@ -24,7 +24,18 @@ from .checking import Check, check
 from .classical import grids
 from .comparison import Comparison, compare
 from .field import Field
-from .fitting import CurveFit, CurveReport, Fit, FitReport, Search, fit, fit_curve, search
+from .fitting import (
+    CurveFit,
+    CurveReport,
+    Fit,
+    FitReport,
+    GuidedFit,
+    Search,
+    fit,
+    fit_curve,
+    fit_guidance,
+    search,
+)
 from .generation import generate
 from .inspection import Inspection, inspect
 from .likelihood import Likelihood, log_likelihood
@@ -43,6 +54,7 @@ __all__ = [
     "Field",
     "Fit",
     "FitReport",
+    "GuidedFit",
     "Inspection",
     "Likelihood",
     "Pairs",
@@ -59,6 +71,7 @@ __all__ = [
     "families",
     "fit",
     "fit_curve",
+    "fit_guidance",
     "fitting",
     "flows",
     "generate",

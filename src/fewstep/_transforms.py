@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -40,6 +41,11 @@ class _DerivedField(Field):
     @property
     def forwards_per_call(self) -> int:
         return self.field.forwards_per_call
+
+    def with_guidance(self, guidance: float | None) -> Field:
+        other = copy(self)
+        other.field = self.field.with_guidance(guidance)
+        return other
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "guidance": self.field.guidance, "of": self.field.describe()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any, Literal
 
 import torch
@@ -86,11 +87,7 @@ class Field:
         check_clock(self.clock, self.schedule)
         if time not in ("batch", "scalar"):
             raise ValueError(f"Field: time must be 'batch' or 'scalar', not {time!r}.")
-        if guidance not in (None, 1) and unconditional is None and guide is None:
-            raise ValueError(
-                f"Field: guidance={guidance} needs unconditional={{...}}, the keyword arguments "
-                "that make the network unconditional, or guide=..., a weaker model."
-            )
+        _check_guidance(guidance, unconditional, guide)
         if not 0 <= guidance_interval[0] < guidance_interval[1] <= 1:
             raise ValueError(
                 "Field: guidance_interval must be two increasing times within [0, 1], "
@@ -199,6 +196,17 @@ class Field:
 
         return self if schedule == self.schedule else RescheduledField(self, schedule)
 
+    def with_guidance(self, guidance: float | None) -> Field:
+        """The same field at another guidance scale.
+
+        Raises:
+            ValueError: when there is nothing to guide away from.
+        """
+        _check_guidance(guidance, self.unconditional or None, self.guide)
+        other = copy(self)
+        other.guidance = None if guidance == 1 else guidance
+        return other
+
     def describe(self) -> dict[str, Any]:
         """JSON-ready facts that identify this field in a solver file or a cache."""
         guided = {} if self.guidance is None else {
@@ -289,6 +297,14 @@ def as_float64(t: Tensor | float) -> Tensor:
 def like(c: Tensor, x: Tensor) -> Tensor:
     """A number, or a number a sample, to multiply ``x`` by."""
     return c.to(x).reshape(-1, *[1] * (x.ndim - 1)) if c.ndim else c
+
+
+def _check_guidance(guidance: float | None, unconditional: object, guide: object) -> None:
+    if guidance not in (None, 1) and unconditional is None and guide is None:
+        raise ValueError(
+            f"Field: guidance={guidance} needs unconditional={{...}}, the keyword arguments "
+            "that make the network unconditional, or guide=..., a weaker model."
+        )
 
 
 def _check_network(label: str, network: Callable[..., Tensor]) -> None:

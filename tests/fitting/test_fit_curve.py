@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.families import Curve
+from fewstep.families import Curve, SmoothCorrections
 from fewstep.fitting import ENDPOINT_LOSSES
+from fewstep.fitting._fit_curve import resolve_curve
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.joint import JointGaussNewton
+from fewstep.fitting.joint import JointGaussNewton, Task
 
 SMALL = {
     "nfes": (3, 5),
@@ -44,8 +45,8 @@ def test_one_fit_improves_every_number_of_calls_fitted_or_not():
 def test_the_loss_is_the_mean_logarithm_of_the_rmse(bending, double_pairs):
     """Computed from samples, at the start and at the last iterate."""
     curve, pairs, nfes = SMALL["curve"], double_pairs(bending, 6), (2, 5)
-    members = [curve.member(nfe) for nfe in nfes]
-    iterates = list(JointGaussNewton(Rollout(bending, 64), members, pairs, ENDPOINT_LOSSES["rmse"])(5))
+    tasks = [Task(Rollout(bending, 64), curve.member(nfe), pairs) for nfe in nfes]
+    iterates = list(JointGaussNewton(tasks, ENDPOINT_LOSSES["rmse"])(5))
     for iterate in (iterates[0], iterates[-1]):
         errors = [
             fs.metrics.rmse(curve.solver(iterate.theta, nfe).sample(bending, pairs.x0), pairs.x1)
@@ -59,8 +60,8 @@ def test_the_loss_is_the_mean_logarithm_of_the_rmse(bending, double_pairs):
 def test_the_normal_equations_hold_the_slope_of_the_loss(bending, double_pairs):
     """Twice g is the gradient, here by central differences of the loss."""
     curve, pairs = SMALL["curve"], double_pairs(bending, 6)
-    members = [curve.member(nfe) for nfe in (2, 5)]
-    joint = JointGaussNewton(Rollout(bending, 64), members, pairs, ENDPOINT_LOSSES["rmse"], step=1e-6)
+    tasks = [Task(Rollout(bending, 64), curve.member(nfe), pairs) for nfe in (2, 5)]
+    joint = JointGaussNewton(tasks, ENDPOINT_LOSSES["rmse"], step=1e-6)
     theta = 0.1 * torch.ones(curve.size, dtype=torch.float64)
     slope = [
         (joint._loss(theta + 1e-5 * unit, joint.pairs) - joint._loss(theta - 1e-5 * unit, joint.pairs)) / 2e-5
@@ -113,6 +114,26 @@ def test_every_bit_comes_back(small, tmp_path):
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "curve.json").read_bytes()
 
 
+def test_corrections_to_a_classical_solver_are_kept_too(bending, tmp_path):
+    """By default they are fitted to DEIS, under the schedule of the field."""
+    tiny = SmoothCorrections("deis2", bending.schedule, degree=1, terms=1, differences=0, startup=1)
+    fitted = fs.fit_curve(bending, **{**SMALL, "curve": tiny})
+    assert all(row["fitted"] < row["start"] for row in fitted.report.errors)
+    fitted.save(tmp_path / "curve.json")
+    loaded = fs.CurveFit.load(tmp_path / "curve.json")
+    assert loaded.solver(4) == fitted.solver(4)
+    assert resolve_curve(None, 4, bending).describe() == SmoothCorrections().describe()
+
+
+def test_files_from_before_curves_had_names_are_read(small, tmp_path):
+    path = tmp_path / "curve.json"
+    small.save(path)
+    content = json.loads(path.read_text())
+    assert content["curve"].pop("name") == "curve"
+    path.write_text(json.dumps(content))
+    assert fs.CurveFit.load(path).solver(4) == small.solver(4)
+
+
 def test_a_solver_of_the_curve_tells_what_it_was_fitted_for(small, bending):
     solver = small.solver(5)
     assert solver.fitted_for == bending.describe()
@@ -135,6 +156,7 @@ def test_fewer_calls_than_were_fitted_are_refused(small):
         ({"theta": "zero"}, "curve.json: "),
         ({"theta": [float("nan")]}, "theta: must be finite numbers"),
         ({"curve": {"base": "none"}}, "base must be one of"),
+        ({"curve": {"name": "bend"}}, "name must be one of curve, smooth_corrections, not 'bend'"),
         ({"report": {}}, "curve.json: "),
     ],
 )
@@ -162,8 +184,9 @@ def test_a_file_that_is_cut_off_or_missing_is_named(small, tmp_path):
         ({"nfes": ()}, r"nfes must be different numbers of calls, at least one, not \(\)"),
         ({"nfes": (4, 4)}, r"nfes must be different .* not \(4, 4\)"),
         ({"nfes": 8}, "nfes must be different .* not 8"),
-        ({"nfes": (4, 5), "curve": "midpoint"}, "multiple of 2, not 5"),
-        ({"curve": "rk45"}, "base must be one of"),
+        ({"nfes": (4, 5), "curve": Curve("midpoint")}, "multiple of 2, not 5"),
+        ({"curve": "midpoint"}, "'midpoint' makes several calls a step"),
+        ({"curve": "rk45"}, "there is no solver 'rk45'"),
         ({"pairs": 3}, "at least 4 pairs"),
         ({"max_calls": 10}, "max_calls=10 is not enough"),
     ],

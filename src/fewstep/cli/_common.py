@@ -19,6 +19,7 @@ from .._device import check_device
 from .._json import finite
 from ..adaptive import Adaptive
 from ..field import Field
+from ..fitting import CurveFit, is_curve_file
 from ..generation import parse_ranges
 from ..models import BUNDLED, bundled, load_field
 from ..pairs import Pairs, noise
@@ -130,12 +131,18 @@ def _import(source: str) -> ModuleType:
 
 
 def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str, list[Solver]]:
-    """Solver files, and classical solvers by name at each NFE that they can have.
+    """Solver files, and classical solvers and curves at each NFE that they can have.
 
-    ``midpoint`` is taken at every number of calls in ``budgets``, ``midpoint:8`` at eight.
+    ``midpoint`` or a curve file is taken at every number of calls in ``budgets``, ``midpoint:8`` at eight.
     """
     found: dict[str, list[Solver]] = {}
     for spec in specs:
+        path, _, calls = spec.rpartition(":") if spec.rpartition(":")[2].isdigit() else (spec, "", "")
+        if is_curve_file(path):
+            curve = CurveFit.load(path)
+            solvers = [curve.solver(nfe) for nfe in ([int(calls)] if calls else budgets)]
+            found.setdefault("fitted curve", []).extend(solvers)
+            continue
         if spec.endswith(".json") or Path(spec).is_file():
             solver = Solver.load(spec)
             found.setdefault(f"fitted {solver.family['name']}" if solver.family else solver.name, []).append(

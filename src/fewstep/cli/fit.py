@@ -37,7 +37,8 @@ def command(
         str,
         typer.Option(
             "--family",
-            help="non_stationary, timesteps, scale_time, scale_time_rk1, or auto to try what is worth it.",
+            help="non_stationary, timesteps, scale_time, scale_time_rk1; auto to try what is worth it; or "
+            "curve, one fit for all numbers of calls.",
         ),
     ] = "non_stationary",
     pairs: Annotated[
@@ -81,6 +82,10 @@ def command(
             field, budgets, reference_pairs, out, model, as_json, max_calls=max_calls, seed=seed, batch=batch
         )
         return
+    if family == "curve":
+        options: dict[str, Any] = {"iterations": iterations, "max_calls": max_calls, "batch": batch}
+        _curve(field, budgets, reference_pairs, out, model, as_json, curve=init, **options)
+        return
     fits: dict[str, FitReport] = {}
     for calls in budgets:
         fitted = fitting.fit(
@@ -106,6 +111,26 @@ def command(
     words = [f"{fit}\nwrote {file}\n" for file, fit in fits.items()]
     words.append(f"next: fewstep compare {model} {' '.join(fits)} midpoint dpmpp_2m --nfe {nfe}")
     report(as_json, {"model": field.name, "solvers": solvers}, lambda: "\n".join(words))
+
+
+def _curve(
+    field: Field,
+    budgets: list[int],
+    pairs: Pairs,
+    out: Path,
+    model: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Fit one curve through all numbers of calls."""
+    fitted = fitting.fit_curve(field, budgets, pairs=pairs, progress=watched(as_json), **options)
+    path = out / f"{field.name.replace('/', '-')}-curve.json"
+    fitted.save(path)
+    words = (
+        f"{fitted.report}\nwrote {path}\nnext: fewstep compare {model} {path} midpoint dpmpp_2m --nfe "
+        f"{','.join(map(str, budgets))}"
+    )
+    report(as_json, {"model": field.name, "file": str(path), **fitted.report.to_dict()}, lambda: words)
 
 
 def _search(

@@ -1,21 +1,27 @@
 """Families of solvers: maps from parameters to tables."""
 
 from ._family import Family
+from ._linked import Linked
 from ._refined import refined
 from .curve import Curve
 from .following import Following
+from .guided import Guided
 from .non_stationary import NonStationary
 from .scale_time import ScaleTime, ScaleTimeNodes, ShiftNodes
+from .smooth_corrections import SmoothCorrections
 from .timesteps import Timesteps
 
 __all__ = [
     "Curve",
     "Family",
     "Following",
+    "Guided",
+    "Linked",
     "NonStationary",
     "ScaleTime",
     "ScaleTimeNodes",
     "ShiftNodes",
+    "SmoothCorrections",
     "Timesteps",
     "refined",
 ]

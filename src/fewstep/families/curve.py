@@ -24,6 +24,7 @@ is added, in backward differences of the velocities, which Adams-Bashforth metho
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -35,6 +36,7 @@ from ..classical._baselines import METHODS
 from ..schedules import CondOT
 from ..solver import Solver
 from ._family import Family, padded
+from ._linked import Linked, series
 from ._transformed import ScaleTimeNodes, transformed
 
 __all__ = ["Curve", "CurveMember"]
@@ -108,6 +110,10 @@ class Curve:
         self._sizes.append(differences * (degree + 1))
         self.size = terms * sum(self._sizes)
 
+    def link(self, nfe: int) -> Tensor:
+        """The matrix that makes ``theta_0 + theta_1 (4 / n) + ...`` of theta."""
+        return series((UNIT / nfe) ** torch.arange(self.terms, dtype=torch.float64), sum(self._sizes))
+
     def nodes(self, theta: Tensor, r: Tensor, nfe: int) -> ScaleTimeNodes:
         """t, t', s, s' at ``r`` for solvers of ``nfe`` calls, differentiable in theta and r."""
         time, scale, e, d, _ = self._at(theta, nfe)
@@ -131,8 +137,7 @@ class Curve:
         return torch.cat([UNIT / nfe * g[:1], g[1:]])
 
     def _at(self, theta: Tensor, nfe: int) -> list[Tensor]:
-        powers = (UNIT / nfe) ** torch.arange(self.terms, dtype=torch.float64)
-        parts: list[Tensor] = list((powers @ theta.reshape(self.terms, -1)).split(self._sizes))
+        parts: list[Tensor] = list((self.link(nfe) @ theta).split(self._sizes))
         return parts
 
     @property
@@ -140,13 +145,14 @@ class Curve:
         """Calls a step of the base."""
         return METHODS[self.base].stages
 
-    def member(self, nfe: int) -> CurveMember:
-        """The solvers with ``nfe`` calls, as a family with this curve's theta.
+    def member(self, nfe: int) -> Linked:
+        """The solvers with ``nfe`` calls, linked to this curve's theta.
 
         Raises:
             ValueError: when the base cannot make exactly ``nfe`` calls.
         """
-        return CurveMember(self, nfe)
+        alone = Curve(**{**self.describe(), "terms": 1})
+        return Linked(CurveMember(alone, nfe), self.link(nfe))
 
     def solver(self, theta: Tensor, nfe: int, **facts: Any) -> Solver:
         """The solver with ``nfe`` calls on the curve of ``theta``, with any facts to keep in its file."""
@@ -156,9 +162,14 @@ class Curve:
         """What makes the curve, JSON-ready: the arguments."""
         return {key: getattr(self, key) for key in _ARGUMENTS}
 
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Curve:
+        """What :meth:`describe` told."""
+        return cls(**facts)
+
 
 class CurveMember(Family):
-    """The solvers with ``nfe`` calls on a curve."""
+    """The solvers with ``nfe`` calls on a curve of one term."""
 
     name: ClassVar[str] = Curve.name
     citation: ClassVar[tuple[str, ...]] = Curve.citation

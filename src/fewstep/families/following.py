@@ -54,6 +54,9 @@ class Following(Family):
         (times, a, b, _), base, init = self._moved(theta), self._base, self._start
         return Table.from_reduced(Reduced(times, init.a + (a - base.a), init.b + (b - base.b), init.e))
 
+    def point_times(self, theta: Tensor) -> Tensor:
+        return self.moving.grid(theta)[list(self.points)]
+
     def _moved(self, theta: Tensor) -> Reduced:
         moved = self.moving.table(theta).unroll()
         return moved if self.channels is None else moved.over(self.channels)

@@ -16,12 +16,9 @@ from .._table import Reduced, Table
 from ..schedules import Schedule
 from ..solver import Solver
 from ._family import Family, checked_channels, warped
+from ._remembered import Remembered
 
 __all__ = ["NonStationary"]
-
-
-#: How many tables of the anchor are kept.
-_REMEMBERED = 256
 
 
 class NonStationary(Family):
@@ -76,7 +73,7 @@ class NonStationary(Family):
         numbers = (self.nfe, self.nfe * (self.nfe + 1) // 2, self.nfe * offset)
         self._sizes = [self.anchor.size, *(self._own * count for count in numbers)]
         self.size = sum(self._sizes)
-        self._made: dict[tuple[float, ...], Reduced] = {}
+        self._anchored = Remembered(lambda theta: self.anchor.table(theta).unroll())
 
     def reduced(self, theta: Tensor) -> Reduced:
         """The reduced form of ``theta``."""
@@ -94,20 +91,6 @@ class NonStationary(Family):
 
     def point_times(self, theta: Tensor) -> Tensor:
         return self.anchor.point_times(theta[: self.anchor.size])
-
-    def _anchored(self, theta: Tensor) -> Reduced:
-        """The anchor at its parameters, made once for those whose gradient nobody wants.
-
-        Most perturbations of a fit leave them as they are, and a classical table takes milliseconds.
-        """
-        if theta.requires_grad:
-            return self.anchor.table(theta).unroll()
-        key = tuple(theta.tolist())
-        if key not in self._made:
-            if len(self._made) >= _REMEMBERED:
-                self._made.clear()
-            self._made[key] = self.anchor.table(theta).unroll()
-        return self._made[key]
 
     def describe(self, theta: Tensor) -> dict[str, Any]:
         free: dict[str, Any] = {"offset": True} if self.offset else {}

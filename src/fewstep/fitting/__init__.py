@@ -1,7 +1,8 @@
 """Fitting solvers to fields."""
 
 from ._fit import Fit, fit
-from ._fit_curve import CurveFit, fit_curve
+from ._fit_curve import CurveFit, fit_curve, is_curve_file
+from ._fit_guidance import GuidedFit, fit_guidance
 from ._search import Search, search
 from .curve_report import CurveReport
 from .losses import (
@@ -30,6 +31,7 @@ __all__ = [
     "Features",
     "Fit",
     "FitReport",
+    "GuidedFit",
     "Loss",
     "Nodes",
     "Search",
@@ -38,6 +40,8 @@ __all__ = [
     "bound_weights",
     "fit",
     "fit_curve",
+    "fit_guidance",
+    "is_curve_file",
     "local_errors",
     "pseudo_huber",
     "search",

@@ -23,7 +23,7 @@ from ._arguments import (
     resolve_family,
     resolve_loss,
 )
-from ._follow import PATIENCE, Chosen, follow
+from ._follow import PATIENCE, Chosen, follow, validated
 from ._objective import check_loss, objective
 from ._reference_pairs import held_back, reference_pairs
 from ._rivals import best_classical, velocity_table
@@ -170,7 +170,13 @@ def fit(
     iterations = ITERATIONS[optimizer] if iterations is None else iterations
     patience = PATIENCE[optimizer]
     chosen = follow(
-        iterates(iterations), [family], rollout, held_out, iterations, patience, progress, loss.judge
+        iterates(iterations),
+        lambda theta: validated(rollout, family, theta, held_out, loss.judge),
+        rollout,
+        iterations,
+        patience,
+        progress,
+        f"fitting {nfe} calls",
     )
     calls["fit"] = rollout.calls
     seconds["fit"] = time.perf_counter() - started

@@ -12,23 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._json_file import read_json, write_json
-from ..families import Curve, Family
+from ..families import SmoothCorrections
+from ..families.guided import Curves, curves_from_dict, describe_curves
 from ..field import Field
 from ..pairs import Pairs
 from ..solver import Solver
-from ._arguments import ITERATIONS, check_arguments, check_budget
-from ._follow import PATIENCE, follow
+from ._arguments import check_arguments, default_init
+from ._fit_shared import fit_shared
 from ._reference_pairs import held_back, reference_pairs
 from ._rollout import Rollout
+from ._shared_file import Content, check_theta, has_format, load_shared, save_shared
 from .curve_report import CurveReport
-from .joint import JointGaussNewton
-from .losses import ENDPOINT_LOSSES
+from .joint import Task
 
-__all__ = ["CurveFit", "fit_curve"]
-
-FORMAT = "fewstep.curve"
-SCHEMA = 1
+__all__ = ["CurveFit", "fit_curve", "is_curve_file"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,17 +39,13 @@ class CurveFit:
         fitted_for: the field it was fitted to.
     """
 
-    curve: Curve
+    curve: Curves
     theta: Tensor
     report: CurveReport
     fitted_for: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        if self.theta.shape != (self.curve.size,):
-            raise ValueError(
-                f"theta: a curve of {self.curve.describe()} has {self.curve.size} numbers, "
-                f"not {self.theta.numel()}."
-            )
+        check_theta("curve", self.curve.describe(), self.curve.size, self.theta)
 
     def solver(self, nfe: int) -> Solver:
         """The solver with ``nfe`` calls, with what it was fitted for and how.
@@ -64,33 +57,13 @@ class CurveFit:
         Raises:
             ValueError: when the base cannot make exactly ``nfe`` calls, or fewer were not fitted.
         """
-        member, least = self.curve.member(nfe), min(self.report.nfes)
-        if nfe < least:
-            raise ValueError(
-                f"CurveFit: nfe={nfe} is below the least number of calls fitted, {least}, and no curve "
-                f"holds there; fit it with nfes that begin at {nfe}."
-            )
-        protocol = self.report.to_dict()
-        errors = protocol.pop("errors")
-        scores = [{key: row[key] for key in ("fitted", "start")} for row in errors if row["nfe"] == nfe]
-        facts: dict[str, Any] = {
-            "fitted_for": self.fitted_for,
-            "protocol": protocol,
-            "scores": {"validation_rmse": scores[0]} if scores else None,
-        }
-        return member.solver(self.theta, **facts)
+        facts = self.report.facts(self.fitted_for, nfe)
+        return self.curve.solver(self.theta, nfe, **facts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the curve as a JSON file that a person can read; theta keeps every bit."""
-        content = {
-            "format": FORMAT,
-            "schema": SCHEMA,
-            "curve": self.curve.describe(),
-            "theta": self.theta.tolist(),
-            "fitted_for": self.fitted_for,
-            "report": self.report.to_dict(),
-        }
-        write_json(path, content)
+        content = Content(self.theta, self.report, self.fitted_for)
+        save_shared(path, "curve", describe_curves(self.curve), content)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CurveFit:
@@ -100,23 +73,19 @@ class CurveFit:
             FileNotFoundError: when there is no such file.
             ValueError: when the file is truncated, newer than this version, or not a curve.
         """
-        keys = ("curve", "theta", "fitted_for", "report")
-        content = read_json(path, "curve", "CurveFit.save()", FORMAT, SCHEMA, keys)
-        try:
-            theta = torch.tensor(content["theta"], dtype=torch.float64)
-            if not bool(theta.isfinite().all()):
-                raise ValueError("theta: must be finite numbers.")
-            report = CurveReport.from_dict(content["report"])
-            return cls(Curve(**content["curve"]), theta, report, content["fitted_for"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{path}: {error}") from None
+        return load_shared(
+            path,
+            "curve",
+            "CurveFit.save()",
+            lambda facts, content: cls(curves_from_dict(facts), *content),
+        )
 
 
 def fit_curve(
     field: Field,
-    nfes: Sequence[int] = (2, 3, 4, 5, 6, 8, 12, 16),
+    nfes: Sequence[int] = (4, 5, 6, 7, 8, 9, 10, 12, 14, 16),
     *,
-    curve: str | Curve = "ab2",
+    curve: str | Curves | None = None,
     also: Sequence[int] | None = None,
     pairs: int | Pairs = 128,
     shape: Sequence[int] | None = None,
@@ -140,8 +109,11 @@ def fit_curve(
 
     Args:
         field: the model.
-        nfes: numbers of calls to fit.
-        curve: a :class:`~fewstep.families.Curve`, or the name of the base method of one.
+        nfes: numbers of calls to fit. Those between are less sure, most of all where calls are few.
+        curve: what is fitted: a classical solver with one call a step by name, such as ``"ab2"`` or
+            ``"deis3/cosine"``, to which smooth corrections are fitted; a
+            :class:`~fewstep.families.SmoothCorrections` or :class:`~fewstep.families.Curve`. By default
+            DEIS of order 3 on the cosine grid or, where that has no velocities, Adams-Bashforth 2.
         also: numbers of calls that are not fitted, but looked at in validation; by default those midway
             between two of ``nfes`` that the base can make.
         pairs: how many reference pairs to make, at least 4, or the pairs themselves.
@@ -162,10 +134,10 @@ def fit_curve(
         ValueError: on arguments that do not fit together.
     """
     check_arguments("gauss_newton", validation, iterations)
-    curve = Curve(curve) if isinstance(curve, str) else curve
-    fitted = _members(curve, nfes)
-    looked_at = _midway(curve, nfes) if also is None else [curve.member(nfe) for nfe in also]
-    everyone = [*fitted, *(member for member in looked_at if member.nfe not in nfes)]
+    check_nfes("fit_curve", nfes)
+    curve = resolve_curve(curve, max(nfes), field)
+    also = midway(curve, nfes) if also is None else also
+    everyone = [curve.member(nfe) for nfe in sorted({*nfes, *also})]
     started = time.perf_counter()
     pairs = reference_pairs(
         field,
@@ -181,72 +153,40 @@ def fit_curve(
         progress=progress,
     )
     train, held_out = held_back(pairs, validation)
-    calls, seconds = {"reference": pairs.calls}, {"reference": time.perf_counter() - started}
-
-    started = time.perf_counter()
     rollout = Rollout(field, batch)
-    if max_calls is not None:
-        start = sum(nfe * len(train) for nfe in nfes) + sum(member.nfe * len(held_out) for member in everyone)
-        rollout.limit = check_budget(max_calls, pairs.calls, start)
-    optimizer = "gauss_newton"
-    iterations = ITERATIONS[optimizer] if iterations is None else iterations
-    iterates = JointGaussNewton(rollout, fitted, train, ENDPOINT_LOSSES["rmse"])(iterations)
-    chosen = follow(iterates, everyone, rollout, held_out, iterations, PATIENCE[optimizer], progress)
-    calls["fit"], seconds["fit"] = rollout.calls, time.perf_counter() - started
-
-    started = time.perf_counter()
-    judge = Rollout(field, batch)
-
-    def error(member: Family, theta: Tensor) -> float:
-        return float(judge.squared_error(member.table(theta).unroll(), held_out).sqrt().mean())
-
-    zero = torch.zeros_like(chosen.theta)
-    errors = tuple(
-        {"nfe": member.nfe, "fitted": error(member, chosen.theta), "start": error(member, zero)}
-        for member in sorted(everyone, key=lambda member: member.nfe)
+    shared = fit_shared(
+        [Task(rollout, member, train) for member in everyone if member.nfe in nfes],
+        [Task(rollout, member, held_out) for member in everyone],
+        [{"nfe": member.nfe} for member in everyone],
+        {"calls": pairs.calls, "seconds": time.perf_counter() - started},
+        iterations=iterations,
+        max_calls=max_calls,
+        progress=progress,
+        desc=f"fitting {', '.join(map(str, nfes))} calls",
     )
-    calls["errors"], seconds["errors"] = judge.calls, time.perf_counter() - started
-    report = CurveReport(
-        nfes=tuple(nfes),
-        parameters=curve.size,
-        pairs={"train": len(train), "validation": len(held_out)},
-        errors=errors,
-        calls=calls,
-        seconds=seconds,
-        reference_error=None if pairs.error != pairs.error else pairs.error,
-        best_iteration=chosen.iteration,
-        stopped=chosen.stopped,
-        curve=tuple(chosen.curve),
-        notes=_notes(errors, pairs),
-    )
-    return CurveFit(curve, chosen.theta, report, field.describe())
+    report = CurveReport.of(shared.record, shared.errors, [pairs], nfes)
+    return CurveFit(curve, shared.theta, report, field.describe())
 
 
-def _members(curve: Curve, nfes: Sequence[int]) -> list[Family]:
+def is_curve_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file at ``path`` that says it is one of :meth:`CurveFit.save`."""
+    return has_format(path, "curve")
+
+
+def check_nfes(function: str, nfes: Sequence[int]) -> None:
+    """Raise a ``ValueError`` unless these are different numbers of calls."""
     if isinstance(nfes, int) or len(nfes) == 0 or len(set(nfes)) < len(nfes):
-        raise ValueError(f"fit_curve: nfes must be different numbers of calls, at least one, not {nfes}.")
-    return [curve.member(nfe) for nfe in nfes]
+        raise ValueError(f"{function}: nfes must be different numbers of calls, at least one, not {nfes}.")
 
 
-def _midway(curve: Curve, nfes: Sequence[int]) -> list[Family]:
+def resolve_curve(curve: str | Curves | None, nfe: int, field: Field) -> Curves:
+    """The curves of a name: smooth corrections to a classical solver."""
+    if curve is None:
+        curve = default_init(nfe, field)
+    return SmoothCorrections(curve, field.schedule) if isinstance(curve, str) else curve
+
+
+def midway(curve: Curves, nfes: Sequence[int]) -> list[int]:
     """Between each fitted number of calls and the next, the number midway that the base can make."""
     order, stages = sorted(nfes), curve.stages
-    middles = {(low + high) // 2 // stages * stages for low, high in zip(order, order[1:], strict=False)}
-    return [curve.member(nfe) for nfe in sorted(middles)]
-
-
-def _notes(errors: Sequence[Mapping[str, float]], pairs: Pairs) -> tuple[str, ...]:
-    worse = [str(row["nfe"]) for row in errors if row["fitted"] > row["start"]]
-    notes = []
-    if worse:
-        notes.append(
-            f"with {', '.join(worse)} calls the curve is worse on validation than the plain base solver; fit "
-            "that number of calls too, or more pairs."
-        )
-    least = min(row["fitted"] for row in errors)
-    if pairs.error > 0.2 * least:
-        notes.append(
-            f"the reference's own error ({pairs.error:.2g}) is not small against the least of the curve's; "
-            "tighten rtol and atol."
-        )
-    return tuple(notes)
+    return sorted({(low + high) // 2 // stages * stages for low, high in zip(order, order[1:], strict=False)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -15,9 +15,9 @@ from ..metrics import mean_psnr, per_sample_mse
 from ..pairs import Pairs
 from ._rollout import BudgetSpentError, Rollout, chunks
 from .gauss_newton import Iterate
-from .losses import ENDPOINT_LOSSES, LeastSquares
+from .losses import LeastSquares
 
-__all__ = ["BUDGET_SPENT", "PATIENCE", "Chosen", "follow"]
+__all__ = ["BUDGET_SPENT", "PATIENCE", "Chosen", "follow", "validated"]
 
 BUDGET_SPENT = "the budget of network calls was spent"
 #: Validation must improve by this many dB to count, and may pause for this many reports.
@@ -37,30 +37,38 @@ class Chosen(NamedTuple):
 
 def follow(
     iterates: Iterator[Iterate],
-    families: Sequence[Family],
+    validation: Callable[[Tensor], tuple[Tensor, Tensor]],
     rollout: Rollout,
-    held_out: Pairs,
     iterations: int,
     patience: int,
     progress: bool,
-    judge: LeastSquares = ENDPOINT_LOSSES["rmse"],
+    desc: str,
 ) -> Chosen:
     """Follow an optimiser and keep the iterate with the best validation PSNR, over all of its solvers.
 
+    Args:
+        iterates: the optimiser.
+        validation: mean squares at a theta, float64 of shape ``(B,)``: of the samples' errors, and of what is
+            to be judged by, which may be their features.
+        rollout: what counts the calls of both.
+        iterations: how many iterates there may be after the start.
+        patience: how many may pass without an improvement.
+        progress: show a progress bar.
+        desc: what it is to say.
+
     Where few pairs validate, one noise that falls to another mode would decide a mean of errors; a
-    mean of their logarithms, which PSNR is, hears the others too. The PSNR is of what ``judge`` reads of the
-    endpoint, which is the sample, or features of it.
+    mean of their logarithms, which PSNR is, hears the others too. No iterate is kept whose mean is worse than
+    that of the start.
     """
     curve: list[Mapping[str, float]] = []
     best: tuple[Tensor, float, float, int] | None = None
-    waited, cost, stopped = 0, 0, "the training loss settled"
-    desc = f"fitting {', '.join(str(family.nfe) for family in families)} calls"
+    waited, cost, most, stopped = 0, 0, math.inf, "the training loss settled"
     with progress_bar(progress, total=iterations, desc=desc, unit="iteration") as bar:
         try:
             for iteration, iterate in enumerate(iterates):
-                found = [_validated(rollout, family, iterate.theta, held_out, judge) for family in families]
-                mse, judged = (torch.cat(part) for part in zip(*found, strict=True))
+                mse, judged = validation(iterate.theta)
                 error, psnr = float(mse.sqrt().mean()), float(mean_psnr(judged))
+                judged_error = float(judged.sqrt().mean())
                 curve.append(
                     {
                         "iteration": iteration,
@@ -71,7 +79,9 @@ def follow(
                     }
                 )
                 waited += 1
-                if best is None or psnr > best[1]:
+                if best is None:
+                    most = judged_error
+                if best is None or (psnr > best[1] and judged_error <= most):
                     waited = 0 if best is None or psnr > best[1] + IMPROVEMENT else waited
                     best = (iterate.theta, psnr, error, iteration)
                 bar.set_postfix(refresh=False, loss=f"{iterate.loss:.4g}", validation=f"{error:.4g}")
@@ -98,7 +108,7 @@ def follow(
 
 
 @torch.no_grad()
-def _validated(
+def validated(
     rollout: Rollout, family: Family, theta: Tensor, pairs: Pairs, judge: LeastSquares
 ) -> tuple[Tensor, Tensor]:
     """Mean squares, float64 of shape ``(B,)``, of the samples' errors and of what ``judge`` compares."""

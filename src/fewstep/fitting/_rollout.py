@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -23,6 +24,13 @@ class BudgetSpentError(RuntimeError):
     """The next network call would be one more than allowed."""
 
 
+class _Budget:
+    """Network calls made, and the most that may be."""
+
+    def __init__(self, limit: float) -> None:
+        self.calls, self.limit = 0, limit
+
+
 class Rollout:
     """A field, prepared for sampling many slightly different tables from the same noises.
 
@@ -31,15 +39,32 @@ class Rollout:
         max_batch: most samples that the network is given at once.
         limit: most network calls; the one that would exceed it raises :class:`BudgetSpentError`.
 
-    Attributes:
-        calls: network calls so far, one for each sample and evaluation.
     """
 
     def __init__(self, field: Field, max_batch: int, limit: float = math.inf) -> None:
         self.field = field
         self.max_batch = max_batch
-        self.limit = limit
-        self.calls = 0
+        self._budget = _Budget(limit)
+
+    def sharing(self, field: Field) -> Rollout:
+        """Another field, whose calls count together with these."""
+        other = copy(self)
+        other.field = field
+        return other
+
+    @property
+    def calls(self) -> int:
+        """Network calls so far, one for each sample and evaluation."""
+        return self._budget.calls
+
+    @property
+    def limit(self) -> float:
+        """Most network calls."""
+        return self._budget.limit
+
+    @limit.setter
+    def limit(self, limit: float) -> None:
+        self._budget.limit = limit
 
     def endpoint(self, table: Reduced, pairs: Pairs, *, checkpointed: bool = False) -> Tensor:
         """``x_N`` of every pair, ``(B, ...)``; differentiable in the table."""
@@ -179,7 +204,7 @@ class Rollout:
         """Count network calls that are about to be made."""
         if self.calls + calls > self.limit:
             raise BudgetSpentError
-        self.calls += calls
+        self._budget.calls += calls
 
     def velocity(self, pairs: Pairs) -> Callable[[Tensor, Tensor | float], Tensor]:
         """The field as a function of state and time, counted; conditions repeat with the samples."""

@@ -85,6 +85,7 @@ class GaussNewton:
             raise ValueError(f"GaussNewton: minibatch must be at least 1 pair, not {minibatch}.")
         self.rollout = rollout
         self.family = family
+        self.size = family.size
         self.pairs = pairs
         self.loss = loss
         self.residuals = Residuals(rollout, family, loss)
@@ -105,7 +106,7 @@ class GaussNewton:
         With minibatches the loss of an iterate is that of its minibatch, and a minibatch without a better
         step is passed over.
         """
-        theta = torch.zeros(self.family.size, dtype=torch.float64)
+        theta = torch.zeros(self.size, dtype=torch.float64)
         generator = torch.Generator().manual_seed(self.seed)
         damping, growth = 1e-2, 2.0
         pairs = self._subset(generator)
@@ -136,11 +137,15 @@ class GaussNewton:
                 return
             # Nielsen (1999): trust the model more the better it predicted the gain.
             damping, growth = damping * max(1 / 3, 1 - (2 * gain - 1) ** 3), 2.0
-            settled = loss - trial_loss < 1e-3 * abs(loss) and 0.1 * self.decay**iteration < 1e-6
+            settled = loss - trial_loss < self._negligible(loss) and 0.1 * self.decay**iteration < 1e-6
             theta, loss = trial, trial_loss
             yield Iterate(theta, loss)
             if settled and not self.minibatch:
                 return
+
+    def _negligible(self, loss: float) -> float:
+        """The gain in a step under which a fit has settled: a thousandth of its loss."""
+        return 1e-3 * abs(loss)
 
     def _subset(self, generator: torch.Generator) -> Pairs:
         if self.minibatch is None:

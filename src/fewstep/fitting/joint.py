@@ -1,58 +1,72 @@
-"""Gauss-Newton on the solvers of a curve together: one theta, several numbers of calls."""
+"""Gauss-Newton on several solvers together that share a theta."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from ..families import Family
+from ..families import Linked
 from ..pairs import Pairs
 from ._rollout import Rollout
 from .gauss_newton import GaussNewton
 from .losses import LeastSquares
 
-__all__ = ["JointGaussNewton"]
+__all__ = ["JointGaussNewton", "Task"]
+
+
+class Task(NamedTuple):
+    """One of the solvers that share a theta, and what it is to do: a field, and samples to reach."""
+
+    rollout: Rollout
+    solvers: Linked
+    pairs: Pairs
+
+    def squared_error(self, theta: Tensor) -> Tensor:
+        """Mean square of the error of each pair, float64 of shape ``(B,)``."""
+        return self.rollout.squared_error(self.solvers.table(theta).unroll(), self.pairs)
 
 
 class JointGaussNewton(GaussNewton):
-    """Levenberg-Marquardt on the mean over families of the logarithm of each one's loss.
+    """Levenberg-Marquardt on the mean over tasks of the logarithm of each one's loss.
 
     Errors fall by orders of magnitude as calls are added, so that a mean of errors would hear the fewest
     calls only. The mean of logarithms is, up to a constant, that of ratios to any solvers fitted one by one:
-    a percent counts the same at every number of calls.
+    a percent counts the same in every task.
+
+    With ``P`` for the link of a task, its Jacobian in theta is ``J P``, so that its normal equations
+    ``A = J^T W J``, ``g = J^T W r`` in its own parameters are ``P^T A P`` and ``P^T g`` in theta.
 
     Args:
-        rollout: the field.
-        families: families with one theta.
-        pairs: what to fit.
+        tasks: solvers with one theta, and their pairs, equally many.
         loss: the loss of each, positive.
-        **options: of :class:`GaussNewton`.
+        step: as for :class:`GaussNewton`.
     """
 
-    def __init__(
-        self,
-        rollout: Rollout,
-        families: Sequence[Family],
-        pairs: Pairs,
-        loss: LeastSquares,
-        **options: Any,
-    ) -> None:
-        super().__init__(rollout, families[0], pairs, loss, **options)
-        self.members = [GaussNewton(rollout, family, pairs, loss, **options) for family in families]
+    def __init__(self, tasks: Sequence[Task], loss: LeastSquares, *, step: float | None = None) -> None:
+        alone = [GaussNewton(task.rollout, task.solvers.own, task.pairs, loss, step=step) for task in tasks]
+        super().__init__(alone[0].rollout, alone[0].family, alone[0].pairs, loss, step=step)
+        self.size = tasks[0].solvers.size
+        self.members = [(member, task.solvers.link) for member, task in zip(alone, tasks, strict=True)]
 
     def _loss(self, theta: Tensor, pairs: Pairs) -> float:
-        return sum(math.log(member._loss(theta, pairs)) for member in self.members) / len(self.members)
+        """The mean logarithm; every task has all of its own pairs, for which those of the first stand."""
+        losses = [member._loss(P @ theta, member.pairs) for member, P in self.members]
+        return sum(math.log(loss) for loss in losses) / len(losses)
+
+    def _negligible(self, loss: float) -> float:
+        """A thousandth of the geometric mean of the losses."""
+        return 1e-3
 
     def _normal_equations(self, theta: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Those of each family over its loss, which is what the slope of the logarithm weighs it with."""
-        weighted = [
-            torch.cat([A, g[:, None]], dim=1) / (member._loss(theta, pairs) * len(self.members))
-            for member in self.members
-            for A, g in [member._normal_equations(theta, pairs)]
-        ]
-        total = torch.stack(weighted).sum(0)
-        return total[:, :-1], total[:, -1]
+        """Those of each task over its loss, which is what the slope of the logarithm weighs it with."""
+        A, g = theta.new_zeros(self.size, self.size), theta.new_zeros(self.size)
+        for member, P in self.members:
+            own = P @ theta
+            its_A, its_g = member._normal_equations(own, member.pairs)
+            weight = 1 / (len(self.members) * member._loss(own, member.pairs))
+            A += weight * P.T @ its_A @ P
+            g += weight * P.T @ its_g
+        return A, g

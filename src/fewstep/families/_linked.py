@@ -1,0 +1,55 @@
+"""Solvers that share a theta: the parameters of each are a linear map of it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._table import Table
+from ..solver import Solver
+from ._family import Family
+
+__all__ = ["Linked", "series"]
+
+
+class Linked(NamedTuple):
+    """A family whose own parameters are ``link @ theta``, of a theta that other families share.
+
+    A fit needs the Jacobian ``J`` in the own parameters only, which are few; that in theta is ``J @ link``.
+
+    Args:
+        own: the family.
+        link: float64 of shape ``(own.size, P)``, where ``P`` is the size of theta.
+    """
+
+    own: Family
+    link: Tensor
+
+    @property
+    def nfe(self) -> int:
+        """Network calls of the solvers."""
+        return self.own.nfe
+
+    @property
+    def size(self) -> int:
+        """Size of theta."""
+        return self.link.shape[1]
+
+    def table(self, theta: Tensor) -> Table:
+        """The table of ``theta``, differentiable."""
+        return self.own.table(self.link @ theta)
+
+    def solver(self, theta: Tensor | None = None, **facts: Any) -> Solver:
+        """The solver of ``theta`` (by default the start); its file tells its own parameters."""
+        return self.own.solver(None if theta is None else self.link @ theta, **facts)
+
+    def within(self, outer: Tensor) -> Linked:
+        """The same family where theta itself is ``outer`` times another."""
+        return Linked(self.own, self.link @ outer)
+
+
+def series(coefficients: Tensor, size: int) -> Tensor:
+    """The link of ``sum_k c_k theta_k``, where theta is the ``theta_k``, of ``size`` numbers, in a row."""
+    return torch.kron(coefficients[None], torch.eye(size, dtype=torch.float64))

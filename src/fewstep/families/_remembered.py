@@ -1,0 +1,36 @@
+"""A function of theta that remembers its last values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+__all__ = ["Remembered"]
+
+#: How many values are kept.
+_REMEMBERED = 256
+
+Value = TypeVar("Value")
+
+
+class Remembered(Generic[Value]):
+    """``make(theta)``, made once for those theta whose gradient nobody wants.
+
+    Most perturbations of a fit leave the times as they are, and a classical table takes milliseconds.
+    """
+
+    def __init__(self, make: Callable[[Tensor], Value]) -> None:
+        self._make = make
+        self._made: dict[tuple[float, ...], Value] = {}
+
+    def __call__(self, theta: Tensor) -> Value:
+        if theta.requires_grad:
+            return self._make(theta)
+        key = tuple(theta.tolist())
+        if key not in self._made:
+            if len(self._made) >= _REMEMBERED:
+                self._made.clear()
+            self._made[key] = self._make(theta)
+        return self._made[key]

@@ -1,0 +1,151 @@
+"""Guided solvers: one theta, a solver for every guidance scale in a range.
+
+A field changes smoothly with its guidance scale ``w``, and so does the solver that suits it. The parameters
+of the solvers of another family are polynomials in the logarithm of ``w``,
+
+    theta(w) = sum_k T_k(v) theta_k,    v = log(w^2 / (w_min w_max)) / log(w_max / w_min),
+
+with the Chebyshev polynomials ``T_k`` on ``-1 <= v <= 1``, all of size one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from .. import schedules
+from ._linked import Linked, series
+from .curve import Curve
+from .non_stationary import NonStationary
+from .smooth_corrections import SmoothCorrections
+from .timesteps import Timesteps
+
+__all__ = ["Curves", "Guided", "curves_from_dict", "describe_curves"]
+
+#: Solvers of any number of calls with one theta.
+Curves: TypeAlias = Curve | SmoothCorrections
+
+
+class Guided:
+    """The solvers of a family, or of a curve, at every guidance scale in a range.
+
+    ``theta`` is a float64 vector of ``size`` numbers; at zero every solver is the start of the family,
+    whatever the scale.
+
+    Args:
+        solvers: non-stationary solvers around :class:`~fewstep.families.Timesteps`, with one number of calls;
+            or curves, with any number.
+        low: least guidance scale, above 0.
+        high: largest one; where it equals ``low``, ``terms`` is 1.
+        terms: how many polynomials, at least 1. Two made the better solvers between the scales fitted; with
+            as many as there are scales, errors there were up to three times as large.
+
+    Raises:
+        ValueError: on a range or number of terms that cannot be.
+    """
+
+    def __init__(self, solvers: NonStationary | Curves, low: float, high: float, terms: int = 2) -> None:
+        if not 0 < low <= high < math.inf:
+            raise ValueError(
+                f"Guided: guidance scales must be positive numbers, the least first, not {low} and {high}."
+            )
+        if isinstance(terms, bool) or not isinstance(terms, int) or terms < 1:
+            raise ValueError(f"Guided: terms must be a whole number of at least 1, not {terms!r}.")
+        if low == high and terms > 1:
+            raise ValueError(f"Guided: the one guidance scale {low:g} leaves terms=1, not {terms}.")
+        self.solvers, self.low, self.high, self.terms = solvers, float(low), float(high), terms
+        self.size = terms * solvers.size
+
+    @property
+    def nfe(self) -> int | None:
+        """Network calls of every solver, or ``None`` for curves."""
+        return self.solvers.nfe if isinstance(self.solvers, NonStationary) else None
+
+    def basis(self, guidance: float) -> Tensor:
+        """``T_0(v), T_1(v), ...`` at a guidance scale, float64 of shape ``(terms,)``.
+
+        Raises:
+            ValueError: outside the range.
+        """
+        if not self.low <= guidance <= self.high:
+            raise ValueError(
+                f"Guided: guidance={guidance} is outside the scales fitted, {self.low:g} to {self.high:g}, "
+                "and nothing is known there; fit with scales that include it."
+            )
+        if self.terms == 1:
+            return torch.ones(1, dtype=torch.float64)
+        middle, half = math.log(self.low * self.high) / 2, math.log(self.high / self.low) / 2
+        v = min(1.0, max(-1.0, (math.log(guidance) - middle) / half))
+        return torch.cos(math.acos(v) * torch.arange(self.terms, dtype=torch.float64))
+
+    def member(self, guidance: float, nfe: int | None = None) -> Linked:
+        """The solvers for a guidance scale, linked to this theta.
+
+        Args:
+            guidance: the scale, from ``low`` to ``high``.
+            nfe: number of network calls, needed with curves only.
+
+        Raises:
+            ValueError: outside the range, or for a number of calls that there are no solvers of.
+        """
+        outer = series(self.basis(guidance), self.solvers.size)
+        if isinstance(self.solvers, NonStationary):
+            if nfe not in (None, self.solvers.nfe):
+                raise ValueError(f"Guided: these solvers have {self.solvers.nfe} calls, not nfe={nfe}.")
+            return Linked(self.solvers, outer)
+        if nfe is None:
+            raise ValueError("Guided: these solvers have any number of calls; say which, as nfe=8.")
+        return self.solvers.member(nfe).within(outer)
+
+    def describe(self) -> dict[str, Any]:
+        """What makes the solvers besides theta, JSON-ready; :meth:`from_dict` reads it back.
+
+        Raises:
+            ValueError: for non-stationary solvers around anything but the times of a named solver.
+        """
+        facts = {"low": self.low, "high": self.high, "terms": self.terms}
+        if not isinstance(self.solvers, NonStationary):
+            return {**facts, "curve": describe_curves(self.solvers)}
+        anchor = self.solvers.anchor
+        if not isinstance(anchor, Timesteps):
+            raise ValueError(
+                "Guided: only corrections to a classical solver's own times can be written down."
+            )
+        start = {"base": anchor.base, "nfe": anchor.nfe, "schedule": anchor.schedule.to_dict()}
+        return {**facts, "non_stationary": start}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Guided:
+        """The solvers that :meth:`describe` told."""
+        range_ = {key: facts[key] for key in ("low", "high", "terms")}
+        if "curve" in facts:
+            return cls(curves_from_dict(facts["curve"]), **range_)
+        start = facts["non_stationary"]
+        schedule = schedules.from_dict(start["schedule"])
+        times = Timesteps(start["base"], start["nfe"], schedule, decoupled=True)
+        return cls(NonStationary(times), **range_)
+
+
+def describe_curves(curves: Curves) -> dict[str, Any]:
+    """Their name and arguments, JSON-ready."""
+    return {"name": curves.name, **curves.describe()}
+
+
+def curves_from_dict(facts: Mapping[str, Any]) -> Curves:
+    """What :func:`describe_curves` told.
+
+    Raises:
+        ValueError: on a name that none has.
+    """
+    kinds: dict[str, type[Curve] | type[SmoothCorrections]] = {
+        kind.name: kind for kind in (Curve, SmoothCorrections)
+    }
+    arguments = dict(facts)
+    name = arguments.pop("name", Curve.name)  # files of Curve used to have none
+    if name not in kinds:
+        raise ValueError(f"curve: name must be one of {', '.join(kinds)}, not {name!r}.")
+    return kinds[name].from_dict(arguments)
