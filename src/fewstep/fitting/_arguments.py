@@ -150,7 +150,7 @@ def check_arguments(optimizer: str, loss: str, validation: float, iterations: in
 
 def check_gauss_newton(optimizer: str, jacobian: str, minibatch: int | None) -> None:
     """Raise for what only Gauss-Newton knows, when another optimizer is asked for."""
-    if optimizer != "gauss_newton" and (jacobian, minibatch) != ("differences", None):
+    if optimizer != "gauss_newton" and (jacobian, minibatch) != ("directions", None):
         raise ValueError(
             f"fit: jacobian={jacobian!r} and minibatch={minibatch} are Gauss-Newton's; leave them out, or "
             "pass optimizer='gauss_newton'."

@@ -51,7 +51,7 @@ def fit(
     pairs: int | Pairs = 256,
     optimizer: str = "gauss_newton",
     loss: str = "rmse",
-    jacobian: Literal["differences", "jvp"] = "differences",
+    jacobian: Literal["directions", "differences", "jvp"] = "directions",
     minibatch: int | None = None,
     init: str | Solver | None = None,
     shape: Sequence[int] | None = None,
@@ -82,9 +82,10 @@ def fit(
         optimizer: ``"gauss_newton"``, which needs no gradients of the network, or ``"adam"``.
         loss: ``"rmse"``, ``"log_mse"`` or ``"mse"`` of the endpoint; with Adam and a one-step family also
             ``"bound"``, the RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error.
-        jacobian: how Gauss-Newton gets it: ``"differences"`` of perturbed rollouts, from a network that is
-            only called, or ``"jvp"``, its forward-mode derivatives where it has them, exact in half
-            precision too and slower.
+        jacobian: how Gauss-Newton gets it: by differences along the few ``"directions"`` that matter at
+            each call, or ``"differences"`` of perturbed rollouts, one or two a parameter, both from a
+            network that is only called; or ``"jvp"``, its forward-mode derivatives where it has them, exact
+            in half precision too and slower.
         minibatch: training pairs that Gauss-Newton takes at a step; all of them by default. Saves calls
             with hundreds of pairs, and costs accuracy with tens.
         init: what a non-stationary or timesteps fit starts from: the name of a classical solver, such as

@@ -16,7 +16,7 @@ from ..pairs import Pairs
 from ._perturbations import Perturbations, measure
 from ._rollout import BudgetSpentError, Rollout, first_change
 
-__all__ = ["Columns", "Differences", "Linearisation", "Room", "Tangents", "room"]
+__all__ = ["Columns", "Differences", "Linearisation", "Room", "Tangents", "room", "table_derivative"]
 
 #: ``x_N`` of some pairs, ``(B, ...)``, and its Jacobian, ``(P, B, ...)``, which the caller may overwrite.
 Linearisation = Callable[[Pairs], tuple[Tensor, Tensor]]
@@ -50,6 +50,13 @@ def room(memory: int, columns: int, nfe: int, sample: Tensor, max_batch: int) ->
     pairs = max(1, min(memory // 2 // kept, max_batch))
     together = max(1, min(memory // 4 // ((nfe + 8) * state * pairs), max_batch // pairs))
     return Room(pairs, together)
+
+
+def table_derivative(family: Family, theta: Tensor) -> Reduced:
+    """The derivative of the reduced form in each parameter, which come first: ``(P, ...)``."""
+    with torch.enable_grad():
+        change = jacobian(lambda free: tuple(family.table(free).unroll()), theta, vectorize=True)
+    return Reduced(*(part.movedim(-1, 0) for part in change))
 
 
 class Columns(Protocol):
@@ -123,9 +130,7 @@ class Tangents:
         if self.batched is None:
             self.batched = self._supported(pairs[:1])
         table = self.family.table(theta).unroll()
-        with torch.enable_grad():
-            change = Reduced(*jacobian(lambda free: tuple(self.family.table(free).unroll()), theta))
-        change = Reduced(*(part.movedim(-1, 0) for part in change))  # (P, ...)
+        change = table_derivative(self.family, theta)
         within = room(self.memory, self.family.size, self.family.nfe, pairs.x0[0], self.rollout.max_batch)
         starts: dict[tuple[int, int], list[int]] = {}
         for p, (times, a, b) in enumerate(zip(*change, strict=True)):

@@ -146,6 +146,13 @@ class Rollout:
             raise BudgetSpentError
         self.calls += calls
 
+    @torch.no_grad()
+    def some(self, pairs: Pairs, index: Tensor, x: Tensor, t: float) -> Tensor:
+        """The velocity at states ``(K, ...)`` with the conditions of the pairs ``index``, ``(K,)``."""
+        self.spend(len(x))
+        parts = zip(x.split(self.max_batch), index.split(self.max_batch), strict=True)
+        return torch.cat([self.field(part, t, **pairs.conditions_of(own)).to(x.dtype) for part, own in parts])
+
     def velocity(self, pairs: Pairs) -> Callable[[Tensor, Tensor | float], Tensor]:
         """The field as a function of state and time, counted; conditions repeat with the samples."""
         B = len(pairs)

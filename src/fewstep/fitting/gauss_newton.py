@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..families import Family
 from ..pairs import Pairs
+from ._directions import Directions
 from ._jacobian import Columns, Differences, Tangents
 from ._rollout import Rollout, chunks
 from .losses import EndpointLoss
@@ -45,10 +46,13 @@ class GaussNewton:
         family: the solvers.
         pairs: what to fit.
         loss: the endpoint loss; samples are weighed by its slope, which is reweighted least squares.
-        jacobian: ``"differences"`` of perturbed rollouts, for any network; or ``"jvp"``, exact forward-mode
-            derivatives, each of which counts as two network calls, for networks that have them.
-        step: one step for forward differences in all of theta. By default each parameter gets a step
-            and sides of its own, from the rounding noise and curvature that a few rollouts show.
+        jacobian: ``"directions"``, by differences along the few directions that the columns span at each
+            call, or ``"differences"`` of perturbed rollouts, one or two a parameter; both for any network. Or
+            ``"jvp"``, exact forward-mode derivatives, each of which counts as two network calls, for networks
+            that have them.
+        step: one step for all forward differences: in theta, or for directions as a share of the state. By
+            default each parameter or call gets a step and sides of its own, from the rounding noise and
+            curvature that a few probes show.
         shrinkage: final penalty over the initial loss, times the number of pairs.
         decay: factor of the penalty from one iteration to the next.
         memory: bytes for the Jacobian and the rollouts that make it, besides what the network itself takes;
@@ -68,7 +72,7 @@ class GaussNewton:
         pairs: Pairs,
         loss: EndpointLoss,
         *,
-        jacobian: Literal["differences", "jvp"] = "differences",
+        jacobian: Literal["directions", "differences", "jvp"] = "directions",
         step: float | None = None,
         shrinkage: float = 0.01,
         decay: float = 0.3,
@@ -76,8 +80,10 @@ class GaussNewton:
         minibatch: int | None = None,
         seed: int = 0,
     ) -> None:
-        if jacobian not in ("differences", "jvp"):
-            raise ValueError(f"GaussNewton: jacobian must be 'differences' or 'jvp', not {jacobian!r}.")
+        if jacobian not in ("directions", "differences", "jvp"):
+            raise ValueError(
+                f"GaussNewton: jacobian must be 'directions', 'differences' or 'jvp', not {jacobian!r}."
+            )
         if jacobian == "jvp" and step is not None:
             raise ValueError(f"GaussNewton: jacobian='jvp' takes no step; leave step={step} out.")
         if minibatch is not None and minibatch < 1:
@@ -86,11 +92,12 @@ class GaussNewton:
         self.family = family
         self.pairs = pairs
         self.loss = loss
-        self.columns: Columns = (
-            Tangents(rollout, family, memory)
-            if jacobian == "jvp"
-            else Differences(rollout, family, memory, step)
-        )
+        self.columns: Columns
+        if jacobian == "jvp":
+            self.columns = Tangents(rollout, family, memory)
+        else:
+            differences = Directions if jacobian == "directions" else Differences
+            self.columns = differences(rollout, family, memory, step)
         self.shrinkage = shrinkage
         self.decay = decay
         self.memory = memory
