@@ -24,6 +24,7 @@ from ._common import (
     load_model,
     parse_numbers,
     report,
+    sample_shape,
     watched,
 )
 
@@ -41,8 +42,13 @@ def command(
         ),
     ] = "non_stationary",
     pairs: Annotated[
-        int, typer.Option("--pairs", help="Reference pairs, a quarter of them for validation.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            "--pairs",
+            help="Reference pairs, a quarter of them for validation: 64, or with --max-calls as many as "
+            "leave room for twenty iterations.",
+        ),
+    ] = None,
     optimizer: Annotated[str, typer.Option("--optimizer", help="gauss_newton or adam.")] = "gauss_newton",
     loss: Annotated[
         str, typer.Option("--loss", help="rmse, log_mse, mse; with adam also bound, local.")
@@ -70,10 +76,20 @@ def command(
 ) -> None:
     """Fit solvers to a model, one for each number of calls."""
     field, budgets = load_model(model, device), parse_numbers(nfe)
-    reference_pairs = draw_pairs(
-        field, pairs, seed, device, as_json, rtol=rtol, atol=atol, cache=cache, batch=min(batch, 256)
-    )
-    if family == "auto":
+    reference_pairs = None  # each fit finds out how many its budget allows
+    if pairs is not None or max_calls is None or family == "auto":
+        reference_pairs = draw_pairs(
+            field,
+            pairs or 64,
+            seed,
+            device,
+            as_json,
+            rtol=rtol,
+            atol=atol,
+            cache=cache,
+            batch=min(batch, 256),
+        )
+    if family == "auto" and reference_pairs is not None:
         _search(
             field, budgets, reference_pairs, out, model, as_json, max_calls=max_calls, seed=seed, batch=batch
         )
@@ -94,6 +110,9 @@ def command(
             atol=atol,
             seed=seed,
             batch=batch,
+            shape=sample_shape(field),
+            device=device,
+            cache=cache,
             progress=watched(as_json),
         )
         path = _path(out, field, fitted.solver)

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 #: Default numbers of iterations.
-ITERATIONS = {"gauss_newton": 30, "adam": 1500}
+ITERATIONS = {"gauss_newton": 40, "adam": 1500}
 
 
 def resolve_family(family: str | Family, nfe: int, init: str | Solver | None, field: Field) -> Family:

@@ -68,7 +68,7 @@ class Directions:
             for j in range(self.family.nfe):
                 path.respond(*self._asked(path, j))
             J = path.columns(self.family.nfe).transpose(0, 1)
-            return path.end, J.reshape(-1, *path.end.shape)
+            return path.end, J.contiguous().unflatten(2, path.end.shape[1:])
 
         return columns, within
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,9 +24,10 @@ from ._arguments import (
     resolve_family,
     step_weights,
 )
+from ._budget import FEWEST, PAIRS, affordable_pairs, budget_notes, linearisation_cost, search_cost
 from ._dense import dense_path
 from ._follow import PATIENCE, Chosen, follow
-from ._reference_pairs import held_back, reference_pairs
+from ._reference_pairs import held_back, joined, reference_pairs
 from ._rivals import best_classical, velocity_table
 from ._rollout import Rollout
 from .adam import Adam, EndpointObjective, PathObjective
@@ -48,7 +50,7 @@ def fit(
     nfe: int,
     *,
     family: str | Family = "non_stationary",
-    pairs: int | Pairs = 256,
+    pairs: int | Pairs | None = None,
     optimizer: str = "gauss_newton",
     loss: str = "rmse",
     jacobian: Literal["directions", "differences", "jvp"] = "directions",
@@ -78,7 +80,8 @@ def fit(
         nfe: network calls of the solver to fit.
         family: ``"non_stationary"``, ``"timesteps"``, ``"scale_time"`` (on the midpoint method, where ``nfe``
             is even), ``"scale_time_rk1"`` (on Euler's), or a :class:`~fewstep.families.Family`.
-        pairs: how many reference pairs to make, at least 4, or the pairs themselves.
+        pairs: how many reference pairs to make, at least 4, or the pairs themselves. By default 256; with
+            ``max_calls`` from 16 to 256, as many as leave room for twenty iterations on them.
         optimizer: ``"gauss_newton"``, which needs no gradients of the network, or ``"adam"``.
         loss: ``"rmse"``, ``"log_mse"`` or ``"mse"`` of the endpoint; with Adam and a one-step family also
             ``"bound"``, the RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error.
@@ -95,7 +98,7 @@ def fit(
             3 on the cosine grid by default, or where that has no velocities, Adams-Bashforth 2.
         shape: shape of one sample, where the field does not know it.
         validation: share of the pairs kept for validation, at least two pairs.
-        iterations: most iterations; 30 for Gauss-Newton and 1500 for Adam by default.
+        iterations: most iterations; 40 for Gauss-Newton and 1500 for Adam by default.
         max_calls: stop before the fit makes more network calls than this, the reference included.
         rtol: relative tolerance of the reference.
         atol: absolute tolerance of the reference.
@@ -118,28 +121,43 @@ def fit(
     wanted, family = family, resolve_family(family, nfe, init, field)
     weights = step_weights(loss, family) if loss in PATH_LOSSES else None
     started = time.perf_counter()
-    pairs = reference_pairs(
+    make = partial(
+        reference_pairs,
         field,
-        pairs,
-        shape,
-        seed,
-        batch,
-        device,
-        conditions,
+        shape=shape,
+        seed=seed,
+        batch=batch,
+        device=device,
+        conditions=conditions,
         rtol=rtol,
         atol=atol,
         cache=cache,
         progress=progress,
     )
+    gauss_newton: dict[str, Any] = {"jacobian": jacobian, "minibatch": minibatch, "seed": seed}
+    planning = Rollout(field, batch)
+    if pairs is None and max_calls is not None:
+        first = make(FEWEST)
+        linearisation = None
+        if optimizer == "gauss_newton" and minibatch is None:
+            trial = GaussNewton(planning, family, first, ENDPOINT_LOSSES[loss], **gauss_newton)
+            linearisation = linearisation_cost(trial, first)
+        searched = search_cost(nfe, field) if init == "auto" else 0
+        each, rest = first.calls / len(first), max_calls - planning.calls - searched
+        more = affordable_pairs(rest, nfe, each, linearisation, validation) - FEWEST
+        pairs = joined(first, make(more, start=FEWEST)) if more else first
+    pairs = make(PAIRS if pairs is None else pairs)
     train, held_out = held_back(pairs, validation)
 
     rollout = Rollout(field, batch)
     calls = {"reference": pairs.calls}
+    if planning.calls:
+        calls["plan"] = planning.calls
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = {}
     if init == "auto":
         searching = time.perf_counter()
-        left = math.inf if max_calls is None else max_calls - pairs.calls - nfe * len(pairs)
+        left = math.inf if max_calls is None else max_calls - sum(calls.values()) - nfe * len(pairs)
         least = 2 if wanted == "timesteps" else 1
         choice = best_classical(Rollout(field, batch, left), nfe, train, steps=least)
         family = resolve_family(wanted, nfe, choice.name, field)
@@ -152,9 +170,7 @@ def fit(
             family,
             train,
             ENDPOINT_LOSSES[loss],
-            jacobian=jacobian,
-            minibatch=minibatch,
-            seed=seed,
+            **gauss_newton,
         )
     elif weights is None:
         endpoint = EndpointObjective(rollout, family, ENDPOINT_LOSSES[loss])
@@ -182,6 +198,9 @@ def fit(
     calls["baselines"] = judge.calls
     seconds["baselines"] = time.perf_counter() - started
 
+    if max_calls is not None:
+        spent = sum(calls.values()) - calls["baselines"]
+        notes += budget_notes(max_calls, spent, chosen.stopped, chosen.curve, chosen.iteration, loss)
     report = FitReport(
         nfe=nfe,
         family=family.name,

@@ -20,7 +20,7 @@ __all__ = ["BUDGET_SPENT", "PATIENCE", "Chosen", "follow"]
 
 BUDGET_SPENT = "the budget of network calls was spent"
 #: Validation must improve by this many dB to count, and may pause for this many reports.
-IMPROVEMENT, PATIENCE = 0.05, {"gauss_newton": 6, "adam": 50}
+IMPROVEMENT, PATIENCE = 0.05, {"gauss_newton": 8, "adam": 50}
 
 
 class Chosen(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from ..field import Field
 from ..pairs import Pairs, noise
 from ._arguments import at_least_four, sample_shape
 
-__all__ = ["held_back", "reference_pairs"]
+__all__ = ["held_back", "joined", "reference_pairs"]
 
 
 def reference_pairs(
@@ -24,11 +25,17 @@ def reference_pairs(
     batch: int,
     device: torch.device | str,
     conditions: Mapping[str, Any],
+    start: int = 0,
     **options: Any,
 ) -> Pairs:
-    """The pairs given, or as many new ones as asked for, with ``options`` for :func:`reference.pairs`."""
+    """The pairs given, or as many new ones as asked for, with ``options`` for :func:`reference.pairs`.
+
+    New ones are those of the noises from number ``start`` on.
+    """
     if isinstance(pairs, int):
-        x0 = noise(at_least_four(pairs), sample_shape(field, shape), seed=seed, device=check_device(device))
+        at_least_four(start + pairs)
+        size, device = sample_shape(field, shape), check_device(device)
+        x0 = noise(pairs, size, seed=seed, start=start, device=device)
         facts = {"seed": seed}
         return reference.pairs(field, x0, provenance=facts, batch=min(batch, 256), **options, **conditions)
     if conditions:
@@ -40,6 +47,18 @@ def reference_pairs(
         raise ValueError(f"fit: pairs must be a number of pairs or Pairs, not {pairs!r}.")
     at_least_four(len(pairs))
     return pairs
+
+
+def joined(first: Pairs, rest: Pairs) -> Pairs:
+    """Two lots of pairs from one reference, with all of their calls and the error of both estimates."""
+    return replace(
+        first,
+        x0=torch.cat([first.x0, rest.x0]),
+        x1=torch.cat([first.x1, rest.x1]),
+        nfe=max(first.nfe, rest.nfe),
+        calls=first.calls + rest.calls,
+        error=((first.error**2 + rest.error**2) / 2) ** 0.5,
+    )
 
 
 def held_back(pairs: Pairs, share: float) -> tuple[Pairs, Pairs]:

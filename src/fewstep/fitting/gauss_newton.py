@@ -33,6 +33,15 @@ class Iterate(NamedTuple):
     loss: float
 
 
+class _Kept(NamedTuple):
+    """A Jacobian of all pairs, ``(P, B, ...)``, where it holds, ``x_N`` there, and how often it served."""
+
+    theta: Tensor
+    end: Tensor
+    J: Tensor
+    served: int
+
+
 class GaussNewton:
     """Levenberg-Marquardt on ``loss + mu |theta|^2`` with a penalty that is let go step by step.
 
@@ -60,6 +69,9 @@ class GaussNewton:
         minibatch: pairs an iteration, drawn anew each time, by which both step and gain are judged; all of
             them by default.
         seed: seed of the minibatches.
+        reuse: iterations that a Jacobian serves besides its own, each after Broyden's update (1965), which
+            makes it right along the step just taken and costs one rollout; where it fits in memory as a
+            whole.
 
     Raises:
         ValueError: on another ``jacobian``, a minibatch below 1, or a network without the derivatives.
@@ -79,6 +91,7 @@ class GaussNewton:
         memory: int = MEMORY,
         minibatch: int | None = None,
         seed: int = 0,
+        reuse: int = 1,
     ) -> None:
         if jacobian not in ("directions", "differences", "jvp"):
             raise ValueError(
@@ -103,6 +116,8 @@ class GaussNewton:
         self.memory = memory
         self.minibatch = minibatch if minibatch is not None and minibatch < len(pairs) else None
         self.seed = seed
+        self.reuse = 0 if self.minibatch else reuse
+        self._kept: _Kept | None = None
 
     def __call__(self, iterations: int) -> Iterator[Iterate]:
         """Yield the start and then an iterate a step, until no step improves the penalised training loss.
@@ -135,8 +150,9 @@ class GaussNewton:
                     break
                 damping, growth = damping * growth, 2 * growth
             else:
-                if self.minibatch:
-                    growth = 2.0
+                stale = self._kept is not None and self._kept.served > 0
+                if self.minibatch or stale:
+                    self._kept, growth = None, 2.0
                     continue
                 return
             # Nielsen (1999): trust the model more the better it predicted the gain.
@@ -163,11 +179,33 @@ class GaussNewton:
         """``J^T W J`` and ``J^T W r`` a sample and dimension, accumulated over chunks of pairs."""
         size = self.family.size
         A, g = theta.new_zeros(size, size), theta.new_zeros(size)
-        linearise, within = self.columns.at(theta, pairs)
-        for part in chunks(pairs, within.pairs):
-            self._accumulate(A, g, part.x1, *linearise(part))
+        if self._kept is not None and self._kept.served < self.reuse:
+            self._kept = self._updated(self._kept, theta, pairs)
+            self._accumulate(A, g, pairs.x1, self._kept.end, self._kept.J)
+        else:
+            self._kept = None  # before the next one takes its place
+            linearise, within = self.columns.at(theta, pairs)
+            for part in chunks(pairs, within.pairs):
+                end, J = linearise(part)
+                self._accumulate(A, g, part.x1, end, J)
+            if self.reuse and len(part) == len(pairs):
+                self._kept = _Kept(theta, end, J, 0)
         count = pairs.x0.numel()
         return A / count, g / count
+
+    def _updated(self, kept: _Kept, theta: Tensor, pairs: Pairs) -> _Kept:
+        """Broyden's update ``J + (dx_N - J dtheta) dtheta^T / |dtheta|^2``, sample by sample and in place."""
+        end = torch.cat(
+            [
+                self.rollout.endpoint(self.family.table(theta).unroll(), part)
+                for part in chunks(pairs, self.rollout.max_batch)
+            ]
+        )
+        step = (theta - kept.theta).to(end)
+        rows = kept.J.flatten(1)
+        missed = (end - kept.end).flatten() - step @ rows
+        J = rows.addr_(step / (step @ step), missed).reshape(kept.J.shape)
+        return _Kept(theta, end, J, kept.served + 1)
 
     def _accumulate(self, A: Tensor, g: Tensor, x1: Tensor, end: Tensor, J: Tensor) -> None:
         """Add a chunk, with float64 copies of a few rows at a time instead of a second Jacobian."""

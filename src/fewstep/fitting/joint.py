@@ -41,6 +41,7 @@ class JointGaussNewton(GaussNewton):
         loss: EndpointLoss,
         **options: Any,
     ) -> None:
+        options = {"reuse": 0, **options}  # or the members would hold a Jacobian each
         super().__init__(rollout, families[0], pairs, loss, **options)
         self.members = [GaussNewton(rollout, family, pairs, loss, **options) for family in families]
 
