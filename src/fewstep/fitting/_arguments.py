@@ -13,6 +13,7 @@ from ..families import Family, NonStationary, ScaleTime, Timesteps
 from ..field import Field
 from ..solver import Solver
 from ._rivals import velocity_table
+from ._team import Team
 from .losses import ENDPOINT_LOSSES, PATH_LOSSES, bound_weights, check_one_step
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "check_arguments",
     "check_budget",
     "check_gauss_newton",
+    "check_processes",
     "default_init",
     "resolve_family",
     "sample_shape",
@@ -153,6 +155,16 @@ def check_gauss_newton(optimizer: str, jacobian: str, minibatch: int | None) -> 
     if optimizer != "gauss_newton" and (jacobian, minibatch) != ("directions", None):
         raise ValueError(
             f"fit: jacobian={jacobian!r} and minibatch={minibatch} are Gauss-Newton's; leave them out, or "
+            "pass optimizer='gauss_newton'."
+        )
+
+
+def check_processes(optimizer: str) -> None:
+    """Raise where several processes would all do the same work."""
+    world = Team.current().world
+    if world > 1 and optimizer != "gauss_newton":
+        raise ValueError(
+            f"fit: optimizer={optimizer!r} cannot share its work among {world} processes; run it in one, or "
             "pass optimizer='gauss_newton'."
         )
 

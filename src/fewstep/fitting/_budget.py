@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from .. import classical
 from ..field import Field
@@ -56,12 +57,17 @@ def affordable_pairs(
 
 def linearisation_cost(fitter: GaussNewton, pairs: Pairs) -> float:
     """Network calls a pair for the Jacobian of an iteration: measured at the start, on a few pairs."""
-    few, before = pairs[:4], fitter.rollout.calls
-    theta = torch.zeros(fitter.family.size, dtype=torch.float64)
-    linearise, _ = fitter.columns.at(theta, few)  # what is measured once does not count
-    once = fitter.rollout.calls - before
-    linearise(few)
-    fresh = (fitter.rollout.calls - before - once) / len(few)
+    rollout, theta = fitter.rollout, torch.zeros(fitter.family.size, dtype=torch.float64)
+    few = rollout.team.own(pairs)[:4]
+    linearise, _ = fitter.columns.at(theta, few)
+    before = rollout.calls  # what is measured once does not count
+
+    def work() -> Tensor:
+        linearise(few)
+        return torch.tensor([len(few)])
+
+    count = int(torch.cat(rollout.together(work)).sum())
+    fresh = (rollout.calls - before) / count
     return (fresh + fitter.reuse * fitter.family.nfe) / (1 + fitter.reuse)
 
 

@@ -9,7 +9,7 @@ from .._table import Reduced
 from ..families import Family
 from ..pairs import Pairs
 from ._jacobian import Linearisation, Room, room, table_derivative
-from ._perturbations import PROBED, Perturbations, probed
+from ._perturbations import PROBED, Perturbations, agreed, probed
 from ._rollout import Rollout
 
 __all__ = ["Directions", "axes"]
@@ -58,7 +58,7 @@ class Directions:
         """The Jacobian at ``theta`` as a function of a part of the pairs, and how large that may be."""
         table, change = self.family.table(theta).unroll(), table_derivative(self.family, theta)
         if self.steps is None:
-            self.steps = self._measured(table, change, pairs[:PROBED])
+            self.steps = agreed(self.rollout, lambda: self._measured(table, change, pairs[:PROBED]))
         # Columns, what is left of them besides the axes found, and the axes with the answers to them.
         held = 3 * self.family.size + 2 * self.family.nfe
         within = room(self.memory, held, self.family.nfe, pairs.x0[0], self.rollout.max_batch)

@@ -21,6 +21,7 @@ from ._arguments import (
     check_arguments,
     check_budget,
     check_gauss_newton,
+    check_processes,
     resolve_family,
     step_weights,
 )
@@ -118,6 +119,7 @@ def fit(
     """
     check_arguments(optimizer, loss, validation, iterations)
     check_gauss_newton(optimizer, jacobian, minibatch)
+    check_processes(optimizer)
     wanted, family = family, resolve_family(family, nfe, init, field)
     weights = step_weights(loss, family) if loss in PATH_LOSSES else None
     started = time.perf_counter()

@@ -52,7 +52,7 @@ def follow(
     best: tuple[Tensor, float, float, int] | None = None
     waited, cost, stopped = 0, 0, "the training loss settled"
     desc = f"fitting {', '.join(str(family.nfe) for family in families)} calls"
-    with progress_bar(progress, total=iterations, desc=desc, unit="iteration") as bar:
+    with progress_bar(progress and rollout.team.main, total=iterations, desc=desc, unit="iteration") as bar:
         try:
             for iteration, iterate in enumerate(iterates):
                 tables = [family.table(iterate.theta).unroll() for family in families]

@@ -13,7 +13,7 @@ from torch.autograd.functional import jacobian
 from .._table import Reduced
 from ..families import Family
 from ..pairs import Pairs
-from ._perturbations import Perturbations, measure
+from ._perturbations import Perturbations, agreed, measure
 from ._rollout import BudgetSpentError, Rollout, first_change
 
 __all__ = ["Columns", "Differences", "Linearisation", "Room", "Tangents", "room", "table_derivative"]
@@ -85,7 +85,9 @@ class Differences:
 
     def at(self, theta: Tensor, pairs: Pairs) -> tuple[Linearisation, Room]:
         if self.perturbations is None:
-            self.perturbations = measure(self.rollout, self.family, theta, pairs)
+            self.perturbations = agreed(
+                self.rollout, lambda: measure(self.rollout, self.family, theta, pairs)
+            )
         step, central = self.perturbations
         sides = torch.cat([torch.diag(step), -torch.diag(step)[central]])
         table = self.family.table(theta).unroll()

@@ -12,7 +12,7 @@ from ..families import Family
 from ..pairs import Pairs
 from ._rollout import Rollout
 
-__all__ = ["Perturbations", "measure", "probed"]
+__all__ = ["Perturbations", "agreed", "measure", "probed"]
 
 #: Spacings of the probes. The first is small enough that the fourth derivative stays under the noise of
 #: float32; the second is for parameters whose curvature the first cannot tell from noise.
@@ -120,6 +120,19 @@ def probed(count: int, moved: Callable[[float, Tensor], Tensor]) -> Perturbation
             break
     slope, second, third = derivatives
     return Perturbations.balanced(slope, second, third, noise.sqrt())
+
+
+def agreed(rollout: Rollout, measured: Callable[[], Perturbations]) -> Perturbations:
+    """What the first of the processes measures, on its pairs, for all of them."""
+
+    def work() -> Tensor:
+        if not rollout.team.main:
+            return torch.zeros(0, 2, dtype=torch.float64)
+        step, central = measured()
+        return torch.stack([step, central.double()], dim=1)
+
+    step, central = torch.cat(rollout.together(work)).T
+    return Perturbations(step, central > 0)
 
 
 def _enough(noise: Tensor, slope: Tensor) -> Tensor:

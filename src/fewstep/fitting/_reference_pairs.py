@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import reference
 from .._device import check_device
 from ..field import Field
-from ..pairs import Pairs, noise
+from ..pairs import Pairs, noise, take
 from ._arguments import at_least_four, sample_shape
+from ._team import Team
 
 __all__ = ["held_back", "joined", "reference_pairs"]
 
@@ -36,8 +38,9 @@ def reference_pairs(
         at_least_four(start + pairs)
         size, device = sample_shape(field, shape), check_device(device)
         x0 = noise(pairs, size, seed=seed, start=start, device=device)
-        facts = {"seed": seed}
-        return reference.pairs(field, x0, provenance=facts, batch=min(batch, 256), **options, **conditions)
+        return _shared(
+            field, x0, {"provenance": {"seed": seed}, "batch": min(batch, 256), **options}, conditions
+        )
     if conditions:
         raise ValueError(
             f"fit: the pairs given carry their own conditions, but {', '.join(conditions)} came besides; "
@@ -47,6 +50,36 @@ def reference_pairs(
         raise ValueError(f"fit: pairs must be a number of pairs or Pairs, not {pairs!r}.")
     at_least_four(len(pairs))
     return pairs
+
+
+def _shared(field: Field, x0: Tensor, options: Mapping[str, Any], conditions: Mapping[str, Any]) -> Pairs:
+    """Reference pairs, of which each process makes a slice; every process gets all of them."""
+    team = Team.current()
+    if len(x0) < team.world:
+        raise ValueError(
+            f"fit: {team.world} processes cannot share {len(x0)} pairs; pass more pairs, or start fewer."
+        )
+    own, made = team.slice(len(x0)), []
+
+    def work() -> Tensor:
+        given = take(conditions, own, len(x0)) if team.world > 1 else conditions
+        watched = {**options, "progress": options.get("progress", False) and team.main}
+        made.append(reference.pairs(field, x0[own], **watched, **given))
+        return made[0].x1
+
+    x1, calls = team.gather(work, lambda: made[0].calls if made else 0)
+    facts, _ = team.gather(lambda: torch.tensor([[made[0].nfe, made[0].error]]).double(), lambda: 0)
+    nfe, error = torch.cat(facts).T
+    return replace(
+        made[0],
+        x0=x0,
+        x1=torch.cat(x1),
+        nfe=int(nfe.max()),
+        calls=calls,
+        error=float(error.square().mean().sqrt()),
+        conditions=conditions,
+        per_sample=None,
+    )
 
 
 def joined(first: Pairs, rest: Pairs) -> Pairs:

@@ -15,12 +15,9 @@ from .._table import Reduced
 from ..field import Field
 from ..metrics import per_sample_mse
 from ..pairs import Pairs
+from ._team import BudgetSpentError, Team
 
 __all__ = ["BudgetSpentError", "Rollout", "chunks", "first_change"]
-
-
-class BudgetSpentError(RuntimeError):
-    """The next network call would be one more than allowed."""
 
 
 class Rollout:
@@ -32,7 +29,9 @@ class Rollout:
         limit: most network calls; the one that would exceed it raises :class:`BudgetSpentError`.
 
     Attributes:
-        calls: network calls so far, one for each sample and evaluation.
+        calls: network calls so far, one for each sample and evaluation; where several processes share a fit,
+            those of all of them up to their last meeting, and this one's since.
+        team: the processes.
     """
 
     def __init__(self, field: Field, max_batch: int, limit: float = math.inf) -> None:
@@ -40,6 +39,8 @@ class Rollout:
         self.max_batch = max_batch
         self.limit = limit
         self.calls = 0
+        self.team = Team.current()
+        self._met = 0
 
     def endpoint(self, table: Reduced, pairs: Pairs, *, checkpointed: bool = False) -> Tensor:
         """``x_N`` of every pair, ``(B, ...)``; differentiable in the table.
@@ -64,11 +65,14 @@ class Rollout:
 
     @torch.no_grad()
     def squared_error(self, table: Reduced, pairs: Pairs) -> Tensor:
-        """Mean square of ``x_N - x_1`` for each pair, float64 of shape ``(B,)``."""
-        parts = [
-            per_sample_mse(self.endpoint(table, part), part.x1) for part in chunks(pairs, self.max_batch)
-        ]
-        return torch.cat(parts)
+        """Mean square of ``x_N - x_1`` for each pair, float64 of shape ``(B,)``; shared by the processes."""
+
+        def work() -> Tensor:
+            parts = chunks(self.team.own(pairs), self.max_batch)
+            errors = [per_sample_mse(self.endpoint(table, part), part.x1) for part in parts]
+            return torch.cat([torch.zeros(0, dtype=torch.float64, device=pairs.x0.device), *errors])
+
+        return torch.cat(self.together(work))
 
     @torch.no_grad()
     def differences(
@@ -140,9 +144,23 @@ class Rollout:
         end = execute(call, list(times.T), plan(*coefficients), known, predictions, start)
         return end.expand(len(tables), *x0.shape)
 
+    def together(self, work: Callable[[], Tensor]) -> list[Tensor]:
+        """What each process makes of its share of the work, in their order; the calls of all are counted."""
+        try:
+            parts, calls = self.team.gather(work, lambda: self.calls - self._met)
+        except BudgetSpentError as error:
+            self._meet(error.calls)
+            raise
+        self._meet(calls)
+        return parts
+
+    def _meet(self, calls: int) -> None:
+        self._met += calls
+        self.calls = max(self._met, self.calls if self.team.world == 1 else 0)
+
     def spend(self, calls: int) -> None:
-        """Count network calls that are about to be made."""
-        if self.calls + calls > self.limit:
+        """Count network calls that are about to be made; each process may make its share of what is left."""
+        if self.calls - self._met + calls > (self.limit - self._met) / self.team.world:
             raise BudgetSpentError
         self.calls += calls
 

@@ -101,6 +101,12 @@ class GaussNewton:
             raise ValueError(f"GaussNewton: jacobian='jvp' takes no step; leave step={step} out.")
         if minibatch is not None and minibatch < 1:
             raise ValueError(f"GaussNewton: minibatch must be at least 1 pair, not {minibatch}.")
+        together = min(minibatch or len(pairs), len(pairs))
+        if together < rollout.team.world:
+            raise ValueError(
+                f"GaussNewton: {rollout.team.world} processes cannot share {together} training pairs; pass "
+                "more pairs, or start fewer processes."
+            )
         self.rollout = rollout
         self.family = family
         self.pairs = pairs
@@ -176,22 +182,27 @@ class GaussNewton:
 
     @torch.no_grad()
     def _normal_equations(self, theta: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """``J^T W J`` and ``J^T W r`` a sample and dimension, accumulated over chunks of pairs."""
-        size = self.family.size
+        """``J^T W J`` and ``J^T W r`` a sample and dimension, summed over the processes."""
+        parts = self.rollout.together(lambda: torch.cat(self._summed(theta, pairs), dim=1))
+        total = torch.stack(parts).sum(0) / pairs.x0.numel()
+        return total[:, :-1], total[:, -1]
+
+    def _summed(self, theta: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """``J^T W J`` and, as a column, ``J^T W r`` of this process's pairs, over chunks of them."""
+        size, own = self.family.size, self.rollout.team.own(pairs)
         A, g = theta.new_zeros(size, size), theta.new_zeros(size)
         if self._kept is not None and self._kept.served < self.reuse:
-            self._kept = self._updated(self._kept, theta, pairs)
-            self._accumulate(A, g, pairs.x1, self._kept.end, self._kept.J)
-        else:
-            self._kept = None  # before the next one takes its place
-            linearise, within = self.columns.at(theta, pairs)
-            for part in chunks(pairs, within.pairs):
-                end, J = linearise(part)
-                self._accumulate(A, g, part.x1, end, J)
-            if self.reuse and len(part) == len(pairs):
-                self._kept = _Kept(theta, end, J, 0)
-        count = pairs.x0.numel()
-        return A / count, g / count
+            self._kept = self._updated(self._kept, theta, own)
+            self._accumulate(A, g, own.x1, self._kept.end, self._kept.J)
+            return A, g[:, None]
+        self._kept = None  # before the next one takes its place
+        linearise, within = self.columns.at(theta, own)
+        for part in chunks(own, within.pairs):
+            end, J = linearise(part)
+            self._accumulate(A, g, part.x1, end, J)
+        if self.reuse and within.pairs >= self.rollout.team.largest(len(pairs)):
+            self._kept = _Kept(theta, end, J, 0)
+        return A, g[:, None]
 
     def _updated(self, kept: _Kept, theta: Tensor, pairs: Pairs) -> _Kept:
         """Broyden's update ``J + (dx_N - J dtheta) dtheta^T / |dtheta|^2``, sample by sample and in place."""
