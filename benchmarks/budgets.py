@@ -4,10 +4,10 @@
     python benchmarks/budgets.py digits mixture --nfe 8 --budgets 100000
     python benchmarks/budgets.py digits --jacobian differences --pairs 64
 
-Development noises: fits draw their pairs from seeds 99 and 31337, and are scored on 512 noises of seed 77. RMSE
-is the mean over samples of that to a Dormand-Prince reference (rtol = atol = 1e-6), PSNR the mean of theirs,
-which a few noises that fall to another mode do not decide; both are means over the two fits. Network calls
-include the reference.
+Development noises: fits draw their pairs from seeds 99 and 31337, and are scored on 512 noises of seed 77 by
+the mean over samples of the RMSE to a Dormand-Prince reference (rtol = atol = 1e-6), and of the PSNR, which a
+few noises that fall to another mode do not decide; both are means over the two fits. Network calls include
+the reference.
 """
 
 from __future__ import annotations

@@ -37,6 +37,20 @@ def test_a_larger_budget_buys_more_pairs_of_the_same_noises(bending):
     torch.testing.assert_close(*x1, rtol=0, atol=2e-3)
 
 
+def test_a_budget_too_small_for_sixteen_pairs_is_refused_and_kept(bending):
+    with pytest.raises(ValueError, match=r"max_calls=\d+ is not enough: the reference took"):
+        fs.fit(
+            bending, 4, max_calls=fs.fit(bending, 4, pairs=16, iterations=1).report.calls["reference"] + 50
+        )
+
+
+def test_conditions_in_rows_say_how_many_pairs_there_are():
+    field = fs.Field(lambda x, t, target: target - x, shape=(2,))
+    target = 3 * fs.noise(256, (2,), seed=1)
+    report = fs.fit(field, 2, max_calls=40_000, target=target, baselines=False).report
+    assert sum(report.pairs.values()) == 256
+
+
 def test_without_a_budget_there_are_256_pairs(bending):
     report = fs.fit(bending, 2, iterations=1, baselines=False).report
     assert sum(report.pairs.values()) == 256

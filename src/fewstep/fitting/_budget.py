@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,10 +12,13 @@ from .. import classical
 from ..field import Field
 from ..pairs import Pairs
 from ._follow import BUDGET_SPENT
+from ._reference_pairs import joined
 from ._rivals import PAIRS as SEARCHED
+from ._rollout import Rollout
+from ._team import BudgetSpentError
 from .gauss_newton import GaussNewton
 
-__all__ = ["FEWEST", "PAIRS", "affordable_pairs", "budget_notes", "linearisation_cost", "search_cost"]
+__all__ = ["PAIRS", "affordable_pairs", "budget_notes", "planned_pairs", "search_cost"]
 
 #: Pairs where no budget limits them, and the fewest that a budget is cut down to.
 PAIRS, FEWEST = 256, 16
@@ -29,6 +32,35 @@ SHARE = 0.25
 LATELY, GAINING = 3, 0.3
 #: Validation RMSE over training RMSE beyond which more pairs would help.
 GAP = 1.5
+
+
+def planned_pairs(
+    make: Callable[..., Pairs],
+    fitter: Callable[[Rollout, Pairs], GaussNewton] | None,
+    rollout: Rollout,
+    nfe: int,
+    searched: int,
+    share: float,
+) -> Pairs:
+    """Make a few pairs, measure what pairs and iterations cost, and make as many more as a budget allows.
+
+    Args:
+        make: makes so many pairs, from a noise ``start`` on.
+        fitter: Gauss-Newton on some pairs, or ``None`` where iterations take minibatches.
+        rollout: the field, whose limit is the budget; it ends with the calls that measuring took.
+        nfe: network calls of the solver.
+        searched: network calls that choosing a start may take.
+        share: share of the pairs that validates.
+    """
+    first, budget = make(FEWEST), rollout.limit
+    rollout.limit = budget - first.calls
+    try:
+        linearisation = None if fitter is None else linearisation_cost(fitter(rollout, first), first)
+    except BudgetSpentError:
+        return first
+    left = budget - rollout.calls - searched
+    more = affordable_pairs(left, nfe, first.calls / len(first), linearisation, share) - len(first)
+    return joined(first, make(more, start=len(first))) if more else first
 
 
 def affordable_pairs(

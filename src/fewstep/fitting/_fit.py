@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 from .. import classical
 from ..families import Family
@@ -25,10 +26,10 @@ from ._arguments import (
     resolve_family,
     step_weights,
 )
-from ._budget import FEWEST, PAIRS, affordable_pairs, budget_notes, linearisation_cost, search_cost
+from ._budget import PAIRS, budget_notes, planned_pairs, search_cost
 from ._dense import dense_path
 from ._follow import PATIENCE, Chosen, follow
-from ._reference_pairs import held_back, joined, reference_pairs
+from ._reference_pairs import held_back, reference_pairs
 from ._rivals import best_classical, velocity_table
 from ._rollout import Rollout
 from .adam import Adam, EndpointObjective, PathObjective
@@ -82,7 +83,8 @@ def fit(
         family: ``"non_stationary"``, ``"timesteps"``, ``"scale_time"`` (on the midpoint method, where ``nfe``
             is even), ``"scale_time_rk1"`` (on Euler's), or a :class:`~fewstep.families.Family`.
         pairs: how many reference pairs to make, at least 4, or the pairs themselves. By default 256; with
-            ``max_calls`` from 16 to 256, as many as leave room for twenty iterations on them.
+            ``max_calls`` from 16 to 256, as many as leave room for twenty iterations on them, unless
+            conditions come in tensors, whose rows are those of the pairs.
         optimizer: ``"gauss_newton"``, which needs no gradients of the network, or ``"adam"``.
         loss: ``"rmse"``, ``"log_mse"`` or ``"mse"`` of the endpoint; with Adam and a one-step family also
             ``"bound"``, the RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error.
@@ -137,17 +139,23 @@ def fit(
         progress=progress,
     )
     gauss_newton: dict[str, Any] = {"jacobian": jacobian, "minibatch": minibatch, "seed": seed}
-    planning = Rollout(field, batch)
-    if pairs is None and max_calls is not None:
-        first = make(FEWEST)
-        linearisation = None
-        if optimizer == "gauss_newton" and minibatch is None:
-            trial = GaussNewton(planning, family, first, ENDPOINT_LOSSES[loss], **gauss_newton)
-            linearisation = linearisation_cost(trial, first)
+    planning = Rollout(field, batch, math.inf if max_calls is None else max_calls)
+    rows = any(isinstance(value, Tensor) and value.ndim for value in conditions.values())
+    if pairs is None and max_calls is not None and not rows:
+        whole, begun = optimizer == "gauss_newton" and minibatch is None, family
+
+        def fitter(rollout: Rollout, first: Pairs) -> GaussNewton:
+            return GaussNewton(rollout, begun, first, ENDPOINT_LOSSES[loss], **gauss_newton)
+
         searched = search_cost(nfe, field) if init == "auto" else 0
-        each, rest = first.calls / len(first), max_calls - planning.calls - searched
-        more = affordable_pairs(rest, nfe, each, linearisation, validation) - FEWEST
-        pairs = joined(first, make(more, start=FEWEST)) if more else first
+        pairs = planned_pairs(
+            make,
+            fitter if whole else None,
+            planning,
+            nfe,
+            searched,
+            validation,
+        )
     pairs = make(PAIRS if pairs is None else pairs)
     train, held_out = held_back(pairs, validation)
 
@@ -167,13 +175,7 @@ def fit(
         seconds["search"] = time.perf_counter() - searching
     iterates: Callable[[int], Iterator[Iterate]]
     if optimizer == "gauss_newton":
-        iterates = GaussNewton(
-            rollout,
-            family,
-            train,
-            ENDPOINT_LOSSES[loss],
-            **gauss_newton,
-        )
+        iterates = GaussNewton(rollout, family, train, ENDPOINT_LOSSES[loss], **gauss_newton)
     elif weights is None:
         endpoint = EndpointObjective(rollout, family, ENDPOINT_LOSSES[loss])
         iterates = Adam(endpoint, family.size, train, seed=seed)

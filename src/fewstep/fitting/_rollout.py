@@ -146,6 +146,8 @@ class Rollout:
 
     def together(self, work: Callable[[], Tensor]) -> list[Tensor]:
         """What each process makes of its share of the work, in their order; the calls of all are counted."""
+        if self.team.world == 1:
+            return [work()]
         try:
             parts, calls = self.team.gather(work, lambda: self.calls - self._met)
         except BudgetSpentError as error:
@@ -156,7 +158,7 @@ class Rollout:
 
     def _meet(self, calls: int) -> None:
         self._met += calls
-        self.calls = max(self._met, self.calls if self.team.world == 1 else 0)
+        self.calls = self._met
 
     def spend(self, calls: int) -> None:
         """Count network calls that are about to be made; each process may make its share of what is left."""
