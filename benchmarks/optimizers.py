@@ -52,9 +52,10 @@ def gauss_newton(**options: Any) -> Optimizer:
 
 #: Name, optimiser, iterations.
 OPTIMIZERS: tuple[tuple[str, Optimizer, int], ...] = (
-    ("Gauss-Newton, differences", gauss_newton(), 30),
-    ("Gauss-Newton, differences of 1e-3", gauss_newton(step=1e-3), 30),
-    ("Gauss-Newton, jvp", gauss_newton(jacobian="jvp"), 30),
+    ("Gauss-Newton, directions", gauss_newton(), 40),
+    ("Gauss-Newton, differences", gauss_newton(jacobian="differences"), 40),
+    ("Gauss-Newton, differences of 1e-3", gauss_newton(jacobian="differences", step=1e-3), 40),
+    ("Gauss-Newton, jvp", gauss_newton(jacobian="jvp"), 40),
     ("Adam, 300 iterations", adam, 300),
     ("Adam, 600 iterations", adam, 600),
 )

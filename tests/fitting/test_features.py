@@ -43,7 +43,7 @@ def slopes(function, theta, step=1e-6):
 
 @pytest.mark.parametrize("name", ["mse", "rmse", "log_mse"])
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
-@pytest.mark.parametrize("way", ["differences", "jvp", "adam"])
+@pytest.mark.parametrize("way", ["directions", "differences", "jvp", "adam"])
 def test_gradient_is_that_of_sampled_features(bending, double_pairs, random_theta, family, name, way):
     pairs, loss, theta = double_pairs(bending, 5), Features(bent, name), random_theta(family)
     expected = slopes(lambda at: by_sampling(family, at, bending, pairs, name), theta)
@@ -54,7 +54,7 @@ def test_gradient_is_that_of_sampled_features(bending, double_pairs, random_thet
         (gradient,) = torch.autograd.grad(value, free)
         value = value.detach()
     else:
-        options = {"jacobian": way} if way == "jvp" else {"step": 1e-6}
+        options = {"jacobian": way} | ({} if way == "jvp" else {"step": 1e-6})
         steps = GaussNewton(rollout, family, given, loss, **options)
         value, gradient = steps._loss(theta, given), 2 * steps._normal_equations(theta, given)[1]
     assert float(value) == pytest.approx(float(by_sampling(family, theta, bending, pairs, name)), rel=1e-9)

@@ -61,7 +61,7 @@ from fewstep.families import ScaleTime
             "known for scale-time solvers only; use family='scale_time'",
         ),
         ({"optimizer": "adam", "minibatch": 4}, "minibatch=4 are Gauss-Newton's; leave them out"),
-        ({"jacobian": "exact"}, "jacobian must be 'differences' or 'jvp', not 'exact'"),
+        ({"jacobian": "exact"}, "jacobian must be 'directions', 'differences' or 'jvp', not 'exact'"),
         ({"loss": "local", "optimizer": "adam", "init": "ab2"}, "one-step solver"),
         ({"pairs": 3}, "needs at least 4 pairs, two of them for validation, not 3"),
         ({"pairs": True}, "needs at least 4 pairs"),

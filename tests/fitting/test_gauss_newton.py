@@ -61,7 +61,7 @@ def test_the_loss_falls_with_every_iterate_while_it_is_far_from_its_least(bendin
     """Only at the very end the penalty may trade a few thousandths of the loss for a smaller theta."""
     for family in (NonStationary(fs.classical.adams_bashforth(2, 4)), ScaleTime("midpoint", 2)):
         for name in ("mse", "rmse"):
-            iterates, _ = run(bending, family, double_pairs(bending, 12), ENDPOINT_LOSSES[name])
+            iterates, _ = run(bending, family, double_pairs(bending, 12), ENDPOINT_LOSSES[name], reuse=0)
             losses = [iterate.loss for iterate in iterates]
             assert all(b < 1.01 * a for a, b in zip(losses, losses[1:], strict=False))
             assert losses[-1] < losses[0] / 5
@@ -104,7 +104,7 @@ def test_chunks_of_pairs_do_not_change_the_step(bending, double_pairs):
     family, pairs = NonStationary(fs.classical.euler(3)), double_pairs(bending, 8)
     thetas = []
     for max_batch in (3, 4096):
-        *_, last = GaussNewton(Rollout(bending, max_batch), family, pairs, RMSE)(2)
+        *_, last = GaussNewton(Rollout(bending, max_batch), family, pairs, RMSE, reuse=0)(2)
         thetas.append(last.theta)
     torch.testing.assert_close(*thetas, rtol=1e-6, atol=1e-9)
 
@@ -165,3 +165,33 @@ def test_few_pairs_never_make_a_mixture_worse_than_the_start(count, schedule):
         float(fs.metrics.rmse(solver.sample(field, fresh.x0), fresh.x1)) for solver in (fitted.solver, start)
     ]
     assert errors[0] <= errors[1]
+
+
+def test_a_jacobian_serves_again_after_broydens_update(bending, double_pairs):
+    """J' = J + (dx - J s) s^T / |s|^2, as the outer product says it, sample by sample."""
+    family, pairs = NonStationary(fs.classical.euler(3)), double_pairs(bending, 6)
+    fitter = GaussNewton(Rollout(bending, 99), family, pairs, RMSE)
+    zero = torch.zeros(family.size, dtype=torch.float64)
+    fitter._normal_equations(zero, pairs)
+    end, J = fitter._kept.residual + pairs.x1, fitter._kept.J.clone()
+    step = 0.1 * torch.randn(family.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    before = fitter.rollout.calls
+    A, g = fitter._normal_equations(zero + step, pairs)
+    assert fitter.rollout.calls - before == 6 * 3  # one rollout of three calls, and no Jacobian
+    moved = family.solver(step).sample(bending, pairs.x0)
+    columns = J.permute(1, 2, 0)  # (B, D, P)
+    expected = columns + (moved - end - columns @ step)[..., None] * step / step.square().sum()
+    rows, r = expected.reshape(-1, family.size), (moved - pairs.x1)
+    w = (0.5 / r.square().mean(1).sqrt())[:, None].expand_as(r).reshape(-1)
+    torch.testing.assert_close(A, rows.T @ (w[:, None] * rows) / r.numel())
+    torch.testing.assert_close(g, rows.T @ (w * r.reshape(-1)) / r.numel())
+    fitter._normal_equations(zero, pairs)
+    assert fitter._kept.served == 0
+
+
+def test_reusing_jacobians_saves_calls_for_the_same_loss(bending, double_pairs):
+    family, pairs = NonStationary(fs.classical.adams_bashforth(2, 4)), double_pairs(bending, 12)
+    options = {"jacobian": "differences", "iterations": 40}
+    (fresh, alone), (reused, saved) = (run(bending, family, pairs, reuse=n, **options) for n in (0, 1))
+    assert reused[-1].loss < 1.2 * fresh[-1].loss
+    assert saved.calls < 0.9 * alone.calls

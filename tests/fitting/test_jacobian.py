@@ -232,7 +232,7 @@ def test_room_is_one_pair_and_one_perturbation_at_least():
 def test_minibatches_are_all_that_an_iteration_sees(bending, double_pairs):
     family, pairs = NonStationary(fs.classical.euler(3)), double_pairs(bending, 64)
     rollout = Rollout(bending, 4096)
-    fitter = GaussNewton(rollout, family, pairs, RMSE, step=1e-4, minibatch=6)
+    fitter = GaussNewton(rollout, family, pairs, RMSE, jacobian="differences", step=1e-4, minibatch=6)
     costs, calls = [], 0
     for iterate in fitter(12):
         costs.append(rollout.calls - calls)
@@ -295,7 +295,8 @@ def test_no_more_perturbations_at_once_than_there_is_room_for(bending, double_pa
 
     memory = 4 * 2 * (14 * 24) * 2
     field = fs.Field(network, shape=(3,))
-    fitter = GaussNewton(Rollout(field, 4096), family, pairs, RMSE, memory=memory, step=1e-3)
+    options = {"memory": memory, "jacobian": "differences", "step": 1e-3}
+    fitter = GaussNewton(Rollout(field, 4096), family, pairs, RMSE, **options)
     fitter._normal_equations(torch.zeros(family.size, dtype=torch.float64), pairs)
     within = room(memory, family.size, 6, pairs.x0[0], 4096)
     assert within.pairs * within.together == max(seen) == 4

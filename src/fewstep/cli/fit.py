@@ -10,8 +10,9 @@ import typer
 from .. import fitting
 from .._files import replacing, write_text
 from ..field import Field
-from ..fitting import FitReport
-from ..pairs import Pairs
+from ..fitting import CurveFit, FitReport, Search
+from ..fitting._reference_pairs import reference_pairs as make_pairs
+from ..fitting._team import join_torchrun
 from ..report import front
 from ..solver import Solver
 from ._common import (
@@ -20,10 +21,10 @@ from ._common import (
     JsonOption,
     ModelArgument,
     SeedOption,
-    draw_pairs,
     load_model,
     parse_numbers,
     report,
+    sample_shape,
     watched,
 )
 
@@ -42,8 +43,13 @@ def command(
         ),
     ] = "non_stationary",
     pairs: Annotated[
-        int, typer.Option("--pairs", help="Reference pairs, a quarter of them for validation.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            "--pairs",
+            help="Reference pairs, a quarter of them for validation: 64, or with --max-calls as many as "
+            "leave room for twenty iterations.",
+        ),
+    ] = None,
     optimizer: Annotated[str, typer.Option("--optimizer", help="gauss_newton or adam.")] = "gauss_newton",
     loss: Annotated[
         str,
@@ -72,19 +78,29 @@ def command(
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Fit solvers to a model, one for each number of calls."""
+    """Fit solvers to a model, one for each number of calls.
+
+    Under torchrun the processes share the pairs.
+    """
+    team, device = join_torchrun(device)
     field, budgets = load_model(model, device), parse_numbers(nfe)
-    reference_pairs = draw_pairs(
-        field, pairs, seed, device, as_json, rtol=rtol, atol=atol, cache=cache, batch=min(batch, 256)
-    )
-    if family == "auto":
-        _search(
-            field, budgets, reference_pairs, out, model, as_json, max_calls=max_calls, seed=seed, batch=batch
-        )
+    reference_pairs = None  # each fit finds out how many its budget allows
+    if pairs is not None or max_calls is None or family in ("auto", "curve"):
+        made: dict[str, Any] = {"rtol": rtol, "atol": atol, "cache": cache, "progress": watched(as_json)}
+        shape = sample_shape(field)
+        reference_pairs = make_pairs(field, pairs or 64, shape, seed, batch, device, {}, **made)
+    common: dict[str, Any] = {"max_calls": max_calls, "batch": batch, "progress": watched(as_json)}
+    if family == "auto" and reference_pairs is not None:
+        found = fitting.search(field, budgets, pairs=reference_pairs, device=device, seed=seed, **common)
+        if team.main:
+            _write_search(field, found, out, model, as_json)
         return
-    if family == "curve":
-        options: dict[str, Any] = {"iterations": iterations, "max_calls": max_calls, "batch": batch}
-        _curve(field, budgets, reference_pairs, out, model, as_json, curve=init, **options)
+    if family == "curve" and reference_pairs is not None:
+        curve = fitting.fit_curve(
+            field, budgets, curve=init, pairs=reference_pairs, iterations=iterations, **common
+        )
+        if team.main:
+            _write_curve(field, curve, budgets, out, model, as_json)
         return
     fits: dict[str, FitReport] = {}
     for calls in budgets:
@@ -102,28 +118,27 @@ def command(
             atol=atol,
             seed=seed,
             batch=batch,
+            shape=sample_shape(field),
+            device=device,
+            cache=cache,
             progress=watched(as_json),
         )
         path = _path(out, field, fitted.solver)
-        fitted.solver.save(path)
+        if team.main:
+            fitted.solver.save(path)
         fits[str(path)] = fitted.report
+    if not team.main:
+        return
     solvers = [{"file": file, "report": fit.to_dict()} for file, fit in fits.items()]
     words = [f"{fit}\nwrote {file}\n" for file, fit in fits.items()]
     words.append(f"next: fewstep compare {model} {' '.join(fits)} midpoint dpmpp_2m --nfe {nfe}")
     report(as_json, {"model": field.name, "solvers": solvers}, lambda: "\n".join(words))
 
 
-def _curve(
-    field: Field,
-    budgets: list[int],
-    pairs: Pairs,
-    out: Path,
-    model: str,
-    as_json: bool,
-    **options: Any,
+def _write_curve(
+    field: Field, fitted: CurveFit, budgets: list[int], out: Path, model: str, as_json: bool
 ) -> None:
-    """Fit one curve through all numbers of calls."""
-    fitted = fitting.fit_curve(field, budgets, pairs=pairs, progress=watched(as_json), **options)
+    """Write one curve through all numbers of calls."""
     path = out / f"{field.name.replace('/', '-')}-curve.json"
     fitted.save(path)
     words = (
@@ -133,19 +148,8 @@ def _curve(
     report(as_json, {"model": field.name, "file": str(path), **fitted.report.to_dict()}, lambda: words)
 
 
-def _search(
-    field: Field,
-    budgets: list[int],
-    pairs: Pairs,
-    out: Path,
-    model: str,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    """Try every family, keep the best solver at each number of calls, and say which to take."""
-    found = fitting.search(
-        field, budgets, pairs=pairs, device=str(pairs.x0.device), progress=watched(as_json), **options
-    )
+def _write_search(field: Field, found: Search, out: Path, model: str, as_json: bool) -> None:
+    """Write the best solver at each number of calls, and say which to take."""
     files = []
     for fitted in found.fits.values():
         files.append(str(_path(out, field, fitted.solver)))

@@ -14,6 +14,7 @@ from ..families.scale_time import BASES
 from ..field import Field
 from ..solver import Solver
 from ._rivals import velocity_table
+from ._team import Team
 from .losses import LOSSES, LeastSquares, Loss, bound_weights, check_one_step
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "check_arguments",
     "check_budget",
     "check_gauss_newton",
+    "check_processes",
     "default_init",
     "resolve_family",
     "resolve_loss",
@@ -29,7 +31,7 @@ __all__ = [
 ]
 
 #: Default numbers of iterations.
-ITERATIONS = {"gauss_newton": 30, "adam": 1500}
+ITERATIONS = {"gauss_newton": 40, "adam": 1500}
 
 
 def resolve_family(family: str | Family, nfe: int, init: str | Solver | None, field: Field) -> Family:
@@ -184,11 +186,21 @@ def check_arguments(optimizer: str, validation: float, iterations: int | None) -
         raise ValueError(f"fit: iterations must be at least 1, not {iterations!r}.")
 
 
-def check_gauss_newton(optimizer: str, jacobian: str, minibatch: int | None) -> None:
+def check_gauss_newton(optimizer: str, jacobian: str | None, minibatch: int | None) -> None:
     """Raise for what only Gauss-Newton knows, when another optimizer is asked for."""
-    if optimizer != "gauss_newton" and (jacobian, minibatch) != ("differences", None):
+    if optimizer != "gauss_newton" and (jacobian, minibatch) != (None, None):
         raise ValueError(
             f"fit: jacobian={jacobian!r} and minibatch={minibatch} are Gauss-Newton's; leave them out, or "
+            "pass optimizer='gauss_newton'."
+        )
+
+
+def check_processes(optimizer: str) -> None:
+    """Raise where several processes would all do the same work."""
+    world = Team.current().world
+    if world > 1 and optimizer != "gauss_newton":
+        raise ValueError(
+            f"fit: optimizer={optimizer!r} cannot share its work among {world} processes; run it in one, or "
             "pass optimizer='gauss_newton'."
         )
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 from .. import classical
 from ..families import Family
@@ -20,9 +22,11 @@ from ._arguments import (
     check_arguments,
     check_budget,
     check_gauss_newton,
+    check_processes,
     resolve_family,
     resolve_loss,
 )
+from ._budget import PAIRS, budget_notes, planned_pairs, search_cost
 from ._follow import PATIENCE, Chosen, follow, validated
 from ._objective import check_loss, objective
 from ._reference_pairs import held_back, reference_pairs
@@ -30,7 +34,7 @@ from ._rivals import best_classical, velocity_table
 from ._rollout import Rollout
 from .adam import Adam
 from .gauss_newton import GaussNewton, Iterate
-from .losses import Features, LeastSquares, Loss
+from .losses import ENDPOINT_LOSSES, Features, LeastSquares, Loss
 from .report import FitReport
 
 __all__ = ["Fit", "fit"]
@@ -48,10 +52,10 @@ def fit(
     nfe: int,
     *,
     family: str | Family = "non_stationary",
-    pairs: int | Pairs = 256,
+    pairs: int | Pairs | None = None,
     optimizer: str = "gauss_newton",
     loss: str | Loss = "rmse",
-    jacobian: Literal["differences", "jvp"] = "differences",
+    jacobian: Literal["directions", "differences", "jvp"] | None = None,
     minibatch: int | None = None,
     init: str | Solver | None = None,
     shape: Sequence[int] | None = None,
@@ -80,15 +84,19 @@ def fit(
         family: ``"non_stationary"``, ``"timesteps"``, ``"scale_time"`` (on the midpoint method, where ``nfe``
             is even, or another by ``init``), ``"scale_time_rk1"`` (on Euler's), or a
             :class:`~fewstep.families.Family`, such as one with offsets or with numbers a channel.
-        pairs: how many reference pairs to make, at least 4, or the pairs themselves.
+        pairs: how many reference pairs to make, at least 4, or the pairs themselves. By default 256; with
+            ``max_calls`` from 16 to 256, as many as leave room for twenty iterations on them, unless
+            conditions come in tensors, whose rows are those of the pairs.
         optimizer: ``"gauss_newton"``, which needs no gradients of the network, or ``"adam"``.
         loss: ``"rmse"``, ``"log_mse"``, ``"mse"`` or ``"pseudo_huber"`` of the endpoint; ``"nodes"``, the
             RMSE of every trajectory point; :class:`~fewstep.fitting.Features` of the endpoint; with Adam also
             ``"soft"``, the endpoint's from the best noise near by, and for a one-step family ``"bound"``, the
             RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error. Losses with
             arguments of their own are in :mod:`fewstep.fitting`.
-        jacobian: how Gauss-Newton gets it: ``"differences"`` of perturbed rollouts, from a network that is
-            only called, or ``"jvp"``, its forward-mode derivatives where it has them, exact in half
+        jacobian: how Gauss-Newton gets it: by differences along the few ``"directions"`` that matter at
+            each call, the default but for features; ``"differences"`` of perturbed rollouts, one or two a
+            parameter, and the default for features, which are then only evaluated; both from a network that
+            is only called. Or ``"jvp"``, its forward-mode derivatives where it has them, exact in half
             precision too and slower.
         minibatch: training pairs that Gauss-Newton takes at a step; all of them by default. Saves calls
             with hundreds of pairs, and costs accuracy with tens.
@@ -101,7 +109,7 @@ def fit(
             Runge-Kutta method, or ``"ab2"``, ``"ab3"``, ``"ab4"``.
         shape: shape of one sample, where the field does not know it.
         validation: share of the pairs kept for validation, at least two pairs.
-        iterations: most iterations; 30 for Gauss-Newton and 1500 for Adam by default.
+        iterations: most iterations; 40 for Gauss-Newton and 1500 for Adam by default.
         max_calls: stop before the fit makes more network calls than this, the reference included.
         rtol: relative tolerance of the reference.
         atol: absolute tolerance of the reference.
@@ -122,31 +130,47 @@ def fit(
     check_arguments(optimizer, validation, iterations)
     loss = resolve_loss(loss, optimizer)
     check_gauss_newton(optimizer, jacobian, minibatch)
+    check_processes(optimizer)
     wanted, family = family, resolve_family(family, nfe, init, field)
     check_loss(loss, family)
     started = time.perf_counter()
-    pairs = reference_pairs(
+    make = partial(
+        reference_pairs,
         field,
-        pairs,
-        shape,
-        seed,
-        batch,
-        device,
-        conditions,
+        shape=shape,
+        seed=seed,
+        batch=batch,
+        device=device,
+        conditions=conditions,
         rtol=rtol,
         atol=atol,
         cache=cache,
         progress=progress,
     )
+    way = jacobian or ("differences" if isinstance(loss, Features) else "directions")
+    gauss_newton: dict[str, Any] = {"jacobian": way, "minibatch": minibatch, "seed": seed}
+    planning = Rollout(field, batch, math.inf if max_calls is None else max_calls)
+    rows = any(isinstance(value, Tensor) and value.ndim for value in conditions.values())
+    if pairs is None and max_calls is not None and not rows:
+        whole, begun = optimizer == "gauss_newton" and minibatch is None, family
+
+        def fitter(rollout: Rollout, first: Pairs) -> GaussNewton:  # calls are the same for every loss
+            return GaussNewton(rollout, begun, first, ENDPOINT_LOSSES["rmse"], **gauss_newton)
+
+        searched = search_cost(nfe, field) if init == "auto" else 0
+        pairs = planned_pairs(make, fitter if whole else None, planning, nfe, searched, validation)
+    pairs = make(PAIRS if pairs is None else pairs)
     train, held_out = held_back(pairs, validation)
 
     rollout = Rollout(field, batch)
     calls = {"reference": pairs.calls}
+    if planning.calls:
+        calls["plan"] = planning.calls
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = {}
     if init == "auto":
         searching = time.perf_counter()
-        left = math.inf if max_calls is None else max_calls - pairs.calls - nfe * len(pairs)
+        left = math.inf if max_calls is None else max_calls - sum(calls.values()) - nfe * len(pairs)
         least = 2 if wanted == "timesteps" else 1
         choice = best_classical(Rollout(field, batch, left), nfe, train, steps=least)
         family = resolve_family(wanted, nfe, choice.name, field)
@@ -158,8 +182,7 @@ def fit(
     calls["reference"] += more
     iterates: Callable[[int], Iterator[Iterate]]
     if optimizer == "gauss_newton" and isinstance(loss, LeastSquares):
-        options: dict[str, Any] = {"jacobian": jacobian, "minibatch": minibatch, "seed": seed}
-        iterates = GaussNewton(rollout, family, train, loss, **options)
+        iterates = GaussNewton(rollout, family, train, loss, **gauss_newton)
     else:
         iterates = Adam(objective(loss, rollout, family, train), family.size, train, seed=seed)
     seconds["reference"] = time.perf_counter() - started - seconds.get("search", 0.0)
@@ -189,6 +212,9 @@ def fit(
     calls["baselines"] = judge.calls
     seconds["baselines"] = time.perf_counter() - started
 
+    if max_calls is not None:
+        spent = sum(calls.values()) - calls["baselines"]
+        notes += budget_notes(max_calls, spent, chosen.stopped, chosen.curve, chosen.iteration, loss.name)
     report = FitReport(
         nfe=nfe,
         family=family.name,

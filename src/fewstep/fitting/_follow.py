@@ -21,7 +21,7 @@ __all__ = ["BUDGET_SPENT", "PATIENCE", "Chosen", "follow", "validated"]
 
 BUDGET_SPENT = "the budget of network calls was spent"
 #: Validation must improve by this many dB to count, and may pause for this many reports.
-IMPROVEMENT, PATIENCE = 0.05, {"gauss_newton": 6, "adam": 50}
+IMPROVEMENT, PATIENCE = 0.05, {"gauss_newton": 8, "adam": 50}
 
 
 class Chosen(NamedTuple):
@@ -63,7 +63,7 @@ def follow(
     curve: list[Mapping[str, float]] = []
     best: tuple[Tensor, float, float, int] | None = None
     waited, cost, most, stopped = 0, 0, math.inf, "the training loss settled"
-    with progress_bar(progress, total=iterations, desc=desc, unit="iteration") as bar:
+    with progress_bar(progress and rollout.team.main, total=iterations, desc=desc, unit="iteration") as bar:
         try:
             for iteration, iterate in enumerate(iterates):
                 mse, judged = validation(iterate.theta)
@@ -113,9 +113,13 @@ def validated(
 ) -> tuple[Tensor, Tensor]:
     """Mean squares, float64 of shape ``(B,)``, of the samples' errors and of what ``judge`` compares."""
     table, times = family.table(theta).unroll(), judge.times(family, theta)
-    errors, judged = [], []
-    for part in chunks(pairs, rollout.max_batch):
-        end = rollout.endpoint(table, part)
-        errors.append(per_sample_mse(end, part.x1))
-        judged.append(judge.squared(end, times, part))
-    return torch.cat(errors), torch.cat(judged)
+
+    def work() -> Tensor:
+        found = [torch.zeros(0, 2, dtype=torch.float64, device=pairs.x0.device)]
+        for part in chunks(rollout.team.own(pairs), rollout.max_batch):
+            end = rollout.endpoint(table, part)
+            found.append(torch.stack([per_sample_mse(end, part.x1), judge.squared(end, times, part)], dim=1))
+        return torch.cat(found)
+
+    errors, judged = torch.cat(rollout.together(work)).T
+    return errors, judged

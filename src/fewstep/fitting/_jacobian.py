@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -14,17 +15,24 @@ from .._channels import factors
 from .._table import Reduced
 from ..families import Family
 from ..pairs import Pairs
-from ._perturbations import Perturbations, measure
+from ._perturbations import Perturbations, agreed, measure
 from ._residuals import Residuals
 from ._rollout import BudgetSpentError, Rollout, first_change, joined, moving_rows
 from ._room import Room
 from .losses import ENDPOINT_LOSSES, LeastSquares
 
-__all__ = ["Columns", "Differences", "Linearisation", "Tangents"]
+__all__ = ["Columns", "Differences", "Linearisation", "Tangents", "table_derivative"]
 
 #: Residuals of some pairs, ``(K B, ...)``, and their Jacobian, ``(P, K B, ...)``, which the caller may
 #: overwrite.
 Linearisation = Callable[[Pairs], tuple[Tensor, Tensor]]
+
+
+def table_derivative(family: Family, theta: Tensor) -> Reduced:
+    """The derivative of the reduced form in each parameter, which come first: ``(P, ...)``."""
+    with torch.enable_grad():
+        change = jacobian(lambda free: tuple(family.table(free).unroll()), theta, vectorize=True)
+    return Reduced(*(part.movedim(-1, 0) for part in change))
 
 
 class Columns(Protocol):
@@ -60,7 +68,8 @@ class Differences:
 
     def at(self, theta: Tensor, pairs: Pairs) -> tuple[Linearisation, Room]:
         if self.perturbations is None:
-            self.perturbations = measure(self.residuals, theta, pairs)
+            probe = partial(measure, self.residuals, theta, pairs)
+            self.perturbations = agreed(self.residuals.rollout, probe)
         step, central = self.perturbations
         sides = torch.cat([torch.diag(step), -torch.diag(step)[central]])
         moves = self.residuals.moves(theta, [theta + side for side in sides])
@@ -113,12 +122,8 @@ class Tangents:
         if self.batched is None:
             self.batched = self._supported(pairs[:1])
         table = self.family.table(theta).unroll()
-        loss, points = self.residuals.loss, self.residuals.points
-        times = loss.times(self.family, theta)
-        with torch.enable_grad():
-            change = Reduced(*jacobian(lambda free: tuple(self.family.table(free).unroll()), theta))
-            late = jacobian(lambda free: loss.times(self.family, free), theta).T
-        change = Reduced(*(part.movedim(-1, 0) for part in change))  # (P, ...)
+        points, times = self.residuals.points, self.residuals.loss.times(self.family, theta)
+        change, late = table_derivative(self.family, theta), self.residuals.late(theta)
         within = self.residuals.room(self.memory, self.family.size, pairs)
         starts: dict[tuple[int, int], list[int]] = {}
         for p, (t, *rows) in enumerate(zip(*(part != 0 for part in change), strict=True)):
@@ -132,14 +137,12 @@ class Tangents:
         def columns(part: Pairs) -> tuple[Tensor, Tensor]:
             _, states, predictions = self.rollout.history(table, part)
             there = joined([states[i] for i in points], 0)
-            residual = loss.read(there) - loss.target(times, part)
+            residual = self.residuals.of(there, times, part)
             J = torch.empty(self.family.size, *residual.shape, dtype=residual.dtype, device=residual.device)
             for known, group in groups:
                 some = Reduced(*(c[group].to(there) for c in change))
                 dx = self._rolled(table, some, known, part, states, predictions, points)
-                J[group] = loss.tangents(there, dx)
-            for p in late.any(dim=1).nonzero().flatten().tolist():
-                J[p] -= torch.func.jvp(lambda t: loss.target(t, part), (times,), (late[p],))[1]
+                J[group] = self.residuals.derivative(there, dx, times, late[group], part)
             return residual, J
 
         return columns, within

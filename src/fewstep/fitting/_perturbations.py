@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from ..pairs import Pairs
 from ._residuals import Residuals
+from ._rollout import Rollout
 
-__all__ = ["Perturbations", "measure"]
+__all__ = ["Perturbations", "agreed", "measure", "probed"]
 
 #: Spacings of the probes. The first is small enough that the fourth derivative stays under the noise of
 #: float32; the second is for parameters whose curvature the first cannot tell from noise.
@@ -72,26 +74,41 @@ class Perturbations(NamedTuple):
 
 
 def measure(residuals: Residuals, theta: Tensor, pairs: Pairs) -> Perturbations:
-    """Probe parameters at two distances on both sides, on a few of the pairs.
-
-    The fourth difference of five equidistant values is noise but for a term of the fourth power of their
-    distance; its variance is 70 times that of one value (the difference table of Hamming, and of Moré and
-    Wild 2011, *Estimating computational noise*). The others give the derivatives, less the noise in them.
-    Parameters that need a large step, but whose second or third difference is mostly noise, are probed
-    again, farther out.
+    """The steps of the parameters of a family, probed on a few of the pairs.
 
     Returns:
         The steps. They cost four perturbed rollouts a parameter on at most four pairs, and four more where
         probing was repeated.
     """
-    part, size = pairs[:PROBED], len(theta)
-    free = torch.arange(size)
-    noise, *derivatives = torch.full((4, size), torch.nan, dtype=torch.float64)
-    for h in SPACINGS:
+    size = len(theta)
+
+    def moved(h: float, free: Tensor) -> Tensor:
         units = torch.eye(size, dtype=torch.float64)[free]
         around = [theta + m * h * unit for m in (-2, -1, 1, 2) for unit in units]
-        _, moved = residuals.moves(theta, around)(part, None)
-        sizes = _variances(moved.unflatten(0, (4, len(free))))
+        moves: Tensor = residuals.moves(theta, around)(pairs[:PROBED], None)[1].unflatten(0, (4, len(free)))
+        return moves
+
+    return probed(size, moved)
+
+
+def probed(count: int, moved: Callable[[float, Tensor], Tensor]) -> Perturbations:
+    """Probe a function of several variables at two distances on both sides.
+
+    The fourth difference of five equidistant values is noise but for a term of the fourth power of their
+    distance; its variance is 70 times that of one value (the difference table of Hamming, and of Moré and
+    Wild 2011, *Estimating computational noise*). The others give the derivatives, less the noise in them.
+    Variables that need a large step, but whose second or third difference is mostly noise, are probed
+    again, farther out.
+
+    Args:
+        count: number of variables.
+        moved: given a distance ``h`` and some of the variables, how far the function moves when each is
+            changed by ``-2 h, -h, h, 2 h``: ``(4, len(free), B, ...)`` on ``B`` samples.
+    """
+    free = torch.arange(count)
+    noise, *derivatives = torch.full((4, count), torch.nan, dtype=torch.float64)
+    for h in SPACINGS:
+        sizes = _variances(moved(h, free))
         noise[free] = sizes[0].fmin(noise[free])  # farther out it would hold more of the function
         shares = torch.tensor([2.0, 6.0, 10.0], dtype=torch.float64)[:, None] * noise[free]
         scales = (4 * h, 4 * h**2, 2 * h**3)
@@ -103,6 +120,19 @@ def measure(residuals: Residuals, theta: Tensor, pairs: Pairs) -> Perturbations:
             break
     slope, second, third = derivatives
     return Perturbations.balanced(slope, second, third, noise.sqrt())
+
+
+def agreed(rollout: Rollout, measured: Callable[[], Perturbations]) -> Perturbations:
+    """What the first of the processes measures, on its pairs, for all of them."""
+
+    def work() -> Tensor:
+        if not rollout.team.main:
+            return torch.zeros(0, 2, dtype=torch.float64)
+        step, central = measured()
+        return torch.stack([step, central.double()], dim=1)
+
+    step, central = torch.cat(rollout.together(work)).T
+    return Perturbations(step, central > 0)
 
 
 def _enough(noise: Tensor, slope: Tensor) -> Tensor:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import reference
 from .._device import check_device
 from ..field import Field
-from ..pairs import Pairs, noise
+from ..pairs import Pairs, noise, take
 from ._arguments import at_least_four, sample_shape
+from ._team import Team
 
-__all__ = ["held_back", "reference_pairs"]
+__all__ = ["held_back", "joined", "reference_pairs"]
 
 
 def reference_pairs(
@@ -24,13 +27,20 @@ def reference_pairs(
     batch: int,
     device: torch.device | str,
     conditions: Mapping[str, Any],
+    start: int = 0,
     **options: Any,
 ) -> Pairs:
-    """The pairs given, or as many new ones as asked for, with ``options`` for :func:`reference.pairs`."""
+    """The pairs given, or as many new ones as asked for, with ``options`` for :func:`reference.pairs`.
+
+    New ones are those of the noises from number ``start`` on.
+    """
     if isinstance(pairs, int):
-        x0 = noise(at_least_four(pairs), sample_shape(field, shape), seed=seed, device=check_device(device))
-        facts = {"seed": seed}
-        return reference.pairs(field, x0, provenance=facts, batch=min(batch, 256), **options, **conditions)
+        at_least_four(start + pairs)
+        size, device = sample_shape(field, shape), check_device(device)
+        x0 = noise(pairs, size, seed=seed, start=start, device=device)
+        return _shared(
+            field, x0, {"provenance": {"seed": seed}, "batch": min(batch, 256), **options}, conditions
+        )
     if conditions:
         raise ValueError(
             f"fit: the pairs given carry their own conditions, but {', '.join(conditions)} came besides; "
@@ -40,6 +50,48 @@ def reference_pairs(
         raise ValueError(f"fit: pairs must be a number of pairs or Pairs, not {pairs!r}.")
     at_least_four(len(pairs))
     return pairs
+
+
+def _shared(field: Field, x0: Tensor, options: Mapping[str, Any], conditions: Mapping[str, Any]) -> Pairs:
+    """Reference pairs, of which each process makes a slice; every process gets all of them."""
+    team = Team.current()
+    if len(x0) < team.world:
+        raise ValueError(
+            f"fit: {team.world} processes cannot share {len(x0)} pairs; pass more pairs, or start fewer."
+        )
+    own, made = team.slice(len(x0)), []
+
+    def work() -> Tensor:
+        given = take(conditions, own, len(x0)) if team.world > 1 else conditions
+        watched = {**options, "progress": options.get("progress", False) and team.main}
+        made.append(reference.pairs(field, x0[own], **watched, **given))
+        return made[0].x1
+
+    x1, calls = team.gather(work, lambda: made[0].calls if made else 0)
+    facts, _ = team.gather(lambda: torch.tensor([[made[0].nfe, made[0].error]]).double(), lambda: 0)
+    nfe, error = torch.cat(facts).T
+    return replace(
+        made[0],
+        x0=x0,
+        x1=torch.cat(x1),
+        nfe=int(nfe.max()),
+        calls=calls,
+        error=float(error.square().mean().sqrt()),
+        conditions=conditions,
+        per_sample=None,
+    )
+
+
+def joined(first: Pairs, rest: Pairs) -> Pairs:
+    """Two lots of pairs from one reference, with all of their calls and the error of both estimates."""
+    return replace(
+        first,
+        x0=torch.cat([first.x0, rest.x0]),
+        x1=torch.cat([first.x1, rest.x1]),
+        nfe=max(first.nfe, rest.nfe),
+        calls=first.calls + rest.calls,
+        error=((first.error**2 + rest.error**2) / 2) ** 0.5,
+    )
 
 
 def held_back(pairs: Pairs, share: float) -> tuple[Pairs, Pairs]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.functional import jacobian
 
 from ..families import Family
 from ..pairs import Pairs
@@ -45,6 +47,42 @@ class Residuals(NamedTuple):
             for part in chunks(pairs, self.rollout.max_batch)
         ]
         return torch.cat(parts)
+
+    def at(self, theta: Tensor, pairs: Pairs) -> Tensor:
+        """The residuals, ``(K B, ...)``, of pairs that one batch can hold."""
+        table, times = self.family.table(theta).unroll(), self.loss.times(self.family, theta)
+        return self.of(self.rollout.states(table, pairs, self.points), times, pairs)
+
+    def of(self, states: Tensor, times: Tensor, pairs: Pairs) -> Tensor:
+        """The residuals of the states that are compared, ``(K B, ...)``."""
+        return self.loss.read(states) - self.loss.target(times, pairs)
+
+    def derivative(self, states: Tensor, along: Tensor, times: Tensor, late: Tensor, pairs: Pairs) -> Tensor:
+        """The Jacobian of the residuals, given that of the states and of their times.
+
+        Args:
+            states: those that are compared, ``(K B, ...)``.
+            along: their derivatives in ``P`` parameters, ``(P, K B, ...)``.
+            times: theirs, ``(K,)``.
+            late: derivatives of the times, ``(P, K)``.
+            pairs: the pairs.
+
+        Returns:
+            Tensor of shape ``(P, K B, ...)``.
+        """
+        J = self.loss.tangents(states, along)
+        with warnings.catch_warnings():
+            # On first use torch prepares forward mode with a function that it deprecates itself.
+            warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
+            for p in late.any(dim=1).nonzero().flatten().tolist():
+                J[p] -= torch.func.jvp(lambda t: self.loss.target(t, pairs), (times,), (late[p],))[1]
+        return J
+
+    def late(self, theta: Tensor) -> Tensor:
+        """Derivatives of the times of the compared states in each parameter, ``(P, K)``."""
+        with torch.enable_grad():
+            changes: Tensor = jacobian(lambda free: self.loss.times(self.family, free), theta)
+        return changes.T
 
     def moves(
         self, theta: Tensor, others: list[Tensor]

@@ -16,19 +16,16 @@ from .._table import Reduced
 from ..field import Field
 from ..metrics import per_sample_mse
 from ..pairs import Pairs
+from ._team import BudgetSpentError, Team
 
 __all__ = ["BudgetSpentError", "Rollout", "chunks", "first_change", "joined", "moving_rows"]
 
 
-class BudgetSpentError(RuntimeError):
-    """The next network call would be one more than allowed."""
-
-
 class _Budget:
-    """Network calls made, and the most that may be."""
+    """Network calls made, those of them before the last meeting of processes, and the most that may be."""
 
     def __init__(self, limit: float) -> None:
-        self.calls, self.limit = 0, limit
+        self.calls, self.met, self.limit = 0, 0, limit
 
 
 class Rollout:
@@ -39,11 +36,14 @@ class Rollout:
         max_batch: most samples that the network is given at once.
         limit: most network calls; the one that would exceed it raises :class:`BudgetSpentError`.
 
+    Attributes:
+        team: the processes.
     """
 
     def __init__(self, field: Field, max_batch: int, limit: float = math.inf) -> None:
         self.field = field
         self.max_batch = max_batch
+        self.team = Team.current()
         self._budget = _Budget(limit)
 
     def sharing(self, field: Field) -> Rollout:
@@ -54,7 +54,11 @@ class Rollout:
 
     @property
     def calls(self) -> int:
-        """Network calls so far, one for each sample and evaluation."""
+        """Network calls so far, one for each sample and evaluation.
+
+        Where several processes share a fit, those of all of them up to their last meeting, and this one's
+        since.
+        """
         return self._budget.calls
 
     @property
@@ -100,11 +104,14 @@ class Rollout:
 
     @torch.no_grad()
     def squared_error(self, table: Reduced, pairs: Pairs) -> Tensor:
-        """Mean square of ``x_N - x_1`` for each pair, float64 of shape ``(B,)``."""
-        parts = [
-            per_sample_mse(self.endpoint(table, part), part.x1) for part in chunks(pairs, self.max_batch)
-        ]
-        return torch.cat(parts)
+        """Mean square of ``x_N - x_1`` for each pair, float64 of shape ``(B,)``; shared by the processes."""
+
+        def work() -> Tensor:
+            parts = chunks(self.team.own(pairs), self.max_batch)
+            errors = [per_sample_mse(self.endpoint(table, part), part.x1) for part in parts]
+            return torch.cat([torch.zeros(0, dtype=torch.float64, device=pairs.x0.device), *errors])
+
+        return torch.cat(self.together(work))
 
     @torch.no_grad()
     def differences(
@@ -200,11 +207,35 @@ class Rollout:
         check_channels(table.channels, pairs.x0, "the solver")
         return self.field.initial_state(pairs.x0)
 
+    def together(self, work: Callable[[], Tensor]) -> list[Tensor]:
+        """What each process makes of its share of the work, in their order; the calls of all are counted."""
+        if self.team.world == 1:
+            return [work()]
+        try:
+            parts, calls = self.team.gather(work, lambda: self.calls - self._budget.met)
+        except BudgetSpentError as error:
+            self._meet(error.calls)
+            raise
+        self._meet(calls)
+        return parts
+
+    def _meet(self, calls: int) -> None:
+        self._budget.met += calls
+        self._budget.calls = self._budget.met
+
     def spend(self, calls: int) -> None:
-        """Count network calls that are about to be made."""
-        if self.calls + calls > self.limit:
+        """Count network calls that are about to be made; each process may make its share of what is left."""
+        met = self._budget.met
+        if self.calls - met + calls > (self.limit - met) / self.team.world:
             raise BudgetSpentError
         self._budget.calls += calls
+
+    @torch.no_grad()
+    def some(self, pairs: Pairs, index: Tensor, x: Tensor, t: float) -> Tensor:
+        """The velocity at states ``(K, ...)`` with the conditions of the pairs ``index``, ``(K,)``."""
+        self.spend(len(x))
+        parts = zip(x.split(self.max_batch), index.split(self.max_batch), strict=True)
+        return torch.cat([self.field(part, t, **pairs.conditions_of(own)).to(x.dtype) for part, own in parts])
 
     def velocity(self, pairs: Pairs) -> Callable[[Tensor, Tensor | float], Tensor]:
         """The field as a function of state and time, counted; conditions repeat with the samples."""

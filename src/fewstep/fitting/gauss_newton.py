@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..families import Family
 from ..pairs import Pairs
+from ._directions import Directions
 from ._jacobian import Columns, Differences, Tangents
 from ._residuals import Residuals
 from ._rollout import Rollout, chunks
@@ -33,6 +34,15 @@ class Iterate(NamedTuple):
     loss: float
 
 
+class _Kept(NamedTuple):
+    """A Jacobian of all pairs, ``(P, K B, ...)``, where it holds, residuals there, how often it served."""
+
+    theta: Tensor
+    residual: Tensor
+    J: Tensor
+    served: int
+
+
 class GaussNewton:
     """Levenberg-Marquardt on ``loss + mu |theta|^2`` with a penalty that is let go step by step.
 
@@ -46,10 +56,13 @@ class GaussNewton:
         family: the solvers.
         pairs: what to fit, as the loss prepared them.
         loss: the loss; residuals are weighed by its slope, which is reweighted least squares.
-        jacobian: ``"differences"`` of perturbed rollouts, for any network; or ``"jvp"``, exact forward-mode
-            derivatives, each of which counts as two network calls, for networks that have them.
-        step: one step for forward differences in all of theta. By default each parameter gets a step
-            and sides of its own, from the rounding noise and curvature that a few rollouts show.
+        jacobian: ``"directions"``, by differences along the few directions that the columns span at each
+            call, or ``"differences"`` of perturbed rollouts, one or two a parameter; both for any network. Or
+            ``"jvp"``, exact forward-mode derivatives, each of which counts as two network calls, for networks
+            that have them.
+        step: one step for all forward differences: in theta, or for directions as a share of the state. By
+            default each parameter or call gets a step and sides of its own, from the rounding noise and
+            curvature that a few probes show.
         shrinkage: final penalty over the initial loss, times the number of pairs.
         decay: factor of the penalty from one iteration to the next.
         memory: bytes for the Jacobian and the rollouts that make it, besides what the network itself takes;
@@ -57,6 +70,9 @@ class GaussNewton:
         minibatch: pairs an iteration, drawn anew each time, by which both step and gain are judged; all of
             them by default.
         seed: seed of the minibatches.
+        reuse: iterations that a Jacobian serves besides its own, each after Broyden's update (1965), which
+            makes it right along the step just taken and costs one rollout; where it fits in memory as a
+            whole.
 
     Raises:
         ValueError: on another ``jacobian``, a minibatch below 1, or a network without the derivatives.
@@ -69,36 +85,48 @@ class GaussNewton:
         pairs: Pairs,
         loss: LeastSquares,
         *,
-        jacobian: Literal["differences", "jvp"] = "differences",
+        jacobian: Literal["directions", "differences", "jvp"] = "directions",
         step: float | None = None,
         shrinkage: float = 0.01,
         decay: float = 0.3,
         memory: int = MEMORY,
         minibatch: int | None = None,
         seed: int = 0,
+        reuse: int = 1,
     ) -> None:
-        if jacobian not in ("differences", "jvp"):
-            raise ValueError(f"GaussNewton: jacobian must be 'differences' or 'jvp', not {jacobian!r}.")
+        if jacobian not in ("directions", "differences", "jvp"):
+            raise ValueError(
+                f"GaussNewton: jacobian must be 'directions', 'differences' or 'jvp', not {jacobian!r}."
+            )
         if jacobian == "jvp" and step is not None:
             raise ValueError(f"GaussNewton: jacobian='jvp' takes no step; leave step={step} out.")
         if minibatch is not None and minibatch < 1:
             raise ValueError(f"GaussNewton: minibatch must be at least 1 pair, not {minibatch}.")
+        together = min(minibatch or len(pairs), len(pairs))
+        if together < rollout.team.world:
+            raise ValueError(
+                f"GaussNewton: {rollout.team.world} processes cannot share {together} training pairs; pass "
+                "more pairs, or start fewer processes."
+            )
         self.rollout = rollout
         self.family = family
         self.size = family.size
         self.pairs = pairs
         self.loss = loss
         self.residuals = Residuals(rollout, family, loss)
-        self.columns: Columns = (
-            Tangents(rollout, family, memory, loss)
-            if jacobian == "jvp"
-            else Differences(rollout, family, memory, step, loss)
-        )
+        self.columns: Columns
+        if jacobian == "jvp":
+            self.columns = Tangents(rollout, family, memory, loss)
+        else:
+            differences = Directions if jacobian == "directions" else Differences
+            self.columns = differences(rollout, family, memory, step, loss)
         self.shrinkage = shrinkage
         self.decay = decay
         self.memory = memory
         self.minibatch = minibatch if minibatch is not None and minibatch < len(pairs) else None
         self.seed = seed
+        self.reuse = 0 if self.minibatch else reuse
+        self._kept: _Kept | None = None
 
     def __call__(self, iterations: int) -> Iterator[Iterate]:
         """Yield the start and then an iterate a step, until no step improves the penalised training loss.
@@ -131,8 +159,9 @@ class GaussNewton:
                     break
                 damping, growth = damping * growth, 2 * growth
             else:
-                if self.minibatch:
-                    growth = 2.0
+                stale = self._kept is not None and self._kept.served > 0
+                if self.minibatch or stale:
+                    self._kept, growth = None, 2.0
                     continue
                 return
             # Nielsen (1999): trust the model more the better it predicted the gain.
@@ -155,19 +184,44 @@ class GaussNewton:
 
     @torch.no_grad()
     def _loss(self, theta: Tensor, pairs: Pairs) -> float:
-        value = float(self.loss(self.residuals.squared(theta, pairs)))
+        own = self.rollout.team.own(pairs)
+        parts = self.rollout.together(lambda: self.residuals.squared(theta, own))
+        value = float(self.loss(torch.cat(parts)))
         return value if value == value else float("inf")
 
     @torch.no_grad()
     def _normal_equations(self, theta: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """``J^T W J`` and ``J^T W r`` a residual and dimension, accumulated over chunks of pairs."""
-        size = self.family.size
-        A, g = theta.new_zeros(size, size), theta.new_zeros(size)
-        linearise, within = self.columns.at(theta, pairs)
-        for part in chunks(pairs, within.pairs):
-            self._accumulate(A, g, *linearise(part))
+        """``J^T W J`` and ``J^T W r`` a residual and dimension, summed over the processes."""
+        parts = self.rollout.together(lambda: torch.cat(self._summed(theta, pairs), dim=1))
         count = len(pairs) * self.loss.numbers(self.family, pairs)
-        return A / count, g / count
+        total = torch.stack(parts).sum(0) / count
+        return total[:, :-1], total[:, -1]
+
+    def _summed(self, theta: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """``J^T W J`` and, as a column, ``J^T W r`` of this process's pairs, over chunks of them."""
+        size, own = self.family.size, self.rollout.team.own(pairs)
+        A, g = theta.new_zeros(size, size), theta.new_zeros(size)
+        if self._kept is not None and self._kept.served < self.reuse:
+            self._kept = self._updated(self._kept, theta, own)
+            self._accumulate(A, g, self._kept.residual, self._kept.J)
+            return A, g[:, None]
+        self._kept = None  # before the next one takes its place
+        linearise, within = self.columns.at(theta, own)
+        for part in chunks(own, within.pairs):
+            residual, J = linearise(part)
+            self._accumulate(A, g, residual, J)
+        if self.reuse and within.pairs >= self.rollout.team.largest(len(pairs)):
+            self._kept = _Kept(theta, residual, J, 0)
+        return A, g[:, None]
+
+    def _updated(self, kept: _Kept, theta: Tensor, pairs: Pairs) -> _Kept:
+        """Broyden's update ``J + (dr - J dtheta) dtheta^T / |dtheta|^2``, residual by residual, in place."""
+        residual = self.residuals.at(theta, pairs)
+        step = (theta - kept.theta).to(residual)
+        rows = kept.J.flatten(1)
+        missed = (residual - kept.residual).flatten() - step @ rows
+        J = rows.addr_(step / (step @ step), missed).reshape(kept.J.shape)
+        return _Kept(theta, residual, J, kept.served + 1)
 
     def _accumulate(self, A: Tensor, g: Tensor, residual: Tensor, J: Tensor) -> None:
         """Add a chunk, with float64 copies of a few rows at a time instead of a second Jacobian."""

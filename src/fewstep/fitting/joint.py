@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -46,8 +46,9 @@ class JointGaussNewton(GaussNewton):
     """
 
     def __init__(self, tasks: Sequence[Task], loss: LeastSquares, *, step: float | None = None) -> None:
-        alone = [GaussNewton(task.rollout, task.solvers.own, task.pairs, loss, step=step) for task in tasks]
-        super().__init__(alone[0].rollout, alone[0].family, alone[0].pairs, loss, step=step)
+        options: dict[str, Any] = {"step": step, "reuse": 0}  # or each would hold a Jacobian
+        alone = [GaussNewton(task.rollout, task.solvers.own, task.pairs, loss, **options) for task in tasks]
+        super().__init__(alone[0].rollout, alone[0].family, alone[0].pairs, loss, **options)
         self.size = tasks[0].solvers.size
         self.members = [(member, task.solvers.link) for member, task in zip(alone, tasks, strict=True)]
 

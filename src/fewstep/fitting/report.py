@@ -26,9 +26,9 @@ class FitReport:
         parameters: numbers fitted.
         pairs: ``train`` and ``validation`` pairs.
         errors: RMSE by solver: ``fitted``, ``start``, and every classical one at the same NFE.
-        calls: network calls, one for each sample and evaluation: ``reference``, ``search`` (for the
-            start, with ``init="auto"``), ``fit`` (training and validation) and ``baselines`` (only for the
-            table of errors).
+        calls: network calls, one for each sample and evaluation: ``reference``, ``plan`` (to find how many
+            pairs a budget allows), ``search`` (for the start, with ``init="auto"``), ``fit`` (training and
+            validation) and ``baselines`` (only for the table of errors).
         seconds: wall time, split likewise.
         reference_error: estimated RMSE of the reference.
         best_iteration: the iterate that was kept, 0 being the start.

@@ -1,0 +1,143 @@
+"""How many pairs a budget of network calls is best spent on, and whether it was enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from .. import classical
+from ..field import Field
+from ..pairs import Pairs
+from ._follow import BUDGET_SPENT
+from ._reference_pairs import joined
+from ._rivals import PAIRS as SEARCHED
+from ._rollout import Rollout
+from ._team import BudgetSpentError
+from .gauss_newton import GaussNewton
+
+__all__ = ["PAIRS", "affordable_pairs", "budget_notes", "planned_pairs", "search_cost"]
+
+#: Pairs where no budget limits them, and the fewest that a budget is cut down to.
+PAIRS, FEWEST = 256, 16
+#: Iterations of Gauss-Newton that a budget should allow: the best one came before in most studies.
+ITERATIONS = 20
+#: Trials of a step an iteration, on average.
+TRIALS = 1.3
+#: Share of a budget for pairs, where an iteration takes a few of them only.
+SHARE = 0.25
+#: Reports that the end of a fit is judged by, and a gain in dB over them that says it could go on.
+LATELY, GAINING = 3, 0.3
+#: Validation RMSE over training RMSE beyond which more pairs would help.
+GAP = 1.5
+
+
+def planned_pairs(
+    make: Callable[..., Pairs],
+    fitter: Callable[[Rollout, Pairs], GaussNewton] | None,
+    rollout: Rollout,
+    nfe: int,
+    searched: int,
+    share: float,
+) -> Pairs:
+    """Make a few pairs, measure what pairs and iterations cost, and make as many more as a budget allows.
+
+    Args:
+        make: makes so many pairs, from a noise ``start`` on.
+        fitter: Gauss-Newton on some pairs, or ``None`` where iterations take minibatches.
+        rollout: the field, whose limit is the budget; it ends with the calls that measuring took.
+        nfe: network calls of the solver.
+        searched: network calls that choosing a start may take.
+        share: share of the pairs that validates.
+    """
+    first, budget = make(FEWEST), rollout.limit
+    rollout.limit = budget - first.calls
+    try:
+        linearisation = None if fitter is None else linearisation_cost(fitter(rollout, first), first)
+    except BudgetSpentError:
+        return first
+    left = budget - rollout.calls - searched
+    more = affordable_pairs(left, nfe, first.calls / len(first), linearisation, share) - len(first)
+    return joined(first, make(more, start=len(first))) if more else first
+
+
+def affordable_pairs(
+    left: float, nfe: int, reference: float, linearisation: float | None, share: float
+) -> int:
+    """The number of pairs that leaves room for twenty Gauss-Newton iterations on them.
+
+    Args:
+        left: network calls that are left, with no pair made.
+        nfe: network calls of the solver.
+        reference: network calls of the reference a pair.
+        linearisation: network calls an iteration takes for its Jacobian, a pair; ``None`` where iterations
+            take minibatches, whose cost does not grow with the pairs.
+        share: share of the pairs that validates.
+
+    Returns:
+        From 16 to 256 pairs.
+    """
+    if linearisation is None:
+        count = SHARE * left / reference
+    else:
+        training = (1 - share) * (linearisation + TRIALS * nfe)
+        count = left / (reference + ITERATIONS * (training + share * nfe))
+    return max(FEWEST, min(PAIRS, math.floor(count)))
+
+
+def linearisation_cost(fitter: GaussNewton, pairs: Pairs) -> float:
+    """Network calls a pair for the Jacobian of an iteration: measured at the start, on a few pairs."""
+    rollout, theta = fitter.rollout, torch.zeros(fitter.family.size, dtype=torch.float64)
+    few = rollout.team.own(pairs)[:4]
+    linearise, _ = fitter.columns.at(theta, few)
+    before = rollout.calls  # what is measured once does not count
+
+    def work() -> Tensor:
+        linearise(few)
+        return torch.tensor([len(few)])
+
+    count = int(torch.cat(rollout.together(work)).sum())
+    fresh = (rollout.calls - before) / count
+    return (fresh + fitter.reuse * fitter.family.nfe) / (1 + fitter.reuse)
+
+
+def search_cost(nfe: int, field: Field) -> int:
+    """Most network calls that choosing a start takes."""
+    return SEARCHED * nfe * len(classical.baselines(nfe, field.schedule, list(classical.GRIDS)))
+
+
+def budget_notes(
+    max_calls: int, spent: int, stopped: str, curve: Sequence[Mapping[str, float]], best: int, loss: str
+) -> tuple[str, ...]:
+    """Whether a budget sufficed, and what more would be for.
+
+    Args:
+        max_calls: the budget.
+        spent: network calls of reference and fit.
+        stopped: why the fit stopped.
+        curve: the iterates.
+        best: the one kept.
+        loss: the training loss.
+    """
+    quality = [row["validation_psnr"] for row in curve]
+    before = max(quality[: max(1, len(quality) - LATELY)])
+    gain = max(quality) - before
+    if stopped != BUDGET_SPENT:
+        word = f"max_calls={max_calls:,} sufficed: {stopped} with {max_calls - spent:,} calls left."
+    elif len(curve) <= LATELY or gain > GAINING:
+        word = (
+            f"max_calls={max_calls:,} was spent while validation still improved ({gain:.1f} dB over the last "
+            f"{min(LATELY, len(curve) - 1)} iterations); more calls would help."
+        )
+    else:
+        word = (
+            f"max_calls={max_calls:,} was spent, and sufficed: validation had hardly improved of late "
+            f"({gain:.1f} dB over the last {LATELY} iterations)."
+        )
+    row = curve[best]
+    if loss == "rmse" and row["validation"] > GAP * row["loss"]:
+        ratio = row["validation"] / max(row["loss"], 1e-12)
+        word += f" Validation RMSE is {ratio:.1f} times that of training, so that more pairs would help."
+    return (word,)

@@ -1,0 +1,234 @@
+"""The Jacobian of residuals in theta through the few directions that its columns span."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._table import Reduced
+from ..families import Family
+from ..pairs import Pairs
+from ._jacobian import Linearisation, table_derivative
+from ._perturbations import PROBED, Perturbations, agreed, probed
+from ._residuals import Residuals
+from ._rollout import Rollout, joined
+from ._room import Room
+from .losses import ENDPOINT_LOSSES, LeastSquares
+
+__all__ = ["Directions", "axes"]
+
+#: What may be missing of a column at a call, as a share of the longest one there.
+TOLERANCE = 0.02
+
+
+class Directions:
+    """Columns by differences along the principal directions of each state; for black boxes.
+
+    With dots for derivatives in one parameter, a column is found call by call,
+
+        dx_i = da_i x_0 + sum_j (db_ij u_j + b_ij du_j) + de_i,      du_j = D_x u dx_j + D_t u dt_j,
+
+    where only ``D_x u`` and ``D_t u`` ask the network. ``D_x u`` is linear, and the many ``dx_j`` of a
+    sample, one a parameter, lie close to a space of few dimensions: they are combinations of its noise and
+    of velocities along a path that hardly turns. So derivatives are taken along a few axes of that space, by
+    differences of calls, and all columns follow. What the last row of the table adds is exact.
+
+    Args:
+        rollout: the field.
+        family: the solvers.
+        memory: bytes for a chunk of the Jacobian.
+        step: one step for forward differences, as a share of the state and as a time, or ``None`` to measure
+            where the steps and sides should be at each call (once, at the first ``theta``).
+        loss: whose residuals; the endpoint's by default.
+        tolerance: what may be missing of a column at a call, as a share of the longest one there.
+    """
+
+    def __init__(
+        self,
+        rollout: Rollout,
+        family: Family,
+        memory: int,
+        step: float | None = None,
+        loss: LeastSquares = ENDPOINT_LOSSES["rmse"],
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        self.residuals = Residuals(rollout, family, loss)
+        self.rollout = rollout
+        self.family = family
+        self.memory = memory
+        self.tolerance = tolerance
+        # First those along states, one a call, then those in time.
+        self.steps = None if step is None else Perturbations.forward(step, 2 * family.nfe)
+
+    def at(self, theta: Tensor, pairs: Pairs) -> tuple[Linearisation, Room]:
+        """The Jacobian at ``theta`` as a function of a part of the pairs, and how large that may be."""
+        table, change = self.family.table(theta).unroll(), table_derivative(self.family, theta)
+        if self.steps is None:
+            self.steps = agreed(self.rollout, lambda: self._measured(table, change, pairs[:PROBED]))
+        points, times = self.residuals.points, self.residuals.loss.times(self.family, theta)
+        late = self.residuals.late(theta)
+        # Columns, what is left of them besides the axes found, and the axes with the answers to them.
+        within = self.residuals.room(self.memory, 3 * self.family.size + 2 * self.family.nfe, pairs)
+
+        def columns(part: Pairs) -> tuple[Tensor, Tensor]:
+            path = _Path(self.rollout, table, change, part)
+            for j in range(self.family.nfe):
+                path.respond(*self._asked(path, j))
+            there = joined([path.states[i] for i in points], 0)
+            dx = joined([path.columns(i).transpose(0, 1) for i in points], 1)
+            dx = dx.contiguous().unflatten(2, there.shape[1:])
+            residual = self.residuals.of(there, times, part)
+            return residual, self.residuals.derivative(there, dx, times, late, part)
+
+        return columns, within
+
+    def _asked(self, path: _Path, j: int) -> tuple[Tensor, Tensor]:
+        """The answer of call ``j``, ``du_j = weights @ F``, of ``(B, P, r)`` and ``(B, r, D)``."""
+        V, weights = axes(path.columns(j), self.tolerance)
+        F = torch.zeros_like(V)
+        sample, axis = (V != 0).any(dim=2).nonzero(as_tuple=True)
+        if len(sample):
+            F[sample, axis] = path.along(j, sample, V[sample, axis], *self._step(j))
+        if bool((path.dt[:, j] != 0).any()):
+            h, central = self._step(self.family.nfe + j)
+            F = torch.cat([F, path.in_time(j, h, central, self.family.end)[:, None]], dim=1)
+            weights = torch.cat([weights, path.dt[:, j, None].expand(len(V), -1, 1)], dim=2)
+        return weights, F
+
+    def _step(self, probe: int) -> tuple[float, bool]:
+        assert self.steps is not None
+        return float(self.steps.step[probe]), bool(self.steps.central[probe])
+
+    def _measured(self, table: Reduced, change: Reduced, pairs: Pairs) -> Perturbations:
+        """Steps for the longest column at each call, and for its time."""
+        path, N = _Path(self.rollout, table, change, pairs), self.family.nfe
+        every = torch.arange(len(pairs), device=pairs.x0.device)
+        longest = []
+        for j in range(N):  # columns as if later calls did not answer to earlier ones: only a size is asked
+            dx = path.columns(j)
+            V = dx[every, dx.square().sum(2).argmax(1)]
+            longest.append(V / V.norm(dim=1, keepdim=True).clamp(min=torch.finfo(V.dtype).tiny))
+            path.respond(dx[..., :0], dx[:, :0])
+
+        def moved(probe: int, h: float) -> Tensor:
+            j, in_time = probe % N, probe >= N
+            t = float(table.times[j])
+            middle = min(max(t, 2 * h), self.family.end - 2 * h) if in_time else t
+            dx, dt = (0 * longest[j], 1.0) if in_time else (path.scale[every, j, None] * longest[j], 0.0)
+            u = [path.call(j, every, m * h * dx, middle + m * h * dt - t) for m in (-2, -1, 0, 1, 2)]
+            return torch.stack([u[k] - u[2] for k in (0, 1, 3, 4)])
+
+        return probed(2 * N, lambda h, free: torch.stack([moved(p, h) for p in free.tolist()], dim=1))
+
+
+class _Path:
+    """The rollout of a table on some pairs, flat, and how it moves with theta.
+
+    Args:
+        rollout: the field.
+        table: the solver.
+        change: its derivatives in theta, ``(P, ...)``.
+        pairs: the noises to start from.
+
+    Attributes:
+        end: ``x_N``.
+        dt: derivatives of the times, ``(P, N)``.
+        scale: root mean square of each state that is called, ``(B, N)``.
+    """
+
+    def __init__(self, rollout: Rollout, table: Reduced, change: Reduced, pairs: Pairs) -> None:
+        self.end, states, predictions = rollout.history(table, pairs)
+        self.rollout, self.pairs, self.states = rollout, pairs, states
+        self.times = table.times.tolist()
+        self.da, self.db, self.de, self.dt, self.b = (
+            part.to(self.end) for part in (change.a, change.b, change.e, change.times, table.b)
+        )
+        order = range(len(self.times))
+        self.x0 = states[0].flatten(1)
+        self.u = torch.stack([predictions[j].flatten(1) for j in order], dim=1)
+        self.scale = torch.stack([states[j].flatten(1).square().mean(1).sqrt() for j in order], dim=1)
+        self.responses: list[tuple[Tensor, Tensor]] = []
+
+    def columns(self, i: int) -> Tensor:
+        """``dx_i`` of all parameters, ``(B, P, D)``, once all calls before it have answered."""
+        if i == 0:
+            return self.x0.new_zeros(len(self.x0), len(self.da), self.x0.shape[1])
+        direct = [self.da[:, i - 1, None], self.db[:, i - 1, :i]]
+        along = [self.x0[:, None], self.u[:, :i]]
+        if self.de.ndim > 1:
+            direct.append(self.de[:, i - 1, None])
+            along.append(torch.ones_like(along[0]))
+        own = torch.cat(direct, dim=1)
+        if self.b.ndim > 2:
+            return self._by_channel(i, own, torch.cat(along, dim=1))
+        weights = [own.expand(len(self.x0), -1, -1)]
+        for j, (answer, F) in enumerate(self.responses[:i]):
+            weights.append(self.b[i - 1, j] * answer)
+            along.append(F)
+        return torch.cat(weights, dim=2) @ torch.cat(along, dim=1)
+
+    def _by_channel(self, i: int, own: Tensor, along: Tensor) -> Tensor:
+        """The same where each channel has numbers of its own: ``own`` is ``(P, k, channels)``."""
+        channels = own.shape[2]
+        dx = torch.einsum("pkc,bkcr->bpcr", own, along.unflatten(2, (channels, -1)))
+        for j, (answer, F) in enumerate(self.responses[:i]):
+            dx += self.b[i - 1, j, :, None] * (answer @ F).unflatten(2, (channels, -1))
+        return dx.flatten(2)
+
+    def respond(self, weights: Tensor, F: Tensor) -> None:
+        """Take the answer of the next call."""
+        self.responses.append((weights, F))
+
+    def along(self, j: int, sample: Tensor, V: Tensor, h: float, central: bool) -> Tensor:
+        """``D_x u_j V`` for unit vectors ``(K, D)`` at some samples; ``h`` is a share of the state's size."""
+        h_x: Tensor = h * self.scale[sample, j, None] * V.shape[1] ** 0.5
+        above = self.call(j, sample, h_x * V, 0.0)
+        if central:
+            below, width = self.call(j, sample, -h_x * V, 0.0), 2 * h_x
+        else:
+            below, width = self.u[sample, j], h_x
+        return (above - below) / width
+
+    def in_time(self, j: int, h: float, central: bool, end: float) -> Tensor:
+        """``D_t u_j`` of every sample, by calls at times in [0, end]."""
+        t, every = self.times[j], torch.arange(len(self.x0), device=self.x0.device)
+        still = torch.zeros_like(self.x0)
+        if central and h <= t <= end - h:
+            return (self.call(j, every, still, h) - self.call(j, every, still, -h)) / (2 * h)
+        h = h if t + h <= end else -h
+        return (self.call(j, every, still, h) - self.u[:, j]) / h
+
+    def call(self, j: int, sample: Tensor, dx: Tensor, dt: float) -> Tensor:
+        """The velocity of some samples ``(K,)`` beside ``(x_j, t_j)``, ``(K, D)``."""
+        x = self.states[j][sample] + dx.unflatten(1, self.end.shape[1:])
+        return self.rollout.some(self.pairs, sample, x, self.times[j] + dt).flatten(1)
+
+
+def axes(columns: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Orthonormal axes close to which the columns lie, by Gram-Schmidt with pivots; sample by sample.
+
+    Each axis is what is left of the longest column, until no column has more left than ``tolerance`` times
+    the longest at first.
+
+    Args:
+        columns: ``(B, P, D)``.
+        tolerance: in [0, 1).
+
+    Returns:
+        The axes ``V`` of shape ``(B, r, D)``, zero where a sample needs fewer than others, and
+        ``columns @ V^T`` of shape ``(B, P, r)``.
+    """
+    rest, every = columns, torch.arange(len(columns), device=columns.device)
+    found, weights = [columns[:, :0]], [columns[..., :0]]
+    enough = tolerance**2 * columns.square().sum(2).amax(1)
+    for _ in range(min(columns.shape[1:])):
+        squared, longest = rest.square().sum(2).max(1)
+        wanted = squared > enough
+        if not bool(wanted.any()):
+            break
+        axis = torch.where(wanted, squared.rsqrt(), 0)[:, None] * rest[every, longest]
+        weight = rest @ axis[..., None]
+        rest = rest - weight * axis[:, None]
+        found.append(axis[:, None])
+        weights.append(weight)
+    return torch.cat(found, dim=1), torch.cat(weights, dim=2)

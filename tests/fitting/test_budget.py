@@ -1,0 +1,86 @@
+"""Budgets of network calls: how many pairs they buy, and whether they sufficed."""
+
+import pytest
+import torch
+
+import fewstep as fs
+from fewstep.fitting._budget import affordable_pairs, budget_notes
+
+
+def test_the_pairs_bought_leave_room_for_twenty_iterations():
+    """Summed by hand: 100 calls of reference; 0.75 (30 + 1.3 x 8) + 0.25 x 8 an iteration."""
+    a_pair = 100 + 20 * (0.75 * (30 + 10.4) + 2)
+    assert affordable_pairs(50 * a_pair + 1, 8, 100, 30, 0.25) == 50
+    assert affordable_pairs(10, 8, 100, 30, 0.25) == 16
+    assert affordable_pairs(10**9, 8, 100, 30, 0.25) == 256
+    assert affordable_pairs(40_000, 8, 100, None, 0.25) == 100  # a quarter of the budget
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": "adam"}, {"init": "auto"}, {"minibatch": 8}], ids=str)
+def test_a_budget_is_kept_and_counted(bending, options):
+    report = fs.fit(bending, 4, max_calls=30_000, baselines=False, **options).report
+    assert sum(report.calls.values()) == bending.model.seen <= 30_000
+    assert 16 < sum(report.pairs.values()) <= 256
+
+
+def test_a_larger_budget_buys_more_pairs_of_the_same_noises(bending):
+    counts = []
+    for budget in (8_000, 20_000, 40_000):
+        fitted = fs.fit(bending, 4, max_calls=budget, baselines=False)
+        counts.append(sum(fitted.report.pairs.values()))
+    assert counts == sorted(set(counts))
+    pairs = fs.reference.pairs(bending, fs.noise(counts[0], (3,)), rtol=1e-6, atol=1e-6)
+    given = fs.fit(bending, 4, pairs=pairs, baselines=False)
+    bought = fs.fit(bending, 4, max_calls=8_000, baselines=False)
+    fresh = fs.noise(64, (3,), seed=77)
+    x1 = [fit.solver.sample(bending, fresh) for fit in (given, bought)]
+    torch.testing.assert_close(*x1, rtol=0, atol=2e-3)
+
+
+def test_a_budget_too_small_for_sixteen_pairs_is_refused_and_kept(bending):
+    with pytest.raises(ValueError, match=r"max_calls=\d+ is not enough: the reference took"):
+        fs.fit(
+            bending, 4, max_calls=fs.fit(bending, 4, pairs=16, iterations=1).report.calls["reference"] + 50
+        )
+
+
+def test_conditions_in_rows_say_how_many_pairs_there_are():
+    field = fs.Field(lambda x, t, target: target - x, shape=(2,))
+    target = 3 * fs.noise(256, (2,), seed=1)
+    report = fs.fit(field, 2, max_calls=40_000, target=target, baselines=False).report
+    assert sum(report.pairs.values()) == 256
+
+
+def test_without_a_budget_there_are_256_pairs(bending):
+    report = fs.fit(bending, 2, iterations=1, baselines=False).report
+    assert sum(report.pairs.values()) == 256
+    assert "plan" not in report.calls
+
+
+def test_eight_calls_on_the_digits_cost_a_hundred_thousand_network_calls():
+    field = fs.models.bundled("digits")
+    report = fs.fit(field, 8, max_calls=100_000, baselines=False, seed=99).report
+    spent = sum(report.calls.values())
+    assert spent <= 100_000
+    assert len(report.curve) > 10
+    assert sum(report.pairs.values()) > 48
+    assert report.errors["fitted"] < 0.0045  # with 96 pairs and 200 thousand calls: 0.003
+    assert any("max_calls=100,000" in note and "sufficed" in note for note in report.notes)
+
+
+def curve(*quality, loss=1.0, validation=1.0):
+    return [{"validation_psnr": q, "loss": loss, "validation": validation} for q in quality]
+
+
+def test_notes_say_whether_more_would_help():
+    spent = "the budget of network calls was spent"
+    (note,) = budget_notes(100, 100, spent, curve(10, 20, 30, 31, 32, 33), 5, "rmse")
+    assert "3.0 dB over the last 3 iterations); more calls would help." in note
+    (note,) = budget_notes(100, 100, spent, curve(10, 33, 33.1, 33, 33.05), 2, "rmse")
+    assert note.startswith("max_calls=100 was spent, and sufficed")
+    (note,) = budget_notes(100, 60, "the training loss settled", curve(10, 33, 33), 1, "rmse")
+    assert note == "max_calls=100 sufficed: the training loss settled with 40 calls left."
+    (note,) = budget_notes(100, 60, "the training loss settled", curve(1, 9, validation=2.0), 1, "rmse")
+    assert "2.0 times that of training, so that more pairs would help" in note
+    (note,) = budget_notes(100, 100, spent, curve(10), 0, "rmse")
+    assert "more calls would help" in note
