@@ -50,12 +50,22 @@ def settled(field, theta, pairs, radius, visits=200):
 
 @pytest.mark.parametrize("radius", [0.003, 0.02, 0.06])
 def test_the_noises_find_the_best_of_their_balls(field, pairs, random_theta, radius):
-    """Some minima lie on the surface, and with the largest ball some within."""
+    """These minima lie on the surface of the ball."""
     theta = random_theta(FAMILY, 0.05)
     soft, value, _ = settled(field, theta, pairs, radius)
     assert value == pytest.approx(float(searched(field, theta, pairs, radius)), rel=0.02, abs=1e-3)
     assert value < (1 - 3 * radius) * float(searched(field, theta, pairs, 0.0))
     assert soft.moves.norm(dim=1).max() <= radius * (1 + 1e-9)
+
+
+def test_the_noises_settle_where_the_minimum_lies_within(field, pairs, random_theta):
+    """A ball that reaches the sample itself: steps of a constant length would circle around it."""
+    theta, radius = random_theta(FAMILY, 0.05), 0.6
+    hard = float(searched(field, theta, pairs, 0.0))
+    assert float(searched(field, theta, pairs, radius)) < 0.05 * hard
+    soft, value, _ = settled(field, theta, pairs, radius)
+    assert value < 0.05 * hard
+    assert soft.moves.norm(dim=1).max() < 0.9 * radius
 
 
 def test_the_gradient_is_that_of_the_minimum(field, pairs, random_theta):
