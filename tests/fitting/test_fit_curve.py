@@ -122,7 +122,7 @@ def test_corrections_to_a_classical_solver_are_kept_too(bending, tmp_path):
     fitted.save(tmp_path / "curve.json")
     loaded = fs.CurveFit.load(tmp_path / "curve.json")
     assert loaded.solver(4) == fitted.solver(4)
-    assert resolve_curve(None, 4, bending).describe() == SmoothCorrections().describe()
+    assert resolve_curve(None, (4, 6), bending).describe() == SmoothCorrections(terms=2).describe()
 
 
 def test_files_from_before_curves_had_names_are_read(small, tmp_path):

@@ -38,6 +38,8 @@ from .timesteps import Timesteps
 
 __all__ = ["SmoothCorrections"]
 
+#: Terms of the series in the number of calls.
+TERMS = 4
 _COUNTS = {"degree": 1, "terms": 1, "differences": 0, "startup": 0}
 
 
@@ -69,8 +71,8 @@ class SmoothCorrections:
         self,
         base: str = "deis3/cosine",
         schedule: Schedule | None = None,
-        degree: int = 5,
-        terms: int = 3,
+        degree: int = 7,
+        terms: int = TERMS,
         differences: int = 4,
         startup: int = 4,
     ) -> None:

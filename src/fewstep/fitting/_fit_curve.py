@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..families import SmoothCorrections
 from ..families.guided import Curves, curves_from_dict, describe_curves
+from ..families.smooth_corrections import TERMS
 from ..field import Field
 from ..pairs import Pairs
 from ..solver import Solver
@@ -135,7 +136,7 @@ def fit_curve(
     """
     check_arguments("gauss_newton", validation, iterations)
     check_nfes("fit_curve", nfes)
-    curve = resolve_curve(curve, max(nfes), field)
+    curve = resolve_curve(curve, nfes, field)
     also = midway(curve, nfes) if also is None else also
     everyone = [curve.member(nfe) for nfe in sorted({*nfes, *also})]
     started = time.perf_counter()
@@ -179,11 +180,13 @@ def check_nfes(function: str, nfes: Sequence[int]) -> None:
         raise ValueError(f"{function}: nfes must be different numbers of calls, at least one, not {nfes}.")
 
 
-def resolve_curve(curve: str | Curves | None, nfe: int, field: Field) -> Curves:
-    """The curves of a name: smooth corrections to a classical solver."""
+def resolve_curve(curve: str | Curves | None, nfes: Sequence[int], field: Field) -> Curves:
+    """The curves of a name: smooth corrections, with no more terms than there are numbers of calls."""
     if curve is None:
-        curve = default_init(nfe, field)
-    return SmoothCorrections(curve, field.schedule) if isinstance(curve, str) else curve
+        curve = default_init(max(nfes), field)
+    if not isinstance(curve, str):
+        return curve
+    return SmoothCorrections(curve, field.schedule, terms=min(TERMS, len(nfes)))
 
 
 def midway(curve: Curves, nfes: Sequence[int]) -> list[int]:

@@ -121,7 +121,8 @@ def fit_guidance(
         field: the model: a field with ``unconditional`` or ``guide``, whose guidance scale is replaced, or
             a function from a scale to the field, for models that apply guidance themselves.
         nfe: network calls of the solvers: a number, for non-stationary solvers; or several, for a
-            curve in the number of calls as well.
+            curve in the number of calls as well, which should name all that matter: between few of them the
+            curve can be worse than the classical solver.
         scales: guidance scales to fit, above 0.
         terms: polynomials in the logarithm of the scale, at most as many as there are scales.
         init: the classical solver that corrections are made to, by name; with several ``nfe`` also what
@@ -199,7 +200,7 @@ def _check_scales(scales: Sequence[float]) -> tuple[float, ...]:
 def _solvers(nfe: int | Sequence[int], init: str | Curves | None, field: Field) -> NonStationary | Curves:
     if not isinstance(nfe, int):
         check_nfes("fit_guidance", nfe)
-        return resolve_curve(init, max(nfe), field)
+        return resolve_curve(init, nfe, field)
     if not (init is None or isinstance(init, str)):
         raise ValueError(
             f"fit_guidance: with nfe={nfe} init must be the name of a classical solver, not {init!r}; curves "
