@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -15,6 +14,7 @@ from .._channels import factors
 from .._table import Reduced
 from ..families import Family
 from ..pairs import Pairs
+from ._forward_mode import quiet
 from ._perturbations import Perturbations, agreed, measure
 from ._residuals import Residuals
 from ._rollout import BudgetSpentError, Rollout, first_change, joined, moving_rows
@@ -220,9 +220,7 @@ class Tangents:
         for batched in (True, False):
             try:
                 self.rollout.spend(2 * len(x))
-                with warnings.catch_warnings():
-                    # On first use torch prepares forward mode with a function that it deprecates itself.
-                    warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
+                with quiet():
                     du = self._jvp(pairs, x, t, dx, dt, batched)[0]
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
                 if isinstance(error, BudgetSpentError):

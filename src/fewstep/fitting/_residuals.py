@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from torch.autograd.functional import jacobian
 
 from ..families import Family
 from ..pairs import Pairs
+from ._forward_mode import derivative
 from ._rollout import Rollout, chunks
 from ._room import Room, room
 from .losses import LeastSquares
@@ -71,11 +71,8 @@ class Residuals(NamedTuple):
             Tensor of shape ``(P, K B, ...)``.
         """
         J = self.loss.tangents(states, along)
-        with warnings.catch_warnings():
-            # On first use torch prepares forward mode with a function that it deprecates itself.
-            warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
-            for p in late.any(dim=1).nonzero().flatten().tolist():
-                J[p] -= torch.func.jvp(lambda t: self.loss.target(t, pairs), (times,), (late[p],))[1]
+        for p in late.any(dim=1).nonzero().flatten().tolist():
+            J[p] -= derivative(lambda t: self.loss.target(t, pairs), times, late[p])
         return J
 
     def late(self, theta: Tensor) -> Tensor:

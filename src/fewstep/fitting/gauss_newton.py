@@ -159,8 +159,7 @@ class GaussNewton:
                     break
                 damping, growth = damping * growth, 2 * growth
             else:
-                stale = self._kept is not None and self._kept.served > 0
-                if self.minibatch or stale:
+                if self.minibatch or self._stale:
                     self._kept, growth = None, 2.0
                     continue
                 return
@@ -169,12 +168,19 @@ class GaussNewton:
             settled = loss - trial_loss < self._negligible(loss) and 0.1 * self.decay**iteration < 1e-6
             theta, loss = trial, trial_loss
             yield Iterate(theta, loss)
-            if settled and not self.minibatch:
+            if settled and self._stale:
+                self._kept = None
+            elif settled and not self.minibatch:
                 return
 
     def _negligible(self, loss: float) -> float:
         """The gain in a step under which a fit has settled: a thousandth of its loss."""
         return 1e-3 * abs(loss)
+
+    @property
+    def _stale(self) -> bool:
+        """Whether the last step came from a Jacobian that was taken elsewhere."""
+        return self._kept is not None and self._kept.served > 0
 
     def _subset(self, generator: torch.Generator) -> Pairs:
         if self.minibatch is None:

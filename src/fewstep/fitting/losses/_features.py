@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...field import Field
 from ...pairs import Pairs
+from .._forward_mode import derivative
 from ._endpoint import EndpointLoss, endpoint_loss
 from ._loss import LeastSquares
 from ._pairs import FeaturePairs, carrying
@@ -16,8 +17,8 @@ from ._pairs import FeaturePairs, carrying
 __all__ = ["Features"]
 
 _NO_TANGENTS = (
-    "{}: jacobian='jvp' needs forward-mode derivatives, which phi {}; use jacobian='differences', which "
-    "calls it as a black box."
+    "{}: jacobian='jvp' and 'directions' need forward-mode derivatives, which phi {}; use "
+    "jacobian='differences', which calls it as a black box."
 )
 
 
@@ -25,9 +26,9 @@ class Features(LeastSquares):
     """An endpoint loss of the residual ``phi(x_N) - phi(x_1)``.
 
     Gauss-Newton by differences applies ``phi`` to the moved endpoints and needs no derivative of it; by
-    forward mode it takes a ``torch.func.jvp`` through ``phi``; Adam goes back through it. The iterate is
-    chosen by the mean PSNR of the features on the validation pairs, as it is by that of the samples with
-    endpoint losses; errors in the report are those of the samples all the same.
+    directions and by forward mode it takes a ``torch.func.jvp`` through ``phi``; Adam goes back through it.
+    The iterate is chosen by the mean PSNR of the features on the validation pairs, as it is by that of the
+    samples with endpoint losses; errors in the report are those of the samples all the same.
 
     Args:
         phi: any function of a batch ``(B, ...)`` that returns a tensor with ``B`` rows, each of its own
@@ -82,7 +83,7 @@ class Features(LeastSquares):
     def tangents(self, states: Tensor, along: Tensor) -> Tensor:
         self.calls += 2 * len(along) * len(states)
         try:
-            found = torch.stack([torch.func.jvp(self.phi, (states,), (dx,))[1] for dx in along])
+            found = torch.stack([derivative(self.phi, states, dx) for dx in along])
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
             raise ValueError(_NO_TANGENTS.format(self.name, "does not give")) from error
         if not self._differentiable:
