@@ -34,7 +34,7 @@ def test_a_larger_budget_buys_more_pairs_of_the_same_noises(bending):
     bought = fs.fit(bending, 4, max_calls=8_000, baselines=False)
     fresh = fs.noise(64, (3,), seed=77)
     x1 = [fit.solver.sample(bending, fresh) for fit in (given, bought)]
-    torch.testing.assert_close(*x1, rtol=0, atol=2e-3)
+    torch.testing.assert_close(*x1, rtol=0, atol=5e-3)
 
 
 def test_a_budget_too_small_for_sixteen_pairs_is_refused_and_kept(bending):

@@ -132,7 +132,7 @@ def fit_guidance(
             noises and conditions.
         shape: shape of one sample, where the field does not know it.
         validation: share of the pairs kept for validation, at least two pairs.
-        iterations: most iterations, 30 by default.
+        iterations: most iterations, 40 by default.
         max_calls: stop before the fit makes more network calls than this, the reference included.
         rtol: relative tolerance of the reference.
         atol: absolute tolerance of the reference.

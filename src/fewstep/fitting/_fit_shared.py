@@ -48,7 +48,7 @@ def fit_shared(
         judged: tasks with held-out pairs, on the same rollouts.
         places: number of calls and guidance scale of each of these.
         reference: ``calls`` and ``seconds`` of the reference, so far.
-        iterations: most iterations, 30 by default.
+        iterations: most iterations, 40 by default.
         max_calls: most network calls, with those of the reference.
         progress: show a progress bar.
         desc: what it is to say.

@@ -55,6 +55,8 @@ def reference_pairs(
 def _shared(field: Field, x0: Tensor, options: Mapping[str, Any], conditions: Mapping[str, Any]) -> Pairs:
     """Reference pairs, of which each process makes a slice; every process gets all of them."""
     team = Team.current()
+    if team.world == 1:
+        return reference.pairs(field, x0, **options, **conditions)
     if len(x0) < team.world:
         raise ValueError(
             f"fit: {team.world} processes cannot share {len(x0)} pairs; pass more pairs, or start fewer."
@@ -62,9 +64,8 @@ def _shared(field: Field, x0: Tensor, options: Mapping[str, Any], conditions: Ma
     own, made = team.slice(len(x0)), []
 
     def work() -> Tensor:
-        given = take(conditions, own, len(x0)) if team.world > 1 else conditions
         watched = {**options, "progress": options.get("progress", False) and team.main}
-        made.append(reference.pairs(field, x0[own], **watched, **given))
+        made.append(reference.pairs(field, x0[own], **watched, **take(conditions, own, len(x0))))
         return made[0].x1
 
     x1, calls = team.gather(work, lambda: made[0].calls if made else 0)
