@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from learned_solvers import TEST_SEED, Labelled, errors
+from learned_solvers import TEST_SEED, Labelled, squared_errors
 
 import fewstep as fs
 
@@ -52,7 +52,7 @@ def reference(field: fs.Field, count: int, seed: int, **conditions: Any) -> fs.P
 
 
 def compared(one: fs.Solver, own: fs.Fit, field: fs.Field, tests: fs.Pairs) -> dict[str, Any]:
-    found, best = errors(one, field, tests), errors(own.solver, field, tests)
+    found, best = (squared_errors(solver, field, tests).sqrt() for solver in (one, own.solver))
     return {
         "one_for_all": float(found.mean()),
         "one_by_one": float(best.mean()),
