@@ -1,8 +1,8 @@
 """Forward-only Gauss-Newton: no gradient is propagated back through the network, ever.
 
-Theta has tens of numbers and the losses are sums of squares, so the Jacobian of the residuals
-comes from perturbed rollouts (Levenberg 1944, Marquardt 1963), and the network may be a black box.
-Where it knows forward-mode derivatives, those serve as well.
+Theta has tens of numbers and the losses are sums of squares (Levenberg 1944, Marquardt 1963). The
+Jacobian of the residuals comes from differences of calls, so that the network may be a black box; where
+it knows forward-mode derivatives, those serve as well.
 """
 
 from __future__ import annotations
