@@ -27,7 +27,7 @@ lint: $(INSTALLED) ## ruff (rules and format) and mypy
 	@$(BIN)/mypy
 
 benchmark: $(INSTALLED) ## compare fitted solvers with classical ones
-	@$(BIN)/python benchmarks/fitted_solvers.py $(ARGS)
+	@$(BIN)/python benchmarks/learned_solvers.py $(ARGS)
 
 clean: ## remove the environment, caches and builds
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist

@@ -218,7 +218,7 @@ def main() -> None:
     chosen = {name: rest for name, rest in fields().items() if name.startswith(tuple(args.only))}
     for flow in args.flows:
         name, _, path = flow.partition("=")
-        chosen[name] = (lambda path=path: fs.models.load_field(path), 48, (4, 6, 8, 10), 64)
+        chosen[name] = (lambda path=path: fs.models.load_field(path), 64, (4, 6, 8, 10), 64)
     rows: list[dict[str, Any]] = []
     for name, (make, pairs, budgets, test) in chosen.items():
         most = 20 if name in (flow.partition("=")[0] for flow in args.flows) else max(CLASSICAL)
