@@ -7,6 +7,7 @@ from torch.autograd.functional import jacobian
 import fewstep as fs
 from fewstep.families import Curve, NonStationary, ScaleTime, Timesteps
 from fewstep.fitting._directions import Directions, axes
+from fewstep.fitting._residuals import Residuals
 from fewstep.fitting._rollout import Rollout
 from fewstep.fitting.gauss_newton import MEMORY
 
@@ -38,7 +39,7 @@ def exact(field, family, theta, pairs):
 
 def directions(field, family, theta, pairs, max_batch=4096, **options):
     rollout = Rollout(field, max_batch)
-    columns, within = Directions(rollout, family, MEMORY, **options).at(theta, pairs)
+    columns, within = Directions(Residuals(rollout, family), MEMORY, **options).at(theta, pairs)
     assert within.pairs >= min(len(pairs), max_batch)
     before = rollout.calls
     end, J = columns(pairs)
@@ -87,7 +88,7 @@ def test_every_call_is_counted_and_no_batch_is_larger_than_allowed(bending, rand
     field, family = fs.Field(network, shape=(3,)), FAMILIES["around"]()
     x0 = fs.noise(3, (3,), dtype=torch.float64)
     rollout = Rollout(field, max_batch)
-    directions_ = Directions(rollout, family, MEMORY)
+    directions_ = Directions(Residuals(rollout, family), MEMORY)
     for _ in range(2):
         directions_.at(random_theta(family), fs.Pairs(x0, x0))[0](fs.Pairs(x0, x0))
     assert sum(sizes) == rollout.calls
@@ -100,7 +101,7 @@ def test_steps_are_measured_once_and_coarser_where_the_network_rounds(bending, r
     steps = []
     for dtype in (torch.float64, torch.bfloat16):
         field = fs.Field(lambda x, t, d=dtype: bending.model.network(x, t).to(d), shape=(3,))
-        ways = Directions(Rollout(field, 4096), family, MEMORY)
+        ways = Directions(Residuals(Rollout(field, 4096), family), MEMORY)
         theta = random_theta(family)
         ways.at(theta, fs.Pairs(x0, x0))
         first = ways.steps

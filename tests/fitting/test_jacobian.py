@@ -11,6 +11,7 @@ from fewstep.families import NonStationary, ScaleTime
 from fewstep.fitting import ENDPOINT_LOSSES
 from fewstep.fitting._jacobian import Differences, Tangents
 from fewstep.fitting._perturbations import Perturbations
+from fewstep.fitting._residuals import Residuals
 from fewstep.fitting._rollout import Rollout
 from fewstep.fitting._room import room
 from fewstep.fitting.gauss_newton import MEMORY, GaussNewton
@@ -33,7 +34,7 @@ def family(request):
 
 
 def tangents(field, family, theta, pairs, max_batch=4096, memory=MEMORY):
-    columns, within = Tangents(Rollout(field, max_batch), family, memory).at(theta, pairs)
+    columns, within = Tangents(Residuals(Rollout(field, max_batch), family), memory).at(theta, pairs)
     assert within.pairs >= len(pairs)
     with torch.no_grad():
         return columns(pairs)
@@ -64,7 +65,7 @@ def test_both_ways_are_what_autograd_says(family, random_theta, shape):
     end, J = tangents(field, family, theta, pairs)
     torch.testing.assert_close(end, family.solver(theta).sample(field, x0), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(J, expected, rtol=1e-9, atol=1e-11)
-    end, J = Differences(Rollout(field, 99), family, MEMORY, step=1e-7).at(theta, pairs)[0](pairs)
+    end, J = Differences(Residuals(Rollout(field, 99), family), MEMORY, step=1e-7).at(theta, pairs)[0](pairs)
     torch.testing.assert_close(end, family.solver(theta).sample(field, x0), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(J, expected, rtol=1e-5, atol=1e-5)
 
@@ -122,7 +123,7 @@ def through(function):
 def test_jvp_goes_one_by_one_where_the_network_knows_no_vmap(random_theta):
     family, x0 = NonStationary(fs.classical.euler(3)), fs.noise(4, (3,), dtype=torch.float64)
     field, pairs, theta = through(Sine), fs.Pairs(x0, x0), random_theta(family)
-    ways = Tangents(Rollout(field, 99), family, MEMORY)
+    ways = Tangents(Residuals(Rollout(field, 99), family), MEMORY)
     with torch.no_grad():
         _, J = ways.at(theta, pairs)[0](pairs)
     assert ways.batched is False
@@ -153,7 +154,7 @@ def test_a_derivative_counts_as_two_calls(bending, random_theta):
     """Calls before the first that moves are free: rows 1, 2, 3 of 3 move 2, 1, 0; both times 2."""
     family, x0 = NonStationary(fs.classical.euler(3)), fs.noise(5, (3,), dtype=torch.float64)
     pairs, rollout = fs.Pairs(x0, x0), Rollout(bending, 99)
-    ways = Tangents(rollout, family, MEMORY)
+    ways = Tangents(Residuals(rollout, family), MEMORY)
     ways.at(random_theta(family), pairs)
     assert rollout.calls == 4  # one derivative to try, and a central difference to hold it against
     before, (columns, _) = rollout.calls, ways.at(random_theta(family), pairs)
@@ -275,7 +276,7 @@ def test_central_differences_are_of_second_order(bending, random_theta, family):
     x0 = fs.noise(5, (3,), dtype=torch.float64)
     pairs, theta, h = fs.Pairs(x0, x0), random_theta(family), 1e-3
     exact = central(bending, family, theta, pairs)
-    ways = Differences(Rollout(bending, 99), family, MEMORY)
+    ways = Differences(Residuals(Rollout(bending, 99), family), MEMORY)
     twice = torch.arange(family.size) % 2 == 1
     ways.perturbations = Perturbations(torch.full((family.size,), h, dtype=torch.float64), twice)
     with torch.no_grad():

@@ -138,7 +138,7 @@ def test_measured_steps_are_about_the_best(noise):
     ).movedim(-1, 0)
     field, errors = fs.Field(noisy), []
     for step in (None, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3):
-        columns, _ = Differences(Rollout(field, 4096), family, MEMORY, step).at(theta, pairs)
+        columns, _ = Differences(Residuals(Rollout(field, 4096), family), MEMORY, step).at(theta, pairs)
         with torch.no_grad():
             errors.append(float((columns(pairs)[1] - exact).norm() / exact.norm()))
     assert errors[0] < 1.5 * min(errors[1:])

@@ -6,14 +6,12 @@ import torch
 from torch import Tensor
 
 from .._table import Reduced
-from ..families import Family
 from ..pairs import Pairs
 from ._jacobian import Linearisation, table_derivative
 from ._perturbations import PROBED, Perturbations, agreed, probed
 from ._residuals import Residuals
 from ._rollout import Rollout, joined
 from ._room import Room
-from .losses import ENDPOINT_LOSSES, LeastSquares
 
 __all__ = ["Directions", "axes"]
 
@@ -34,31 +32,26 @@ class Directions:
     differences of calls, and all columns follow. What the last row of the table adds is exact.
 
     Args:
-        rollout: the field.
-        family: the solvers.
+        residuals: what is differentiated.
         memory: bytes for a chunk of the Jacobian.
         step: one step for forward differences, as a share of the state and as a time, or ``None`` to measure
             where the steps and sides should be at each call (once, at the first ``theta``).
-        loss: whose residuals; the endpoint's by default.
         tolerance: what may be missing of a column at a call, as a share of the longest one there.
     """
 
     def __init__(
         self,
-        rollout: Rollout,
-        family: Family,
+        residuals: Residuals,
         memory: int,
         step: float | None = None,
-        loss: LeastSquares = ENDPOINT_LOSSES["rmse"],
         tolerance: float = TOLERANCE,
     ) -> None:
-        self.residuals = Residuals(rollout, family, loss)
-        self.rollout = rollout
-        self.family = family
+        self.residuals = residuals
+        self.rollout, self.family = residuals.rollout, residuals.family
         self.memory = memory
         self.tolerance = tolerance
         # First those along states, one a call, then those in time.
-        self.steps = None if step is None else Perturbations.forward(step, 2 * family.nfe)
+        self.steps = None if step is None else Perturbations.forward(step, 2 * self.family.nfe)
 
     def at(self, theta: Tensor, pairs: Pairs) -> tuple[Linearisation, Room]:
         """The Jacobian at ``theta`` as a function of a part of the pairs, and how large that may be."""

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-__all__ = ["derivative", "quiet"]
+__all__ = ["REFUSALS", "derivative", "quiet"]
+
+#: What a function raises that has no forward-mode derivative.
+REFUSALS = (RuntimeError, TypeError, ValueError)
 
 
 @contextmanager

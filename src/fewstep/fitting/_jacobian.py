@@ -14,12 +14,11 @@ from .._channels import factors
 from .._table import Reduced
 from ..families import Family
 from ..pairs import Pairs
-from ._forward_mode import quiet
+from ._forward_mode import REFUSALS, quiet
 from ._perturbations import Perturbations, agreed, measure
 from ._residuals import Residuals
-from ._rollout import BudgetSpentError, Rollout, first_change, joined, moving_rows
+from ._rollout import BudgetSpentError, first_change, joined, moving_rows
 from ._room import Room
-from .losses import ENDPOINT_LOSSES, LeastSquares
 
 __all__ = ["Columns", "Differences", "Linearisation", "Tangents", "table_derivative"]
 
@@ -46,25 +45,16 @@ class Differences:
     """Columns from perturbed rollouts, each from the row on that its parameter changes; for black boxes.
 
     Args:
-        rollout: the field.
-        family: the solvers.
+        residuals: what is differentiated.
         memory: bytes for a chunk of the Jacobian.
         step: one step for forward differences in every parameter, or ``None`` to measure where the steps
             and sides should be (once, at the first ``theta``).
-        loss: whose residuals; the endpoint's by default.
     """
 
-    def __init__(
-        self,
-        rollout: Rollout,
-        family: Family,
-        memory: int,
-        step: float | None = None,
-        loss: LeastSquares = ENDPOINT_LOSSES["rmse"],
-    ) -> None:
-        self.residuals = Residuals(rollout, family, loss)
+    def __init__(self, residuals: Residuals, memory: int, step: float | None = None) -> None:
+        self.residuals = residuals
         self.memory = memory
-        self.perturbations = None if step is None else Perturbations.forward(step, family.size)
+        self.perturbations = None if step is None else Perturbations.forward(step, residuals.family.size)
 
     def at(self, theta: Tensor, pairs: Pairs) -> tuple[Linearisation, Room]:
         if self.perturbations is None:
@@ -99,23 +89,14 @@ class Tangents:
     likewise, and so is the target along its times.
 
     Args:
-        rollout: the field.
-        family: the solvers.
+        residuals: what is differentiated.
         memory: bytes for a chunk of the Jacobian.
-        loss: whose residuals; the endpoint's by default.
     """
 
-    def __init__(
-        self,
-        rollout: Rollout,
-        family: Family,
-        memory: int,
-        loss: LeastSquares = ENDPOINT_LOSSES["rmse"],
-    ) -> None:
-        self.rollout = rollout
-        self.family = family
+    def __init__(self, residuals: Residuals, memory: int) -> None:
+        self.residuals = residuals
+        self.rollout, self.family = residuals.rollout, residuals.family
         self.memory = memory
-        self.residuals = Residuals(rollout, family, loss)
         self.batched: bool | None = None
 
     def at(self, theta: Tensor, pairs: Pairs) -> tuple[Linearisation, Room]:
@@ -222,7 +203,7 @@ class Tangents:
                 self.rollout.spend(2 * len(x))
                 with quiet():
                     du = self._jvp(pairs, x, t, dx, dt, batched)[0]
-            except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+            except REFUSALS as error:
                 if isinstance(error, BudgetSpentError):
                     raise
                 refusal = error

@@ -14,7 +14,7 @@ from ..pairs import Pairs
 from ._forward_mode import derivative
 from ._rollout import Rollout, chunks
 from ._room import Room, room
-from .losses import LeastSquares
+from .losses import ENDPOINT_LOSSES, LeastSquares
 
 __all__ = ["Residuals"]
 
@@ -24,7 +24,7 @@ class Residuals(NamedTuple):
 
     rollout: Rollout
     family: Family
-    loss: LeastSquares
+    loss: LeastSquares = ENDPOINT_LOSSES["rmse"]
 
     @property
     def points(self) -> tuple[int, ...]:

@@ -116,10 +116,10 @@ class GaussNewton:
         self.residuals = Residuals(rollout, family, loss)
         self.columns: Columns
         if jacobian == "jvp":
-            self.columns = Tangents(rollout, family, memory, loss)
+            self.columns = Tangents(self.residuals, memory)
         else:
             differences = Directions if jacobian == "directions" else Differences
-            self.columns = differences(rollout, family, memory, step, loss)
+            self.columns = differences(self.residuals, memory, step)
         self.shrinkage = shrinkage
         self.decay = decay
         self.memory = memory

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...field import Field
 from ...pairs import Pairs
-from .._forward_mode import derivative
+from .._forward_mode import REFUSALS, derivative
 from ._endpoint import EndpointLoss, endpoint_loss
 from ._loss import LeastSquares
 from ._pairs import FeaturePairs, carrying
@@ -84,7 +84,7 @@ class Features(LeastSquares):
         self.calls += 2 * len(along) * len(states)
         try:
             found = torch.stack([derivative(self.phi, states, dx) for dx in along])
-        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+        except REFUSALS as error:
             raise ValueError(_NO_TANGENTS.format(self.name, "does not give")) from error
         if not self._differentiable:
             self._look(states, along, found)
