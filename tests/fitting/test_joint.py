@@ -73,6 +73,24 @@ def test_terms_cost_no_calls(bending, double_pairs):
     assert calls[0] == calls[1]
 
 
+def test_a_loss_that_is_known_is_not_rolled_out_again(members, bending, double_pairs):
+    """Looking at the loss first costs no call more than not looking: the normal equations weigh with it."""
+    pairs, theta, calls, systems = double_pairs(bending, 4), torch.zeros(members[0].size).double(), [], []
+    for looked in (True, False):
+        rollout = Rollout(bending, 64)
+        joint = JointGaussNewton([Task(rollout, member, pairs) for member in members], RMSE, step=1e-6)
+        if looked:
+            joint._loss(theta + 1, pairs)
+            before = rollout.calls
+            joint._loss(theta, pairs)
+            assert rollout.calls == 2 * before  # another theta is another loss
+            joint._loss(theta, pairs)
+        systems.append(torch.cat([part.flatten() for part in joint._normal_equations(theta, pairs)]))
+        calls.append(rollout.calls - (before if looked else 0))
+    assert calls[0] == calls[1]
+    assert torch.equal(*systems)
+
+
 def test_fields_that_share_a_rollout_count_and_stop_together(bending, double_pairs):
     pairs, first = double_pairs(bending, 2), Rollout(bending, 64)
     second = first.sharing(bending)

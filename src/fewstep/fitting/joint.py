@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..families import Linked
@@ -51,11 +52,17 @@ class JointGaussNewton(GaussNewton):
         super().__init__(alone[0].rollout, alone[0].family, alone[0].pairs, loss, **options)
         self.size = tasks[0].solvers.size
         self.members = [(member, task.solvers.link) for member, task in zip(alone, tasks, strict=True)]
+        self._latest: tuple[Tensor, list[float]] = torch.empty(0), []
 
     def _loss(self, theta: Tensor, pairs: Pairs) -> float:
         """The mean logarithm; every task has all of its own pairs, for which those of the first stand."""
-        losses = [member._loss(P @ theta, member.pairs) for member, P in self.members]
-        return sum(math.log(loss) for loss in losses) / len(losses)
+        return sum(map(math.log, self._losses(theta))) / len(self.members)
+
+    def _losses(self, theta: Tensor) -> list[float]:
+        """The loss of each task; known where it was asked for last, as where a step ends the next begins."""
+        if not torch.equal(self._latest[0], theta):
+            self._latest = theta, [member._loss(P @ theta, member.pairs) for member, P in self.members]
+        return self._latest[1]
 
     def _negligible(self, loss: float) -> float:
         """A thousandth of the geometric mean of the losses."""
@@ -64,10 +71,9 @@ class JointGaussNewton(GaussNewton):
     def _normal_equations(self, theta: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Those of each task over its loss, which is what the slope of the logarithm weighs it with."""
         A, g = theta.new_zeros(self.size, self.size), theta.new_zeros(self.size)
-        for member, P in self.members:
-            own = P @ theta
-            its_A, its_g = member._normal_equations(own, member.pairs)
-            weight = 1 / (len(self.members) * member._loss(own, member.pairs))
+        for (member, P), loss in zip(self.members, self._losses(theta), strict=True):
+            its_A, its_g = member._normal_equations(P @ theta, member.pairs)
+            weight = 1 / (len(self.members) * loss)
             A += weight * P.T @ its_A @ P
             g += weight * P.T @ its_g
         return A, g
