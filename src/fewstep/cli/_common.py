@@ -137,7 +137,8 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
     """
     found: dict[str, list[Solver]] = {}
     for spec in specs:
-        path, _, calls = spec.rpartition(":") if spec.rpartition(":")[2].isdigit() else (spec, "", "")
+        head, _, tail = spec.rpartition(":")
+        path, calls = (head, tail) if tail.isdigit() else (spec, "")
         if is_curve_file(path):
             curve = CurveFit.load(path)
             solvers = [curve.solver(nfe) for nfe in ([int(calls)] if calls else budgets)]
