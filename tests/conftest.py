@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -78,3 +80,12 @@ def mixture_1d():
 def line():
     """Starting points on the line, float64 of shape ``(9, 1)``."""
     return torch.linspace(-1.8, 1.8, 9, dtype=torch.float64)[:, None]
+
+
+@pytest.fixture
+def shared():
+    """The folder of real data, ``FEWSTEP_SHARED`` or beside the checkout."""
+    folder = Path(os.environ.get("FEWSTEP_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the real data in {folder}")
+    return folder

@@ -155,7 +155,7 @@ def test_a_model_in_a_module(program, model_file):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("nothing", "euler:2"), "MODEL: 'nothing' is not bundled (digits, mnist, digits-kde, mixture)"),
+        (("nothing", "euler:2"), "MODEL: 'nothing' is not bundled (digits, mnist, "),
         (("none.py:field", "euler:2"), "MODEL: there is no file none.py"),
         (
             ("own_model.py:number", "euler:2"),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,12 +63,3 @@ def hub_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub-cache")
     datasets.disable_progress_bars()
     return tmp_path / "hub-cache"
-
-
-@pytest.fixture
-def shared():
-    """The folder of real data, ``FEWSTEP_SHARED`` or beside the checkout."""
-    folder = Path(os.environ.get("FEWSTEP_SHARED", Path(__file__).parents[3] / "shared")) / "data"
-    if not folder.is_dir():
-        pytest.skip(f"needs the real data in {folder}")
-    return folder

@@ -16,7 +16,13 @@ from fewstep.networks import MLP, UNet
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("digits", (1, 8, 8)), ("mnist", (1, 28, 28)), ("digits-kde", (1, 8, 8)), ("mixture", (24,))],
+    [
+        ("digits", (1, 8, 8)),
+        ("mnist", (1, 28, 28)),
+        ("mnist-straight", (1, 28, 28)),
+        ("digits-kde", (1, 8, 8)),
+        ("mixture", (24,)),
+    ],
 )
 def test_a_bundled_field_samples(name, shape):
     field = bundled(name)
@@ -36,7 +42,7 @@ def test_the_digits_flow_makes_digits():
 
 def test_the_weights_stay_small_enough_to_ship():
     weights = Path(fs.models.__file__).parent / "weights"
-    assert {file.stem for file in weights.glob("*.safetensors")} == {"digits", "mnist"}
+    assert {file.stem for file in weights.glob("*.safetensors")} == {"digits", "mnist", "mnist-straight"}
     assert all(file.stat().st_size <= 5_000_000 for file in weights.iterdir())
 
 

@@ -49,6 +49,10 @@ def _trained(name: str, shape: tuple[int, ...]) -> Field:
 BUNDLED: dict[str, tuple[str, Callable[[], Field]]] = {
     "digits": ("flow on 8x8 digits, a perceptron", lambda: _trained("digits", (1, 8, 8))),
     "mnist": ("flow on MNIST 28x28, a U-Net", lambda: _trained("mnist", (1, 28, 28))),
+    "mnist-straight": (
+        "the same network trained with a learned coupling (beta 5), for 3,000 steps",
+        lambda: _trained("mnist-straight", (1, 28, 28)),
+    ),
     "digits-kde": (
         "exact flow of a kernel density estimate of the 8x8 digits",
         lambda: kernel_density(digits()[0], bandwidth=0.1).field("fewstep/digits-kde"),
@@ -64,7 +68,7 @@ def bundled(name: str) -> Field:
     """A field that comes with the package.
 
     Args:
-        name: ``digits``, ``mnist``, ``digits-kde`` or ``mixture``; see :data:`BUNDLED`.
+        name: ``digits``, ``mnist``, ``mnist-straight``, ``digits-kde`` or ``mixture``; see :data:`BUNDLED`.
 
     Raises:
         ValueError: on another name.
