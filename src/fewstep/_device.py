@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["check_device"]
+__all__ = ["check_device", "device_name"]
 
 
 def check_device(device: str | torch.device) -> torch.device:
@@ -25,3 +25,8 @@ def check_device(device: str | torch.device) -> torch.device:
             f"device: {str(device)!r} cannot be used ({reason}); this machine has {', '.join(kinds)}."
         ) from None
     return found
+
+
+def device_name(device: torch.device) -> str:
+    """What kind of device it is, for the record of a measurement."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

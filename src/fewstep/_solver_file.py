@@ -12,7 +12,7 @@ from ._json_file import read_json, write_json
 if TYPE_CHECKING:
     from .solver import Solver
 
-__all__ = ["SCHEMA", "read", "write"]
+__all__ = ["SCHEMA", "content", "read", "write"]
 
 FORMAT = "fewstep.solver"
 #: Channels and offsets are of schema 2; what has none of them stays what it was.
@@ -28,7 +28,12 @@ _OPTIONAL = (
 
 def write(path: str | os.PathLike[str], solver: Solver) -> None:
     """Write ``solver`` to ``path``, whole or not at all."""
-    content: dict[str, Any] = {
+    write_json(path, content(solver))
+
+
+def content(solver: Solver) -> dict[str, Any]:
+    """What the file of a solver holds."""
+    return {
         "format": FORMAT,
         "schema": SCHEMAS[solver.channels is not None or bool(solver.offsets)],
         "name": solver.name,
@@ -47,7 +52,6 @@ def write(path: str | os.PathLike[str], solver: Solver) -> None:
         "scores": solver.scores,
         "citation": solver.citation,
     }
-    write_json(path, content)
 
 
 def read(path: str | os.PathLike[str], make: Callable[..., Solver]) -> Solver:
@@ -57,9 +61,9 @@ def read(path: str | os.PathLike[str], make: Callable[..., Solver]) -> Solver:
         FileNotFoundError: when there is no such file.
         ValueError: when it is not a solver file that this version understands.
     """
-    content = read_json(path, "solver", "solver.save()", FORMAT, SCHEMAS, _REQUIRED, _OPTIONAL)
+    found = read_json(path, "solver", "solver.save()", FORMAT, SCHEMAS, _REQUIRED, _OPTIONAL)
     try:
-        return make(**_arguments(content))
+        return make(**_arguments(found))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -54,6 +54,7 @@ def model_file(tmp_path):
     path.write_text(
         "import fewstep as fs\n"
         "decay = fs.Field(lambda x, t: -x, shape=(2,), name='decay')\n"
+        "nameless = fs.Field(lambda x, t: -x, shape=(2,))\n"
         "shapeless = fs.Field(lambda x, t: -x)\n"
         "number = 3\n"
         "def make():\n"

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from matplotlib import image
 import fewstep as fs
 
 
-def test_compare_writes_the_table_and_the_plot(program, solver_file):
+def test_compare_writes_tables_a_plot_and_a_page(program, solver_file):
     words = ("mixture", solver_file, "euler", "midpoint:6", "--nfe", "2,4", "--count", 6, "--out", "here")
     result = program("compare", *words, "--json")
     assert [(row["solver"], row["nfe"]) for row in result["rows"]] == [
@@ -16,10 +17,57 @@ def test_compare_writes_the_table_and_the_plot(program, solver_file):
         ("euler", 2),
         ("euler", 4),
     ]
-    table, markdown, plot = map(Path, result["files"])
-    assert json.loads(table.read_text())["rows"] == result["rows"]
+    results, table, markdown, page, plot = map(Path, result["files"])
+    written = json.loads(results.read_text())
+    assert written["rows"] == result["rows"]
+    assert written["command"].startswith(f"fewstep compare mixture {solver_file} euler midpoint:6 --nfe 2,4 ")
+    assert len(table.read_text().splitlines()) == 5
     assert markdown.read_text().startswith("| solver | nfe | rmse | psnr |")
+    assert "midpoint" in page.read_text()
     assert image.imread(plot).size > 1000
+
+
+def test_several_models_have_one_page(program, model_file):
+    words = (f"mixture,own={model_file}:decay", "euler", "own=midpoint:4", "--nfe", "2,4", "--count", 4)
+    result = program("compare", *words, "--json")
+    assert [(row["model"], row["solver"], row["nfe"]) for row in result["rows"]] == [
+        ("mixture", "euler", 2),
+        ("mixture", "euler", 4),
+        ("own", "euler", 2),
+        ("own", "euler", 4),
+        ("own", "midpoint", 4),
+    ]
+    assert set(result["protocols"]) == {"mixture", "own"}
+    assert [file for file in result["files"] if file.endswith(".html")] == ["comparison/index.html"]
+
+
+def test_an_interrupted_comparison_goes_on(program, monkeypatch):
+    words = ("compare", "mixture", "euler", "--count", 4, "--json")
+    first = program(*words, "--nfe", "2")
+
+    def never(*arguments, **options):
+        raise AssertionError
+
+    monkeypatch.setattr("fewstep.reference.dopri5", never)
+    again = program(*words, "--nfe", "2,3")
+    assert again["rows"][0] == first["rows"][0]
+    assert again["rows"][1]["nfe"] == 3
+
+
+def test_a_model_that_has_no_identity_is_measured_without_a_cache(program, model_file):
+    words = ("compare", f"{model_file}:nameless", "euler", "--nfe", 2, "--count", 4)
+    assert "wrote" in program(*words)
+    assert not Path("comparison/cache").exists()
+
+
+def test_two_fitted_solvers_of_a_kind_have_names_of_their_own(program, solver_file):
+    other = solver_file.with_name("other.json")
+    solver = fs.Solver.load(solver_file)
+    fitted = replace(solver, family={"name": "timesteps"})
+    fitted.save(solver_file)
+    fitted.save(other)
+    rows = program("compare", "mixture", solver_file, other, "--count", 4, "--json")["rows"]
+    assert [row["solver"] for row in rows] == ["fitted timesteps", "fitted timesteps (other)"]
 
 
 def test_the_scores_are_those_of_the_function(program):
@@ -44,7 +92,7 @@ def test_in_words_there_is_a_table_a_metric(program):
     text = program("compare", "mixture", "euler", "--nfe", 2, "--count", 4, "--metrics", "rmse,pooled_rmse")
     assert "rmse" in text.splitlines()[0]
     assert "pooled_rmse" in text
-    assert "wrote comparison/comparison.json" in text
+    assert "wrote comparison/results.json" in text
 
 
 @pytest.mark.parametrize(
@@ -53,6 +101,10 @@ def test_in_words_there_is_a_table_a_metric(program):
         (("midpoint", "--nfe", "3"), "SOLVER: none of midpoint can have 3 calls"),
         (("euler", "--nfe", "x"), "--nfe: must be numbers like 8, 4,6,8 or 4-8, not 'x'"),
         (("euler", "--metrics", "fid"), "unknown metrics fid; known are rmse, psnr, pooled_rmse"),
+        (
+            ("elsewhere=euler",),
+            "SOLVER: 'elsewhere=euler' is for a model 'elsewhere', but the models are mixture",
+        ),
         (("magic",), "SOLVER: 'magic' is neither a solver file nor a classical one; "),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
@@ -71,3 +123,7 @@ def test_a_mistake_costs_no_reference(failure, monkeypatch):
 
     monkeypatch.setattr("fewstep.reference.solve", never)
     failure("compare", "mixture", "euler", "--metrics", "fid")
+
+
+def test_two_models_of_one_name_are_refused(failure):
+    assert "has two models called 'mixture'; name them" in failure("compare", "mixture,mixture", "euler")

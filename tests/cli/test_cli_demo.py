@@ -9,8 +9,10 @@ def test_demo_writes_every_file_that_it_lists(program):
     result = program("demo", "digits", "--nfe", 4, "--pairs", 8, "--count", 8, "--out", "here", "--json")
     assert {Path(file).name for file in result["files"]} == {
         "digits-4.json",
-        "comparison.json",
-        "comparison.md",
+        "results.json",
+        "results.csv",
+        "results.md",
+        "index.html",
         "error-against-nfe.png",
         "coefficients-4.png",
         "samples-4.png",

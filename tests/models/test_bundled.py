@@ -22,6 +22,7 @@ from fewstep.networks import MLP, UNet
         ("mnist-straight", (1, 28, 28)),
         ("digits-kde", (1, 8, 8)),
         ("mixture", (24,)),
+        ("mixture-2d", (2,)),
     ],
 )
 def test_a_bundled_field_samples(name, shape):

@@ -146,9 +146,10 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
             continue
         if spec.endswith(".json") or Path(spec).is_file():
             solver = Solver.load(spec)
-            found.setdefault(f"fitted {solver.family['name']}" if solver.family else solver.name, []).append(
-                solver
-            )
+            name = f"fitted {solver.family['name']}" if solver.family else solver.name
+            if any(other.nfe == solver.nfe for other in found.get(name, [])):
+                name = f"{name} ({Path(spec).stem})"  # or two rows would be called alike
+            found.setdefault(name, []).append(solver)
             continue
         name, _, calls = spec.partition(":")
         if calls and not (calls.isdigit() and int(calls)):

@@ -2,61 +2,146 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .._files import replacing, write_text
 from ..comparison import Comparison, check_metrics
 from ..comparison import compare as compare_solvers
+from ..field import Field
+from ..report.comparison import write_comparison
 from ._common import (
     ConfigOption,
     DeviceOption,
     JsonOption,
-    ModelArgument,
     SeedOption,
     draw_pairs,
     load_model,
     load_solvers,
     parse_numbers,
     report,
+    sample_shape,
+    watched,
 )
 
-__all__ = ["command", "write_comparison"]
+__all__ = ["command"]
 
 
 def command(
-    model: ModelArgument,
+    models: Annotated[
+        str,
+        typer.Argument(
+            help="A model as for the other verbs, or several with commas; NAME=MODEL gives one a name."
+        ),
+    ],
     solvers: Annotated[
-        list[str], typer.Argument(help="Solver files, and classical solvers such as euler or midpoint:8.")
+        list[str],
+        typer.Argument(
+            help="Solver files, and classical solvers such as euler or midpoint:8; NAME=SOLVER is for the "
+            "model of that name alone."
+        ),
     ],
     nfe: Annotated[
         str, typer.Option("--nfe", help="Calls of the classical solvers: 4,6,8 or 4-8.")
     ] = "4,6,8,10",
     count: Annotated[int, typer.Option("--count", min=1, help="How many noises.")] = 256,
     metrics: Annotated[str, typer.Option("--metrics", help="Of rmse, psnr, pooled_rmse.")] = "rmse,psnr",
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("comparison"),
+    keep: Annotated[
+        int | None,
+        typer.Option("--keep", min=1, help="Samples to show on the page: 12, or 100 of points in the plane."),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Samples at once.")] = 256,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder to write to; an interrupted comparison goes on there.")
+    ] = Path("comparison"),
     config: ConfigOption = None,
     seed: SeedOption = 1_000_003,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Score solvers by their distance to the reference solution."""
+    """Score solvers by their distance to the reference solution, and make a page to look at."""
     check_metrics(metrics.split(","))
-    field = load_model(model, device)
-    groups = load_solvers(solvers, parse_numbers(nfe), field)
-    pairs = draw_pairs(field, count, seed, device, as_json, rtol=1e-6, atol=1e-6)
-    table = compare_solvers(field, groups, noise=pairs, metrics=metrics.split(","))
-    files = write_comparison(table, out)
-    result = {"rows": list(table.rows), "protocol": table.protocol, "files": files}
-    report(as_json, result, lambda: f"{table}\n\nwrote {', '.join(files)}")
+    specs = _named_models(models)
+    fields = {name: load_model(spec, device) for name, spec in specs.items()}
+    groups = {
+        name: load_solvers(_of_model(solvers, name, list(specs)), parse_numbers(nfe), field)
+        for name, field in fields.items()
+    }
+    tables = []
+    for name, field in fields.items():
+        cache = _cache(field, name, out)
+        known = None if cache is None else cache / "reference"
+        pairs = draw_pairs(field, count, seed, device, as_json, rtol=1e-6, atol=1e-6, cache=known)
+        table = compare_solvers(
+            field,
+            groups[name],
+            noise=pairs,
+            metrics=metrics.split(","),
+            batch=batch,
+            keep=keep or (100 if sample_shape(field) == (2,) else 12),
+            model=name,
+            cache=None if cache is None else cache / "solvers",
+            progress=watched(as_json),
+        )
+        tables.append(table)
+    options = (
+        f"--nfe {nfe} --count {count} --metrics {metrics} --seed {seed} --batch {batch} --device {device}"
+    )
+    typed = f"fewstep compare {shlex.join([models, *solvers])} {options}"
+    files = write_comparison(tables, out, command=typed)
+    result = {
+        "rows": [row for table in tables for row in table.rows],
+        "protocols": {table.model: table.protocol for table in tables},
+        "files": files,
+    }
+    report(as_json, result, lambda: _in_words(tables, files))
 
 
-def write_comparison(table: Comparison, folder: Path) -> list[str]:
-    """Write the table as JSON and Markdown, and the plot of errors."""
-    write_text(folder / "comparison.json", table.to_json())
-    write_text(folder / "comparison.md", table.to_markdown())
-    with replacing(folder / "error-against-nfe.png") as temporary:
-        table.plot(table.metrics[0]).savefig(temporary, dpi=130)
-    return [str(folder / name) for name in ("comparison.json", "comparison.md", "error-against-nfe.png")]
+def _named_models(text: str) -> dict[str, str]:
+    """Models by name: the name given, or the word itself, a file by its stem."""
+    named: dict[str, str] = {}
+    for word in text.split(","):
+        name, equals, spec = word.partition("=")
+        if not equals:
+            name, spec = Path(word).stem if word.endswith(".safetensors") else word, word
+        if not name or name in named:
+            raise ValueError(
+                f"MODELS: {text!r} has two models called {name!r}; name them, as in first={spec},second=..."
+            )
+        named[name] = spec
+    return named
+
+
+def _cache(field: Field, name: str, out: Path) -> Path | None:
+    """Where measurements are kept, of a model that can be told from another."""
+    try:
+        field.fingerprint()
+    except ValueError as error:
+        typer.echo(f"note: an interrupted comparison of {name} begins anew: {error}", err=True)
+        return None
+    return out / "cache"
+
+
+def _of_model(words: list[str], model: str, models: list[str]) -> list[str]:
+    """The solvers that one of the models is to be sampled with."""
+    chosen = []
+    for word in words:
+        name, equals, spec = word.partition("=")
+        if not equals:
+            chosen.append(word)
+        elif name not in models:
+            raise ValueError(
+                f"SOLVER: {word!r} is for a model {name!r}, but the models are {', '.join(models)}."
+            )
+        elif name == model:
+            chosen.append(spec)
+    return chosen
+
+
+def _in_words(tables: list[Comparison], files: list[str]) -> str:
+    several = len(tables) > 1
+    parts = [(f"{table.model}\n\n" if several else "") + str(table) for table in tables]
+    page = next(file for file in files if file.endswith(".html"))
+    return "\n\n".join(parts) + f"\n\nwrote {', '.join(files)}\nlook at it: open {page} in a browser"

@@ -17,6 +17,7 @@ from ..metrics import rmse
 from ..models import BUNDLED
 from ..pairs import Pairs
 from ..report import coefficients, picture_rows
+from ..report.comparison import write_comparison
 from ..report.pictures import is_picture
 from ..solver import Solver
 from ._common import (
@@ -30,7 +31,6 @@ from ._common import (
     report,
     watched,
 )
-from .compare import write_comparison
 
 __all__ = ["command"]
 
@@ -68,9 +68,9 @@ def command(
         )
         fit.solver.save(out / f"{model}-{calls}.json")
         groups.setdefault("fitted", []).append(fit.solver)
-    table = compare(field, groups, noise=fresh, metrics=("rmse", "psnr"))
+    table = compare(field, groups, noise=fresh, metrics=("rmse", "psnr"), keep=12)
 
-    files = [str(out / f"{model}-{calls}.json") for calls in budgets] + write_comparison(table, out)
+    files = [str(out / f"{model}-{calls}.json") for calls in budgets] + write_comparison([table], out)
     files += _draw(field, groups, fresh, budgets, out)
     seconds = time.perf_counter() - started
     result = {"seconds": seconds, "rows": list(table.rows), "protocol": table.protocol, "files": files}

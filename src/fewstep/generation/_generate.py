@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from .._device import check_device
+from .._device import check_device, device_name
 from .._extras import require
 from .._hashing import fingerprint
 from .._progress import progress_bar
@@ -211,9 +211,8 @@ def _ahead(pool: Executor, function: Callable[[_Item], _Result], items: Iterable
 def _machine(device: torch.device, batch: int, world: int) -> dict[str, Any]:
     from .. import __version__  # which the package defines last
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
-        "device": name,
+        "device": device_name(device),
         "batch": batch,
         "processes": world,
         "torch": torch.__version__,

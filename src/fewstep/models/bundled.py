@@ -61,6 +61,10 @@ BUNDLED: dict[str, tuple[str, Callable[[], Field]]] = {
         "exact flow of seven narrow modes in 24 dimensions",
         lambda: random_mixture(24, 7).field("fewstep/mixture"),
     ),
+    "mixture-2d": (
+        "exact flow of seven modes in the plane, whose paths can be looked at",
+        lambda: random_mixture(2, 7).field("fewstep/mixture-2d"),
+    ),
 }
 
 
@@ -68,7 +72,8 @@ def bundled(name: str) -> Field:
     """A field that comes with the package.
 
     Args:
-        name: ``digits``, ``mnist``, ``mnist-straight``, ``digits-kde`` or ``mixture``; see :data:`BUNDLED`.
+        name: ``digits``, ``mnist``, ``mnist-straight``, ``digits-kde``, ``mixture`` or ``mixture-2d``; see
+            :data:`BUNDLED`.
 
     Raises:
         ValueError: on another name.

@@ -1,0 +1,7 @@
+"""Compare solvers on the same noises."""
+
+from ._compare import check_metrics, compare
+from ._comparison import Comparison, Kept, csv_of, markdown_of
+from ._measure import Meter, Quality
+
+__all__ = ["Comparison", "Kept", "Meter", "Quality", "check_metrics", "compare", "csv_of", "markdown_of"]

@@ -1,0 +1,205 @@
+"""Compare solvers on the same noises."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from .._device import device_name
+from .._progress import progress_bar
+from ..field import Field
+from ..metrics import ESTIMATES, METRICS, CurvatureMeter
+from ..pairs import Pairs
+from ..pairs import noise as draw_noise
+from ..solver import Solver
+from ._cells import Cells
+from ._comparison import Comparison, Kept
+from ._measure import Measured, Quality, measure
+
+__all__ = ["check_metrics", "compare"]
+
+#: How many noises the curvature of the model is measured on, and at how many steps.
+_CURVES, _STEPS = 64, 32
+
+
+def compare(
+    field: Field,
+    solvers: Iterable[Solver] | Mapping[str, Solver | Sequence[Solver]],
+    *,
+    noise: int | Tensor | Pairs = 256,
+    metrics: Sequence[str] = ("rmse", "psnr"),
+    seed: int = 1_000_003,
+    rtol: float = 1e-6,
+    atol: float = 1e-6,
+    batch: int = 256,
+    keep: int = 0,
+    quality: Quality | None = None,
+    model: str | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+    **conditions: Any,
+) -> Comparison:
+    """Score solvers against the reference solution from the same noises.
+
+    Args:
+        field: the model.
+        solvers: solvers, or by the name to show a solver or several with different NFE.
+        noise: how many noises to draw, or the noises, or pairs that have their reference already.
+        metrics: names in :data:`fewstep.metrics.METRICS`.
+        seed: seed of the noises that are drawn; not the default seed of fitting.
+        rtol: relative tolerance of the reference.
+        atol: absolute tolerance of the reference.
+        batch: samples at once.
+        keep: how many samples of every solver to keep for a page to look at. With any, the curvature of the
+            model is measured too, on its reference paths.
+        quality: figures of all samples of a solver together, such as
+            :class:`fewstep.metrics.FrechetQuality`; the reference's own stand in a row of theirs.
+        model: what to call the model, by default the field's name.
+        cache: folder to keep measurements in; what is there already is not measured again.
+        progress: show a progress bar.
+        **conditions: passed to the network; tensors with one row a noise go with the noises.
+
+    Raises:
+        ValueError: on an unknown metric, no solver, noise without a known shape, conditions besides pairs, or
+            a cache for a model that cannot be told from others.
+    """
+    check_metrics(metrics)
+    named = list(_named(solvers))
+    if not named:
+        raise ValueError("compare: there is no solver to score; pass one at least.")
+    pairs = _with_reference(field, noise, seed, rtol, atol, batch, progress, conditions)
+    cells = Cells(cache, field, pairs, keep, quality)
+    calls = len(pairs) * sum(solver.nfe for _, solver in named)
+    found: list[Measured] = []
+    with progress_bar(progress, total=calls, desc=model or field.name, unit="call", unit_scale=True) as bar:
+        for _, solver in named:
+            measured = cells.load(solver)
+            if measured is None:
+                measured = measure(
+                    field, solver, pairs, batch=batch, keep=keep, quality=quality, advance=bar.update
+                )
+                cells.save(solver, measured)
+            else:
+                bar.update(len(pairs) * solver.nfe)
+            found.append(measured)
+    columns = (*metrics, *(() if quality is None else quality.names))
+    rows = tuple(
+        {"model": model or field.name, "solver": name, **_row(field, solver, metrics, measured)}
+        for (name, solver), measured in zip(named, found, strict=True)
+    )
+    protocol: dict[str, Any] = {
+        "field": field.describe(),
+        "samples": len(pairs),
+        "seed": seed if isinstance(noise, int) else None,
+        "reference": {**pairs.provenance, "nfe": pairs.nfe, "error": pairs.error},
+        "batch": batch,
+        "device": device_name(pairs.x0.device),
+        "threads": torch.get_num_threads(),
+    }
+    if quality is not None:
+        protocol["quality"] = quality.describe()
+        protocol["reference"] |= _figures_of(quality, pairs, batch)
+    kept = None
+    if keep:
+        path = _reference_path(field, pairs, rtol, atol)
+        protocol["curvature"] = _curvature(path)
+        kept = _kept([solver for _, solver in named], found, pairs, path, keep)
+    return Comparison(rows, columns, protocol, kept)
+
+
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Raise a ``ValueError`` that names the metrics that do not exist."""
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown:
+        raise ValueError(f"compare: unknown metrics {', '.join(unknown)}; known are {', '.join(METRICS)}.")
+
+
+def _row(field: Field, solver: Solver, metrics: Sequence[str], found: Measured) -> dict[str, Any]:
+    row: dict[str, Any] = {"nfe": solver.nfe, "forwards": solver.nfe * field.forwards_per_call}
+    for metric in metrics:
+        estimate = ESTIMATES[metric](found.mse)
+        row |= {metric: estimate.value, f"{metric}_low": estimate.low, f"{metric}_high": estimate.high}
+    return row | found.figures | {"milliseconds": 1000 * found.seconds / len(found.mse)}
+
+
+def _named(
+    solvers: Iterable[Solver] | Mapping[str, Solver | Sequence[Solver]],
+) -> Iterator[tuple[str, Solver]]:
+    if not isinstance(solvers, Mapping):
+        yield from ((solver.name, solver) for solver in solvers)
+        return
+    for name, group in solvers.items():
+        yield from ((name, solver) for solver in ([group] if isinstance(group, Solver) else group))
+
+
+def _with_reference(
+    field: Field,
+    noise: int | Tensor | Pairs,
+    seed: int,
+    rtol: float,
+    atol: float,
+    batch: int,
+    progress: bool,
+    conditions: Mapping[str, Any],
+) -> Pairs:
+    if isinstance(noise, Pairs):
+        if conditions:
+            raise ValueError(
+                f"compare: the pairs given carry their own conditions, but {', '.join(conditions)} came "
+                "besides; pass them to fewstep.reference.pairs, or pass the noises alone."
+            )
+        return noise
+    if isinstance(noise, int):
+        if field.shape is None:
+            raise ValueError(
+                f"compare: noise={noise} asks for noises, but the field's shape is unknown; pass the noises "
+                "themselves, or Field(..., shape=...)."
+            )
+        noise = draw_noise(noise, field.shape, seed=seed)
+    return reference.pairs(field, noise, rtol=rtol, atol=atol, batch=batch, progress=progress, **conditions)
+
+
+def _reference_path(field: Field, pairs: Pairs, rtol: float, atol: float) -> Tensor:
+    """The first reference trajectories at equal times, ``(P, B, ...)``."""
+    few = slice(0, _CURVES)
+    times = [i / _STEPS for i in range(_STEPS + 1)]
+    conditions = pairs.conditions_of(few)
+    return reference.solve(field, pairs.x0[few], times=times, rtol=rtol, atol=atol, **conditions).states
+
+
+def _curvature(path: Tensor) -> dict[str, float]:
+    meter = CurvatureMeter(path[0])
+    for i, x in enumerate(path[1:], start=1):
+        meter.add(x, i / _STEPS)
+    curvature, displacement = float(meter.curvature().mean()), float(meter.displacement().mean())
+    return {
+        "per_dimension": curvature,
+        "relative": curvature / displacement,
+        "samples": path.shape[1],
+        "steps": _STEPS,
+    }
+
+
+def _kept(
+    solvers: Sequence[Solver], found: Sequence[Measured], pairs: Pairs, path: Tensor, keep: int
+) -> Kept:
+    paths = tuple(measured.path for measured in found if measured.path is not None)
+    return Kept(
+        solvers=tuple(solvers),
+        samples=tuple(measured.samples for measured in found),
+        reference=pairs.x1[:keep].cpu(),
+        paths=paths,
+        reference_path=path[:, :keep].cpu() if paths else None,
+    )
+
+
+def _figures_of(quality: Quality, pairs: Pairs, batch: int) -> dict[str, float]:
+    meter = quality.meter()
+    for x1 in pairs.x1.split(batch):
+        meter.update(x1)
+    return meter.figures()

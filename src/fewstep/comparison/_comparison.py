@@ -1,0 +1,127 @@
+"""What a comparison found: a row a solver, and what is kept to look at."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from .._json import finite
+from ..solver import Solver
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..report.page import Page
+
+__all__ = ["Comparison", "Kept", "csv_of", "markdown_of"]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The first few samples of a comparison, from the same noises in every row.
+
+    Args:
+        solvers: the solver of each row.
+        samples: its first samples, ``(K, ...)``.
+        paths: their trajectory points, ``(P, K, 2)``, where samples are points in the plane.
+        reference: the reference's samples from those noises, ``(K, ...)``.
+        reference_path: its path at equal times, where samples are points in the plane.
+    """
+
+    solvers: tuple[Solver, ...]
+    samples: tuple[Tensor, ...]
+    reference: Tensor
+    paths: tuple[Tensor, ...] = ()
+    reference_path: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores of solvers against the reference of one model, on noises common to all.
+
+    Args:
+        rows: one mapping a solver: ``model``, ``solver``, ``nfe``, network ``forwards`` a sample, the metrics
+            (those that are means over noises with their 95 % confidence intervals, ``<metric>_low`` and
+            ``<metric>_high``), and ``milliseconds`` a sample.
+        metrics: the metrics' names, as columns.
+        protocol: how it was measured.
+        kept: samples to look at, if any were to be kept.
+    """
+
+    rows: tuple[Mapping[str, Any], ...]
+    metrics: tuple[str, ...]
+    protocol: Mapping[str, Any]
+    kept: Kept | None = None
+
+    @property
+    def model(self) -> str:
+        """What the model is called."""
+        return str(self.rows[0]["model"])
+
+    def to_json(self) -> str:
+        """Rows and protocol as JSON; ``null`` stands for what is not finite."""
+        content = finite({"rows": list(self.rows), "protocol": self.protocol})
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+    def to_csv(self) -> str:
+        """All columns of the rows, as comma-separated values."""
+        return csv_of(self.rows)
+
+    def to_markdown(self) -> str:
+        """A table, one line a solver."""
+        return markdown_of(self.rows, ("solver", "nfe", *self.metrics))
+
+    def by_nfe(self, metric: str) -> str:
+        """A table of one metric: a line a solver, a column an NFE."""
+        budgets = sorted({row["nfe"] for row in self.rows})
+        names = list(dict.fromkeys(row["solver"] for row in self.rows))
+        cells = {(row["solver"], row["nfe"]): _cell(row[metric]) for row in self.rows}
+        width = max(len(metric), *map(len, names))
+        lines = [f"{metric:<{width}}" + "".join(f"{f'{nfe} calls':>12}" for nfe in budgets)]
+        lines += [
+            f"{name:<{width}}" + "".join(f"{cells.get((name, nfe), ''):>12}" for nfe in budgets)
+            for name in names
+        ]
+        return "\n".join(lines)
+
+    def plot(self, metric: str = "rmse") -> Figure:
+        """Error against NFE, a matplotlib figure."""
+        from ..report.plots import error_against_nfe
+
+        return error_against_nfe(self, metric)
+
+    def page(self) -> Page:
+        """A page to look at: errors, pictures or trajectories, and the solvers' numbers."""
+        from ..report.comparison import comparison_page
+
+        return comparison_page([self])
+
+    def __str__(self) -> str:
+        return "\n\n".join(self.by_nfe(metric) for metric in self.metrics)
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as comma-separated values; empty where a row has no such column."""
+    text = io.StringIO()
+    columns = dict.fromkeys(column for row in rows for column in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def markdown_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Some columns of rows as a Markdown table."""
+    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
+    lines += [" | ".join(_cell(row[column]) for column in columns) for row in rows]
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

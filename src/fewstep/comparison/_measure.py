@@ -1,0 +1,113 @@
+"""One solver on the noises of a comparison."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..field import Field
+from ..metrics import per_sample_mse
+from ..pairs import Pairs
+from ..solver import Path, Solver
+
+__all__ = ["Measured", "Meter", "Quality", "measure"]
+
+
+class Meter(Protocol):
+    """Takes samples batch by batch, and says what they are like together."""
+
+    def update(self, x1: Tensor) -> None:
+        """Take a batch of samples, ``(B, ...)``."""
+
+    def figures(self) -> dict[str, float]:
+        """Figures of all samples taken, by name."""
+
+
+class Quality(Protocol):
+    """What samples are to be like, whatever noises they come from: makes a meter for each solver."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the figures."""
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready facts that tell it apart from others."""
+
+    def meter(self) -> Meter:
+        """A meter that has seen nothing."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a solver on some pairs.
+
+    Args:
+        mse: mean square error of each sample, float64 ``(B,)``.
+        seconds: time of sampling, without that of measuring.
+        figures: of the quality, by name.
+        samples: the first samples, ``(K, ...)``.
+        path: their trajectory points, ``(P, K, 2)``, where samples are points in the plane.
+    """
+
+    mse: Tensor
+    seconds: float
+    figures: dict[str, float]
+    samples: Tensor
+    path: Tensor | None
+
+
+def measure(
+    field: Field,
+    solver: Solver,
+    pairs: Pairs,
+    *,
+    batch: int,
+    keep: int,
+    quality: Quality | None,
+    advance: Callable[[int], object],
+) -> Measured:
+    """Sample from all noises, batch by batch, and keep no more than was asked for.
+
+    Args:
+        field: the model.
+        solver: the solver.
+        pairs: noises and their reference.
+        batch: samples at once.
+        keep: how many samples to keep.
+        quality: figures of all samples together.
+        advance: told the network calls made after each batch.
+    """
+    errors, kept, seconds = [], [], 0.0
+    meter = None if quality is None else quality.meter()
+    for first in range(0, len(pairs), batch):
+        part = slice(first, first + batch)
+        conditions = pairs.conditions_of(part)
+        started = time.perf_counter()
+        x1 = solver.sample(field, pairs.x0[part], **conditions)
+        _wait(x1)
+        seconds += time.perf_counter() - started
+        errors.append(per_sample_mse(x1, pairs.x1[part]).cpu())
+        if meter is not None:
+            meter.update(x1)
+        kept.append(x1[: max(0, keep - first)].cpu())
+        advance(len(x1) * solver.nfe)
+    path = None
+    if keep and pairs.x0.shape[1:] == (2,):
+        few = slice(0, keep)
+        record: Path = solver.sample(field, pairs.x0[few], trajectory=True, **pairs.conditions_of(few))
+        path = record.states.cpu()
+    figures = {} if meter is None else meter.figures()
+    return Measured(torch.cat(errors), seconds, figures, torch.cat(kept), path)
+
+
+def _wait(x: Tensor) -> None:
+    """Let the device finish, so that a clock shows what was done."""
+    if x.device.type == "cuda":
+        torch.cuda.synchronize(x.device)
+    elif x.device.type == "mps":
+        torch.mps.synchronize()

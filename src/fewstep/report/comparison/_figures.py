@@ -1,0 +1,86 @@
+"""Charts of a comparison: what solvers reach, against calls and against time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...comparison import Comparison
+from ..page import Chart, Choice, Section, Series, Table
+from ._rows import by_model, is_fitted, is_linear, label, rows_of_solvers, short
+
+__all__ = ["cost", "errors"]
+
+
+def errors(tables: Sequence[Comparison]) -> Section:
+    """Every metric against the number of network calls."""
+    charts = {
+        label(metric): by_model(tables, lambda table, metric=metric: _against_calls(table, metric))  # type: ignore[misc]
+        for metric in tables[0].metrics
+    }
+    return Section(
+        "Error and quality against network calls",
+        [Choice("Figure", charts) if len(charts) > 1 else next(iter(charts.values()))],
+        "Every solver starts from the same noises. Bars are 95 % confidence intervals of means over noises.",
+    )
+
+
+def _against_calls(table: Comparison, metric: str) -> Chart:
+    series = []
+    for name, rows in rows_of_solvers(table).items():
+        low, high = ([row.get(f"{metric}_{end}") for row in rows] for end in ("low", "high"))
+        known = None not in (*low, *high)
+        series.append(
+            Series(
+                name,
+                [row["nfe"] for row in rows],
+                [row[metric] for row in rows],
+                low if known else None,
+                high if known else None,
+                strong=is_fitted(name),
+            )
+        )
+    own = table.protocol["reference"].get(metric)
+    return Chart(
+        f"{label(metric)}, {table.model}",
+        "network calls",
+        label(metric),
+        series,
+        log_y=not is_linear(metric),
+        note="" if own is None else f"The reference's own: {short(own)}.",
+    )
+
+
+def cost(tables: Sequence[Comparison]) -> Section:
+    """The first metric against time, and what a sample costs."""
+    columns = ["model", "solver", "network calls", "network forwards", "ms a sample", "samples a second"]
+    rows = [
+        [
+            row["model"], row["solver"], row["nfe"], row["forwards"], row["milliseconds"],
+            1000 / row["milliseconds"],
+        ]
+        for table in tables
+        for row in table.rows
+    ]  # fmt: skip
+    return Section(
+        "Network calls and seconds",
+        [by_model(tables, _against_time), Table("What a sample costs", columns, rows)],
+        "Time of sampling alone, in batches, on the machine named below. Solvers that were measured at "
+        "another moment may have met a busier machine.",
+    )
+
+
+def _against_time(table: Comparison) -> Chart:
+    metric = table.metrics[0]
+    series = []
+    for name, rows in rows_of_solvers(table).items():
+        rows = sorted(rows, key=lambda row: float(row["milliseconds"]))
+        seconds, figures = [row["milliseconds"] for row in rows], [row[metric] for row in rows]
+        series.append(Series(name, seconds, figures, strong=is_fitted(name)))
+    return Chart(
+        f"{label(metric)} against time, {table.model}",
+        "milliseconds a sample",
+        label(metric),
+        series,
+        log_x=True,
+        log_y=not is_linear(metric),
+    )

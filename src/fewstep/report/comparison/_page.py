@@ -1,0 +1,63 @@
+"""The page of a comparison: solvers x network calls x models, on the same noises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...comparison import Comparison
+from ..page import Code, Facts, Page, Part, Section, Table
+from ._figures import cost, errors
+from ._samples import pictures, trajectories
+from ._solvers import numbers
+from ._summary import finding
+
+__all__ = ["comparison_page"]
+
+
+def comparison_page(
+    tables: Sequence[Comparison], *, title: str | None = None, command: str | None = None
+) -> Page:
+    """What was found, in pictures and numbers.
+
+    Args:
+        tables: a comparison a model, all with the same metrics; those with ``keep`` have pictures (or
+            trajectories) and coefficients.
+        title: heading of the page.
+        command: what to type to make it again.
+
+    Raises:
+        ValueError: when there is no table, or their metrics differ.
+    """
+    if len({table.metrics for table in tables}) != 1:
+        raise ValueError(
+            "comparison_page: tables must be one or more with the same metrics, not "
+            f"{[list(table.metrics) for table in tables]}; compare all models alike."
+        )
+    models = " and ".join(table.model for table in tables)
+    return Page(
+        title or f"Few-step solvers on {models}",
+        " ".join(finding(table) for table in tables),
+        [
+            errors(tables),
+            *pictures(tables),
+            *trajectories(tables),
+            *numbers(tables),
+            cost(tables),
+            Section("All figures", [_all_rows(tables)]),
+            Section("How it was measured, and how to do it again", _protocol(tables, command)),
+        ],
+    )
+
+
+def _all_rows(tables: Sequence[Comparison]) -> Table:
+    rows = [row for table in tables for row in table.rows]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return Table("Everything measured", columns, [[row.get(column) for column in columns] for row in rows])
+
+
+def _protocol(tables: Sequence[Comparison], command: str | None) -> list[Part]:
+    solvers = [solver for table in tables if table.kept for solver in table.kept.solvers]
+    cited = list(dict.fromkeys(entry for solver in solvers for entry in solver.citation))
+    again: list[Part] = [] if command is None else [Code(command)]
+    facts = {table.model: table.protocol for table in tables}
+    return [*again, Facts({**facts, **({"to cite": cited} if cited else {})})]

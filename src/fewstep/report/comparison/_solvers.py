@@ -1,0 +1,62 @@
+"""What the solvers of a comparison are: their times and coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...comparison import Comparison
+from ...solver import Solver
+from ..page import Choice, Grid, Part, Section, Slider, Timeline
+from ._rows import budgets, by_model, ranked
+from ._samples import CALLS
+
+__all__ = ["numbers"]
+
+
+def numbers(tables: Sequence[Comparison]) -> list[Section]:
+    """Times and reduced coefficients of every solver, where solvers are kept."""
+    kept = {table.model: table.kept.solvers for table in tables if table.kept}
+    if not kept:
+        return []
+    shown = [table for table in tables if table.model in kept]
+
+    def at(table: Comparison, nfe: int) -> dict[str, Solver]:
+        return {row["solver"]: kept[table.model][k] for k, row in ranked(table, nfe)}
+
+    def times(table: Comparison) -> Part:
+        return Slider(CALLS, {nfe: _times(at(table, nfe), nfe) for nfe in budgets(table)})
+
+    def coefficients(table: Comparison) -> Part:
+        frames: dict[int, Part] = {}
+        for nfe in budgets(table):
+            frames[nfe] = Choice("Solver", {name: _grid(s, name) for name, s in at(table, nfe).items()})
+        return Slider(CALLS, frames)
+
+    return [
+        Section(
+            "When the solvers call the network, and what they make of it",
+            [by_model(shown, times), by_model(shown, coefficients)],
+            "Every solver is one table: state xi is a weight times the noise x0, plus weights times the "
+            "network's answers u0, u1 and so on, as velocities. The last row is the sample.",
+        )
+    ]
+
+
+def _times(solvers: dict[str, Solver], nfe: int) -> Timeline:
+    return Timeline(
+        f"Times of {nfe} calls",
+        {name: solver.times for name, solver in solvers.items()},
+        "Time 0 is noise and 1 is data.",
+    )
+
+
+def _grid(solver: Solver, name: str) -> Grid:
+    one = solver if solver.channels is None else solver.channel(0)
+    table, N = one.unroll().table, solver.nfe
+    values = [
+        [float(table.C[i, 0]), *(float(table.D[i, j]) if j <= i else None for j in range(N))]
+        for i in range(N)
+    ]
+    note = "" if solver.channels is None else f"Those of the first of {solver.channels} channels."
+    columns = ["x0", *(f"u{j}" for j in range(N))]
+    return Grid(f"Weights of {name}, {N} calls", values, [f"x{i + 1}" for i in range(N)], columns, note)

@@ -1,0 +1,55 @@
+"""The files of a comparison."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..._files import replacing, write_text
+from ..._json import finite
+from ..._solver_file import content
+from ...comparison import Comparison, csv_of, markdown_of
+from ..plots import error_against_nfe
+from ._page import comparison_page
+
+__all__ = ["write_comparison"]
+
+
+def write_comparison(tables: Sequence[Comparison], folder: Path, *, command: str | None = None) -> list[str]:
+    """Write comparisons of one model or several, and the page about them.
+
+    ``results.json`` has all rows, the protocol of every model, the command, and the numbers of the solver of
+    each row where solvers were kept; ``results.csv`` and ``results.md`` have the rows; ``index.html`` is the
+    page; and a picture a model shows the first metric against the number of calls.
+
+    Returns:
+        The paths of the files.
+    """
+    rows = [row for table in tables for row in table.rows]
+    page = comparison_page(tables, command=command)
+    solvers = [content(solver) for table in tables if table.kept for solver in table.kept.solvers]
+    results = {
+        "rows": rows,
+        "protocols": {table.model: table.protocol for table in tables},
+        "command": command,
+        "solvers": solvers,
+    }
+    write_text(folder / "results.json", json.dumps(finite(results), indent=1, allow_nan=False) + "\n")
+    write_text(folder / "results.csv", csv_of(rows))
+    several = ("model",) if len(tables) > 1 else ()
+    columns = (*several, "solver", "nfe", *tables[0].metrics)
+    write_text(folder / "results.md", markdown_of(rows, columns))
+    page.write(folder / "index.html")
+    files = ["results.json", "results.csv", "results.md", "index.html"]
+    for table in tables:
+        name = f"error-against-nfe-{_plain(table.model)}.png" if several else "error-against-nfe.png"
+        with replacing(folder / name) as temporary:
+            error_against_nfe(table, table.metrics[0]).savefig(temporary, dpi=130)
+        files.append(name)
+    return [str(folder / name) for name in files]
+
+
+def _plain(name: str) -> str:
+    """A name as a part of a file's."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)

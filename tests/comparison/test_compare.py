@@ -1,0 +1,273 @@
+import json
+import math
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import fewstep as fs
+
+
+def strictly(text):
+    def refuse(constant):
+        raise ValueError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def field(shape=(2,)):
+    return fs.Field(lambda x, t: -x, shape=shape, name="decay")
+
+
+EULER, MIDPOINT = fs.classical.euler(4), fs.classical.midpoint(2)
+
+
+def test_rows_hold_the_errors_of_samples_from_the_same_noises():
+    """On u = -x Euler multiplies by (1 - 1/4)^4, and the exact factor is 1/e."""
+    x0 = fs.noise(6, (2,), seed=5)
+    (row,) = fs.compare(field(), [EULER], noise=x0).rows
+    assert (row["solver"], row["nfe"]) == ("euler", 4)
+    per_sample = (x0 * (0.75**4 - math.exp(-1))).square().mean(1)
+    assert row["rmse"] == pytest.approx(float(per_sample.sqrt().mean()), rel=1e-4)
+    assert row["psnr"] == pytest.approx(float((10 * (4 / per_sample).log10()).mean()), rel=1e-4)
+    assert row["milliseconds"] > 0
+
+
+def test_noise_as_a_number_a_tensor_or_pairs_gives_the_same_rows():
+    x0 = fs.noise(6, (2,), seed=3)
+    pairs = fs.reference.pairs(field(), x0, rtol=1e-6, atol=1e-6)
+    tables = [
+        fs.compare(field(), [EULER], noise=6, seed=3),
+        fs.compare(field(), [EULER], noise=x0),
+        fs.compare(field(), [EULER], noise=pairs),
+    ]
+    assert len({table.rows[0]["rmse"] for table in tables}) == 1
+    assert [table.protocol["seed"] for table in tables] == [3, None, None]
+    assert all(table.protocol["samples"] == 6 for table in tables)
+
+
+def test_a_batch_smaller_than_the_noises_changes_nothing():
+    whole, parts = (fs.compare(field(), [EULER], noise=7, batch=batch).rows[0] for batch in (7, 3))
+    assert whole["rmse"] == pytest.approx(parts["rmse"], rel=1e-4)
+
+
+def test_conditions_go_with_their_noises():
+    conditional = fs.Field(lambda x, t, target: target - x, shape=(2,))
+    target = fs.noise(7, (2,), seed=1)
+    (row,) = fs.compare(conditional, [fs.classical.rk4(4)], noise=7, batch=3, target=target).rows
+    assert row["rmse"] < 1e-4
+
+
+def test_conditions_besides_pairs_are_refused_not_ignored():
+    pairs = fs.Pairs(torch.zeros(2, 2), torch.zeros(2, 2))
+    with pytest.raises(ValueError, match="carry their own conditions, but label came besides"):
+        fs.compare(field(), [EULER], noise=pairs, label=3)
+
+
+def test_protocol_says_how_it_was_measured():
+    protocol = fs.compare(field(), [EULER], noise=3).protocol
+    assert protocol["field"] == field().describe()
+    assert protocol["reference"]["method"] == "dopri5"
+    assert protocol["reference"]["error"] < 1e-5
+    assert protocol["reference"]["nfe"] > 6
+
+
+def test_several_solvers_under_one_name():
+    groups = {"mine": [fs.classical.euler(n) for n in (2, 4)], "other": MIDPOINT}
+    table = fs.compare(field(), groups, noise=4)
+    assert [(row["solver"], row["nfe"]) for row in table.rows] == [("mine", 2), ("mine", 4), ("other", 4)]
+
+
+def test_json_holds_rows_and_protocol():
+    table = fs.compare(field(), [EULER, MIDPOINT], noise=4)
+    content = strictly(table.to_json())
+    assert content["rows"] == [dict(row) for row in table.rows]
+    assert content["protocol"]["samples"] == 4
+
+
+def test_json_is_strict_where_pairs_have_no_error_estimate():
+    x0 = fs.noise(4, (2,))
+    table = fs.compare(field(), [EULER], noise=fs.Pairs(x0, x0 * math.exp(-1)))
+    assert strictly(table.to_json())["protocol"]["reference"]["error"] is None
+
+
+def comparison():
+    rows = (
+        {"solver": "euler", "nfe": 4, "rmse": 0.123456, "milliseconds": 1.0},
+        {"solver": "euler", "nfe": 8, "rmse": 0.05, "milliseconds": 1.0},
+        {"solver": "fitted", "nfe": 8, "rmse": 0.001, "milliseconds": 1.0},
+    )
+    return fs.Comparison(rows, ("rmse",), {"field": {"model": "m"}, "samples": 4})
+
+
+def test_markdown_has_a_line_a_solver():
+    assert comparison().to_markdown() == (
+        "| solver | nfe | rmse |\n"
+        "| --- | --- | --- |\n"
+        "| euler | 4 | 0.1235 |\n"
+        "| euler | 8 | 0.05 |\n"
+        "| fitted | 8 | 0.001 |\n"
+    )
+
+
+def test_by_nfe_has_a_column_a_budget_and_gaps_where_nothing_was_measured():
+    head, euler, fitted = comparison().by_nfe("rmse").splitlines()
+    assert head.split() == ["rmse", "4", "calls", "8", "calls"]
+    assert euler.split() == ["euler", "0.1235", "0.05"]
+    assert fitted.split() == ["fitted", "0.001"]
+    assert fitted.index("0.001") + len("0.001") == euler.index("0.05") + len("0.05")
+
+
+def test_plot_returns_a_figure_with_a_line_a_solver():
+    figure = comparison().plot()
+    assert isinstance(figure, Figure)
+    (axes,) = figure.axes
+    assert {line.get_label(): list(line.get_xdata()) for line in axes.lines} == {
+        "euler": [4, 8],
+        "fitted": [8],
+    }
+    assert list(axes.lines[0].get_ydata()) == [0.123456, 0.05]
+
+
+def test_an_unknown_metric_is_named():
+    with pytest.raises(ValueError, match=r"unknown metrics fid; known are rmse, psnr, pooled_rmse\.$"):
+        fs.compare(field(), [EULER], metrics=["rmse", "fid"])
+
+
+def test_means_over_noises_have_intervals():
+    (row,) = fs.compare(field(), [EULER], noise=50, metrics=["rmse", "psnr", "pooled_rmse"]).rows
+    for metric in ("rmse", "psnr", "pooled_rmse"):
+        assert row[f"{metric}_low"] < row[metric] < row[f"{metric}_high"]
+
+
+def test_csv_has_every_column_and_gaps():
+    rows = ({"solver": "euler", "nfe": 4, "rmse": 0.1}, {"solver": "a, b", "nfe": 8, "kid": 0.5})
+    table = fs.Comparison(rows, ("rmse",), {})
+    assert table.to_csv() == 'solver,nfe,rmse,kid\neuler,4,0.1,\n"a, b",8,,0.5\n'
+
+
+class TestKept:
+    def test_nothing_is_kept_unless_asked_for(self):
+        assert fs.compare(field(), [EULER], noise=3).kept is None
+
+    def test_samples_are_those_of_the_solvers_over_batches(self):
+        x0 = fs.noise(7, (2, 3), seed=2)
+        kept = fs.compare(field((2, 3)), [EULER, MIDPOINT], noise=x0, batch=3, keep=5).kept
+        for solver, samples in zip((EULER, MIDPOINT), kept.samples, strict=True):
+            torch.testing.assert_close(samples, solver.sample(field((2, 3)), x0[:5]))
+        torch.testing.assert_close(kept.reference, x0[:5] * math.exp(-1), rtol=1e-4, atol=1e-5)
+        assert kept.solvers == (EULER, MIDPOINT)
+        assert kept.paths == ()
+        assert kept.reference_path is None
+
+    def test_points_in_the_plane_have_paths(self):
+        x0 = fs.noise(6, (2,), seed=2)
+        kept = fs.compare(field(), [EULER, MIDPOINT], noise=x0, keep=4).kept
+        assert [path.shape for path in kept.paths] == [(5, 4, 2), (3, 4, 2)]
+        torch.testing.assert_close(kept.paths[0][0], x0[:4])
+        torch.testing.assert_close(kept.paths[1][-1], kept.samples[1])
+        assert kept.reference_path.shape == (33, 4, 2)
+        torch.testing.assert_close(kept.reference_path[16], x0[:4] * math.exp(-0.5), rtol=1e-4, atol=1e-5)
+
+    def test_the_model_has_a_curvature(self):
+        """Of x0 e^-t: E_t (x'(t) - (x(1) - x(0)))^2 over (x(1) - x(0))^2, by hand."""
+        protocol = fs.compare(field(), [EULER], noise=6, keep=1).protocol
+        square = (1 - math.exp(-2)) / 2
+        chord = (1 - math.exp(-1)) ** 2
+        assert protocol["curvature"]["relative"] == pytest.approx((square - chord) / chord, rel=2e-3)
+
+
+class Mean:
+    """A quality that is the mean of all samples, and how many meters were made."""
+
+    names = ("mean",)
+
+    def __init__(self):
+        self.meters = 0
+
+    def describe(self):
+        return {"quality": "mean"}
+
+    def meter(self):
+        self.meters += 1
+        return MeanMeter()
+
+
+class MeanMeter:
+    def __init__(self):
+        self.seen = []
+
+    def update(self, x1):
+        self.seen.append(x1)
+
+    def figures(self):
+        return {"mean": float(torch.cat(self.seen).mean())}
+
+
+def test_a_quality_sees_all_samples_of_a_solver_and_those_of_the_reference():
+    x0 = fs.noise(7, (2,), seed=4)
+    table = fs.compare(field(), [EULER, MIDPOINT], noise=x0, batch=3, quality=Mean())
+    assert table.metrics == ("rmse", "psnr", "mean")
+    for row, solver in zip(table.rows, (EULER, MIDPOINT), strict=True):
+        assert row["mean"] == pytest.approx(float(solver.sample(field(), x0).mean()), rel=1e-5)
+    assert table.protocol["reference"]["mean"] == pytest.approx(float(x0.mean()) * math.exp(-1), rel=1e-3)
+    assert table.protocol["quality"] == {"quality": "mean"}
+
+
+class TestCache:
+    def compare(self, counted, folder, solvers=(EULER, MIDPOINT), **options):
+        network = counted(lambda x, t: -x)
+        x0 = fs.noise(6, (2,), seed=5)
+        pairs = fs.Pairs(x0, x0 * math.exp(-1))
+        named = fs.Field(network, shape=(2,), name="decay")
+        return fs.compare(named, solvers, noise=pairs, cache=folder, **options), len(network.times)
+
+    def test_what_was_measured_is_not_measured_again(self, counted, tmp_path):
+        first, calls = self.compare(counted, tmp_path)
+        again, none = self.compare(counted, tmp_path)
+        assert (calls, none) == (8, 0)
+        assert again.rows == first.rows
+
+    def test_an_interrupted_comparison_makes_what_is_missing(self, counted, tmp_path):
+        self.compare(counted, tmp_path, [EULER])
+        table, calls = self.compare(counted, tmp_path)
+        assert calls == MIDPOINT.nfe
+        assert [row["solver"] for row in table.rows] == ["euler", "midpoint"]
+
+    def test_samples_come_back_bit_for_bit(self, counted, tmp_path):
+        first, again = (self.compare(counted, tmp_path, keep=3)[0].kept for _ in range(2))
+        for one, other in zip([*first.samples, *first.paths], [*again.samples, *again.paths], strict=True):
+            assert torch.equal(one, other)
+
+    @pytest.mark.parametrize("options", [{"keep": 2}, {"quality": Mean()}], ids=["keep", "quality"])
+    def test_other_settings_are_measured_anew(self, counted, tmp_path, options):
+        self.compare(counted, tmp_path)
+        table, calls = self.compare(counted, tmp_path, **options)
+        assert calls >= 8
+        assert set(options) != {"quality"} or "mean" in table.rows[0]
+
+    def test_another_name_for_a_solver_is_no_other_solver(self, counted, tmp_path):
+        self.compare(counted, tmp_path)
+        table, calls = self.compare(counted, tmp_path, {"mine": EULER})
+        assert (calls, table.rows[0]["solver"]) == (0, "mine")
+
+    def test_a_damaged_file_is_named(self, counted, tmp_path):
+        self.compare(counted, tmp_path, [EULER])
+        (file,) = tmp_path.iterdir()
+        file.write_bytes(file.read_bytes()[:-9])
+        with pytest.raises(ValueError, match=r"not a complete measurement .*; remove it"):
+            self.compare(counted, tmp_path, [EULER])
+
+    def test_a_function_without_a_name_is_refused(self, tmp_path):
+        with pytest.raises(ValueError, match="cannot tell one plain function from another"):
+            fs.compare(fs.Field(lambda x, t: -x, shape=(2,)), [EULER], noise=3, cache=tmp_path)
+
+
+def test_no_solver_at_all_is_an_error():
+    with pytest.raises(ValueError, match="compare: there is no solver to score"):
+        fs.compare(field(), [], noise=2)
+
+
+def test_noises_of_unknown_shape_are_refused():
+    with pytest.raises(ValueError, match=r"noise=9 asks for noises, .* or Field\(..., shape=...\)"):
+        fs.compare(fs.Field(lambda x, t: -x), [EULER], noise=9)
