@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from .._files import write_safetensors
 from .._hashing import fingerprint
@@ -59,35 +61,54 @@ class Cells:
 
     def load(self, solver: Solver) -> Measured | None:
         """What was measured of a solver before, if it was."""
-        path = self._path(solver)
+        found = self._read(_solver_key(solver))
+        if found is None:
+            return None
+        tensors, facts = found
+        figures = {name: math.nan if y is None else y for name, y in facts["figures"].items()}
+        return Measured(tensors["mse"], facts["seconds"], figures, tensors["samples"], tensors.get("path"))
+
+    def save(self, solver: Solver, found: Measured) -> None:
+        """Keep what was measured of a solver."""
+        tensors = {"mse": found.mse, "samples": found.samples}
+        if found.path is not None:
+            tensors["path"] = found.path
+        facts = {"seconds": found.seconds, "figures": finite(found.figures)}
+        self._write(_solver_key(solver), tensors, facts)
+
+    def load_reference(self) -> tuple[Tensor, dict[str, float]] | None:
+        """The path of the reference, and figures of its samples, if they were measured before."""
+        found = self._read("reference")
+        return None if found is None else (found[0]["path"], found[1])
+
+    def save_reference(self, path: Tensor, figures: Mapping[str, float]) -> None:
+        """Keep what was measured of the reference."""
+        self._write("reference", {"path": path}, finite(figures))
+
+    def _read(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        path = self._path(key)
         if path is None or not path.exists():
             return None
         try:
             with safe_open(path, "pt") as file:
-                facts: Mapping[str, Any] = json.loads(file.metadata()[_FACTS])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
-            figures = {name: float("nan") if y is None else y for name, y in facts["figures"].items()}
-            return Measured(
-                tensors["mse"], facts["seconds"], figures, tensors["samples"], tensors.get("path")
-            )
+                return {name: file.get_tensor(name) for name in file.keys()}, json.loads(
+                    file.metadata()[_FACTS]
+                )
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: not a complete measurement ({error}); remove it, and compare again."
             ) from error
 
-    def save(self, solver: Solver, found: Measured) -> None:
-        """Keep what was measured."""
-        path = self._path(solver)
-        if path is None:
-            return
-        tensors = {"mse": found.mse, "samples": found.samples}
-        if found.path is not None:
-            tensors["path"] = found.path
-        facts = {"seconds": found.seconds, "figures": finite(found.figures)}
-        write_safetensors(path, tensors, {_FACTS: json.dumps(facts)})
+    def _write(self, key: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        path = self._path(key)
+        if path is not None:
+            write_safetensors(path, tensors, {_FACTS: json.dumps(facts)})
 
-    def _path(self, solver: Solver) -> Path | None:
+    def _path(self, key: str) -> Path | None:
         if self._folder is None:
             return None
-        key = fingerprint([*self._common, describe_solver(solver)["fingerprint"]])
-        return self._folder / f"{key}.safetensors"
+        return self._folder / f"{fingerprint([*self._common, key])}.safetensors"
+
+
+def _solver_key(solver: Solver) -> str:
+    return str(describe_solver(solver)["fingerprint"])

@@ -55,10 +55,10 @@ def compare(
         rtol: relative tolerance of the reference.
         atol: absolute tolerance of the reference.
         batch: samples at once.
-        keep: how many samples of every solver to keep for a page to look at. With any, the curvature of the
-            model is measured too, on its reference paths.
-        quality: figures of all samples of a solver together, such as
-            :class:`fewstep.metrics.FrechetQuality`; the reference's own stand in a row of theirs.
+        keep: how many samples of every solver to keep for a page to look at.
+        quality: figures of all samples of a solver together, such as :class:`FeatureQuality`; those of the
+            reference's samples stand in the protocol. With ``keep`` or this, the model's curvature is
+            measured too, on its first reference paths.
         model: what to call the model, by default the field's name.
         cache: folder to keep measurements in; what is there already is not measured again.
         progress: show a progress bar.
@@ -95,7 +95,7 @@ def compare(
     protocol: dict[str, Any] = {
         "field": field.describe(),
         "samples": len(pairs),
-        "seed": seed if isinstance(noise, int) else None,
+        "seed": seed if isinstance(noise, int) else pairs.provenance.get("seed"),
         "reference": {**pairs.provenance, "nfe": pairs.nfe, "error": pairs.error},
         "batch": batch,
         "device": device_name(pairs.x0.device),
@@ -103,12 +103,13 @@ def compare(
     }
     if quality is not None:
         protocol["quality"] = quality.describe()
-        protocol["reference"] |= _figures_of(quality, pairs, batch)
     kept = None
-    if keep:
-        path = _reference_path(field, pairs, rtol, atol)
+    if keep or quality is not None:
+        path, figures = _of_reference(field, pairs, cells, quality, rtol, atol, batch)
+        protocol["reference"] |= figures
         protocol["curvature"] = _curvature(path)
-        kept = _kept([solver for _, solver in named], found, pairs, path, keep)
+        if keep:
+            kept = _kept([solver for _, solver in named], found, pairs, path, keep)
     return Comparison(rows, columns, protocol, kept)
 
 
@@ -164,12 +165,30 @@ def _with_reference(
     return reference.pairs(field, noise, rtol=rtol, atol=atol, batch=batch, progress=progress, **conditions)
 
 
-def _reference_path(field: Field, pairs: Pairs, rtol: float, atol: float) -> Tensor:
-    """The first reference trajectories at equal times, ``(P, B, ...)``."""
+def _of_reference(
+    field: Field,
+    pairs: Pairs,
+    cells: Cells,
+    quality: Quality | None,
+    rtol: float,
+    atol: float,
+    batch: int,
+) -> tuple[Tensor, dict[str, float]]:
+    """The first reference trajectories at equal times, ``(P, B, ...)``, and figures of its samples."""
+    known = cells.load_reference()
+    if known is not None:
+        return known
     few = slice(0, _CURVES)
     times = [i / _STEPS for i in range(_STEPS + 1)]
     conditions = pairs.conditions_of(few)
-    return reference.solve(field, pairs.x0[few], times=times, rtol=rtol, atol=atol, **conditions).states
+    path = reference.solve(field, pairs.x0[few], times=times, rtol=rtol, atol=atol, **conditions).states
+    meter = None if quality is None else quality.meter()
+    if meter is not None:
+        for x1 in pairs.x1.split(batch):
+            meter.update(x1)
+    figures = {} if meter is None else meter.figures()
+    cells.save_reference(path.cpu(), figures)
+    return path, figures
 
 
 def _curvature(path: Tensor) -> dict[str, float]:
@@ -196,10 +215,3 @@ def _kept(
         paths=paths,
         reference_path=path[:, :keep].cpu() if paths else None,
     )
-
-
-def _figures_of(quality: Quality, pairs: Pairs, batch: int) -> dict[str, float]:
-    meter = quality.meter()
-    for x1 in pairs.x1.split(batch):
-        meter.update(x1)
-    return meter.figures()

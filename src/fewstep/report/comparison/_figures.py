@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...comparison import Comparison
-from ..page import Chart, Choice, Section, Series, Table
-from ._rows import by_model, is_fitted, is_linear, label, rows_of_solvers, short
+from ..page import Chart, Choice, Section, Series
+from ._rows import axis_label, by_model, is_fitted, is_linear, rows_of_solvers, short
 
 __all__ = ["cost", "errors"]
 
@@ -14,7 +14,7 @@ __all__ = ["cost", "errors"]
 def errors(tables: Sequence[Comparison]) -> Section:
     """Every metric against the number of network calls."""
     charts = {
-        label(metric): by_model(tables, lambda table, metric=metric: _against_calls(table, metric))  # type: ignore[misc]
+        axis_label(metric): by_model(tables, lambda table, metric=metric: _against_calls(table, metric))  # type: ignore[misc]
         for metric in tables[0].metrics
     }
     return Section(
@@ -41,9 +41,9 @@ def _against_calls(table: Comparison, metric: str) -> Chart:
         )
     own = table.protocol["reference"].get(metric)
     return Chart(
-        f"{label(metric)}, {table.model}",
+        f"{axis_label(metric)}, {table.model}",
         "network calls",
-        label(metric),
+        axis_label(metric),
         series,
         log_y=not is_linear(metric),
         note="" if own is None else f"The reference's own: {short(own)}.",
@@ -51,19 +51,10 @@ def _against_calls(table: Comparison, metric: str) -> Chart:
 
 
 def cost(tables: Sequence[Comparison]) -> Section:
-    """The first metric against time, and what a sample costs."""
-    columns = ["model", "solver", "network calls", "network forwards", "ms a sample", "samples a second"]
-    rows = [
-        [
-            row["model"], row["solver"], row["nfe"], row["forwards"], row["milliseconds"],
-            1000 / row["milliseconds"],
-        ]
-        for table in tables
-        for row in table.rows
-    ]  # fmt: skip
+    """The first metric against time."""
     return Section(
-        "Network calls and seconds",
-        [by_model(tables, _against_time), Table("What a sample costs", columns, rows)],
+        "Error against seconds",
+        [by_model(tables, _against_time)],
         "Time of sampling alone, in batches, on the machine named below. Solvers that were measured at "
         "another moment may have met a busier machine.",
     )
@@ -77,9 +68,9 @@ def _against_time(table: Comparison) -> Chart:
         seconds, figures = [row["milliseconds"] for row in rows], [row[metric] for row in rows]
         series.append(Series(name, seconds, figures, strong=is_fitted(name)))
     return Chart(
-        f"{label(metric)} against time, {table.model}",
+        f"{axis_label(metric)} against time, {table.model}",
         "milliseconds a sample",
-        label(metric),
+        axis_label(metric),
         series,
         log_x=True,
         log_y=not is_linear(metric),

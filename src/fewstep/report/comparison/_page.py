@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ...comparison import Comparison
 from ..page import Code, Facts, Page, Part, Section, Table
 from ._figures import cost, errors
+from ._rows import by_model, label
 from ._samples import pictures, trajectories
 from ._solvers import numbers
-from ._summary import finding
+from ._summary import finding, first_shown
 
 __all__ = ["comparison_page"]
 
@@ -33,15 +35,16 @@ def comparison_page(
             "comparison_page: tables must be one or more with the same metrics, not "
             f"{[list(table.metrics) for table in tables]}; compare all models alike."
         )
+    first = first_shown(tables)
     models = " and ".join(table.model for table in tables)
     return Page(
         title or f"Few-step solvers on {models}",
         " ".join(finding(table) for table in tables),
         [
             errors(tables),
-            *pictures(tables),
-            *trajectories(tables),
-            *numbers(tables),
+            *pictures(tables, first),
+            *trajectories(tables, first),
+            *numbers(tables, first),
             cost(tables),
             Section("All figures", [_all_rows(tables)]),
             Section("How it was measured, and how to do it again", _protocol(tables, command)),
@@ -52,12 +55,31 @@ def comparison_page(
 def _all_rows(tables: Sequence[Comparison]) -> Table:
     rows = [row for table in tables for row in table.rows]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    return Table("Everything measured", columns, [[row.get(column) for column in columns] for row in rows])
+    return Table(
+        "Means over noises stand with the ends of their 95 % confidence intervals",
+        [_heading(column) for column in columns],
+        [[row.get(column) for column in columns] for row in rows],
+    )
+
+
+def _heading(column: str) -> str:
+    """A column of the rows in words."""
+    name, _, end = column.rpartition("_")
+    if end in ("low", "high"):
+        return f"{label(name)} {'from' if end == 'low' else 'to'}"
+    known = {"nfe": "network calls", "forwards": "network forwards", "milliseconds": "ms a sample"}
+    return known.get(column) or label(column)
 
 
 def _protocol(tables: Sequence[Comparison], command: str | None) -> list[Part]:
     solvers = [solver for table in tables if table.kept for solver in table.kept.solvers]
     cited = list(dict.fromkeys(entry for solver in solvers for entry in solver.citation))
     again: list[Part] = [] if command is None else [Code(command)]
-    facts = {table.model: table.protocol for table in tables}
-    return [*again, Facts({**facts, **({"to cite": cited} if cited else {})})]
+    cite: list[Part] = [Facts({"to cite": cited})] if cited else []
+    return [*again, by_model(tables, lambda table: Facts(_without_repetition(table.protocol))), *cite]
+
+
+def _without_repetition(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol, whose reference need not say once more for which field it is."""
+    reference = {key: value for key, value in protocol["reference"].items() if key != "field"}
+    return {**protocol, "reference": reference}

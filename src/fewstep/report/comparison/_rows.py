@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...comparison import Comparison
-from ..page import Choice, Part
+from ..page import Choice, Part, Slider
 
 __all__ = [
+    "axis_label",
     "best",
     "better",
     "budgets",
+    "by_calls",
     "by_model",
     "is_fitted",
     "is_linear",
@@ -22,11 +24,13 @@ __all__ = [
     "short",
 ]
 
-#: What metrics are called on an axis.
+#: What metrics are called, and on an axis.
 _LABELS = {
-    "rmse": "RMSE to the reference",
-    "psnr": "PSNR to the reference (dB)",
-    "pooled_rmse": "pooled RMSE to the reference",
+    "rmse": ("RMSE", "RMSE to the reference"),
+    "psnr": ("PSNR", "PSNR to the reference (dB)"),
+    "pooled_rmse": ("pooled RMSE", "pooled RMSE to the reference"),
+    "fid": ("FID", "FID"),
+    "kid": ("KID", "KID"),
 }
 
 #: More is better; these have a linear axis, as they are logarithms already, or shares.
@@ -34,8 +38,21 @@ _GAINS = ("psnr", "precision", "recall", "density", "coverage")
 
 
 def label(metric: str) -> str:
+    """What a metric is called in a sentence."""
+    return _names(metric)[0]
+
+
+def axis_label(metric: str) -> str:
     """What a metric is called on an axis."""
-    return _LABELS.get(metric, metric)
+    return _names(metric)[1]
+
+
+def _names(metric: str) -> tuple[str, str]:
+    kind, _, network = metric.partition("_")
+    if metric not in _LABELS and network and kind in ("frechet", "kernel"):
+        name = "Fréchet distance" if kind == "frechet" else "kernel distance"
+        return name, f"{name}, {network} features"
+    return _LABELS.get(metric, (metric, metric))
 
 
 def is_linear(metric: str) -> bool:
@@ -83,6 +100,13 @@ def by_model(tables: Sequence[Comparison], part: Callable[[Comparison], Part]) -
     """The part of the only model, or a choice of models."""
     parts = {table.model: part(table) for table in tables}
     return Choice("Model", parts) if len(parts) > 1 else next(iter(parts.values()))
+
+
+def by_calls(table: Comparison, part: Callable[[int], Part], first: int) -> Slider:
+    """A part a number of calls; all sliders of the page move together."""
+    known = budgets(table)
+    start = first if first in known else None
+    return Slider("Network calls", {nfe: part(nfe) for nfe in known}, start)
 
 
 def short(value: float | None) -> str:

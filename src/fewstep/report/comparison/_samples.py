@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...comparison import Comparison, Kept
-from ..page import Pictures, Planes, Section, Slider, Strip
+from ..page import Pictures, Planes, Section, Strip
 from ..pictures import is_picture
-from ._rows import budgets, by_model, ranked, short
+from ._rows import by_calls, by_model, label, ranked, short
 
-__all__ = ["CALLS", "pictures", "trajectories"]
-
-#: What the sliders of the page are called, which move together.
-CALLS = "Network calls"
+__all__ = ["pictures", "trajectories"]
 
 #: How many pictures a row has, and how many paths a plane.
 _PICTURES, _PATHS = 12, 100
 
 
-def pictures(tables: Sequence[Comparison]) -> list[Section]:
+def pictures(tables: Sequence[Comparison], first: int) -> list[Section]:
     """Rows of pictures at every number of calls, where samples are pictures."""
     kept = [(table, table.kept) for table in tables if table.kept]
     shown = {table.model: own for table, own in kept if is_picture(tuple(own.reference.shape[1:]))}
@@ -26,7 +23,7 @@ def pictures(tables: Sequence[Comparison]) -> list[Section]:
         return []
     part = by_model(
         [table for table in tables if table.model in shown],
-        lambda table: Slider(CALLS, {n: _strips(table, shown[table.model], n) for n in budgets(table)}),
+        lambda table: by_calls(table, lambda n: _strips(table, shown[table.model], n), first),
     )
     return [
         Section(
@@ -42,13 +39,13 @@ def _strips(table: Comparison, kept: Kept, nfe: int) -> Pictures:
     metric, calls = table.metrics[0], table.protocol["reference"]["nfe"]
     strips = [Strip("reference", kept.reference[:_PICTURES], f"{calls} calls")]
     strips += [
-        Strip(row["solver"], kept.samples[k][:_PICTURES], f"{metric} {short(row[metric])}")
+        Strip(row["solver"], kept.samples[k][:_PICTURES], f"{label(metric)} {short(row[metric])}")
         for k, row in ranked(table, nfe)
     ]
     return Pictures(f"{table.model}, {nfe} network calls", strips)
 
 
-def trajectories(tables: Sequence[Comparison]) -> list[Section]:
+def trajectories(tables: Sequence[Comparison], first: int) -> list[Section]:
     """Paths at every number of calls, where samples are points in the plane."""
     kept = [(table, table.kept) for table in tables if table.kept]
     shown = {table.model: own for table, own in kept if own.paths}
@@ -56,7 +53,7 @@ def trajectories(tables: Sequence[Comparison]) -> list[Section]:
         return []
     part = by_model(
         [table for table in tables if table.model in shown],
-        lambda table: Slider(CALLS, {n: _planes(table, shown[table.model], n) for n in budgets(table)}),
+        lambda table: by_calls(table, lambda n: _planes(table, shown[table.model], n), first),
     )
     return [Section("Trajectories", [part], "Paths from the same noises to the samples.")]
 
@@ -65,5 +62,5 @@ def _planes(table: Comparison, kept: Kept, nfe: int) -> Planes:
     metric = table.metrics[0]
     paths = {} if kept.reference_path is None else {"reference": kept.reference_path[:, :_PATHS]}
     for k, row in ranked(table, nfe):
-        paths[f"{row['solver']}, {metric} {short(row[metric])}"] = kept.paths[k][:, :_PATHS]
+        paths[f"{row['solver']}, {label(metric)} {short(row[metric])}"] = kept.paths[k][:, :_PATHS]
     return Planes(f"{table.model}, {nfe} network calls", paths)

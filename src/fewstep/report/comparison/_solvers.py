@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from ...comparison import Comparison
 from ...solver import Solver
-from ..page import Choice, Grid, Part, Section, Slider, Timeline
-from ._rows import budgets, by_model, ranked
-from ._samples import CALLS
+from ..page import Choice, Grid, Part, Section, Timeline
+from ._rows import by_calls, by_model, ranked
 
 __all__ = ["numbers"]
 
 
-def numbers(tables: Sequence[Comparison]) -> list[Section]:
+def numbers(tables: Sequence[Comparison], first: int) -> list[Section]:
     """Times and reduced coefficients of every solver, where solvers are kept."""
     kept = {table.model: table.kept.solvers for table in tables if table.kept}
     if not kept:
@@ -24,13 +23,13 @@ def numbers(tables: Sequence[Comparison]) -> list[Section]:
         return {row["solver"]: kept[table.model][k] for k, row in ranked(table, nfe)}
 
     def times(table: Comparison) -> Part:
-        return Slider(CALLS, {nfe: _times(at(table, nfe), nfe) for nfe in budgets(table)})
+        return by_calls(table, lambda nfe: _times(at(table, nfe), nfe), first)
 
     def coefficients(table: Comparison) -> Part:
-        frames: dict[int, Part] = {}
-        for nfe in budgets(table):
-            frames[nfe] = Choice("Solver", {name: _grid(s, name) for name, s in at(table, nfe).items()})
-        return Slider(CALLS, frames)
+        def of(nfe: int) -> Part:
+            return Choice("Solver", {name: _grid(s, name) for name, s in at(table, nfe).items()})
+
+        return by_calls(table, of, first)
 
     return [
         Section(

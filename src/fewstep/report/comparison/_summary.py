@@ -2,39 +2,67 @@
 
 from __future__ import annotations
 
-from ...comparison import Comparison
-from ._rows import best, better, budgets, is_fitted, is_linear, short
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-__all__ = ["finding"]
+from ...comparison import Comparison
+from ._rows import best, better, budgets, is_fitted, is_linear, label, short
+
+__all__ = ["finding", "first_shown"]
+
+
+class _Gain(NamedTuple):
+    """A number of calls at which a fitted solver is better than the classical ones."""
+
+    size: float
+    nfe: int
+    ours: Mapping[str, Any]
+    theirs: Mapping[str, Any]
 
 
 def finding(table: Comparison) -> str:
-    """The number of calls where fitting gains most, or the best row where nothing is gained."""
+    """Where fitting gains most, or the best row where nothing is gained."""
     metric = table.metrics[0]
-    classical = [row for row in table.rows if not is_fitted(row["solver"])]
-    gains = []
-    for nfe in budgets(table):
-        fitted = [row for row in table.rows if row["nfe"] == nfe and is_fitted(row["solver"])]
-        others = [row for row in classical if row["nfe"] == nfe]
-        if fitted and others:
-            ours, theirs = best(fitted, metric), best(others, metric)
-            if better(metric, ours[metric], theirs[metric]):
-                gains.append((_gain(metric, ours[metric], theirs[metric]), nfe, ours, theirs))
-    if not gains:
-        first = best(table.rows, metric)
+    gain = _greatest_gain(table)
+    if gain is None:
+        row = best(table.rows, metric)
         return (
-            f"On {table.model} the best {metric} of all is {short(first[metric])}, of {first['solver']} with "
-            f"{first['nfe']} calls."
+            f"On {table.model} the best {label(metric)} is {short(row[metric])}, of {row['solver']} with "
+            f"{row['nfe']} calls."
         )
-    _, nfe, ours, theirs = max(gains, key=lambda gain: gain[0])
-    enough = [row["nfe"] for row in classical if not better(metric, ours[metric], row[metric])]
+    classical = _classical(table)
+    enough = [row["nfe"] for row in classical if not better(metric, gain.ours[metric], row[metric])]
     needs = f"{min(enough)} calls" if enough else f"more than {max(row['nfe'] for row in classical)} calls"
     return (
-        f"On {table.model}, with {nfe} network calls, {ours['solver']} has {metric} "
-        f"{short(ours[metric])}; the best of the classical solvers here, {theirs['solver']}, has "
-        f"{short(theirs[metric])}, and any of them needs {needs} for as good a figure."
+        f"On {table.model}, with {gain.nfe} network calls, {gain.ours['solver']} has {label(metric)} "
+        f"{short(gain.ours[metric])}; the best of the classical solvers here, {gain.theirs['solver']}, has "
+        f"{short(gain.theirs[metric])}, and any of them needs {needs} for as good a figure."
     )
 
 
-def _gain(metric: str, one: float, other: float) -> float:
-    return one - other if is_linear(metric) else other / one
+def first_shown(tables: Sequence[Comparison]) -> int:
+    """The number of calls that a reader sees first: where most is gained, or else one in the middle."""
+    gains = [gain for gain in map(_greatest_gain, tables) if gain is not None]
+    if gains:
+        return max(gains, key=lambda gain: gain.size).nfe
+    known = budgets(tables[0])
+    return known[(len(known) - 1) // 2]
+
+
+def _greatest_gain(table: Comparison) -> _Gain | None:
+    metric = table.metrics[0]
+    gains = []
+    for nfe in budgets(table):
+        fitted = [row for row in table.rows if row["nfe"] == nfe and is_fitted(row["solver"])]
+        others = [row for row in _classical(table) if row["nfe"] == nfe]
+        if fitted and others:
+            ours, theirs = best(fitted, metric), best(others, metric)
+            if better(metric, ours[metric], theirs[metric]):
+                one, other = ours[metric], theirs[metric]
+                size = one - other if is_linear(metric) else other / one
+                gains.append(_Gain(size, nfe, ours, theirs))
+    return max(gains, key=lambda gain: gain.size, default=None)
+
+
+def _classical(table: Comparison) -> list[Mapping[str, Any]]:
+    return [row for row in table.rows if not is_fitted(row["solver"])]
