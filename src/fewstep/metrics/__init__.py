@@ -2,11 +2,15 @@
 
 from .curvature import CurvatureMeter, curvature
 from .errors import METRICS, mean_psnr, per_sample_mse, pooled_rmse, psnr, rmse
+from .frechet import frechet_distance
+from .moments import Moments
 
 __all__ = [
     "METRICS",
     "CurvatureMeter",
+    "Moments",
     "curvature",
+    "frechet_distance",
     "mean_psnr",
     "per_sample_mse",
     "pooled_rmse",
