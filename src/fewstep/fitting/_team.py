@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .._processes import exchange
 from ..pairs import Pairs
 
 __all__ = ["BudgetSpentError", "Team", "join_torchrun"]
@@ -91,7 +92,7 @@ class Team:
             problem = error
         state = _WELL if problem is None else _SPENT if isinstance(problem, BudgetSpentError) else _FAILED
         size = len(result) if result.ndim else 0
-        reports = self._exchange(torch.tensor([state, calls(), size]))
+        reports = exchange(torch.tensor([state, calls(), size]))
         states, counts, sizes = torch.stack(reports).T.tolist()
         if state == _FAILED and problem is not None:
             raise problem
@@ -103,17 +104,8 @@ class Team:
             raise BudgetSpentError(sum(counts)) from problem
         padded = result.new_zeros(max(sizes), *result.shape[1:])
         padded[:size] = result
-        parts = self._exchange(padded)
+        parts = exchange(padded)
         return [part[:n].to(result.device) for part, n in zip(parts, sizes, strict=True)], sum(counts)
-
-    @staticmethod
-    def _exchange(tensor: Tensor) -> list[Tensor]:
-        """A tensor of the same shape from every process, where the backend can take it."""
-        meeting = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
-        tensor = tensor.to(meeting).contiguous()
-        parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, tensor)
-        return parts
 
 
 def join_torchrun(device: str) -> tuple[Team, str]:

@@ -1,0 +1,218 @@
+"""Mean and covariance of features that come in batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._processes import exchange, total
+from . import _moments_file
+from ._features import check_features, to_float64
+
+__all__ = ["Moments"]
+
+#: What stands for a count or a dimension that is not known, where only integers can.
+_UNKNOWN = -1
+
+#: Vectors that are turned to float64 at a time.
+_ROWS = 1024
+
+
+class Moments:
+    """Mean and covariance of feature vectors, in memory that does not grow with their number.
+
+    Batches are joined by the update of Chan, Golub and LeVeque (*Updating formulae and a pairwise algorithm
+    for computing sample variances*, 1979), in float64: with ``m`` more vectors of mean ``b`` the scatter
+    ``S = sum (x - mean)(x - mean)^T`` of ``n`` vectors of mean ``a`` becomes
+
+        ``S + sum (x - b)(x - b)^T + n m / (n + m) (b - a)(b - a)^T``,
+
+    in which nothing large cancels, wherever the mean lies.
+
+    Args:
+        protocol: how the features were made, JSON-ready: the pictures, the network, the rounding. It goes
+            into the file, and only moments with equal protocols are added.
+    """
+
+    def __init__(self, protocol: Mapping[str, Any] | None = None) -> None:
+        self.protocol: dict[str, Any] = dict(protocol or {})
+        self._count: int | None = 0
+        self._mean = self._scatter = torch.empty(0, dtype=torch.float64)
+
+    @classmethod
+    def of(cls, features: Tensor, protocol: Mapping[str, Any] | None = None) -> Moments:
+        """The moments of one set of features, ``(n, d)``."""
+        moments = cls(protocol)
+        moments.update(features)
+        return moments
+
+    @property
+    def count(self) -> int | None:
+        """How many vectors; ``None`` for a file that does not say."""
+        return self._count
+
+    @property
+    def dimensions(self) -> int:
+        """Length ``d`` of a vector; 0 before the first batch."""
+        return len(self._mean)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean, float64 of shape ``(d,)``.
+
+        Raises:
+            ValueError: when there are no vectors.
+        """
+        self._need(1, "mean")
+        return self._mean
+
+    @property
+    def covariance(self) -> Tensor:
+        """Unbiased covariance, divided by ``count - 1``: float64 of shape ``(d, d)``.
+
+        Raises:
+            ValueError: when there are fewer than two vectors.
+        """
+        self._need(2, "covariance")
+        return self._scatter if self._count is None else self._scatter / (self._count - 1)
+
+    def update(self, features: Tensor) -> None:
+        """Take in a batch.
+
+        Shape:
+            ``features``: ``(n, d)``, of any floating-point type; ``d`` is that of the first batch.
+
+        Raises:
+            ValueError: when the features do not fit, or the moments are those of a file without a count.
+        """
+        check_features("update", features=features)
+        self._fit(features.shape[1], to_float64(features[:0]).device)
+        for part in features.split(_ROWS):
+            if len(part):
+                x = to_float64(part).to(self._mean.device)
+                mean = x.mean(dim=0)
+                self._take(len(x), mean, x - mean)
+
+    def __add__(self, other: Moments) -> Moments:
+        """The moments of both sets together.
+
+        Raises:
+            ValueError: when their dimensions or protocols differ, or a count is unknown.
+        """
+        if not isinstance(other, Moments):
+            return NotImplemented
+        if self.protocol != other.protocol:
+            raise ValueError(
+                f"Moments: only features of one protocol can be added, not {self.protocol} and "
+                f"{other.protocol}; make both in the same way."
+            )
+        both = Moments(self.protocol)
+        for part in (self, other):
+            part._need_count()
+            if part.dimensions:
+                both._fit(part.dimensions, part._mean.device)
+            if part._count:
+                both._take(part._count, part._mean)
+                both._scatter += part._scatter.to(both._scatter.device)
+        return both
+
+    def over_processes(self) -> Moments:
+        """The moments of the vectors of all processes of ``torch.distributed``, the same in each of them.
+
+        Every process must call it, with moments of its own; some may have none yet. Without
+        ``torch.distributed`` it is a copy.
+
+        Raises:
+            ValueError: in every process, when dimensions differ or a count is unknown.
+        """
+        own = torch.tensor([_UNKNOWN if self._count is None else self._count, self.dimensions])
+        counts, lengths = torch.stack(exchange(own)).T.tolist()
+        if _UNKNOWN in counts:
+            self._refuse_unknown(f" (in process {counts.index(_UNKNOWN)})")
+        if len(set(lengths) - {0}) > 1:
+            raise ValueError(
+                f"Moments: the processes have features of {lengths} dimensions, which must be one number."
+            )
+        merged = Moments(self.protocol)
+        if sum(counts):
+            merged._fit(max(lengths), self._mean.device)
+            n = self._count or 0
+            mean = self._mean if n else merged._mean
+            merged._count, merged._mean = sum(counts), total(n * mean) / sum(counts)
+            scatter = self._scatter if n else merged._scatter
+            shift = mean - merged._mean
+            merged._scatter = total(torch.addr(scatter, shift, shift, alpha=n))
+        return merged
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an ``.npz`` file in the format of EDM's reference statistics.
+
+        It holds ``mu`` and ``sigma``, float64, and ``facts``: JSON with the count and the protocol, which
+        other readers ignore.
+        """
+        facts = {"count": self._count, "protocol": self.protocol}
+        _moments_file.write(path, self.mean.cpu().numpy(), self.covariance.cpu().numpy(), facts)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Moments:
+        """Read a file of :meth:`save`, of EDM, or of any program that writes ``mu`` and ``sigma``.
+
+        Nothing can be added to moments whose file does not say their count.
+
+        Raises:
+            ValueError: naming the file and what is wrong with it.
+        """
+        mu, sigma, facts = _moments_file.read(path)
+        moments = cls(facts.get("protocol"))
+        moments._count = facts.get("count")
+        moments._mean, moments._scatter = torch.from_numpy(mu), torch.from_numpy(sigma)
+        if moments._count is not None:
+            moments._scatter *= moments._count - 1
+        return moments
+
+    def __repr__(self) -> str:
+        return f"Moments(count={self._count}, dimensions={self.dimensions}, protocol={self.protocol})"
+
+    def _fit(self, d: int, device: torch.device) -> None:
+        """Make room for vectors of ``d`` dimensions, or refuse them."""
+        self._need_count()
+        if not self.dimensions:
+            self._mean = torch.zeros(d, dtype=torch.float64, device=device)
+            self._scatter = torch.zeros(d, d, dtype=torch.float64, device=device)
+        elif d != self.dimensions:
+            raise ValueError(
+                f"Moments: features must have {self.dimensions} dimensions, as the first had, not {d}."
+            )
+
+    def _take(self, m: int, mean: Tensor, centred: Tensor | None = None) -> None:
+        """Take in ``m`` vectors of a mean and what ``centred`` adds to the scatter."""
+        n = self._count or 0
+        shift = mean.to(self._mean) - self._mean
+        # The two means' part of the scatter is one more row.
+        rows = shift[None] * (n * m / (n + m)) ** 0.5
+        rows = rows if centred is None else torch.cat([centred, rows])
+        self._scatter.addmm_(rows.T, rows)
+        self._mean += shift * (m / (n + m))
+        self._count = n + m
+
+    def _need(self, least: int, what: str) -> None:
+        if self._count is not None and self._count < least:
+            raise ValueError(
+                f"Moments: a {what} needs {least} feature vectors at least, not {self._count}; "
+                "update with more."
+            )
+
+    def _need_count(self) -> None:
+        if self._count is None:
+            self._refuse_unknown("")
+
+    @staticmethod
+    def _refuse_unknown(where: str) -> None:
+        raise ValueError(
+            f"Moments: nothing can be added to moments whose file has no count{where}; "
+            "make them again from the features."
+        )
