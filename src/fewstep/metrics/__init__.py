@@ -1,7 +1,9 @@
 """How far samples are from the reference, and how curved their paths."""
 
+from . import features
 from .curvature import CurvatureMeter, curvature
 from .errors import METRICS, mean_psnr, per_sample_mse, pooled_rmse, psnr, rmse
+from .features import feature_matrix, feature_moments
 from .frechet import frechet_distance
 from .moments import Moments
 
@@ -10,6 +12,9 @@ __all__ = [
     "CurvatureMeter",
     "Moments",
     "curvature",
+    "feature_matrix",
+    "feature_moments",
+    "features",
     "frechet_distance",
     "mean_psnr",
     "per_sample_mse",
