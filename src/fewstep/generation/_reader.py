@@ -125,6 +125,7 @@ def _from_tensors(path: Path, key: str) -> Tensor:
 
 
 def _from_npz(path: Path, key: str) -> Tensor:
-    with np.load(path, allow_pickle=False) as archive:
+    # Opened here, as numpy leaves a damaged file open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         samples = torch.from_numpy(archive[key])
     return samples.permute(0, 3, 1, 2) if samples.dtype == torch.uint8 else samples

@@ -61,18 +61,18 @@ def from_torchscript(path: Path, device: torch.device, name: str | None = None) 
             f"{path}: there is no such file; {_FILE} or the path given must name a TorchScript network."
         ) from None
     found = sha256(content).hexdigest()
-    if found != _DIGEST and name is None:
+    known = "inception" if found == _DIGEST else name
+    if known is None:
         raise ValueError(
             f"{path}: is not the standard Inception network, whose sha256 begins with {_DIGEST[:8]}, but "
             f"{found[:8]}...; fetch it again from {_ADDRESS}, or give this network a name of its own, under "
             "which its distance is reported instead of FID."
         )
     network = _TorchScript(_read(content, path)).to(device)
-    if found == _DIGEST:
-        return FeatureNetwork(network, "inception", 2048, "FID", found, device)
-    assert name is not None  # or it was refused above
-    trial = network(torch.zeros(1, 3, 299, 299, dtype=torch.uint8, device=device))
-    return FeatureNetwork(network, name, trial.shape[-1], f"Fréchet distance, {name}", found, device)
+    with torch.no_grad():
+        trial = network(torch.zeros(1, 3, 299, 299, dtype=torch.uint8, device=device))
+    title = "FID" if found == _DIGEST else f"Fréchet distance, {known}"
+    return FeatureNetwork(network, known, trial.shape[-1], title, found, device)
 
 
 class _TorchScript(nn.Module):
