@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,41 @@ def mixture_1d():
 def line():
     """Starting points on the line, float64 of shape ``(9, 1)``."""
     return torch.linspace(-1.8, 1.8, 9, dtype=torch.float64)[:, None]
+
+
+@pytest.fixture
+def torchscript(tmp_path):
+    """``torchscript(seed=0)``: a file with a tiny network of 12 features, called as Inception is."""
+
+    class Tiny(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 12, 3, stride=2)
+
+        def forward(self, x: torch.Tensor, return_features: bool = False):
+            features = torch.tanh(self.conv(x.float() / 255)).mean(dim=(2, 3))
+            return features if return_features else features[:, :2]
+
+    def make(seed=0):
+        path = tmp_path / f"network-{seed}.pt"
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.manual_seed(seed)
+            torch.jit.script(Tiny()).save(str(path))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def inception(torchscript, monkeypatch):
+    """A file that passes for the standard Inception, named by ``FEWSTEP_INCEPTION``."""
+    path = torchscript()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr("fewstep.metrics.features._inception._DIGEST", digest)
+    monkeypatch.setattr("fewstep.metrics.features._references._INCEPTION_DIMS", 12)
+    monkeypatch.setenv("FEWSTEP_INCEPTION", str(path))
+    return path
 
 
 @pytest.fixture

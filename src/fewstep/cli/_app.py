@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import check, compare, demo, distill, fit, inspect, recommend, reflow, sample, train
+from . import check, compare, demo, distill, fid, fit, inspect, recommend, reflow, sample, train
 
 __all__ = ["app", "run"]
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 for verb in (demo, train, check, fit, recommend, sample, compare, distill, reflow, inspect):
     app.command(verb.__name__.rsplit(".", 1)[1], no_args_is_help=verb is not demo)(verb.command)
+app.add_typer(fid.app, name="fid")
 
 
 def _show_version(asked: bool) -> None:

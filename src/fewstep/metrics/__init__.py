@@ -1,9 +1,11 @@
 """How good samples are: near the reference, straight, like the data, and no copies of them."""
 
+from . import features
 from .curvature import CurvatureMeter, curvature, relative_curvature, straightness
 from .error_estimates import ESTIMATES, ErrorMeter, paired_difference
 from .errors import METRICS, decibels, mean_psnr, per_sample_mse, pooled_rmse, psnr, rmse
 from .estimate import Estimate
+from .features import feature_matrix, feature_moments
 from .frechet import frechet_distance
 from .inversion import Inversion, inversion_error
 from .kernel import KernelDistance, kernel_distance, squared_mmd
@@ -24,6 +26,9 @@ __all__ = [
     "NeighbourCheck",
     "curvature",
     "decibels",
+    "feature_matrix",
+    "feature_moments",
+    "features",
     "frechet_distance",
     "inversion_error",
     "kernel_distance",

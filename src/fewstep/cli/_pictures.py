@@ -1,0 +1,98 @@
+"""Pictures named on the command line, and which of them are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..data import Dataset, load
+from ..generation import parse_ranges, read_generated, spell
+from ..metrics.features import ROUNDING
+from ..report.pictures import is_picture
+
+__all__ = ["Pictures", "open_pictures"]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Some pictures of a data set, or of a folder of samples.
+
+    Args:
+        data: all of them.
+        indices: the numbers of those that are taken, ascending.
+        facts: JSON-ready: where they come from, and which they are.
+    """
+
+    data: Dataset
+    indices: Sequence[int]
+    facts: dict[str, Any]
+
+
+def open_pictures(
+    source: str,
+    count: int | None,
+    seed: int,
+    *,
+    split: str = "train",
+    resolution: int | None = None,
+    channels: int | None = None,
+) -> Pictures:
+    """Data by name or path, or a folder of ``fewstep sample``.
+
+    Of a data set ``count`` pictures are drawn by ``seed``, as its order may be that of classes; of samples
+    the first are taken, as any are as good.
+
+    Raises:
+        ValueError: when there are fewer than ``count``, or they are no pictures.
+    """
+    facts: dict[str, Any]
+    if (Path(source) / "result.json").exists():
+        data, result = read_generated(source)
+        taken: Sequence[int] = range(_check(count, len(data), source))
+        protocol = result["protocol"]
+        facts = {
+            **{key: result[key] for key in ("model", "solver", "nfe")},
+            "seed": protocol["seed"],
+            "seeds": spell(parse_ranges(protocol["seeds"])[: len(taken)]),
+            "fingerprints": {
+                "model": protocol["fingerprint"],
+                "solver": protocol["solver"].get("fingerprint"),
+            },
+        }
+        rounded = f"{ROUNDING}, when they were written"
+    else:
+        data = load(source, split=split, resolution=resolution, channels=channels)
+        number = _check(count, len(data), source)
+        drawn = number < len(data)
+        order = np.random.default_rng(seed).permutation(len(data))
+        taken = sorted(order[:number].tolist()) if drawn else range(number)
+        facts = {"split": split, "drawn_by_seed": seed if drawn else None}
+        rounded = "none: 8-bit pictures as they are stored"
+    if not is_picture(data.shape):
+        raise ValueError(f"{source}: holds samples of shape {data.shape}, not pictures (1 or 3, H, W).")
+    first = data[[0]]
+    if isinstance(first, Tensor) and first.is_floating_point():
+        rounded = f"{ROUNDING}, when they were measured"
+    facts = {
+        "source": source,
+        "count": len(taken),
+        "of": len(data),
+        "shape": list(data.shape),
+        "fingerprint": data.fingerprint(),
+        **facts,
+        "rounding": rounded,
+    }
+    return Pictures(data, taken, facts)
+
+
+def _check(count: int | None, there: int, source: str) -> int:
+    if count is not None and count > there:
+        raise ValueError(
+            f"--count: {source} holds {there} pictures, fewer than {count}; make more, or ask for fewer."
+        )
+    return there if count is None else count

@@ -1,0 +1,26 @@
+"""Sharing work with the other processes of torchrun."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.distributed as dist
+
+__all__ = ["sharing"]
+
+
+@contextmanager
+def sharing(device: str) -> Iterator[tuple[str, int, int]]:
+    """Join the processes that torchrun started, if it did; this one's device, its rank and their number."""
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if world == 1:
+        yield device, 0, 1
+        return
+    dist.init_process_group("gloo")
+    try:
+        own = f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
+        yield own, dist.get_rank(), world
+    finally:
+        dist.destroy_process_group()

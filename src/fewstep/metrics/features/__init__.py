@@ -1,0 +1,19 @@
+"""Networks whose features measure the quality of pictures, by name, from a file, or of your own."""
+
+from ._load import NAMES, load
+from ._network import FeatureNetwork, quantize
+from ._references import REFERENCES, Reference, load_reference
+from ._streaming import ROUNDING, feature_matrix, feature_moments
+
+__all__ = [
+    "NAMES",
+    "REFERENCES",
+    "ROUNDING",
+    "FeatureNetwork",
+    "Reference",
+    "feature_matrix",
+    "feature_moments",
+    "load",
+    "load_reference",
+    "quantize",
+]

@@ -1,0 +1,131 @@
+"""The Inception network that published FIDs are of, and other networks in TorchScript."""
+
+from __future__ import annotations
+
+import io
+import os
+import urllib.request
+import warnings
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..._files import replacing
+from ..._progress import progress_bar
+from ._network import FeatureNetwork
+
+__all__ = ["from_torchscript", "inception"]
+
+#: Environment variable with the file of the standard network.
+_FILE = "FEWSTEP_INCEPTION"
+
+#: Szegedy and others' Inception of 2015-12-05 in TorchScript, as StyleGAN2-ADA and EDM use it.
+_ADDRESS = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
+#: sha256 of that file as k-diffusion checks it (crowsonkb/k-diffusion, ``k_diffusion/evaluation.py``); other
+#: public evaluation code that names one names the same, among it scripts for clean-fid's copy of the file.
+_DIGEST = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+
+_CHUNK = 1 << 20
+
+
+def inception(device: torch.device, progress: bool) -> FeatureNetwork:
+    """The standard network: from the file that ``FEWSTEP_INCEPTION`` names, the cache, or its address."""
+    given = os.environ.get(_FILE)
+    if given:
+        return from_torchscript(Path(given).expanduser(), device)
+    path = Path(torch.hub.get_dir()) / "fewstep" / "inception-2015-12-05.pt"
+    if not path.exists():
+        _fetch(path, progress)
+    return from_torchscript(path, device)
+
+
+def from_torchscript(path: Path, device: torch.device, name: str | None = None) -> FeatureNetwork:
+    """A network in a TorchScript file, which is hashed before anything in it is run.
+
+    Args:
+        path: the file.
+        device: where to compute.
+        name: what to call a network that is not the standard one; it is refused without.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is not the standard network and has no name, or cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path}: there is no such file; {_FILE} or the path given must name a TorchScript network."
+        ) from None
+    found = sha256(content).hexdigest()
+    known = "inception" if found == _DIGEST else name
+    if known is None:
+        raise ValueError(
+            f"{path}: is not the standard Inception network, whose sha256 begins with {_DIGEST[:8]}, but "
+            f"{found[:8]}...; fetch it again from {_ADDRESS}, or give this network a name of its own, under "
+            "which its distance is reported instead of FID."
+        )
+    network = _TorchScript(_read(content, path)).to(device)
+    with torch.no_grad():
+        trial = network(torch.zeros(1, 3, 299, 299, dtype=torch.uint8, device=device))
+    title = "FID" if found == _DIGEST else f"Fréchet distance, {known}"
+    return FeatureNetwork(network, known, trial.shape[-1], title, found, device)
+
+
+class _TorchScript(nn.Module):
+    """Calls a network as StyleGAN's metrics do: for features, on pictures of three channels."""
+
+    def __init__(self, network: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self._network = network
+        forward: Any = network.forward
+        known = [argument.name for argument in forward.schema.arguments]
+        self._options = {"return_features": True} if "return_features" in known else {}
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        if pictures.shape[1] == 1:
+            pictures = pictures.expand(-1, 3, -1, -1)
+        features: Tensor = self._network(pictures, **self._options)
+        return features
+
+
+def _read(content: bytes, path: Path) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings():
+        # The one format that the standard network exists in.
+        warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
+        try:
+            network: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), map_location="cpu")
+        except RuntimeError as error:
+            reason = str(error).split("\n")[0]
+            raise ValueError(f"{path}: cannot be read as a TorchScript network ({reason}).") from None
+    return network
+
+
+def _fetch(path: Path, progress: bool) -> None:
+    """Put the standard network at ``path``, whole and checked, or raise."""
+    digest = sha256()
+    try:
+        with urllib.request.urlopen(_ADDRESS, timeout=30) as answer, replacing(path) as temporary:
+            size = int(answer.headers.get("Content-Length") or 0) or None
+            with (
+                temporary.open("wb") as file,
+                progress_bar(progress, total=size, desc="Inception", unit="B", unit_scale=True) as bar,
+            ):
+                while chunk := answer.read(_CHUNK):
+                    digest.update(chunk)
+                    file.write(chunk)
+                    bar.update(len(chunk))
+            if digest.hexdigest() != _DIGEST:
+                raise ValueError(
+                    f"inception: what {_ADDRESS} sent is not the standard network (its sha256 begins with "
+                    f"{digest.hexdigest()[:8]}, not {_DIGEST[:8]}), and was not kept; get the file elsewhere "
+                    f"and set {_FILE} to it."
+                )
+    except OSError as error:
+        raise OSError(
+            f"inception: the network is neither in {path} nor to be had from {_ADDRESS} ({error}); set "
+            f"{_FILE} to a copy of the file, or use other features, whose distance is not FID."
+        ) from None

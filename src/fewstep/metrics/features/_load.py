@@ -1,0 +1,159 @@
+"""Feature networks by name or path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse
+from torch import Tensor, nn
+
+from ..._device import check_device
+from ...networks._weights import load_weights
+from ._inception import from_torchscript, inception
+from ._mnist import MnistClassifier
+from ._mobilenet import MobileNetTrunk
+from ._network import FeatureNetwork
+from ._resnet import ResNet56
+
+__all__ = ["NAMES", "load"]
+
+#: Environment variable with the folder of data; its ``features/`` has the files that are not bundled.
+_FOLDER = "FEWSTEP_DATA"
+
+
+class _Kind(NamedTuple):
+    """A network whose weights are tensors in a file.
+
+    ``key`` is one that the file of no other has; ``rename`` makes a state dict of what it holds.
+    """
+
+    title: str
+    build: Callable[[], nn.Module]
+    file: str
+    key: str
+    shape: tuple[int, ...] | None = None
+    rename: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
+
+
+_KINDS = {
+    "mnist": _Kind(
+        "MNIST classifier", MnistClassifier, "mnist-classifier.safetensors", "trunk.0.0.weight", (1, 28, 28)
+    ),
+    "resnet56-cifar10": _Kind(
+        "CIFAR-10 ResNet-56", ResNet56, "resnet56-cifar10.safetensors", "layer3.8.conv2.weight", (3, 32, 32),
+        ResNet56.complete,
+    ),
+    "mobilenet-v1": _Kind(
+        "ImageNet MobileNet-v1", MobileNetTrunk, "mobilenet-v1-trunk.safetensors", "pw12.w",
+        rename=MobileNetTrunk.rename,
+    ),
+}  # fmt: skip
+
+#: All names that :func:`load` knows.
+NAMES = ("inception", *_KINDS)
+
+
+def load(
+    source: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    *,
+    name: str | None = None,
+    progress: bool = False,
+) -> FeatureNetwork:
+    """Open a feature network by name or path.
+
+    Names:
+
+    - ``inception``: the standard Inception network, 2048 features, the only one whose Fréchet distance is
+      FID. It is read from the file that the environment variable ``FEWSTEP_INCEPTION`` names, or else
+      fetched once (96 MB) into a folder of ``torch.hub``, and its sha256 is checked before it is run.
+    - ``mnist``: a classifier of MNIST that comes with the package, 64 features, for 28 x 28 grey pictures.
+    - ``resnet56-cifar10``: a classifier of CIFAR-10 (He et al. 2015), 64 features, for 32 x 32 RGB pictures.
+    - ``mobilenet-v1``: the trunk of ImageNet's MobileNet-v1 (Howard et al. 2017), 1024 features, for
+      pictures of any size. It and the one before are looked for as ``features/*.safetensors`` in the folder
+      that the environment variable ``FEWSTEP_DATA`` names.
+
+    Paths: a safetensors file of one of these networks, told by its keys; or a TorchScript file, which takes
+    uint8 ``(B, 3, H, W)`` and perhaps the argument ``return_features``.
+
+    Args:
+        source: name or path.
+        device: where to compute.
+        name: what to call a network in TorchScript that is not the standard Inception; required for one.
+        progress: show how far fetching is.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        OSError: when the standard network is not on this machine and cannot be fetched.
+        ValueError: when a file is damaged, is none of these, or is not the one that its name promises.
+    """
+    device = check_device(device)
+    if name is not None and (name in NAMES or "fid" in name.lower()):
+        raise ValueError(f"name: {name!r} would pass for another network; choose one that says which it is.")
+    word = os.fspath(source)
+    if word == "inception":
+        return inception(device, progress)
+    if word in _KINDS:
+        return _from_tensors(_find(word), device, word)
+    path = Path(word).expanduser()
+    if path.suffix == ".safetensors":
+        return _from_tensors(path, device)
+    if not path.suffix and not path.exists():
+        raise ValueError(
+            f"features: there is no network called {word!r}; give {', '.join(NAMES)}, or a path."
+        )
+    return from_torchscript(path, device, name)
+
+
+def _find(name: str) -> Path:
+    """The file of a network that is known by name."""
+    file = _KINDS[name].file
+    bundled = Path(str(files("fewstep.metrics.features") / "weights" / file))
+    folder = os.environ.get(_FOLDER)
+    path = Path(folder).expanduser() / "features" / file if folder else None
+    found = next((each for each in (bundled, path) if each is not None and each.exists()), None)
+    if found is None:
+        looked = f"{path} does not exist" if path else f"{_FOLDER} is not set"
+        raise FileNotFoundError(
+            f"features: {name} is not on this machine: {looked}; give the path of {file}, or set {_FOLDER} "
+            f"to a folder with features/{file} in it."
+        )
+    return found
+
+
+def _from_tensors(path: Path, device: torch.device, expected: str | None = None) -> FeatureNetwork:
+    """A network of ours with the weights in a safetensors file."""
+    try:
+        content = path.read_bytes()
+        weights = parse(content)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file of a feature network.") from None
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a complete safetensors file ({error}); fetch it again.") from None
+    name = next((name for name, kind in _KINDS.items() if kind.key in weights), None)
+    if name is None or expected not in (None, name):
+        raise ValueError(
+            f"{path}: holds {name or 'no network that is known here'}, where {expected or 'one of'} "
+            f"{'was' if expected else ', '.join(_KINDS)} expected."
+        )
+    kind = _KINDS[name]
+    network: Any = kind.build()
+    load_weights(network, kind.rename(weights), str(path))
+    digest = sha256(content).hexdigest()
+    title = f"Fréchet distance, {kind.title}"
+    return FeatureNetwork(
+        network.to(device).requires_grad_(False),
+        name,
+        network.num_features,
+        title,
+        digest,
+        device,
+        kind.shape,
+    )

@@ -1,0 +1,126 @@
+"""What every feature network is: a map from 8-bit pictures to vectors, with a name that says which one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..._hashing import fingerprint
+from ...report.pictures import to_bytes
+
+__all__ = ["FeatureNetwork", "quantize"]
+
+
+def quantize(samples: Tensor) -> Tensor:
+    """Samples in [-1, 1] as the 8-bit pictures that a file of them would hold.
+
+    Rounded to the nearest level and clamped, as :func:`fewstep.generate` does when it writes pictures, so
+    that a sample has the same features before and after it was written. uint8 passes through.
+
+    Shape:
+        ``(B, C, H, W)`` to uint8 of the same shape.
+
+    Raises:
+        ValueError: for anything but pictures.
+    """
+    if samples.ndim != 4 or not (samples.dtype == torch.uint8 or samples.is_floating_point()):
+        raise ValueError(
+            "samples: must be pictures (B, C, H, W), uint8 or floating-point in [-1, 1], not "
+            f"{samples.dtype} of shape {tuple(samples.shape)}."
+        )
+    return samples if samples.dtype == torch.uint8 else to_bytes(samples).permute(0, 3, 1, 2)
+
+
+class FeatureNetwork(nn.Module):
+    """A network whose features measure quality: uint8 ``(B, C, H, W)`` to float32 ``(B, dims)``.
+
+    As it is a module with ``num_features``, torchmetrics takes it too:
+    ``FrechetInceptionDistance(feature=network)``. :func:`load` knows several by name; :meth:`of` takes any.
+
+    Args:
+        features: what computes the features; put in evaluation mode if it is a module.
+        name: which network this is.
+        dims: how many features it has.
+        distance_name: what a Fréchet distance in them is called. It is ``"FID"`` for the one Inception
+            network that published numbers are of, and for no other.
+        fingerprint: sha256 of the file of its weights, or for a module in memory a short hash of them;
+            ``None`` where there are none.
+        device: where it computes; pictures are moved there.
+        shape: what one picture must be, ``(C, H, W)``, for a network that knows only that.
+
+    Attributes:
+        num_features: the same as ``dims``.
+    """
+
+    def __init__(
+        self,
+        features: Callable[[Tensor], Tensor],
+        name: str,
+        dims: int,
+        distance_name: str,
+        fingerprint: str | None,
+        device: torch.device | str = "cpu",
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        self._features = features.eval() if isinstance(features, nn.Module) else features
+        self.name, self.dims, self.num_features = name, dims, dims
+        self.distance_name, self.fingerprint = distance_name, fingerprint
+        self.device, self.shape = torch.device(device), shape
+
+    @classmethod
+    def of(
+        cls, features: Callable[[Tensor], Tensor], name: str, *, dims: int | None = None
+    ) -> FeatureNetwork:
+        """Make one of any module or function of 8-bit pictures.
+
+        It is fingerprinted by its state dict, if it has one, and computes where its parameters are.
+
+        Args:
+            features: takes uint8 ``(B, C, H, W)`` and returns ``(B, dims)``; it scales levels itself.
+            name: what to call it in reports.
+            dims: how many features; by default the module's attribute ``num_features``.
+
+        Raises:
+            ValueError: when the number of features is not known.
+        """
+        dims = getattr(features, "num_features", None) if dims is None else dims
+        if dims is None:
+            raise ValueError(f"dims: {name} does not say how many features it has; pass dims=... .")
+        weights = features.state_dict() if isinstance(features, nn.Module) else {}
+        device = next((value.device for value in weights.values()), torch.device("cpu"))
+        found = fingerprint(weights) if weights else None
+        return cls(features, name, int(dims), f"Fréchet distance, {name}", found, device)
+
+    @torch.no_grad()
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Features of uint8 pictures.
+
+        Raises:
+            ValueError: for pictures of another type or shape, and when the network returns something else
+                than ``dims`` numbers a picture.
+        """
+        if pictures.dtype != torch.uint8 or pictures.ndim != 4:
+            raise ValueError(
+                f"{self.name}: needs uint8 pictures (B, C, H, W), not {pictures.dtype} of shape "
+                f"{tuple(pictures.shape)}; fewstep.metrics.features.quantize makes them of samples."
+            )
+        if self.shape not in (None, pictures.shape[1:]):
+            raise ValueError(
+                f"{self.name}: knows pictures of shape {self.shape}, not {tuple(pictures.shape[1:])}; give "
+                "such pictures, or use other features."
+            )
+        features = self._features(pictures.to(self.device))
+        if features.shape != (len(pictures), self.dims):
+            raise ValueError(
+                f"{self.name}: returned features of shape {tuple(features.shape)} for {len(pictures)} "
+                f"pictures, where {(len(pictures), self.dims)} was announced."
+            )
+        return features.float()
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready facts that identify it."""
+        return {"name": self.name, "sha256": self.fingerprint, "dims": self.dims}

@@ -1,0 +1,94 @@
+"""Features of many pictures, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..._progress import progress_bar
+from ...data import ArrayDataset, Dataset
+from ..moments import Moments
+from ._network import FeatureNetwork, quantize
+
+__all__ = ["ROUNDING", "feature_matrix", "feature_moments"]
+
+#: What is done to samples that are not 8-bit pictures.
+ROUNDING = "samples in [-1, 1] to the nearest of 256 levels, clamped"
+
+
+def feature_moments(
+    data: Dataset | Tensor,
+    network: FeatureNetwork,
+    *,
+    indices: Sequence[int] | None = None,
+    batch: int = 64,
+    progress: bool = False,
+) -> Moments:
+    """Mean and covariance of the features of pictures, in memory that does not grow with their number.
+
+    Where ``torch.distributed`` is initialised, the processes share the batches, and each returns the moments
+    of all pictures.
+
+    Args:
+        data: pictures: a data set, or a tensor ``(N, C, H, W)``; uint8, or floating-point in [-1, 1], which
+            is rounded by :func:`quantize`. Of pairs, the samples.
+        network: the feature network.
+        indices: numbers of the pictures, by default all.
+        batch: pictures at once.
+        progress: show a progress bar.
+
+    Returns:
+        The moments; their protocol names the network and the rounding.
+
+    Raises:
+        ValueError: when the data are no pictures, or the network does not take them.
+    """
+    moments = Moments({"features": network.describe(), "rounding": ROUNDING})
+    for features in _features(data, network, indices, batch, progress):
+        moments.update(features)
+    return moments.over_processes()
+
+
+def feature_matrix(
+    data: Dataset | Tensor,
+    network: FeatureNetwork,
+    *,
+    indices: Sequence[int] | None = None,
+    batch: int = 64,
+    progress: bool = False,
+) -> Tensor:
+    """The features themselves, float32 of shape ``(N, d)`` on the CPU, for distances that need them.
+
+    The arguments are those of :func:`feature_moments`; one process computes all.
+    """
+    parts = _features(data, network, indices, batch, progress, alone=True)
+    return torch.cat([features.cpu() for features in parts])
+
+
+def _features(
+    data: Dataset | Tensor,
+    network: FeatureNetwork,
+    indices: Sequence[int] | None,
+    batch: int,
+    progress: bool,
+    alone: bool = False,
+) -> Iterator[Tensor]:
+    """Features of this process's batches, every so manieth of all."""
+    if batch < 1:
+        raise ValueError(f"batch: must be at least 1, not {batch}.")
+    source = ArrayDataset(data, "samples") if isinstance(data, Tensor) else data
+    numbers = range(len(source)) if indices is None else indices
+    several = not alone and dist.is_available() and dist.is_initialized()
+    rank, world = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
+    starts = range(rank * batch, len(numbers), world * batch)
+    with progress_bar(
+        progress and not rank, total=len(numbers), desc=f"features ({network.name})", unit="picture"
+    ) as bar:
+        for start in starts:
+            pictures = source[numbers[start : start + batch]]
+            samples = pictures[1] if isinstance(pictures, tuple) else pictures
+            yield network(quantize(samples))
+            bar.update(min(world * batch, len(numbers) - start))
