@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib import image
 
@@ -127,3 +128,17 @@ def test_a_mistake_costs_no_reference(failure, monkeypatch):
 
 def test_two_models_of_one_name_are_refused(failure):
     assert "has two models called 'mixture'; name them" in failure("compare", "mixture,mixture", "euler")
+
+
+def test_quality_of_mnist_needs_no_data(program):
+    words = ("mnist", "euler", "--nfe", "1", "--count", 3, "--ref", "mnist", "--keep", 1)
+    result = program("compare", *words, "--json")
+    assert result["rows"][0]["frechet_mnist"] > result["protocols"]["mnist"]["reference"]["frechet_mnist"] > 0
+    assert "--ref mnist" in json.loads(Path("comparison/results.json").read_text())["command"]
+
+
+def test_quality_against_data_has_all_figures(program):
+    words = ("mnist", "euler", "--nfe", "1", "--count", 4, "--data", "small.npz", "--features", "mnist")
+    np.savez("small.npz", images=np.random.default_rng(0).integers(0, 256, (9, 28, 28), dtype=np.uint8))
+    (row,) = program("compare", *words, "--json")["rows"]
+    assert {"frechet_mnist", "kernel_mnist", "precision", "recall", "density", "coverage"} <= row.keys()

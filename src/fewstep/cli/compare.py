@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
-from ..comparison import Comparison, check_metrics
+from .. import data as datasets
+from ..comparison import Comparison, FeatureQuality, check_metrics
 from ..comparison import compare as compare_solvers
 from ..field import Field
+from ..metrics import Moments
+from ..metrics.features import NAMES, REFERENCES, feature_matrix, load, load_reference
 from ..report.comparison import write_comparison
 from ._common import (
     ConfigOption,
@@ -53,6 +56,28 @@ def command(
         typer.Option("--keep", min=1, help="Samples to show on the page: 12, or 100 of points in the plane."),
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Samples at once.")] = 256,
+    ref: Annotated[
+        str | None,
+        typer.Option(
+            "--ref",
+            help="Measure the Fréchet distance to these statistics of data: "
+            f"{', '.join(REFERENCES)}, or a file of fewstep fid ref.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="Measure Fréchet and kernel distance, precision, recall, density and coverage against these "
+            "data, by name or path, in the features of --features.",
+        ),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features", help=f"Feature network: {', '.join(NAMES)}, or a file; by default that of --ref."
+        ),
+    ] = None,
     out: Annotated[
         Path, typer.Option("--out", help="Folder to write to; an interrupted comparison goes on there.")
     ] = Path("comparison"),
@@ -63,6 +88,7 @@ def command(
 ) -> None:
     """Score solvers by their distance to the reference solution, and make a page to look at."""
     check_metrics(metrics.split(","))
+    quality = _quality(ref, data, features, device, watched(as_json))
     specs = _named_models(models)
     fields = {name: load_model(spec, device) for name, spec in specs.items()}
     groups = {
@@ -81,15 +107,18 @@ def command(
             metrics=metrics.split(","),
             batch=batch,
             keep=keep or (100 if sample_shape(field) == (2,) else 12),
+            quality=quality,
             model=name,
             cache=None if cache is None else cache / "solvers",
             progress=watched(as_json),
         )
         tables.append(table)
-    options = (
-        f"--nfe {nfe} --count {count} --metrics {metrics} --seed {seed} --batch {batch} --device {device}"
-    )
-    typed = f"fewstep compare {shlex.join([models, *solvers])} {options}"
+    options = {
+        "nfe": nfe, "count": count, "metrics": metrics, "seed": seed, "batch": batch, "keep": keep, "ref": ref,
+        "data": data, "features": features, "device": device,
+    }  # fmt: skip
+    given = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
+    typed = shlex.join(["fewstep", "compare", models, *solvers, *given])
     files = write_comparison(tables, out, command=typed)
     result = {
         "rows": [row for table in tables for row in table.rows],
@@ -97,6 +126,28 @@ def command(
         "files": files,
     }
     report(as_json, result, lambda: _in_words(tables, files))
+
+
+def _quality(
+    ref: str | None, data: str | None, features: str | None, device: str, progress: bool
+) -> FeatureQuality | None:
+    """The figures that samples are to have in the features of a network, if any were asked for."""
+    if ref is not None and data is not None:
+        raise ValueError(f"--ref: cannot go with --data, not {ref} and {data}; give one of them.")
+    if ref is not None:
+        reference = load_reference(ref)
+        network = load(features or reference.features["name"], device, progress=progress)
+        reference.check(network)
+        return FeatureQuality(network, reference.moments)
+    if data is not None:
+        network = load(features or "inception", device, progress=progress)
+        matrix = feature_matrix(datasets.load(data), network, progress=progress)
+        return FeatureQuality(network, Moments.of(matrix, {"pictures": {"data": data}}), matrix)
+    if features is not None:
+        raise ValueError(
+            f"--features: {features} has nothing to compare with; give --ref, statistics of data, or --data."
+        )
+    return None
 
 
 def _named_models(text: str) -> dict[str, str]:

@@ -3,5 +3,16 @@
 from ._compare import check_metrics, compare
 from ._comparison import Comparison, Kept, csv_of, markdown_of
 from ._measure import Meter, Quality
+from ._quality import FeatureQuality
 
-__all__ = ["Comparison", "Kept", "Meter", "Quality", "check_metrics", "compare", "csv_of", "markdown_of"]
+__all__ = [
+    "Comparison",
+    "FeatureQuality",
+    "Kept",
+    "Meter",
+    "Quality",
+    "check_metrics",
+    "compare",
+    "csv_of",
+    "markdown_of",
+]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .._hashing import fingerprint
-from ..metrics import Moments, frechet_distance, kernel_distance, precision_recall
-from ..metrics.features import FeatureNetwork, quantize
+from ..metrics import Moments, frechet_distance, precision_recall, squared_mmd
+from ..metrics.features import ROUNDING, FeatureNetwork, quantize
 
 __all__ = ["FeatureQuality"]
 
@@ -22,8 +22,8 @@ class FeatureQuality:
     Args:
         network: the feature network.
         real: moments of the real pictures' features; enough for the Fréchet distance.
-        features: the features themselves, ``(N, d)``, if the kernel distance, precision, recall, density and
-            coverage are wanted too.
+        features: the features themselves, ``(N, d)``, if the kernel distance (of all samples, without bias),
+            precision, recall, density and coverage are wanted too.
     """
 
     def __init__(self, network: FeatureNetwork, real: Moments, features: Tensor | None = None) -> None:
@@ -41,11 +41,15 @@ class FeatureQuality:
 
     def describe(self) -> dict[str, Any]:
         """The network, and what is known of the real pictures."""
-        real = {"count": self.real.count, "sha256": fingerprint([self.real.mean, self.real.covariance])}
         return {
-            "features": self.network.describe(),
             "distance": self.network.distance_name,
-            "real": {**real, **self.real.protocol},
+            "features": self.network.describe(),
+            "rounding": ROUNDING,
+            "real": {
+                "count": self.real.count,
+                "fingerprint": fingerprint([self.real.mean, self.real.covariance, self.features]),
+                "pictures": self.real.protocol.get("pictures"),
+            },
             "figures": list(self.names),
         }
 
@@ -72,7 +76,7 @@ class _Meter:
             own = torch.cat(self._seen)
             shares = precision_recall(quality.features, own)
             found += [
-                kernel_distance(quality.features, own).value,
+                squared_mmd(quality.features, own),
                 shares.precision,
                 shares.recall,
                 shares.density,
