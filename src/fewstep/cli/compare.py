@@ -114,8 +114,8 @@ def command(
         )
         tables.append(table)
     options = {
-        "nfe": nfe, "count": count, "metrics": metrics, "seed": seed, "batch": batch, "keep": keep, "ref": ref,
-        "data": data, "features": features, "device": device,
+        "nfe": nfe, "count": count, "metrics": metrics, "seed": seed, "batch": batch, "keep": keep,
+        "ref": ref, "data": data, "features": features, "device": device,
     }  # fmt: skip
     given = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
     typed = shlex.join(["fewstep", "compare", models, *solvers, *given])
