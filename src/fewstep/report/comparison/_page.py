@@ -45,11 +45,35 @@ def comparison_page(
             *pictures(tables, first),
             *trajectories(tables, first),
             *numbers(tables, first),
+            *_models(tables),
             cost(tables),
             Section("All figures", [_all_rows(tables)]),
             Section("How it was measured, and how to do it again", _protocol(tables, command)),
         ],
     )
+
+
+def _models(tables: Sequence[Comparison]) -> list[Section]:
+    """What is known of the models themselves, where that was measured."""
+    if not all("curvature" in table.protocol for table in tables):
+        return []
+    own = [metric for metric in tables[0].metrics if metric in tables[0].protocol["reference"]]
+    columns = ["model", "curvature per dimension", "relative curvature", "calls of the reference"]
+    rows = []
+    for table in tables:
+        curvature, reference = table.protocol["curvature"], table.protocol["reference"]
+        figures = [reference[metric] for metric in own]
+        rows.append(
+            [table.model, curvature["per_dimension"], curvature["relative"], reference["nfe"], *figures]
+        )
+    return [
+        Section(
+            "How curved the models are",
+            [Table("Along reference paths", [*columns, *(f"its {label(metric)}" for metric in own)], rows)],
+            "Curvature is the variance of the velocity along a path: none where paths are straight and one "
+            "call is enough. Relative, it is divided by the square of the way from noise to data.",
+        )
+    ]
 
 
 def _all_rows(tables: Sequence[Comparison]) -> Table:
