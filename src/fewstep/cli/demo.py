@@ -68,9 +68,14 @@ def command(
         )
         fit.solver.save(out / f"{model}-{calls}.json")
         groups.setdefault("fitted", []).append(fit.solver)
-    table = compare(field, groups, noise=fresh, metrics=("rmse", "psnr"), keep=12)
+    table = compare(field, groups, noise=fresh, metrics=("rmse", "psnr"), keep=12, model=model)
 
-    files = [str(out / f"{model}-{calls}.json") for calls in budgets] + write_comparison([table], out)
+    files = [str(out / f"{model}-{calls}.json") for calls in budgets] + write_comparison(
+        [table],
+        out,
+        command=f"fewstep demo {model} --nfe {nfe} --pairs {pairs} --count {count} "
+        f"--max-calls {max_calls} --seed {seed} --device {device}",
+    )
     files += _draw(field, groups, fresh, budgets, out)
     seconds = time.perf_counter() - started
     result = {"seconds": seconds, "rows": list(table.rows), "protocol": table.protocol, "files": files}
@@ -110,6 +115,7 @@ def _summary(
         f"{facts['samples']} fresh noises; the reference takes {facts['reference']['nfe']} calls; "
         f"{seconds:.0f} s in all",
         "wrote " + "\n      ".join(files),
+        f"look at it: open {out / 'index.html'} in a browser",
         f"next: fewstep sample {model} {out}/{model}-{budgets[-1]}.json",
     ]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Protocol
 
 import torch
@@ -48,7 +49,8 @@ class Measured:
 
     Args:
         mse: mean square error of each sample, float64 ``(B,)``.
-        seconds: time of sampling, without that of measuring.
+        seconds: time of sampling all, without that of measuring: as many times a sample's as the median
+            batch says, which a moment of other work on the machine does not change.
         figures: of the quality, by name.
         samples: the first samples, ``(K, ...)``.
         path: their trajectory points, ``(P, K, 2)``, where samples are points in the plane.
@@ -82,7 +84,7 @@ def measure(
         quality: figures of all samples together.
         advance: told the network calls made after each batch.
     """
-    errors, kept, seconds = [], [], 0.0
+    errors, kept, seconds = [], [], []
     meter = None if quality is None else quality.meter()
     for first in range(0, len(pairs), batch):
         part = slice(first, first + batch)
@@ -90,7 +92,7 @@ def measure(
         started = time.perf_counter()
         x1 = solver.sample(field, pairs.x0[part], **conditions)
         _wait(x1)
-        seconds += time.perf_counter() - started
+        seconds.append((time.perf_counter() - started) / len(x1))
         errors.append(per_sample_mse(x1, pairs.x1[part]).cpu())
         if meter is not None:
             meter.update(x1)
@@ -102,7 +104,7 @@ def measure(
         record: Path = solver.sample(field, pairs.x0[few], trajectory=True, **pairs.conditions_of(few))
         path = record.states.cpu()
     figures = {} if meter is None else meter.figures()
-    return Measured(torch.cat(errors), seconds, figures, torch.cat(kept), path)
+    return Measured(torch.cat(errors), median(seconds) * len(pairs), figures, torch.cat(kept), path)
 
 
 def _wait(x: Tensor) -> None:
