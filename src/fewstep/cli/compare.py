@@ -53,7 +53,7 @@ def command(
     metrics: Annotated[str, typer.Option("--metrics", help="Of rmse, psnr, pooled_rmse.")] = "rmse,psnr",
     keep: Annotated[
         int | None,
-        typer.Option("--keep", min=1, help="Samples to show on the page: 12, or 100 of points in the plane."),
+        typer.Option("--keep", min=1, help="Samples to show on the page: 12, or 64 of points in the plane."),
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Samples at once.")] = 256,
     ref: Annotated[
@@ -106,7 +106,7 @@ def command(
             noise=pairs,
             metrics=metrics.split(","),
             batch=batch,
-            keep=keep or (100 if sample_shape(field) == (2,) else 12),
+            keep=keep or (64 if sample_shape(field) == (2,) else 12),
             quality=quality,
             model=name,
             cache=None if cache is None else cache / "solvers",

@@ -20,8 +20,12 @@ from ..generation import describe_solver
 from ..pairs import Pairs
 from ..solver import Solver
 from ._measure import Measured, Quality
+from ._reference import OfReference
 
 __all__ = ["Cells"]
+
+#: What stands for the reference where a solver's hash would.
+_REFERENCE = "reference"
 
 #: The key under which a file keeps what is no tensor.
 _FACTS = "fewstep.measured"
@@ -76,14 +80,20 @@ class Cells:
         facts = {"seconds": found.seconds, "figures": finite(found.figures)}
         self._write(_solver_key(solver), tensors, facts)
 
-    def load_reference(self) -> tuple[Tensor, dict[str, float]] | None:
-        """The path of the reference, and figures of its samples, if they were measured before."""
-        found = self._read("reference")
-        return None if found is None else (found[0]["path"], found[1])
+    def load_reference(self) -> OfReference | None:
+        """What was measured of the reference before, if it was."""
+        found = self._read(_REFERENCE)
+        if found is None:
+            return None
+        tensors, figures = found
+        return OfReference(tensors["curvature"], tensors["displacement"], figures, tensors.get("path"))
 
-    def save_reference(self, path: Tensor, figures: Mapping[str, float]) -> None:
+    def save_reference(self, found: OfReference) -> None:
         """Keep what was measured of the reference."""
-        self._write("reference", {"path": path}, finite(figures))
+        tensors = {"curvature": found.curvature, "displacement": found.displacement}
+        if found.path is not None:
+            tensors["path"] = found.path
+        self._write(_REFERENCE, tensors, finite(found.figures))
 
     def _read(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         path = self._path(key)

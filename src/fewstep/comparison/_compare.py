@@ -13,18 +13,16 @@ from .. import reference
 from .._device import device_name
 from .._progress import progress_bar
 from ..field import Field
-from ..metrics import ESTIMATES, METRICS, CurvatureMeter
+from ..metrics import ESTIMATES, METRICS
 from ..pairs import Pairs
 from ..pairs import noise as draw_noise
 from ..solver import Solver
 from ._cells import Cells
 from ._comparison import Comparison, Kept
 from ._measure import Measured, Quality, measure
+from ._reference import measure_reference
 
 __all__ = ["check_metrics", "compare"]
-
-#: How many noises the curvature of the model is measured on, and at how many steps.
-_CURVES, _STEPS = 64, 32
 
 
 def compare(
@@ -105,11 +103,16 @@ def compare(
         protocol["quality"] = quality.describe()
     kept = None
     if keep or quality is not None:
-        path, figures = _of_reference(field, pairs, cells, quality, rtol, atol, batch)
-        protocol["reference"] |= figures
-        protocol["curvature"] = _curvature(path)
+        known = cells.load_reference()
+        if known is None:
+            known = measure_reference(
+                field, pairs, rtol=rtol, atol=atol, batch=batch, keep=keep, quality=quality
+            )
+            cells.save_reference(known)
+        protocol["reference"] |= known.figures
+        protocol["curvature"] = known.describe()
         if keep:
-            kept = _kept([solver for _, solver in named], found, pairs, path, keep)
+            kept = _kept([solver for _, solver in named], found, pairs, known.path, keep)
     return Comparison(rows, columns, protocol, kept)
 
 
@@ -165,53 +168,13 @@ def _with_reference(
     return reference.pairs(field, noise, rtol=rtol, atol=atol, batch=batch, progress=progress, **conditions)
 
 
-def _of_reference(
-    field: Field,
-    pairs: Pairs,
-    cells: Cells,
-    quality: Quality | None,
-    rtol: float,
-    atol: float,
-    batch: int,
-) -> tuple[Tensor, dict[str, float]]:
-    """The first reference trajectories at equal times, ``(P, B, ...)``, and figures of its samples."""
-    known = cells.load_reference()
-    if known is not None:
-        return known
-    few = slice(0, _CURVES)
-    times = [i / _STEPS for i in range(_STEPS + 1)]
-    conditions = pairs.conditions_of(few)
-    path = reference.solve(field, pairs.x0[few], times=times, rtol=rtol, atol=atol, **conditions).states
-    meter = None if quality is None else quality.meter()
-    if meter is not None:
-        for x1 in pairs.x1.split(batch):
-            meter.update(x1)
-    figures = {} if meter is None else meter.figures()
-    cells.save_reference(path.cpu(), figures)
-    return path, figures
-
-
-def _curvature(path: Tensor) -> dict[str, float]:
-    meter = CurvatureMeter(path[0])
-    for i, x in enumerate(path[1:], start=1):
-        meter.add(x, i / _STEPS)
-    curvature, displacement = float(meter.curvature().mean()), float(meter.displacement().mean())
-    return {
-        "per_dimension": curvature,
-        "relative": curvature / displacement,
-        "samples": path.shape[1],
-        "steps": _STEPS,
-    }
-
-
 def _kept(
-    solvers: Sequence[Solver], found: Sequence[Measured], pairs: Pairs, path: Tensor, keep: int
+    solvers: Sequence[Solver], found: Sequence[Measured], pairs: Pairs, path: Tensor | None, keep: int
 ) -> Kept:
-    paths = tuple(measured.path for measured in found if measured.path is not None)
     return Kept(
         solvers=tuple(solvers),
         samples=tuple(measured.samples for measured in found),
         reference=pairs.x1[:keep].cpu(),
-        paths=paths,
-        reference_path=path[:, :keep].cpu() if paths else None,
+        paths=tuple(measured.path for measured in found if measured.path is not None),
+        reference_path=path,
     )

@@ -12,7 +12,7 @@ from ._rows import by_calls, by_model, label, ranked, short
 __all__ = ["pictures", "trajectories"]
 
 #: How many pictures a row has, and how many paths a plane.
-_PICTURES, _PATHS = 12, 100
+_PICTURES, _PATHS = 12, 64
 
 
 def pictures(tables: Sequence[Comparison], first: int) -> list[Section]:
