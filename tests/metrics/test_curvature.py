@@ -54,3 +54,26 @@ def test_a_meter_takes_paths_that_advance_one_by_one():
     torch.testing.assert_close(
         meter.displacement(), (result.x1 - x0).square().mean(dim=1), rtol=1e-6, atol=1e-18
     )
+
+
+def turning(x0):
+    """A quarter of a circle at constant speed, from each point of the plane."""
+    field = fs.Field(lambda x, t: math.pi / 2 * torch.stack([-x[:, 1], x[:, 0]], 1))
+    return fs.classical.rk4(50).sample(field, x0, trajectory=True)
+
+
+def test_relative_curvature_of_an_arc_does_not_depend_on_its_radius():
+    """The arc is pi/2 long and its chord sqrt 2: with equal speeds ``(pi/2)^2 / 2 - 1``."""
+    x0 = fs.noise(6, (2,), dtype=torch.float64)
+    for scale in (1.0, 1e-3, 1e3):
+        found = fs.metrics.relative_curvature(turning(scale * x0))
+        torch.testing.assert_close(found, torch.full_like(found, math.pi**2 / 8 - 1), rtol=1e-3, atol=0)
+
+
+def test_straightness_of_rectified_flow_sums_over_dimensions():
+    """``int |Z_1 - Z_0 - dZ/dt|^2 dt`` of an arc of radius ``r`` is ``r^2 ((pi/2)^2 - 2)``."""
+    x0 = fs.noise(6, (2,), dtype=torch.float64)
+    path = turning(x0)
+    expected = x0.square().sum(dim=1) * (math.pi**2 / 4 - 2)
+    torch.testing.assert_close(fs.metrics.straightness(path), expected, rtol=1e-3, atol=0)
+    torch.testing.assert_close(fs.metrics.straightness(path), 2 * fs.metrics.curvature(path))

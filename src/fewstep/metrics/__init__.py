@@ -1,24 +1,46 @@
-"""How far samples are from the reference, and how curved their paths."""
+"""How good samples are: near the reference, straight, like the data, and no copies of them."""
 
 from . import features
-from .curvature import CurvatureMeter, curvature
-from .errors import METRICS, mean_psnr, per_sample_mse, pooled_rmse, psnr, rmse
+from .curvature import CurvatureMeter, curvature, relative_curvature, straightness
+from .error_estimates import ESTIMATES, ErrorMeter, paired_difference
+from .errors import METRICS, decibels, mean_psnr, per_sample_mse, pooled_rmse, psnr, rmse
+from .estimate import Estimate
 from .features import feature_matrix, feature_moments
 from .frechet import frechet_distance
+from .inversion import Inversion, inversion_error
+from .kernel import KernelDistance, kernel_distance, squared_mmd
+from .manifold import Fidelity, precision_recall
 from .moments import Moments
+from .neighbours import NeighbourCheck, nearest_neighbours
 
 __all__ = [
+    "ESTIMATES",
     "METRICS",
     "CurvatureMeter",
+    "ErrorMeter",
+    "Estimate",
+    "Fidelity",
+    "Inversion",
+    "KernelDistance",
     "Moments",
+    "NeighbourCheck",
     "curvature",
+    "decibels",
     "feature_matrix",
     "feature_moments",
     "features",
     "frechet_distance",
+    "inversion_error",
+    "kernel_distance",
     "mean_psnr",
+    "nearest_neighbours",
+    "paired_difference",
     "per_sample_mse",
     "pooled_rmse",
+    "precision_recall",
     "psnr",
+    "relative_curvature",
     "rmse",
+    "squared_mmd",
+    "straightness",
 ]

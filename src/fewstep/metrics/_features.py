@@ -1,10 +1,11 @@
-"""What every metric asks of features."""
+"""What every metric asks of features, and the type it computes in."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-__all__ = ["check_features"]
+__all__ = ["check_alike", "check_features", "to_float64"]
 
 
 def check_features(caller: str, **named: Tensor) -> None:
@@ -17,3 +18,20 @@ def check_features(caller: str, **named: Tensor) -> None:
                 f"{caller}: {name} must be floating-point feature vectors of shape (n, d), "
                 f"not {x.dtype} of shape {tuple(x.shape)}; pictures go through a feature network first."
             )
+
+
+def check_alike(caller: str, **named: Tensor) -> None:
+    """Raise a ``ValueError`` for sets that are not finite features of one length, on one device."""
+    check_features(caller, **named)
+    kinds = {name: (x.shape[1], str(x.device)) for name, x in named.items()}
+    if len(set(kinds.values())) > 1:
+        given = ", ".join(f"{name} has {d} on {device}" for name, (d, device) in kinds.items())
+        raise ValueError(f"{caller}: features must have one length, on one device, but {given}.")
+    for name, x in named.items():
+        if not torch.isfinite(x).all():
+            raise ValueError(f"{caller}: {name} holds NaN or infinity; look at those features.")
+
+
+def to_float64(x: Tensor) -> Tensor:
+    """In float64, on the processor where the device has none, as Apple's GPUs."""
+    return (x.cpu() if x.is_mps else x).detach().double()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..solver import Path
 
-__all__ = ["CurvatureMeter", "curvature"]
+__all__ = ["CurvatureMeter", "curvature", "relative_curvature", "straightness"]
 
 
 class CurvatureMeter:
@@ -65,8 +65,7 @@ def curvature(path: Path) -> Tensor:
     """How far recorded trajectories are from straight lines at constant speed.
 
     ``C = E_t mean_d ((x(1) - x(0)) - dx/dt)^2``, with the velocities of the steps between the trajectory
-    points; see :class:`CurvatureMeter`. Divided by ``mean_d (x(1) - x(0))^2`` it does not depend on the scale
-    of the data.
+    points; see :class:`CurvatureMeter`.
 
     Args:
         path: of :meth:`fewstep.Solver.sample` with ``trajectory=True``.
@@ -74,7 +73,44 @@ def curvature(path: Path) -> Tensor:
     Returns:
         Curvature of each sample, per dimension: float64 of shape ``(B,)``, for the caller to average.
     """
+    return _metered(path).curvature()
+
+
+def relative_curvature(path: Path) -> Tensor:
+    """The curvature over the mean square displacement, ``C / mean_d (x(1) - x(0))^2``.
+
+    It depends neither on the scale of the data nor on their dimension: 0 for straight paths at constant
+    speed, and 1 for those whose velocity differs from its mean as much as that is long. It is NaN or infinite
+    for a path that ends where it began.
+
+    Args:
+        path: of :meth:`fewstep.Solver.sample` with ``trajectory=True``.
+
+    Returns:
+        Of each sample, float64 of shape ``(B,)``. The mean over samples is not the ratio of the means.
+    """
+    meter = _metered(path)
+    return meter.curvature() / meter.displacement()
+
+
+def straightness(path: Path) -> Tensor:
+    """The straightness ``S(Z) = E_t |(Z_1 - Z_0) - dZ_t/dt|^2`` of rectified flow; 0 is straight.
+
+    Liu, Gong and Liu, *Flow Straight and Fast* (2022; ICLR 2023). It sums over dimensions, where
+    :func:`curvature` takes their mean, and so ``S = D C`` with ``D`` dimensions a sample: values for data of
+    different size, or scale, do not compare.
+
+    Args:
+        path: of :meth:`fewstep.Solver.sample` with ``trajectory=True``.
+
+    Returns:
+        Of each sample, float64 of shape ``(B,)``; the mean over samples is ``S(Z)``.
+    """
+    return curvature(path) * path.x1[0].numel()
+
+
+def _metered(path: Path) -> CurvatureMeter:
     meter = CurvatureMeter(path.states[0], float(path.times[0]))
     for x, t in zip(path.states[1:], path.times[1:], strict=True):
         meter.add(x, float(t))
-    return meter.curvature()
+    return meter

@@ -10,6 +10,7 @@ from torch import Tensor
 
 __all__ = [
     "METRICS",
+    "decibels",
     "mean_psnr",
     "per_sample_mse",
     "pooled_rmse",
@@ -43,8 +44,13 @@ def psnr(x: Tensor, reference: Tensor, data_range: float = 2.0) -> Tensor:
 
 def mean_psnr(mse: Tensor, data_range: float = 2.0) -> Tensor:
     """PSNR in dB, averaged over samples, of per-sample mean square errors."""
+    return decibels(mse, data_range).mean()
+
+
+def decibels(mse: Tensor, data_range: float = 2.0) -> Tensor:
+    """PSNR in dB of each sample, from mean square errors; finite where a sample is exact."""
     floor = torch.finfo(torch.float64).tiny
-    return (20 * math.log10(data_range) - 10 * mse.clamp(min=floor).log10()).mean()
+    return 20 * math.log10(data_range) - 10 * mse.clamp(min=floor).log10()
 
 
 #: Metrics by name, as :func:`fewstep.compare` knows them.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._processes import exchange, total
 from . import _moments_file
-from ._features import check_features
+from ._features import check_features, to_float64
 
 __all__ = ["Moments"]
 
@@ -90,12 +90,10 @@ class Moments:
             ValueError: when the features do not fit, or the moments are those of a file without a count.
         """
         check_features("update", features=features)
-        features = features.detach()
-        # Apple's GPUs have no float64.
-        self._fit(features.shape[1], torch.device("cpu") if features.is_mps else features.device)
+        self._fit(features.shape[1], to_float64(features[:0]).device)
         for part in features.split(_ROWS):
             if len(part):
-                x = part.to(self._mean.device).double()
+                x = to_float64(part).to(self._mean.device)
                 mean = x.mean(dim=0)
                 self._take(len(x), mean, x - mean)
 

@@ -1,0 +1,81 @@
+"""Whether a solver finds the noise of given data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..field import Field
+from ..pairs import take
+from ..solver import Solver
+from .errors import per_sample_mse
+from .estimate import Estimate
+
+__all__ = ["Inversion", "inversion_error"]
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What is left of data after a round trip to noise and back.
+
+    Args:
+        error: truncation RMSE of the data that come back to those that were given, as
+            :func:`fewstep.metrics.rmse`.
+        latent: mean square of the noises found, per dimension: 1 where they are standard normal.
+        nfe: network calls of one round trip.
+    """
+
+    error: Estimate
+    latent: Estimate
+    nfe: int
+
+    def __str__(self) -> str:
+        return f"round trip RMSE {self.error}, latent mean square {self.latent.value:.4g}, {self.nfe} calls"
+
+
+def inversion_error(
+    field: Field,
+    solver: Solver,
+    x1: Tensor,
+    *,
+    inverse: Solver | None = None,
+    batch: int = 256,
+    **conditions: Any,
+) -> Inversion:
+    """Solve from data to noise and back, and compare with the data.
+
+    This is what editing and interpolating given pictures rest on. It is no measure of a solver's accuracy: a
+    solver can be wrong and come back. Each way errs by ``h^p``, where ``p`` is the order; the leading terms
+    add up where ``p`` is odd, and cancel where it is even, so that the round trip errs by ``h^(p + 1)``. The
+    mean square of the latents says whether the noises found are such as the model starts from.
+
+    Args:
+        field: the model.
+        solver: from noise to data.
+        x1: data, ``(B, ...)``.
+        inverse: from data to noise, for ``field.reversed()``; by default ``solver``, which must then hold for
+            any schedule.
+        batch: samples at once.
+        **conditions: passed to the network; tensors with one row a sample go with the samples.
+
+    Raises:
+        ValueError: when there are no data, or a solver is bound to another schedule.
+    """
+    if not len(x1):
+        raise ValueError(f"inversion_error: x1 must hold one sample at least, not shape {tuple(x1.shape)}.")
+    backwards, there = field.reversed(), inverse or solver
+    errors, squares = [], []
+    for start in range(0, len(x1), batch):
+        part = slice(start, start + batch)
+        own = take(conditions, part, len(x1))
+        noise = field.initial_noise(there.sample(backwards, x1[part], **own))
+        errors.append(per_sample_mse(solver.sample(field, noise, **own), x1[part]))
+        squares.append(per_sample_mse(noise, torch.zeros_like(noise)))
+    return Inversion(
+        Estimate.of(torch.cat(errors).sqrt()),
+        Estimate.of(torch.cat(squares)),
+        there.nfe + solver.nfe,
+    )
