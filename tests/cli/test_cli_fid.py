@@ -167,6 +167,10 @@ class TestRefusals:
         said = failure("fid", "compare", "data.npz", pictures("few.npz", 20))
         assert "few.npz holds 20 pictures, fewer than 30" in said
 
+    def test_comparing_in_several_processes(self, failure, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert "compare: works in one process" in failure("fid", "compare", "a", "b")
+
     def test_other_features(self, failure, stats, torchscript):
         other = ("--features", torchscript(seed=1), "--features-name", "tiny")
         said = failure("fid", "calc", "data.npz", "--ref", stats, *other)
@@ -197,6 +201,12 @@ class TestRefusals:
         program("sample", "mixture", "euler:1", "--count", 3, "--out", "points")
         said = failure("fid", "calc", "points", "--ref", "mnist")
         assert "points: holds samples of shape (24,), not pictures" in said
+
+    def test_samples_that_are_not_complete(self, failure, program, tmp_path):
+        program("sample", "mnist", "euler:1", "--count", 2, "--format", "png", "--out", "made")
+        (tmp_path / "made" / "result.json").unlink()
+        said = failure("fid", "calc", "made", "--ref", "mnist")
+        assert "made: has no result.json; its samples are not complete" in said
 
     def test_a_folder_with_a_sheet_only(self, failure, program):
         program("sample", "mnist", "euler:1", "--count", 2, "--format", "sheet", "--out", "sheet")

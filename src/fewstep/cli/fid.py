@@ -14,7 +14,7 @@ from ..metrics.features import NAMES, REFERENCES, feature_matrix, feature_moment
 from ._common import DeviceOption, JsonOption, report, watched
 from ._fid_report import check_size, compared, machine, measured, notes
 from ._pictures import open_pictures
-from ._processes import sharing
+from ._processes import refuse_sharing, sharing
 
 __all__ = ["app"]
 
@@ -75,7 +75,7 @@ def ref(
     """
     with sharing(device) as (own, rank, world):
         pictures = open_pictures(data, count, seed, split=split, resolution=resolution, channels=channels)
-        show = watched(as_json)
+        show = watched(as_json) and not rank
         network = load(features, own, name=features_name, progress=show)
         moments = feature_moments(
             pictures.data, network, indices=pictures.indices, batch=batch, progress=show
@@ -122,7 +122,7 @@ def calc(
         known = reference.moments.protocol.get("pictures")
         pictures = open_pictures(samples, count, seed, split=split, resolution=resolution, channels=channels)
         check_size(pictures, known and known["shape"], ref)
-        show = watched(as_json)
+        show = watched(as_json) and not rank
         network = load(features or reference.features["name"], own, name=features_name, progress=show)
         reference.check(network)
         moments = feature_moments(
@@ -178,6 +178,7 @@ def compare(
 
     These need the features of both, not their statistics: one process measures, in memory.
     """
+    refuse_sharing("compare")
     made = open_pictures(samples, count, seed, split=samples_split, resolution=resolution, channels=channels)
     real = open_pictures(data, len(made.indices), seed, split=split, resolution=resolution, channels=channels)
     check_size(made, real.facts["shape"], data)
