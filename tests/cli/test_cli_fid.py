@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torchmetrics.image.kid import KernelInceptionDistance
 
 import fewstep as fs
 from fewstep.metrics import features
@@ -123,6 +124,35 @@ def test_the_bundled_statistics(program):
     assert "3 pictures are too few for a covariance of 64 features" in result["notes"][0]
 
 
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`:UserWarning")
+def test_two_sets_of_features_are_compared(program, inception, pictures):
+    """The kernel distance as torchmetrics has it, for subsets that are all of the pictures."""
+    data, samples = pictures("data.npz", 60), pictures("samples.npz", 40, dark=0.8)
+    result = program("fid", "compare", samples, data, "--count", 40, "--json", "--out", "result.json")
+    taken = sorted(np.random.default_rng(0).permutation(60)[:40].tolist())
+    metric = KernelInceptionDistance(features.load("inception"), subsets=1, subset_size=40)
+    metric.update(fs.data.load(data)[taken], real=True)
+    metric.update(fs.data.load(samples)[range(40)], real=False)
+    assert result["kid"]["mean"] == pytest.approx(metric.compute()[0].item(), rel=1e-3)
+    assert result["kid"]["subset"] == 40
+    assert 0 <= result["coverage"] < result["recall"] + 1 <= 2
+    assert (result["count"], result["data"]["of"]) == (40, 60)
+    with open("result.json") as file:
+        assert json.load(file) == result
+    words = program("fid", "compare", samples, data)
+    assert words.startswith(f"KID: {result['kid']['mean']:.4g} ±")
+    assert "40 pictures of" in words
+    itself = program("fid", "compare", data, data, "--json")
+    assert (itself["precision"], itself["recall"], itself["coverage"]) == (1, 1, 1)
+
+
+def test_a_kernel_distance_in_other_features_is_no_kid(program, torchscript, pictures):
+    own = ("--features", torchscript(seed=3), "--features-name", "tiny")
+    result = program("fid", "compare", pictures("a.npz", 20), pictures("b.npz", 30), *own, "--json")
+    assert "kid" not in result
+    assert result["kernel_distance"]["subset"] == 20
+
+
 class TestRefusals:
     @pytest.fixture
     def stats(self, program, inception, pictures):
@@ -132,6 +162,14 @@ class TestRefusals:
     def test_fewer_pictures_than_asked_for(self, failure, stats):
         said = failure("fid", "calc", "data.npz", "--ref", stats, "--count", 31)
         assert "--count: data.npz holds 30 pictures, fewer than 31" in said
+
+    def test_fewer_data_than_samples(self, failure, stats, pictures):
+        said = failure("fid", "compare", "data.npz", pictures("few.npz", 20))
+        assert "few.npz holds 20 pictures, fewer than 30" in said
+
+    def test_comparing_in_several_processes(self, failure, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert "compare: works in one process" in failure("fid", "compare", "a", "b")
 
     def test_other_features(self, failure, stats, torchscript):
         other = ("--features", torchscript(seed=1), "--features-name", "tiny")
@@ -163,6 +201,12 @@ class TestRefusals:
         program("sample", "mixture", "euler:1", "--count", 3, "--out", "points")
         said = failure("fid", "calc", "points", "--ref", "mnist")
         assert "points: holds samples of shape (24,), not pictures" in said
+
+    def test_samples_that_are_not_complete(self, failure, program, tmp_path):
+        program("sample", "mnist", "euler:1", "--count", 2, "--format", "png", "--out", "made")
+        (tmp_path / "made" / "result.json").unlink()
+        said = failure("fid", "calc", "made", "--ref", "mnist")
+        assert "made: has no result.json; its samples are not complete" in said
 
     def test_a_folder_with_a_sheet_only(self, failure, program):
         program("sample", "mnist", "euler:1", "--count", 2, "--format", "sheet", "--out", "sheet")

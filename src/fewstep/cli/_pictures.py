@@ -51,7 +51,8 @@ def open_pictures(
         ValueError: when there are fewer than ``count``, or they are no pictures.
     """
     facts: dict[str, Any]
-    if (Path(source) / "result.json").exists():
+    # Told by its settings, as it has no result before it is complete.
+    if (Path(source) / "generate.json").exists():
         data, result = read_generated(source)
         taken: Sequence[int] = range(_check(count, len(data), source))
         protocol = result["protocol"]
@@ -74,7 +75,10 @@ def open_pictures(
         facts = {"split": split, "drawn_by_seed": seed if drawn else None}
         rounded = "none: 8-bit pictures as they are stored"
     if not is_picture(data.shape):
-        raise ValueError(f"{source}: holds samples of shape {data.shape}, not pictures (1 or 3, H, W).")
+        raise ValueError(
+            f"{source}: holds samples of shape {data.shape}, not pictures (1 or 3, H, W); --channels 3 "
+            "converts pictures of other channels."
+        )
     first = data[[0]]
     if isinstance(first, Tensor) and first.is_floating_point():
         rounded = f"{ROUNDING}, when they were measured"

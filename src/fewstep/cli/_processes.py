@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 import torch.distributed as dist
 
-__all__ = ["sharing"]
+__all__ = ["refuse_sharing", "sharing"]
 
 
 @contextmanager
 def sharing(device: str) -> Iterator[tuple[str, int, int]]:
     """Join the processes that torchrun started, if it did; this one's device, its rank and their number."""
-    world = int(os.environ.get("WORLD_SIZE", 1))
+    world = _world()
     if world == 1:
         yield device, 0, 1
         return
@@ -24,3 +24,13 @@ def sharing(device: str) -> Iterator[tuple[str, int, int]]:
         yield own, dist.get_rank(), world
     finally:
         dist.destroy_process_group()
+
+
+def refuse_sharing(verb: str) -> None:
+    """Raise a ``ValueError`` under torchrun, for a verb that would do its work once in every process."""
+    if _world() > 1:
+        raise ValueError(f"{verb}: works in one process; start it without torchrun.")
+
+
+def _world() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import platform
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
-import torch
 import typer
 
-from .. import __version__
 from .._json_file import write_json
-from ..metrics import frechet_distance
-from ..metrics.features import (
-    NAMES,
-    REFERENCES,
-    FeatureNetwork,
-    Reference,
-    feature_moments,
-    load,
-    load_reference,
-)
+from ..metrics import frechet_distance, kernel_distance, precision_recall
+from ..metrics.features import NAMES, REFERENCES, feature_matrix, feature_moments, load, load_reference
 from ._common import DeviceOption, JsonOption, report, watched
-from ._pictures import Pictures, open_pictures
-from ._processes import sharing
+from ._fid_report import check_size, compared, machine, measured, notes
+from ._pictures import open_pictures
+from ._processes import refuse_sharing, sharing
 
 __all__ = ["app"]
 
@@ -33,6 +23,12 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+_FEATURES = f"Feature network: {', '.join(NAMES)}, or a file"
+_SamplesArgument = Annotated[
+    str, typer.Argument(help="A folder of fewstep sample, or pictures: a name, folder, zip or npz.")
+]
+_DataArgument = Annotated[str, typer.Argument(help="Data by name or path, or a folder of fewstep sample.")]
+_FeaturesOption = Annotated[str, typer.Option("--features", help=f"{_FEATURES}.")]
 _NameOption = Annotated[
     str | None,
     typer.Option(
@@ -55,15 +51,14 @@ _ChannelsOption = Annotated[
     int | None, typer.Option("--channels", help="Convert data to 1 (grey) or 3 channels.")
 ]
 _BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Pictures at once.")]
+_ResultOption = Annotated[Path | None, typer.Option("--out", help="JSON file to write the result to.")]
 
 
 @app.command(no_args_is_help=True)
 def ref(
-    data: Annotated[str, typer.Argument(help="Data by name or path, or a folder of fewstep sample.")],
+    data: _DataArgument,
     out: Annotated[Path, typer.Option("--out", help="The npz file to write: mu, sigma and facts.")],
-    features: Annotated[
-        str, typer.Option("--features", help=f"Feature network: {', '.join(NAMES)}, or a file.")
-    ] = "inception",
+    features: _FeaturesOption = "inception",
     features_name: _NameOption = None,
     count: _CountOption = None,
     seed: _SeedOption = 0,
@@ -80,25 +75,22 @@ def ref(
     """
     with sharing(device) as (own, rank, world):
         pictures = open_pictures(data, count, seed, split=split, resolution=resolution, channels=channels)
-        show = watched(as_json)
+        show = watched(as_json) and not rank
         network = load(features, own, name=features_name, progress=show)
         moments = feature_moments(
             pictures.data, network, indices=pictures.indices, batch=batch, progress=show
         )
         if rank:
             return
-        moments.protocol |= {"pictures": pictures.facts, **_machine(network, batch, world)}
+        moments.protocol |= {"pictures": pictures.facts, **machine(network, batch, world)}
         moments.save(out)
-        result = {"out": str(out), **moments.protocol}
         words = f"{moments.count} pictures of {data}, {network.dims} features of {network.name}\nwrote {out}"
-        report(as_json, result, lambda: words)
+        report(as_json, {"out": str(out), **moments.protocol}, lambda: words)
 
 
 @app.command(no_args_is_help=True)
 def calc(
-    samples: Annotated[
-        str, typer.Argument(help="A folder of fewstep sample, or pictures: a name, folder, zip or npz.")
-    ],
+    samples: _SamplesArgument,
     ref: Annotated[
         str,
         typer.Option(
@@ -107,10 +99,7 @@ def calc(
         ),
     ],
     features: Annotated[
-        str | None,
-        typer.Option(
-            "--features", help=f"Feature network: {', '.join(NAMES)}, or a file; by default that of --ref."
-        ),
+        str | None, typer.Option("--features", help=f"{_FEATURES}; by default that of --ref.")
     ] = None,
     features_name: _NameOption = None,
     count: _CountOption = None,
@@ -119,7 +108,7 @@ def calc(
     resolution: _ResolutionOption = None,
     channels: _ChannelsOption = None,
     batch: _BatchOption = 64,
-    out: Annotated[Path | None, typer.Option("--out", help="JSON file to write the result to.")] = None,
+    out: _ResultOption = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
@@ -130,9 +119,10 @@ def calc(
     """
     with sharing(device) as (own, rank, world):
         reference = load_reference(ref)
+        known = reference.moments.protocol.get("pictures")
         pictures = open_pictures(samples, count, seed, split=split, resolution=resolution, channels=channels)
-        _check_size(pictures, reference)
-        show = watched(as_json)
+        check_size(pictures, known and known["shape"], ref)
+        show = watched(as_json) and not rank
         network = load(features or reference.features["name"], own, name=features_name, progress=show)
         reference.check(network)
         moments = feature_moments(
@@ -145,7 +135,7 @@ def calc(
             "fid" if network.distance_name == "FID" else "frechet_distance": value,
             "distance": network.distance_name,
             "count": moments.count,
-            "notes": _notes(network, pictures, reference),
+            "notes": notes(network, len(pictures.indices), reference),
             "features": network.describe(),
             "samples": pictures.facts,
             "reference": {
@@ -153,63 +143,63 @@ def calc(
                 "sha256": reference.sha256,
                 "count": reference.moments.count,
                 "features": reference.features,
-                "pictures": reference.moments.protocol.get("pictures"),
+                "pictures": known,
             },
-            **_machine(network, batch, world),
+            **machine(network, batch, world),
         }
         if out is not None:
             write_json(out, result)
-        report(as_json, result, lambda: _in_words(result, value))
+        report(as_json, result, lambda: measured(result, value))
 
 
-def _check_size(pictures: Pictures, reference: Reference) -> None:
-    known = (reference.moments.protocol.get("pictures") or {}).get("shape")
-    size = pictures.data.shape[1:]
-    if known is not None and tuple(known[1:]) != size:
-        raise ValueError(
-            f"SAMPLES: are pictures of {size[1]} x {size[0]} pixels, but {reference.source} is of "
-            f"{known[2]} x {known[1]}; give a reference of the same size, or --resolution."
-        )
+@app.command(no_args_is_help=True)
+def compare(
+    samples: _SamplesArgument,
+    data: _DataArgument,
+    features: _FeaturesOption = "inception",
+    features_name: _NameOption = None,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", min=6, help="Pictures of each; by default all samples and as many data."),
+    ] = None,
+    seed: _SeedOption = 0,
+    samples_split: Annotated[
+        str, typer.Option("--samples-split", help="Which part, where the samples are a data set too.")
+    ] = "train",
+    split: _SplitOption = "train",
+    resolution: _ResolutionOption = None,
+    channels: _ChannelsOption = None,
+    batch: _BatchOption = 64,
+    out: _ResultOption = None,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Compare samples with data by kernel distance (KID), precision, recall, density and coverage.
 
-
-def _notes(network: FeatureNetwork, pictures: Pictures, reference: Reference) -> list[str]:
-    """What a reader must know to judge the number."""
-    notes = []
-    if reference.assumed:
-        notes.append(
-            f"{reference.source} does not say with which features it was made; its {network.dims} dimensions "
-            "are taken for those of the standard Inception network"
-        )
-    if len(pictures.indices) <= network.dims:
-        notes.append(
-            f"{len(pictures.indices)} pictures are too few for a covariance of {network.dims} features; the "
-            "value is far too high"
-        )
-    return notes
-
-
-def _machine(network: FeatureNetwork, batch: int, world: int) -> dict[str, Any]:
-    cuda = network.device.type == "cuda"
-    return {
-        "batch": batch,
-        "processes": world,
-        "device": torch.cuda.get_device_name(network.device) if cuda else network.device.type,
-        "versions": {
-            "fewstep": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+    These need the features of both, not their statistics: one process measures, in memory.
+    """
+    refuse_sharing("compare")
+    made = open_pictures(samples, count, seed, split=samples_split, resolution=resolution, channels=channels)
+    real = open_pictures(data, len(made.indices), seed, split=split, resolution=resolution, channels=channels)
+    check_size(made, real.facts["shape"], data)
+    show = watched(as_json)
+    network = load(features, device, name=features_name, progress=show)
+    x, y = (
+        feature_matrix(part.data, network, indices=part.indices, batch=batch, progress=show)
+        for part in (made, real)
+    )
+    distance = kernel_distance(x, y, subset=min(1000, len(x)), seed=seed)
+    fidelity = precision_recall(y, x)
+    name = "KID" if network.distance_name == "FID" else "kernel distance"
+    result = {
+        name.lower().replace(" ", "_"): asdict(distance),
+        **asdict(fidelity),
+        "count": len(x),
+        "features": network.describe(),
+        "samples": made.facts,
+        "data": real.facts,
+        **machine(network, batch, 1),
     }
-
-
-def _in_words(result: dict[str, Any], value: float) -> str:
-    samples, reference = result["samples"], result["reference"]
-    against = f"{reference['count']} of {reference['source']}" if reference["count"] else reference["source"]
-    lines = [
-        f"{result['distance']}: {value:.4g}",
-        f"{result['count']} pictures of {samples['source']} against {against}",
-    ]
-    if "solver" in samples:
-        lines.append(f"{samples['model']} with {samples['solver']}, {samples['nfe']['mean']:g} network calls")
-    return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])])
+    if out is not None:
+        write_json(out, result)
+    report(as_json, result, lambda: compared(result, [f"{name}: {distance}", str(fidelity)]))

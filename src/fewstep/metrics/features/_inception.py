@@ -68,7 +68,7 @@ def from_torchscript(path: Path, device: torch.device, name: str | None = None) 
             f"{found[:8]}...; fetch it again from {_ADDRESS}, or give this network a name of its own, under "
             "which its distance is reported instead of FID."
         )
-    network = _TorchScript(_read(content, path)).to(device)
+    network = _TorchScript(_read(content, path)).to(device).eval()
     with torch.no_grad():
         trial = network(torch.zeros(1, 3, 299, 299, dtype=torch.uint8, device=device))
     title = "FID" if found == _DIGEST else f"Fréchet distance, {known}"

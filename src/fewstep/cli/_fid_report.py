@@ -1,0 +1,85 @@
+"""What the verbs of ``fewstep fid`` say of a measurement."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import __version__
+from ..metrics.features import FeatureNetwork, Reference
+from ._pictures import Pictures
+
+__all__ = ["check_size", "compared", "machine", "measured", "notes"]
+
+
+def check_size(pictures: Pictures, shape: list[int] | None, source: str) -> None:
+    """Raise a ``ValueError`` unless pictures are as high and wide as what they are measured against."""
+    height, width = pictures.data.shape[1:]
+    if shape is not None and tuple(shape[1:]) != (height, width):
+        raise ValueError(
+            f"SAMPLES: are pictures of {width} x {height} pixels, but {source} is of "
+            f"{shape[2]} x {shape[1]}; give a reference of the same size, or --resolution."
+        )
+
+
+def notes(network: FeatureNetwork, count: int, reference: Reference) -> list[str]:
+    """What a reader must know to judge the number."""
+    found = []
+    if reference.assumed:
+        found.append(
+            f"{reference.source} does not say with which features it was made; its {network.dims} dimensions "
+            "are taken for those of the standard Inception network"
+        )
+    if count <= network.dims:
+        found.append(
+            f"{count} pictures are too few for a covariance of {network.dims} features; the value is far "
+            "too high"
+        )
+    return found
+
+
+def machine(network: FeatureNetwork, batch: int, world: int) -> dict[str, Any]:
+    """With what was measured."""
+    cuda = network.device.type == "cuda"
+    return {
+        "batch": batch,
+        "processes": world,
+        "device": torch.cuda.get_device_name(network.device) if cuda else network.device.type,
+        "versions": {
+            "fewstep": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def measured(result: dict[str, Any], value: float) -> str:
+    """A distance to statistics, for a person."""
+    samples, reference = result["samples"], result["reference"]
+    against = f"{reference['count']} of {reference['source']}" if reference["count"] else reference["source"]
+    lines = [
+        f"{result['distance']}: {value:.4g}",
+        f"{result['count']} pictures of {samples['source']} against {against}",
+        *_made(samples),
+        *(f"note: {note}" for note in result["notes"]),
+    ]
+    return "\n".join(lines)
+
+
+def compared(result: dict[str, Any], values: list[str]) -> str:
+    """Distances between two sets of features, for a person."""
+    samples, data = result["samples"], result["data"]
+    against = (
+        f"{samples['count']} pictures of {samples['source']} against {data['count']} of {data['source']}"
+    )
+    return "\n".join([*values, f"{against}, features of {result['features']['name']}", *_made(samples)])
+
+
+def _made(samples: dict[str, Any]) -> list[str]:
+    if "solver" not in samples:
+        return []
+    return [f"{samples['model']} with {samples['solver']}, {samples['nfe']['mean']:g} network calls"]
