@@ -31,7 +31,7 @@ class Page:
     """A page to look at, in one file that needs no network.
 
     All of it can be read without its script, on paper too: options and frames stand one below the other, each
-    under its name. The script makes tabs and sliders of them, and keeps what its reader chose while the tab is
+    under its name. The script makes tabs and sliders of them, and keeps what a reader chose while the tab is
     open. Needs the extra ``plot``.
 
     Args:
