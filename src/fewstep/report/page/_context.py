@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..._extras import require
+from ._planes import Window
 from .parts import Chart, Choice, Part, Slider
 
 __all__ = ["COLOURS", "Context", "template", "text_of"]
@@ -24,12 +25,14 @@ class Context:
     Args:
         styles: which colour, marker and dashes a series has, by its name.
         data: what the script reads, by the id of the element that it belongs to.
-        made: how many ids there are.
+        made: how many ids there are of a kind.
+        window: what planes show, if that is not for each of them to say.
     """
 
     styles: dict[str, int]
     data: dict[str, Any] = field(default_factory=dict)
-    made: int = 0
+    made: dict[str, int] = field(default_factory=dict)
+    window: Window | None = None
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> Context:
@@ -46,8 +49,8 @@ class Context:
 
     def new_id(self, kind: str) -> str:
         """An id that no other element of the page has, the same whenever the page is made again."""
-        self.made += 1
-        return f"{kind}-{self.made}"
+        self.made[kind] = self.made.get(kind, 0) + 1
+        return f"{kind}-{self.made[kind]}"
 
     def fill(self, name: str, **values: Any) -> str:
         """The template of a kind of part, filled; markup, which other templates take as it is."""
