@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -24,8 +24,10 @@ from ._reference import OfReference
 
 __all__ = ["Cells"]
 
+_Found = TypeVar("_Found")
+
 #: What stands for the reference where a solver's hash would.
-_REFERENCE = "reference"
+_REFERENCE = "paths of the reference"
 
 #: The key under which a file keeps what is no tensor.
 _FACTS = "fewstep.measured"
@@ -65,12 +67,14 @@ class Cells:
 
     def load(self, solver: Solver) -> Measured | None:
         """What was measured of a solver before, if it was."""
-        found = self._read(_solver_key(solver))
-        if found is None:
-            return None
-        tensors, facts = found
-        figures = {name: math.nan if y is None else y for name, y in facts["figures"].items()}
-        return Measured(tensors["mse"], facts["seconds"], figures, tensors["samples"], tensors.get("path"))
+
+        def measured(tensors: dict[str, Tensor], facts: dict[str, Any]) -> Measured:
+            figures = {name: math.nan if y is None else y for name, y in facts["figures"].items()}
+            return Measured(
+                tensors["mse"], facts["seconds"], figures, tensors["samples"], tensors.get("path")
+            )
+
+        return self._read(_solver_key(solver), measured)
 
     def save(self, solver: Solver, found: Measured) -> None:
         """Keep what was measured of a solver."""
@@ -82,11 +86,11 @@ class Cells:
 
     def load_reference(self) -> OfReference | None:
         """What was measured of the reference before, if it was."""
-        found = self._read(_REFERENCE)
-        if found is None:
-            return None
-        tensors, figures = found
-        return OfReference(tensors["curvature"], tensors["displacement"], figures, tensors.get("path"))
+
+        def of_reference(tensors: dict[str, Tensor], figures: dict[str, Any]) -> OfReference:
+            return OfReference(tensors["curvature"], tensors["displacement"], figures, tensors.get("path"))
+
+        return self._read(_REFERENCE, of_reference)
 
     def save_reference(self, found: OfReference) -> None:
         """Keep what was measured of the reference."""
@@ -95,15 +99,14 @@ class Cells:
             tensors["path"] = found.path
         self._write(_REFERENCE, tensors, finite(found.figures))
 
-    def _read(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def _read(self, key: str, make: Callable[[dict[str, Tensor], dict[str, Any]], _Found]) -> _Found | None:
         path = self._path(key)
         if path is None or not path.exists():
             return None
         try:
             with safe_open(path, "pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}, json.loads(
-                    file.metadata()[_FACTS]
-                )
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                return make(tensors, json.loads(file.metadata()[_FACTS]))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: not a complete measurement ({error}); remove it, and compare again."
