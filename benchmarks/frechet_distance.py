@@ -103,8 +103,8 @@ def main() -> None:
         f"{args.samples:,} samples a set, batches of {args.batch}, float32 features; "
         f"{torch.get_num_threads()} thread(s) of {os.cpu_count()} on {platform.machine()}, "
         f"torch {torch.__version__}; medians of {args.repeats} runs of each side in turn; seconds of "
-        "the processor, and of the clock, on which other programs tell; memory is the peak above that of a run "
-        "that measures nothing.\n"
+        "the processor, and of the clock, on which other programs tell; memory is the peak above that of a "
+        "run that measures nothing.\n"
     )
     print("| dimensions | | seconds | range | clock | MiB | distance |\n|---|---|---|---|---|---|---|")
     for d in args.dimensions:

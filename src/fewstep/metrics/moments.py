@@ -123,8 +123,8 @@ class Moments:
     def over_processes(self) -> Moments:
         """The moments of the vectors of all processes of ``torch.distributed``, the same in each of them.
 
-        Every process must call it, with moments of its own; some may have none yet. Without
-        ``torch.distributed`` it is a copy.
+        Every process must call it, with moments of its own, made by one protocol; some may have none yet.
+        Without ``torch.distributed`` it is a copy.
 
         Raises:
             ValueError: in every process, when dimensions differ or a count is unknown.
