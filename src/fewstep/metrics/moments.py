@@ -196,7 +196,7 @@ class Moments:
         rows = shift[None] * (n * m / (n + m)) ** 0.5
         rows = rows if centred is None else torch.cat([centred, rows])
         self._scatter.addmm_(rows.T, rows)
-        self._mean += shift * (m / (n + m))
+        self._mean = self._mean + shift * (m / (n + m))  # whoever holds the mean keeps it
         self._count = n + m
 
     def _need(self, least: int, what: str) -> None:
