@@ -116,6 +116,14 @@ def test_the_intervals_of_paired_differences_cover_the_truth():
     assert covered == pytest.approx(0.95, abs=0.015)
 
 
+def test_of_a_law_with_a_heavy_tail_the_interval_is_too_narrow():
+    """As the class says: few samples seldom show the errors that make the mean."""
+    draws = torch.from_numpy(np.random.default_rng(9).lognormal(0, 2, size=(1000, 50)))
+    found = [Estimate.of(values) for values in draws]
+    covered = sum(one.low <= math.exp(2) <= one.high for one in found) / len(found)
+    assert 0.6 < covered < 0.8
+
+
 class TestErrors:
     def test_more_than_one_value_a_sample(self):
         with pytest.raises(ValueError, match=r"one number a sample, \(n,\), not of shape \(2, 2\)"):

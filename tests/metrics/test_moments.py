@@ -72,6 +72,14 @@ def test_a_sum_is_independent_of_its_parts(features):
     assert_moments(both, features.numpy())
 
 
+def test_a_mean_once_read_stays(features):
+    moments = Moments.of(features[:5])
+    mean, covariance = moments.mean, moments.covariance
+    moments.update(features)
+    np.testing.assert_allclose(mean, features[:5].mean(dim=0), rtol=1e-12)
+    np.testing.assert_allclose(covariance, np.cov(features[:5], rowvar=False), rtol=1e-12)
+
+
 def test_features_carry_no_gradient(features):
     assert not Moments.of(features.requires_grad_()).covariance.requires_grad
 

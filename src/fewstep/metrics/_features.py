@@ -7,6 +7,9 @@ from torch import Tensor
 
 __all__ = ["check_alike", "check_features", "to_float64"]
 
+#: Vectors that are looked at together.
+_ROWS = 4096
+
 
 def check_features(caller: str, **named: Tensor) -> None:
     """Raise a ``ValueError`` that names the argument that is not floating-point ``(n, d)`` with ``d > 0``."""
@@ -28,7 +31,7 @@ def check_alike(caller: str, **named: Tensor) -> None:
         given = ", ".join(f"{name} has {d} on {device}" for name, (d, device) in kinds.items())
         raise ValueError(f"{caller}: features must have one length, on one device, but {given}.")
     for name, x in named.items():
-        if not torch.isfinite(x).all():
+        if not all(torch.isfinite(part).all() for part in x.split(_ROWS)):
             raise ValueError(f"{caller}: {name} holds NaN or infinity; look at those features.")
 
 

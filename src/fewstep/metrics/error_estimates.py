@@ -25,27 +25,15 @@ class _Average(NamedTuple):
     slope: Callable[[float], float]
 
 
-def _same(mean: float) -> float:
-    return mean
-
-
-def _one(mean: float) -> float:
-    return 1.0
-
-
-def _square(mse: Tensor) -> Tensor:
-    return mse
-
-
 def _slope_of_root(mean: float) -> float:
     return 0.5 / math.sqrt(mean) if mean > 0 else 0.0  # samples that are exact have no spread, either
 
 
 #: The metrics of :data:`METRICS`, of per-sample mean square errors.
 _AVERAGES = {
-    "rmse": _Average(torch.sqrt, _same, _one),
-    "psnr": _Average(decibels, _same, _one),
-    "pooled_rmse": _Average(_square, math.sqrt, _slope_of_root),
+    "rmse": _Average(torch.sqrt, lambda mean: mean, lambda mean: 1.0),
+    "psnr": _Average(decibels, lambda mean: mean, lambda mean: 1.0),
+    "pooled_rmse": _Average(lambda mse: mse, math.sqrt, _slope_of_root),
 }
 
 

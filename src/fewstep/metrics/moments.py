@@ -123,8 +123,8 @@ class Moments:
     def over_processes(self) -> Moments:
         """The moments of the vectors of all processes of ``torch.distributed``, the same in each of them.
 
-        Every process must call it, with moments of its own; some may have none yet. Without
-        ``torch.distributed`` it is a copy.
+        Every process must call it, with moments of its own, made by one protocol; some may have none yet.
+        Without ``torch.distributed`` it is a copy.
 
         Raises:
             ValueError: in every process, when dimensions differ or a count is unknown.
@@ -196,7 +196,7 @@ class Moments:
         rows = shift[None] * (n * m / (n + m)) ** 0.5
         rows = rows if centred is None else torch.cat([centred, rows])
         self._scatter.addmm_(rows.T, rows)
-        self._mean += shift * (m / (n + m))
+        self._mean = self._mean + shift * (m / (n + m))  # whoever holds the mean keeps it
         self._count = n + m
 
     def _need(self, least: int, what: str) -> None:
