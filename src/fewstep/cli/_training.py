@@ -9,6 +9,7 @@ import typer
 from .. import networks
 from .._device import check_device
 from ..field import Field
+from ..flows import Trainer
 from ._common import load_model
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "WarmupOption",
     "WorkersOption",
     "load_trainable",
+    "watch",
 ]
 
 StepsOption = Annotated[int, typer.Option("--steps", help="Optimiser steps.")]
@@ -55,3 +57,9 @@ def load_trainable(spec: str, device: str) -> Field:
             "fewstep.networks; train others in Python, with fewstep.flows."
         )
     return field
+
+
+def watch(trainer: Trainer, as_json: bool) -> None:
+    """Say where the page of a run is, before it starts."""
+    if trainer.main and trainer.settings.page_every and not as_json:
+        typer.echo(f"watch: {trainer.folder.path / 'index.html'}")

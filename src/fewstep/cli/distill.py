@@ -96,6 +96,7 @@ def command(
         device="cpu" if device == "cpu" else None,
         progress=watched(as_json),
     )
+    training.watch(trainer, as_json)
     student = Field(trainer.run(), shape=data.shape)
     if not trainer.main:
         return
@@ -118,6 +119,6 @@ def _in_words(result: dict[str, Any], solver: str) -> str:
     return (
         f"RMSE to {result['test_pairs']} held-out samples with {calls}: {result['rmse']:.4f}; the model it "
         f"was distilled from: {result['teacher_rmse']:.4f}\n"
-        f"wrote {result['student']}\n"
+        f"wrote {result['student']} and {Path(result['student']).with_name('index.html')}\n"
         f"next: fewstep sample {result['student']} {solver}"
     )
