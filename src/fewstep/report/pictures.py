@@ -15,7 +15,7 @@ from .._files import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["is_picture", "picture_rows", "save_pictures", "to_bytes"]
+__all__ = ["is_picture", "picture_rows", "save_pictures", "sheet_levels", "to_bytes"]
 
 
 def is_picture(shape: tuple[int, ...] | None) -> bool:
@@ -26,6 +26,17 @@ def is_picture(shape: tuple[int, ...] | None) -> bool:
 def to_bytes(samples: Tensor) -> Tensor:
     """Samples in [-1, 1], ``(B, C, H, W)``, as the nearest pixels, uint8 of shape ``(B, H, W, C)``."""
     return _levels(_unit(samples).permute(0, 2, 3, 1))
+
+
+def sheet_levels(samples: Tensor, columns: int, gap: int = 1) -> Tensor:
+    """A contact sheet of samples in [-1, 1] as pixels, uint8 of shape ``(H, W)`` or ``(H, W, 3)``.
+
+    Args:
+        samples: pictures ``(B, 1 or 3, H, W)``, in reading order.
+        columns: how many stand side by side.
+        gap: white pixels between two.
+    """
+    return _levels(_sheet(samples, columns, gap))
 
 
 def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = None) -> Figure:
@@ -53,7 +64,7 @@ def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = 
 def save_pictures(path: str | os.PathLike[str], samples: Tensor, columns: int | None = None) -> None:
     """Write samples in [-1, 1] to one PNG, in reading order, pixel for pixel."""
     columns = columns or math.ceil(math.sqrt(len(samples)))
-    levels = _levels(_sheet(samples, columns))
+    levels = sheet_levels(samples, columns)
     levels = levels if levels.ndim == 3 else levels[:, :, None].expand(-1, -1, 3)
     with replacing(path) as temporary:
         require("matplotlib.image", "plot").imsave(temporary, levels.numpy(), format="png")
@@ -68,14 +79,14 @@ def _levels(pixels: Tensor) -> Tensor:
     return (255 * pixels).round().byte()
 
 
-def _sheet(samples: Tensor, columns: int) -> Tensor:
-    """A contact sheet as a tensor ``(H, W)`` or ``(H, W, 3)`` in [0, 1], with one white pixel between."""
+def _sheet(samples: Tensor, columns: int, gap: int = 1) -> Tensor:
+    """A contact sheet as a tensor ``(H, W)`` or ``(H, W, 3)`` in [0, 1], with white pixels between."""
     pixels = _unit(samples).cpu()
     B, C, H, W = pixels.shape
     columns = min(columns, B)
     lines = math.ceil(B / columns)
-    sheet = pixels.new_ones(C, lines * (H + 1) - 1, columns * (W + 1) - 1)
+    sheet = pixels.new_ones(C, lines * (H + gap) - gap, columns * (W + gap) - gap)
     for k, picture in enumerate(pixels):
-        top, left = (k // columns) * (H + 1), (k % columns) * (W + 1)
+        top, left = (k // columns) * (H + gap), (k % columns) * (W + gap)
         sheet[:, top : top + H, left : left + W] = picture
     return sheet[0] if C == 1 else sheet.permute(1, 2, 0)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from hashlib import sha256
 
+from ..._files import write_text
+from ._context import Context, template, text_of
+from ._html import render
 from .parts import Part
 
 __all__ = ["Page", "Section"]
@@ -38,8 +44,31 @@ class Page:
 
     def html(self) -> str:
         """The whole file."""
-        raise NotImplementedError
+        from ... import __version__  # which the package defines last
+
+        context = Context.of([part for section in self.sections for part in section.parts])
+        sections = [
+            (
+                f"section-{k}",
+                section.title,
+                section.intro,
+                [render(part, context, 3) for part in section.parts],
+            )
+            for k, section in enumerate(self.sections, start=1)
+        ]
+        script = text_of("page.js") + (text_of("refresh.js") if self.refresh else "")
+        filled: str = template("page.html.j2").render(
+            page=self,
+            sections=sections,
+            data=context.data,
+            style=text_of("page.css"),
+            script=script,
+            script_hash=b64encode(sha256(script.encode()).digest()).decode(),
+            version=__version__,
+            made=datetime.now(timezone.utc),
+        )
+        return filled
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the file, whole or not at all."""
-        raise NotImplementedError
+        write_text(path, self.html())

@@ -1,0 +1,138 @@
+"""Axes: a scale from numbers to pixels, and the ticks that a person would draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ._numbers import short
+
+__all__ = ["Axis", "linear_ticks", "log_ticks"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A scale with its ticks.
+
+    Args:
+        low: the number at pixel ``start``.
+        high: the number at pixel ``end``.
+        log: whether equal ratios are equally long.
+        start: a pixel.
+        end: another one, in either direction.
+        ticks: numbers to mark, increasing.
+    """
+
+    low: float
+    high: float
+    log: bool
+    start: float
+    end: float
+    ticks: tuple[float, ...] = ()
+
+    @classmethod
+    def over(
+        cls,
+        values: Iterable[float],
+        *,
+        log: bool,
+        start: float,
+        end: float,
+        gap: float,
+        margin: float = 0.0,
+        from_zero: bool = False,
+        at_values: bool = False,
+    ) -> Axis:
+        """An axis that holds ``values``.
+
+        Args:
+            values: finite numbers, all positive where ``log``.
+            log: whether it is logarithmic.
+            start: the pixel of the low end.
+            end: the pixel of the high end.
+            gap: the least pixels between two ticks.
+            margin: the part of the length to leave free at either end.
+            from_zero: begin at 0 where the values, none negative, come near it.
+            at_values: mark the values themselves if they are few whole numbers.
+        """
+        known = sorted(set(values)) or [1.0]
+        low, high = _spread(known[0], known[-1], log)
+        if log:
+            factor = (high / low) ** margin
+            low, high = low / factor, high * factor
+        else:
+            anchored = from_zero and 0 <= known[0] < 0.5 * known[-1]
+            extra = margin * (high - low)
+            low, high = 0.0 if anchored else low - extra, high + extra
+        bare = cls(low, high, log, start, end)
+        most = max(2, int(abs(end - start) / gap))
+        if at_values and len(known) <= 16 and all(value == int(value) for value in known):
+            ticks = bare._apart(known, gap * 0.6)
+        else:
+            ticks = (log_ticks if log else linear_ticks)(low, high, most)
+        return cls(low, high, log, start, end, tuple(ticks))
+
+    def __call__(self, value: float) -> float:
+        """The pixel of a number."""
+        if self.log:
+            part = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            part = (value - self.low) / (self.high - self.low)
+        return self.start + part * (self.end - self.start)
+
+    def labels(self) -> list[str]:
+        """What stands at the ticks."""
+        return [_tick_text(tick, self.ticks) for tick in self.ticks]
+
+    def _apart(self, values: Sequence[float], gap: float) -> list[float]:
+        """Those values whose pixels keep their distance, the ends first."""
+        kept = [values[-1]]
+        for value in values:
+            if all(abs(self(value) - self(other)) >= gap for other in kept):
+                kept.append(value)
+        return sorted(kept)
+
+
+def linear_ticks(low: float, high: float, most: int) -> list[float]:
+    """At most ``most`` multiples of 1, 2 or 5 times a power of ten in ``[low, high]``."""
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    for step in (power * factor for factor in (1, 2, 5, 10, 20)):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < most:
+            break
+    return [float(f"{k * step:.12g}") for k in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Powers of ten in ``[low, high]``, with 2 and 5 times them if there is room; or linear ones if few fit."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [f * 10.0**k for k in range(first, last + 1) for f in factors]
+        ticks = [float(f"{tick:.12g}") for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
+        if len(ticks) <= most:
+            break
+    if len(ticks) > most:
+        ticks = ticks[:: math.ceil(len(ticks) / most)]
+    return ticks if len(ticks) >= 3 else [tick for tick in linear_ticks(low, high, most) if tick > 0]
+
+
+def _spread(low: float, high: float, log: bool) -> tuple[float, float]:
+    """Two ends that differ."""
+    if log:
+        return (low, high) if high > low * (1 + 1e-9) else (low / 2, high * 2)
+    if high - low > 1e-12 * max(abs(low), abs(high)):
+        return low, high
+    around = abs(low) / 2 or 1.0
+    return low - around, high + around
+
+
+def _tick_text(tick: float, ticks: Sequence[float]) -> str:
+    """As many digits as the finest of the ticks needs."""
+    sizes = [abs(value) for value in ticks if value != 0]
+    if tick == 0 or not sizes:
+        return "0" if tick == 0 else short(tick)
+    if min(sizes) >= 1e-4 and max(sizes) < 1e7:
+        return f"{float(f'{tick:.6g}'):,}".removesuffix(".0") if abs(tick) >= 1e-4 else short(tick)
+    mantissa, exponent = f"{tick:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"

@@ -1,0 +1,219 @@
+"""Charts as scalable drawings: where every line, marker, whisker and label goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ._axes import Axis
+from ._marks import marker
+from ._numbers import finite, place
+from .parts import Chart, Series
+
+__all__ = ["Drawing", "Label", "Line", "Point", "drawing", "points", "thinned"]
+
+#: Points that are drawn of a series, at most about so many.
+DRAWN = 400
+#: Up to so many points of a series have markers and whiskers; more have a band.
+MARKED = 24
+#: Pixels from one line of text to the next.
+LINE = 15.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a series; ``None`` where it has no height, or no interval."""
+
+    x: float
+    y: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Label:
+    """A name at the end of its line: where it stands, and where the line ended."""
+
+    x: str
+    y: str
+    leader: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A series drawn: the paths of its line, band, whiskers and markers, and its label if it has room."""
+
+    name: str
+    style: int
+    strong: bool
+    line: str
+    band: str
+    whiskers: str
+    marks: str
+    label: Label | None
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A chart at one size: the pixels of its frame, its ticks and its lines."""
+
+    width: int
+    height: int
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x: Axis
+    y: Axis
+    x_ticks: Sequence[tuple[str, str]]
+    y_ticks: Sequence[tuple[str, str]]
+    lines: Sequence[Line]
+
+
+def points(series: Series, log_x: bool, log_y: bool) -> list[Point]:
+    """The points of a series that its axes can show, gaps included, thinned if they are many."""
+    nothing: list[None] = [None] * len(series.x)
+    lows, highs = series.low or nothing, series.high or nothing
+    found = []
+    for x, y, low, high in zip(series.x, series.y, lows, highs, strict=True):
+        at = _shown(x, log_x)
+        if at is not None:
+            found.append(Point(at, _shown(y, log_y), _shown(low, log_y), _shown(high, log_y)))
+    return thinned(found)
+
+
+def thinned(found: Sequence[Point], most: int = DRAWN) -> list[Point]:
+    """At most about ``most`` points: in every stretch the lowest and the highest, and gaps stay gaps."""
+    if len(found) <= most:
+        return list(found)
+    size = -(-2 * len(found) // most)
+    kept = {0, len(found) - 1}
+    for start in range(0, len(found), size):
+        stretch = range(start, min(start + size, len(found)))
+        known = [(y, k) for k in stretch if (y := found[k].y) is not None]
+        kept.update({min(known)[1], max(known)[1]} if known else {start})
+    return [found[k] for k in sorted(kept)]
+
+
+def drawing(
+    chart: Chart, shown: Sequence[Sequence[Point]], styles: Sequence[int], width: int, height: int
+) -> Drawing:
+    """Draw a chart.
+
+    Args:
+        chart: what to draw.
+        shown: the points of its series.
+        styles: the looks of its series.
+        width: pixels in all.
+        height: pixels in all; names stand at the ends of the lines where that leaves enough room for them.
+    """
+    names = [series.name for series in chart.series]
+    top, bottom = 30.0, height - 46.0
+    room = 7.0 * max(map(len, names), default=0) + 18
+    named = len(names) > 1 and room < 0.25 * width and LINE * len(names) < bottom - top
+    heights = [v for line in shown for p in line for v in (p.y, p.low, p.high) if v is not None]
+    y = Axis.over(
+        heights, log=chart.log_y, start=bottom, end=top, gap=42, margin=0.04, from_zero=not chart.log_y
+    )
+    left = 14 + 7.2 * max(map(len, y.labels()), default=1)
+    right = width - (room if named else 16)
+    x = Axis.over(
+        [p.x for line in shown for p in line],
+        log=chart.log_x,
+        start=left,
+        end=right,
+        gap=56,
+        margin=0.025,
+        at_values=True,
+    )
+    ends = _ends(shown, x, y) if named else {}
+    labels = _labels(ends, right, top, bottom)
+    lines = [
+        _line(series, line, style, x, y, labels.get(k))
+        for k, (series, line, style) in enumerate(zip(chart.series, shown, styles, strict=True))
+    ]
+    return Drawing(
+        width,
+        height,
+        left,
+        right,
+        top,
+        bottom,
+        x,
+        y,
+        [(place(x(tick)), text) for tick, text in zip(x.ticks, x.labels(), strict=True)],
+        [(place(y(tick)), text) for tick, text in zip(y.ticks, y.labels(), strict=True)],
+        lines,
+    )
+
+
+def _shown(value: float | None, log: bool) -> float | None:
+    value = finite(value)
+    return None if value is None or (log and value <= 0) else value
+
+
+def _line(
+    series: Series, shown: Sequence[Point], style: int, x: Axis, y: Axis, label: Label | None
+) -> Line:
+    whole = [(p.x, p.y) for p in shown]
+    spans = [(p.x, p.low, p.high) for p in shown if p.low is not None and p.high is not None]
+    few = len(shown) <= MARKED
+    tops = [(at, high) for at, _, high in spans]
+    bottoms = [(at, low) for at, low, _ in reversed(spans)]
+    whiskers = "".join(
+        f"M{place(x(at))} {place(y(low))}V{place(y(high))}"
+        f"M{place(x(at) - 3)} {place(y(low))}h6M{place(x(at) - 3)} {place(y(high))}h6"
+        for at, low, high in spans
+    )
+    known = [(x(at), y(height)) for at, height in whole if height is not None]
+    return Line(
+        series.name,
+        style,
+        series.strong,
+        _path(whole, x, y),
+        "" if few or len(spans) < 2 else _path([*tops, *bottoms], x, y) + "Z",
+        whiskers if few else "",
+        "".join(marker(style, *at, 4.2 if series.strong else 3.4) for at in (known if few else known[-1:])),
+        label,
+    )
+
+
+def _path(whole: Sequence[tuple[float, float | None]], x: Axis, y: Axis) -> str:
+    return "".join(
+        ("M" if k == 0 or whole[k - 1][1] is None else "L") + f"{place(x(at))} {place(y(height))}"
+        for k, (at, height) in enumerate(whole)
+        if height is not None
+    )
+
+
+def _ends(shown: Sequence[Sequence[Point]], x: Axis, y: Axis) -> dict[int, tuple[float, float]]:
+    """Where the lines end, by number."""
+    known = {k: [p for p in line if p.y is not None] for k, line in enumerate(shown)}
+    return {k: (x(line[-1].x), y(line[-1].y or 0)) for k, line in known.items() if line}
+
+
+def _labels(
+    ends: dict[int, tuple[float, float]], right: float, top: float, bottom: float
+) -> dict[int, Label]:
+    """Names beside the ends of their lines, pushed apart where they would overlap."""
+    order = sorted(ends, key=lambda k: ends[k][1])
+    heights = list(_apart([ends[k][1] for k in order], top, bottom))
+    found = {}
+    for k, height in zip(order, heights, strict=True):
+        at, end = ends[k]
+        leader = f"M{place(at + 6)} {place(end)}L{place(right + 6)} {place(height)}"
+        moved = abs(height - end) > 3 or right - at > 24
+        found[k] = Label(place(right + 10), place(height + 4), leader if moved else "")
+    return found
+
+
+def _apart(wanted: Sequence[float], top: float, bottom: float) -> Iterator[float]:
+    """Increasing heights moved as little as a sweep down and one up will, ``LINE`` apart."""
+    placed: list[float] = []
+    for height in wanted:
+        placed.append(max(height, placed[-1] + LINE if placed else top))
+    limit = bottom
+    for k in reversed(range(len(placed))):
+        placed[k] = min(placed[k], limit)
+        limit = placed[k] - LINE
+    yield from placed

@@ -1,0 +1,64 @@
+"""Charts in words: what is read out of them, and the tables of their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ._chart import Point
+from ._numbers import finite, short
+from .parts import Chart, Series
+
+__all__ = ["interval", "sizes", "spoken", "summary"]
+
+#: Rows of a table at most.
+ROWS = 200
+
+
+def interval(y: float | None, low: float | None, high: float | None) -> str:
+    """A number and its interval: ``0.031 (0.029 to 0.033)``."""
+    if finite(y) is None:
+        return ""
+    text = short(float(y or 0))
+    if low is None or high is None or finite(low) is None or finite(high) is None:
+        return text
+    return f"{text} ({short(low)} to {short(high)})"
+
+
+def spoken(chart: Chart, point: Point) -> list[str]:
+    """What to say of a point: where it is, and how high."""
+    return [f"{short(point.x)} {chart.x_label}", interval(point.y, point.low, point.high)]
+
+
+def summary(chart: Chart, shown: Sequence[Sequence[Point]]) -> str:
+    """Where every line begins and ends, in a sentence each."""
+    sentences = [f"{chart.y_label} against {chart.x_label}."]
+    for series, line in zip(chart.series, shown, strict=True):
+        known = [p for p in line if p.y is not None]
+        if len(known) > 1:
+            first, last = known[0], known[-1]
+            sentences.append(
+                f"{series.name}: from {short(first.y or 0)} at {short(first.x)} "
+                f"to {short(last.y or 0)} at {short(last.x)}."
+            )
+        elif known:
+            sentences.append(f"{series.name}: {short(known[0].y or 0)} at {short(known[0].x)}.")
+    return " ".join(sentences)
+
+
+def sizes(chart: Chart, shown: Sequence[Sequence[Point]]) -> tuple[list[tuple[str, list[str]]], int]:
+    """The numbers as rows, an ``x`` each, and how many rows were left out."""
+    cells: dict[float, dict[int, str]] = {}
+    for k, series in enumerate(chart.series):
+        for x, text in _texts(series):
+            cells.setdefault(x, {})[k] = text
+    every = sorted(cells)
+    step = max(1, -(-len(every) // ROWS))
+    kept = [x for i, x in enumerate(every) if i % step == 0 or i == len(every) - 1]
+    rows = [(short(x), [cells[x].get(k, "") for k in range(len(chart.series))]) for x in kept]
+    return rows, len(every) - len(kept)
+
+
+def _texts(series: Series) -> list[tuple[float, str]]:
+    nothing: list[None] = [None] * len(series.x)
+    rows = zip(series.x, series.y, series.low or nothing, series.high or nothing, strict=True)
+    return [(float(x), interval(y, low, high)) for x, y, low, high in rows]

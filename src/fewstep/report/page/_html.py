@@ -1,0 +1,223 @@
+"""Every kind of part as HTML, which reads well without the script."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from functools import singledispatch
+
+from ._chart import drawing, points
+from ._chart_text import interval, sizes, spoken, summary
+from ._context import COLOURS, Context
+from ._marks import DASHES, marker
+from ._numbers import place, short
+from ._pictures import png_size, sprite
+from ._planes import planes_view
+from .parts import (
+    Chart,
+    Choice,
+    Code,
+    Facts,
+    Grid,
+    Image,
+    Part,
+    Pictures,
+    Planes,
+    Slider,
+    Table,
+    Text,
+    Timeline,
+)
+
+__all__ = ["render"]
+
+#: Width and height of a chart where there is room, and on a phone.
+SIZES = {"wide": (760, 380), "narrow": (344, 300)}
+
+
+@singledispatch
+def render(part: Part, page: Context, level: int) -> str:
+    """A part as markup.
+
+    Args:
+        part: one of the parts.
+        page: what it shares with the others.
+        level: of its heading, 3 under a section.
+
+    Raises:
+        TypeError: if it is no part.
+    """
+    raise TypeError(
+        f"page: {type(part).__name__} is no part of a page; take one of those in fewstep.report.page."
+    )
+
+
+@render.register
+def _(part: Text, page: Context, level: int) -> str:
+    return page.fill("text", text=part.text)
+
+
+@render.register
+def _(part: Chart, page: Context, level: int) -> str:
+    chart_id = page.new_id("chart")
+    shown = [points(series, part.log_x, part.log_y) for series in part.series]
+    styles = [page.styles[series.name] for series in part.series]
+    views = {kind: drawing(part, shown, styles, *size) for kind, size in SIZES.items()}
+    page.data[chart_id] = {
+        "series": [
+            {"name": series.name, "points": [spoken(part, p) for p in line if p.y is not None]}
+            for series, line in zip(part.series, shown, strict=True)
+        ],
+        "views": {kind: _pixels(view, shown) for kind, view in views.items()},
+    }
+    rows, left_out = sizes(part, shown)
+    return page.fill(
+        "chart",
+        part=part,
+        id=chart_id,
+        level=level,
+        views=views,
+        colours=COLOURS,
+        swatch=lambda style: marker(style, 15, 6, 3.4),
+        dashes=DASHES,
+        legend=list(zip(part.series, styles, strict=True)),
+        summary=summary(part, shown),
+        interval=interval,
+        rows=rows,
+        left_out=left_out,
+    )
+
+
+@render.register
+def _(part: Pictures, page: Context, level: int) -> str:
+    columns = max(len(strip.pictures) for strip in part.strips)
+    strips = []
+    for strip in part.strips:
+        count, height, width = len(strip.pictures), *strip.pictures.shape[-2:]
+        strips.append(
+            {
+                "name": strip.name,
+                "score": strip.score,
+                "count": count,
+                "source": _data_uri(sprite(strip.pictures)),
+                "width": count * width,
+                "height": height,
+                "small": width < 100,
+                "part": place(100 * count / columns),
+                "alt": f"{count} pictures of {strip.name}" + (f", {strip.score}" if strip.score else ""),
+            }
+        )
+    return page.fill(
+        "pictures", part=part, id=page.new_id("pictures"), level=level, strips=strips, columns=columns
+    )
+
+
+@render.register
+def _(part: Image, page: Context, level: int) -> str:
+    width, height = png_size(part.png)
+    return page.fill("image", part=part, source=_data_uri(part.png), width=width, height=height)
+
+
+@render.register
+def _(part: Planes, page: Context, level: int) -> str:
+    return page.fill(
+        "planes", part=part, id=page.new_id("planes"), level=level, view=planes_view(part.paths)
+    )
+
+
+@render.register
+def _(part: Timeline, page: Context, level: int) -> str:
+    rows = [
+        {
+            "name": name,
+            "style": page.styles[name] % COLOURS if name in page.styles else None,
+            "marks": [(place(100 * time), short(time)) for time in times],
+            "text": ", ".join(short(time) for time in times) or "none",
+        }
+        for name, times in part.rows.items()
+    ]
+    return page.fill("timeline", part=part, id=page.new_id("timeline"), level=level, rows=rows)
+
+
+@render.register
+def _(part: Grid, page: Context, level: int) -> str:
+    largest = max((abs(v) for row in part.values for v in row if v is not None), default=0) or 1
+    rows = [
+        (name, [None if v is None else (short(v), "n" if v < 0 else "p", place(100 * abs(v) / largest)) for v in row])
+        for name, row in zip(part.rows, part.values, strict=True)
+    ]
+    return page.fill("grid", part=part, id=page.new_id("grid"), level=level, rows=rows)
+
+
+@render.register
+def _(part: Table, page: Context, level: int) -> str:
+    numeric = [
+        any(_is_number(row[k]) for row in part.rows)
+        and all(row[k] is None or _is_number(row[k]) for row in part.rows)
+        for k in range(len(part.columns))
+    ]
+    rows = [[(_cell(value), value) for value in row] for row in part.rows]
+    return page.fill("table", part=part, id=page.new_id("table"), rows=rows, numeric=numeric)
+
+
+@render.register
+def _(part: Facts, page: Context, level: int) -> str:
+    return page.fill("facts", facts=_facts(part.facts, page))
+
+
+@render.register
+def _(part: Code, page: Context, level: int) -> str:
+    return page.fill("code", part=part, id=page.new_id("code"))
+
+
+@render.register
+def _(part: Choice, page: Context, level: int) -> str:
+    return _picker("choice", part.label, part.options, page, level)
+
+
+@render.register
+def _(part: Slider, page: Context, level: int) -> str:
+    frames = {str(value): frame for value, frame in part.frames.items()}
+    return _picker("slider", part.label, frames, page, level)
+
+
+def _picker(kind: str, label: str, parts: Mapping[str, Part], page: Context, level: int) -> str:
+    picker_id = page.new_id(kind)
+    panels = [
+        (f"{picker_id}-{k}", name, render(part, page, min(level + 1, 6)))
+        for k, (name, part) in enumerate(parts.items())
+    ]
+    return page.fill("picker", id=picker_id, kind=kind, label=label, panels=panels, level=level)
+
+
+def _facts(value: object, page: Context) -> str:
+    """Names and values as a list of definitions, other sequences as a list, all else as text."""
+    if isinstance(value, Mapping):
+        return page.fill("definitions", items=[(name, _facts(fact, page)) for name, fact in value.items()])
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        if any(isinstance(fact, Mapping) for fact in value):
+            return page.fill("items", items=[_facts(fact, page) for fact in value])
+        return ", ".join(_cell(fact) for fact in value) or "none"
+    return _cell(value)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return short(value) if isinstance(value, float) else str(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _pixels(view, shown) -> list[list[list[float]]]:  # type: ignore[no-untyped-def]
+    return [
+        [[round(view.x(p.x), 1), round(view.y(p.y), 1)] for p in line if p.y is not None] for line in shown
+    ]

@@ -1,0 +1,92 @@
+"""Paths in the plane as scalable drawings of one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._numbers import place
+
+__all__ = ["Plane", "planes_view"]
+
+#: Paths that are drawn, and points of each, at most.
+PATHS, STOPS = 150, 40
+#: Pixels of a side.
+SIDE = 240
+#: The part of the coordinates at either end that may lie outside.
+OUTSIDE = 0.002
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One drawing: the path of all lines, and those of the points where they start and end."""
+
+    name: str
+    lines: str
+    starts: str
+    ends: str
+    count: int
+    drawn: int
+    outside: int
+
+
+def planes_view(paths: Mapping[str, Tensor]) -> list[Plane]:
+    """Drawings of paths ``(P, B, 2)``, to one scale that holds nearly all of their points.
+
+    Raises:
+        ValueError: if the paths are not of points in the plane.
+    """
+    for name, states in paths.items():
+        if states.ndim != 3 or states.shape[-1] != 2:
+            raise ValueError(
+                f"page: the paths of {name!r} must be points in the plane, of shape (P, B, 2), not "
+                f"{tuple(states.shape)}; pick two coordinates."
+            )
+    known = {name: states.detach().double().cpu() for name, states in paths.items()}
+    every = torch.cat([states.reshape(-1, 2) for states in known.values()])
+    every = every[every.isfinite().all(1)]
+    low, high = (_quantile(every, part) for part in (OUTSIDE, 1 - OUTSIDE))
+    centre = (low + high) / 2
+    reach = float((high - low).max()) / 2 * 1.06 or 1.0
+    return [_plane(name, states, centre, reach) for name, states in known.items()]
+
+
+def _quantile(points: Tensor, part: float) -> Tensor:
+    """Of each coordinate, by sorting, as ``torch.quantile`` refuses many points."""
+    ordered = points.sort(0).values
+    return ordered[round(part * (len(ordered) - 1))]
+
+
+def _plane(name: str, states: Tensor, centre: Tensor, reach: float) -> Plane:
+    P, B, _ = states.shape
+    unit = (states - centre) / reach
+    # Far points are held where they cannot be seen, so that their digits stay few.
+    pixels = ((unit * unit.new_tensor([1.0, -1.0]) + 1) * (SIDE / 2)).nan_to_num(1e4).clamp(-999, 999)
+    ends = unit[-1]
+    columns = _evenly(B, PATHS)
+    rows = _evenly(P, STOPS)
+    drawn = pixels[rows][:, columns].transpose(0, 1).tolist()
+    return Plane(
+        name,
+        "".join("M" + "L".join(f"{place(x)} {place(y)}" for x, y in path) for path in drawn),
+        _dots([path[0] for path in drawn]),
+        _dots([path[-1] for path in drawn]),
+        B,
+        len(columns),
+        int((~(ends.abs() <= 1).all(1)).sum()),
+    )
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """At most ``most`` numbers below ``count``, evenly, with the first and the last."""
+    if count <= most:
+        return list(range(count))
+    return [round(k * (count - 1) / (most - 1)) for k in range(most)]
+
+
+def _dots(points: Sequence[Sequence[float]]) -> str:
+    # Lines of no length: with round caps they are discs as wide as the stroke.
+    return "".join(f"M{place(x)} {place(y)}h0" for x, y in points)
