@@ -105,7 +105,7 @@ def linear_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Powers of ten in ``[low, high]``, with 2 and 5 times them if there is room; or linear ones if few fit."""
+    """Powers of ten in ``[low, high]``, between them 2 and 5 or 3 times them; or linear ones if few fit."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for factors in ((1, 2, 5), (1, 3), (1,)):
         ticks = [f * 10.0**k for k in range(first, last + 1) for f in factors]

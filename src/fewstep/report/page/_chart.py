@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from ._axes import Axis
-from ._marks import marker
+from ._marks import dashes, marker
 from ._numbers import finite, place
 from .parts import Chart, Series
 
-__all__ = ["Drawing", "Label", "Line", "Point", "drawing", "points", "thinned"]
+__all__ = ["Drawing", "Label", "Line", "Point", "drawing", "points", "thinned", "whole"]
 
 #: Points that are drawn of a series, at most about so many.
 DRAWN = 400
@@ -46,6 +48,8 @@ class Line:
     name: str
     style: int
     strong: bool
+    dashes: str
+    long: bool
     line: str
     band: str
     whiskers: str
@@ -72,26 +76,46 @@ class Drawing:
 
 def points(series: Series, log_x: bool, log_y: bool) -> list[Point]:
     """The points of a series that its axes can show, gaps included, thinned if they are many."""
-    nothing: list[None] = [None] * len(series.x)
-    lows, highs = series.low or nothing, series.high or nothing
     found = []
-    for x, y, low, high in zip(series.x, series.y, lows, highs, strict=True):
+    for x, y, low, high in whole(series):
         at = _shown(x, log_x)
         if at is not None:
             found.append(Point(at, _shown(y, log_y), _shown(low, log_y), _shown(high, log_y)))
-    return thinned(found)
+    return thinned(found, log_x)
 
 
-def thinned(found: Sequence[Point], most: int = DRAWN) -> list[Point]:
-    """At most about ``most`` points: in every stretch the lowest and the highest, and gaps stay gaps."""
+def whole(series: Series) -> list[tuple[float, float | None, float | None, float | None]]:
+    """All points of a series: where, how high, and the ends of their intervals.
+
+    Raises:
+        ValueError: if there are not as many of each.
+    """
+    columns = {"x": series.x, "y": series.y, "low": series.low, "high": series.high}
+    lengths = {name: len(column) for name, column in columns.items() if column is not None}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{count} of {name}" for name, count in lengths.items())
+        raise ValueError(f"page: series {series.name!r} must have as many of each number, not {counts}.")
+    nothing: list[None] = [None] * len(series.x)
+    return list(zip(series.x, series.y, series.low or nothing, series.high or nothing, strict=True))
+
+
+def thinned(found: Sequence[Point], log_x: bool, most: int = DRAWN) -> list[Point]:
+    """At most about ``most`` points: the lowest and the highest of every stretch; gaps stay gaps.
+
+    Args:
+        found: points from left to right.
+        log_x: whether stretches are equally long on a logarithmic axis.
+        most: twice the number of stretches.
+    """
     if len(found) <= most:
         return list(found)
-    size = -(-2 * len(found) // most)
+    at = [math.log(p.x) if log_x else p.x for p in found]
+    length = 2 * (at[-1] - at[0]) / most or 1.0
     kept = {0, len(found) - 1}
-    for start in range(0, len(found), size):
-        stretch = range(start, min(start + size, len(found)))
+    for _, group in groupby(range(len(found)), key=lambda k: int((at[k] - at[0]) / length)):
+        stretch = list(group)
         known = [(y, k) for k in stretch if (y := found[k].y) is not None]
-        kept.update({min(known)[1], max(known)[1]} if known else {start})
+        kept.update({min(known)[1], max(known)[1]} if known else stretch[:1])
     return [found[k] for k in sorted(kept)]
 
 
@@ -109,7 +133,7 @@ def drawing(
     """
     names = [series.name for series in chart.series]
     top, bottom = 30.0, height - 46.0
-    room = 7.0 * max(map(len, names), default=0) + 18
+    room = 7.6 * max(map(len, names), default=0) + 20
     named = len(names) > 1 and room < 0.25 * width and LINE * len(names) < bottom - top
     heights = [v for line in shown for p in line for v in (p.y, p.low, p.high) if v is not None]
     y = Axis.over(
@@ -152,10 +176,8 @@ def _shown(value: float | None, log: bool) -> float | None:
     return None if value is None or (log and value <= 0) else value
 
 
-def _line(
-    series: Series, shown: Sequence[Point], style: int, x: Axis, y: Axis, label: Label | None
-) -> Line:
-    whole = [(p.x, p.y) for p in shown]
+def _line(series: Series, shown: Sequence[Point], style: int, x: Axis, y: Axis, label: Label | None) -> Line:
+    heights = [(p.x, p.y) for p in shown]
     spans = [(p.x, p.low, p.high) for p in shown if p.low is not None and p.high is not None]
     few = len(shown) <= MARKED
     tops = [(at, high) for at, _, high in spans]
@@ -165,23 +187,25 @@ def _line(
         f"M{place(x(at) - 3)} {place(y(low))}h6M{place(x(at) - 3)} {place(y(high))}h6"
         for at, low, high in spans
     )
-    known = [(x(at), y(height)) for at, height in whole if height is not None]
+    known = [(x(at), y(height)) for at, height in heights if height is not None]
     return Line(
         series.name,
         style,
         series.strong,
-        _path(whole, x, y),
+        dashes(style, series.strong) if few else "",
+        not few,
+        _path(heights, x, y),
         "" if few or len(spans) < 2 else _path([*tops, *bottoms], x, y) + "Z",
         whiskers if few else "",
-        "".join(marker(style, *at, 4.2 if series.strong else 3.4) for at in (known if few else known[-1:])),
+        "".join(marker(style, *at, 5 if series.strong else 4) for at in (known if few else known[-1:])),
         label,
     )
 
 
-def _path(whole: Sequence[tuple[float, float | None]], x: Axis, y: Axis) -> str:
+def _path(corners: Sequence[tuple[float, float | None]], x: Axis, y: Axis) -> str:
     return "".join(
-        ("M" if k == 0 or whole[k - 1][1] is None else "L") + f"{place(x(at))} {place(y(height))}"
-        for k, (at, height) in enumerate(whole)
+        ("M" if k == 0 or corners[k - 1][1] is None else "L") + f"{place(x(at))} {place(y(height))}"
+        for k, (at, height) in enumerate(corners)
         if height is not None
     )
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ._chart import Point
-from ._numbers import finite, short
+from ._chart import Point, whole
+from ._numbers import evenly, finite, short
 from .parts import Chart, Series
 
-__all__ = ["interval", "sizes", "spoken", "summary"]
+__all__ = ["interval", "numbers", "spoken", "summary"]
 
 #: Rows of a table at most.
 ROWS = 200
@@ -26,7 +26,10 @@ def interval(y: float | None, low: float | None, high: float | None) -> str:
 
 def spoken(chart: Chart, point: Point) -> list[str]:
     """What to say of a point: where it is, and how high."""
-    return [f"{short(point.x)} {chart.x_label}", interval(point.y, point.low, point.high)]
+    at = short(point.x)
+    counted = chart.x_label.endswith("s")  # 8 network calls, but step 8
+    where = f"{at} {chart.x_label}" if counted else f"{chart.x_label} {at}"
+    return [where, interval(point.y, point.low, point.high)]
 
 
 def summary(chart: Chart, shown: Sequence[Sequence[Point]]) -> str:
@@ -45,20 +48,17 @@ def summary(chart: Chart, shown: Sequence[Sequence[Point]]) -> str:
     return " ".join(sentences)
 
 
-def sizes(chart: Chart, shown: Sequence[Sequence[Point]]) -> tuple[list[tuple[str, list[str]]], int]:
+def numbers(chart: Chart) -> tuple[list[tuple[str, list[str]]], int]:
     """The numbers as rows, an ``x`` each, and how many rows were left out."""
     cells: dict[float, dict[int, str]] = {}
     for k, series in enumerate(chart.series):
         for x, text in _texts(series):
             cells.setdefault(x, {})[k] = text
     every = sorted(cells)
-    step = max(1, -(-len(every) // ROWS))
-    kept = [x for i, x in enumerate(every) if i % step == 0 or i == len(every) - 1]
+    kept = [every[k] for k in evenly(len(every), ROWS)]
     rows = [(short(x), [cells[x].get(k, "") for k in range(len(chart.series))]) for x in kept]
     return rows, len(every) - len(kept)
 
 
 def _texts(series: Series) -> list[tuple[float, str]]:
-    nothing: list[None] = [None] * len(series.x)
-    rows = zip(series.x, series.y, series.low or nothing, series.high or nothing, strict=True)
-    return [(float(x), interval(y, low, high)) for x, y, low, high in rows]
+    return [(float(x), interval(y, low, high)) for x, y, low, high in whole(series)]

@@ -34,8 +34,15 @@ class Context:
     @classmethod
     def of(cls, parts: Sequence[Part]) -> Context:
         """One in which series of one name look the same in all of ``parts``."""
-        names = dict.fromkeys(name for part in parts for name in _series(part))
-        return cls({name: k for k, name in enumerate(names)})
+        styles: dict[str, int] = {}
+        charts = [[series.name for series in chart.series] for part in parts for chart in _charts(part)]
+        for name in dict.fromkeys(name for names in charts for name in names):
+            beside = {styles.get(other) for names in charts if name in names for other in names}
+            # A look of its own while there are some; then one that no line in the same chart has.
+            unused = [k for k in range(COLOURS) if k not in styles.values()]
+            apart = [k for k in range(COLOURS) if k not in beside]
+            styles[name] = next(iter([*unused, *apart]), len(styles) % COLOURS)
+        return cls(styles)
 
     def new_id(self, kind: str) -> str:
         """An id that no other element of the page has, the same whenever the page is made again."""
@@ -67,15 +74,13 @@ def template(name: str) -> Any:
 
 def text_of(name: str) -> str:
     """What stands in one of the files beside the templates."""
-    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+    return files(__package__).joinpath(f"templates/{name}").read_text(encoding="utf-8")
 
 
-def _series(part: Part) -> Iterator[str]:
+def _charts(part: Part) -> Iterator[Chart]:
     if isinstance(part, Chart):
-        yield from (series.name for series in part.series)
-    elif isinstance(part, Choice):
-        for option in part.options.values():
-            yield from _series(option)
-    elif isinstance(part, Slider):
-        for frame in part.frames.values():
-            yield from _series(frame)
+        yield part
+    elif isinstance(part, Choice | Slider):
+        inner = part.options if isinstance(part, Choice) else part.frames
+        for choice in inner.values():
+            yield from _charts(choice)

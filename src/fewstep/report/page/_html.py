@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
 
-from ._chart import drawing, points
-from ._chart_text import interval, sizes, spoken, summary
-from ._context import COLOURS, Context
-from ._marks import DASHES, marker
-from ._numbers import place, short
+from ._chart import Drawing, Point, drawing, points
+from ._chart_text import numbers, spoken, summary
+from ._context import Context
+from ._marks import dashes, marker
+from ._numbers import aligned, finite, place, short
 from ._pictures import png_size, sprite
 from ._planes import planes_view
 from .parts import (
@@ -70,19 +71,18 @@ def _(part: Chart, page: Context, level: int) -> str:
         ],
         "views": {kind: _pixels(view, shown) for kind, view in views.items()},
     }
-    rows, left_out = sizes(part, shown)
+    rows, left_out = numbers(part)
     return page.fill(
         "chart",
         part=part,
         id=chart_id,
         level=level,
         views=views,
-        colours=COLOURS,
-        swatch=lambda style: marker(style, 15, 6, 3.4),
-        dashes=DASHES,
+        swatch=lambda style: marker(style, 15, 6, 4),
+        dashes=dashes,
         legend=list(zip(part.series, styles, strict=True)),
         summary=summary(part, shown),
-        interval=interval,
+        empty=all(p.y is None for line in shown for p in line),
         rows=rows,
         left_out=left_out,
     )
@@ -90,7 +90,7 @@ def _(part: Chart, page: Context, level: int) -> str:
 
 @render.register
 def _(part: Pictures, page: Context, level: int) -> str:
-    columns = max(len(strip.pictures) for strip in part.strips)
+    columns = max((len(strip.pictures) for strip in part.strips), default=0)
     strips = []
     for strip in part.strips:
         count, height, width = len(strip.pictures), *strip.pictures.shape[-2:]
@@ -120,9 +120,7 @@ def _(part: Image, page: Context, level: int) -> str:
 
 @render.register
 def _(part: Planes, page: Context, level: int) -> str:
-    return page.fill(
-        "planes", part=part, id=page.new_id("planes"), level=level, view=planes_view(part.paths)
-    )
+    return page.fill("planes", part=part, id=page.new_id("planes"), level=level, view=planes_view(part.paths))
 
 
 @render.register
@@ -130,7 +128,7 @@ def _(part: Timeline, page: Context, level: int) -> str:
     rows = [
         {
             "name": name,
-            "style": page.styles[name] % COLOURS if name in page.styles else None,
+            "style": page.styles.get(name),
             "marks": [(place(100 * time), short(time)) for time in times],
             "text": ", ".join(short(time) for time in times) or "none",
         }
@@ -141,10 +139,11 @@ def _(part: Timeline, page: Context, level: int) -> str:
 
 @render.register
 def _(part: Grid, page: Context, level: int) -> str:
-    largest = max((abs(v) for row in part.values for v in row if v is not None), default=0) or 1
+    values = [[finite(v) for v in row] for row in part.values]
+    largest = max((abs(v) for row in values for v in row if v is not None), default=0) or 1
     rows = [
-        (name, [None if v is None else (short(v), "n" if v < 0 else "p", place(100 * abs(v) / largest)) for v in row])
-        for name, row in zip(part.rows, part.values, strict=True)
+        (name, [None if v is None else _heat(v, largest) for v in row])
+        for name, row in zip(part.rows, values, strict=True)
     ]
     return page.fill("grid", part=part, id=page.new_id("grid"), level=level, rows=rows)
 
@@ -156,7 +155,21 @@ def _(part: Table, page: Context, level: int) -> str:
         and all(row[k] is None or _is_number(row[k]) for row in part.rows)
         for k in range(len(part.columns))
     ]
-    rows = [[(_cell(value), value) for value in row] for row in part.rows]
+    for row in part.rows:
+        if len(row) != len(part.columns):
+            raise ValueError(
+                f"page: every row of the table {part.caption!r} must have {len(part.columns)} values, as it "
+                f"has so many columns, not {len(row)}."
+            )
+    columns = [
+        aligned(texts) if number else texts
+        for number, texts in zip(
+            numeric, ([_cell(row[k]) for row in part.rows] for k in range(len(part.columns))), strict=True
+        )
+    ]
+    rows = [
+        [(columns[k][i], _sort_key(value)) for k, value in enumerate(row)] for i, row in enumerate(part.rows)
+    ]
     return page.fill("table", part=part, id=page.new_id("table"), rows=rows, numeric=numeric)
 
 
@@ -177,17 +190,24 @@ def _(part: Choice, page: Context, level: int) -> str:
 
 @render.register
 def _(part: Slider, page: Context, level: int) -> str:
-    frames = {str(value): frame for value, frame in part.frames.items()}
-    return _picker("slider", part.label, frames, page, level)
+    if part.start is not None and part.start not in part.frames:
+        raise ValueError(
+            f"page: the slider {part.label!r} starts at {part.start}, where it has no frame; it has "
+            f"{', '.join(map(str, part.frames))}."
+        )
+    frames = {str(value): part.frames[value] for value in sorted(part.frames)}
+    return _picker("slider", part.label, frames, page, level, start=part.start)
 
 
-def _picker(kind: str, label: str, parts: Mapping[str, Part], page: Context, level: int) -> str:
+def _picker(
+    kind: str, label: str, parts: Mapping[str, Part], page: Context, level: int, start: int | None = None
+) -> str:
     picker_id = page.new_id(kind)
     panels = [
         (f"{picker_id}-{k}", name, render(part, page, min(level + 1, 6)))
         for k, (name, part) in enumerate(parts.items())
     ]
-    return page.fill("picker", id=picker_id, kind=kind, label=label, panels=panels, level=level)
+    return page.fill("picker", id=picker_id, kind=kind, label=label, panels=panels, level=level, start=start)
 
 
 def _facts(value: object, page: Context) -> str:
@@ -203,10 +223,27 @@ def _facts(value: object, page: Context) -> str:
 
 def _cell(value: object) -> str:
     if value is None:
-        return "–"
+        return "\u2013"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return short(value) if isinstance(value, float) else str(value)
+
+
+def _sort_key(value: object) -> str:
+    """What the script compares; nothing where there is nothing to compare."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    return "" if value is None else str(value)
+
+
+def _heat(value: float, largest: float) -> tuple[str, str, str]:
+    """A cell of a grid: its digits, its sign, and how much of the colour it has."""
+    if not 1e-4 <= largest < 1e5:
+        text = short(value)
+    else:
+        digits = max(0, 2 - math.floor(math.log10(largest)))
+        text = "0" if value == 0 else f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0 makes -0 plain 0
+    return text, "n" if value < 0 else "p", place(100 * abs(value) / largest)
 
 
 def _is_number(value: object) -> bool:
@@ -217,7 +254,7 @@ def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def _pixels(view, shown) -> list[list[list[float]]]:  # type: ignore[no-untyped-def]
+def _pixels(view: Drawing, shown: Sequence[Sequence[Point]]) -> list[list[list[float]]]:
     return [
         [[round(view.x(p.x), 1), round(view.y(p.y), 1)] for p in line if p.y is not None] for line in shown
     ]

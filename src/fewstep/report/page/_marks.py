@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ._numbers import place
 
-__all__ = ["DASHES", "marker"]
+__all__ = ["dashes", "marker"]
 
 #: Lengths of strokes and gaps, a pattern a style.
-DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 2", "12 4", "2 2", "9 3 2 3 2 3", "", "7 3", "2 3", "9 3 2 3")
+_DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 2", "12 4", "2 2", "9 3 2 3 2 3", "", "7 3", "2 3", "9 3 2 3")
 
 # Corners on a circle of radius 1, y down, and how much larger it must be to look as large as a disc.
 _CORNERS: tuple[tuple[float, tuple[tuple[float, float], ...]], ...] = (
@@ -17,6 +17,11 @@ _CORNERS: tuple[tuple[float, tuple[tuple[float, float], ...]], ...] = (
     (1.35, ((0, 1), (0.87, -0.5), (-0.87, -0.5))),
     (1.25, ((0, -1), (0.95, -0.31), (0.59, 0.81), (-0.59, 0.81), (-0.95, -0.31))),
 )
+
+
+def dashes(style: int, strong: bool) -> str:
+    """The strokes and gaps of a style; strong lines have no gaps."""
+    return "" if strong else _DASHES[style % len(_DASHES)]
 
 
 def marker(style: int, x: float, y: float, r: float) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-__all__ = ["finite", "place", "short"]
+__all__ = ["aligned", "evenly", "finite", "place", "short"]
 
 
 def short(value: float) -> str:
@@ -17,13 +18,32 @@ def short(value: float) -> str:
         digits = max(0, 2 - math.floor(math.log10(abs(value))))
         return f"{value:,.{digits}f}"
     mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def aligned(texts: Sequence[str]) -> list[str]:
+    """Numbers made equally long behind their points by blanks as wide as what is missing there."""
+    most = max((len(text.partition(".")[2]) for text in texts), default=0)
+    padded = []
+    for text in texts:
+        _, point, behind = text.partition(".")
+        # A figure space is as wide as a digit, a punctuation space as wide as a point.
+        blank = "\u2007" * (most - len(behind)) + ("\u2008" if most and not point else "")
+        padded.append(text + blank)
+    return padded
 
 
 def place(value: float) -> str:
     """A coordinate of a drawing, to a tenth of a pixel, as few characters as can be."""
     text = f"{value:.1f}"
     return text.removesuffix(".0") if text != "-0.0" else "0"
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most ``most`` numbers below ``count``, evenly, with the first and the last."""
+    if count <= most:
+        return list(range(count))
+    return [round(k * (count - 1) / (most - 1)) for k in range(most)]
 
 
 def finite(value: float | None) -> float | None:

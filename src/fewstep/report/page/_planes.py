@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._numbers import place
+from ._numbers import evenly, place
 
 __all__ = ["Plane", "planes_view"]
 
@@ -32,6 +32,12 @@ class Plane:
     drawn: int
     outside: int
 
+    @property
+    def notes(self) -> str:
+        """What is not drawn."""
+        thinned = [f"{self.drawn} of {self.count} paths"] if self.drawn < self.count else []
+        return ", ".join([*thinned, *([f"{self.outside} end outside"] if self.outside else [])])
+
 
 def planes_view(paths: Mapping[str, Tensor]) -> list[Plane]:
     """Drawings of paths ``(P, B, 2)``, to one scale that holds nearly all of their points.
@@ -46,8 +52,10 @@ def planes_view(paths: Mapping[str, Tensor]) -> list[Plane]:
                 f"{tuple(states.shape)}; pick two coordinates."
             )
     known = {name: states.detach().double().cpu() for name, states in paths.items()}
-    every = torch.cat([states.reshape(-1, 2) for states in known.values()])
+    every = torch.cat([torch.zeros(0, 2).double(), *(states.reshape(-1, 2) for states in known.values())])
     every = every[every.isfinite().all(1)]
+    if not len(every):
+        every = torch.zeros(1, 2).double()
     low, high = (_quantile(every, part) for part in (OUTSIDE, 1 - OUTSIDE))
     centre = (low + high) / 2
     reach = float((high - low).max()) / 2 * 1.06 or 1.0
@@ -66,8 +74,8 @@ def _plane(name: str, states: Tensor, centre: Tensor, reach: float) -> Plane:
     # Far points are held where they cannot be seen, so that their digits stay few.
     pixels = ((unit * unit.new_tensor([1.0, -1.0]) + 1) * (SIDE / 2)).nan_to_num(1e4).clamp(-999, 999)
     ends = unit[-1]
-    columns = _evenly(B, PATHS)
-    rows = _evenly(P, STOPS)
+    columns = evenly(B, PATHS)
+    rows = evenly(P, STOPS)
     drawn = pixels[rows][:, columns].transpose(0, 1).tolist()
     return Plane(
         name,
@@ -78,13 +86,6 @@ def _plane(name: str, states: Tensor, centre: Tensor, reach: float) -> Plane:
         len(columns),
         int((~(ends.abs() <= 1).all(1)).sum()),
     )
-
-
-def _evenly(count: int, most: int) -> list[int]:
-    """At most ``most`` numbers below ``count``, evenly, with the first and the last."""
-    if count <= most:
-        return list(range(count))
-    return [round(k * (count - 1) / (most - 1)) for k in range(most)]
 
 
 def _dots(points: Sequence[Sequence[float]]) -> str:

@@ -169,10 +169,17 @@ class Choice:
 
 @dataclass(frozen=True)
 class Slider:
-    """One of several parts, chosen by a number; all sliders of one label on a page move together."""
+    """One of several parts, chosen by a number; all sliders of one label on a page move together.
+
+    Args:
+        label: what the number counts.
+        frames: a part a number.
+        start: the number that is shown first; the least by default.
+    """
 
     label: str
     frames: Mapping[int, Part]
+    start: int | None = None
 
 
 Part: TypeAlias = (

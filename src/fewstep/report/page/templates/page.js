@@ -123,8 +123,7 @@ for (const picker of pickers) {
   add(picker, control);
   picker.root.prepend(control);
   picker.root.classList.add("alive");
-  const k = picker.label in state.chosen ? nearest(picker, state.chosen[picker.label]) : -1;
-  show(picker, Math.max(k, 0));
+  show(picker, Math.max(nearest(picker, state.chosen[picker.label] ?? picker.root.dataset.start), 0));
 }
 
 // -- legends: a name hides its series on the whole page
@@ -137,8 +136,8 @@ function reflectSeries() {
   }
 }
 
-for (const item of all(".legend li")) {
-  const button = make("button", { type: "button" }, ...item.childNodes);
+all(".legend li").forEach((item, k) => {
+  const button = make("button", { type: "button", id: `legend-${k}` }, ...item.childNodes);
   button.addEventListener("click", () => {
     const name = item.dataset.series;
     state.hidden = state.hidden.includes(name) ? state.hidden.filter((other) => other !== name) : [...state.hidden, name];
@@ -146,7 +145,7 @@ for (const item of all(".legend li")) {
     remember();
   });
   item.replaceChildren(button);
-}
+});
 reflectSeries();
 
 // -- charts: a point at a time, by pointer or by arrow keys
@@ -166,10 +165,12 @@ function addReadout(id, chart) {
   }
   plot.after(output);
   plot.tabIndex = 0;
+  plot.id = id + "-plot";
   plot.setAttribute("role", "group");
   plot.setAttribute("aria-roledescription", "chart");
   plot.setAttribute("aria-label", document.getElementById(id + "-title").textContent + ": arrow keys read out its points");
-  const hint = "Point at the chart, or use the arrow keys in it, to read its values.";
+  // Said once on a page; the line stays free under the other charts.
+  const hint = id === Object.keys(charts)[0] ? "Point at a chart, or use the arrow keys in it, to read its values." : "";
   output.textContent = hint;
 
   let at = null;
@@ -268,7 +269,7 @@ for (const table of all("[data-sortable]")) {
 // -- the rest: lines to copy, what was unfolded, regions that need no focus as they do not scroll
 
 for (const code of all(".code")) {
-  const button = make("button", { type: "button" }, "Copy");
+  const button = make("button", { type: "button", id: code.id + "-copy" }, "Copy");
   button.addEventListener("click", async () => {
     const lines = code.querySelector("code");
     getSelection().selectAllChildren(lines);
@@ -280,7 +281,7 @@ for (const code of all(".code")) {
     }
     announce(button.textContent);
   });
-  code.append(button);
+  code.querySelector(".code-head").append(button);
 }
 
 for (const details of all("details")) {
