@@ -25,7 +25,7 @@ def test_a_run_is_made_into_a_page_again_also_an_old_one(program, tmp_path):
     assert result["summary"].startswith("Finished: 6 steps")
     html = (run / "index.html").read_text()
     assert result["title"] in html
-    assert "http-equiv" not in html
+    assert 'id="live"' not in html  # nothing goes on
     shown = program("view", "run")
     assert shown.endswith("wrote run/index.html\n")
 
@@ -61,7 +61,8 @@ def test_news_are_shown_until_ctrl_c(program, going_on, monkeypatch):
     def sleep(seconds):
         naps.append(seconds)
         if len(naps) == 1:
-            assert "at step 0 of 9" in page.read_text()
+            assert "at step 0 of 9" in (html := page.read_text())
+            assert 'data-seconds="2"' in html
             (going_on / "metrics.jsonl").write_text(json.dumps({"step": 3, "loss": 1.0}) + "\n")
         elif len(naps) == 2:
             assert "at step 3 of 9" in page.read_text()

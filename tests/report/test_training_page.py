@@ -10,7 +10,7 @@ import pytest
 
 from fewstep.report.page import Chart, Code, Facts, Image, Slider, Table, Text
 from fewstep.report.training import holds_training, training_page
-from fewstep.report.training._metrics import read_metrics, thinned
+from fewstep.report.training._metrics import read_metrics
 
 #: The smallest picture that is one: a grey PNG of one pixel.
 PNG = bytes.fromhex(
@@ -134,7 +134,9 @@ def test_previews_move_together_and_those_left_out_are_counted(tmp_path):
     assert steps == list(sliders[1].frames)
     assert (steps[0], steps[-1]) == (100, 3900)
     assert all(340 <= b - a <= 360 or b - a in (300, 400) for a, b in zip(steps, steps[1:], strict=False))
+    assert sliders[0].start == 3900
     assert sliders[0].frames[3900].png == PNG
+    assert sliders[0].frames[3900].zoom == 640  # a picture of one pixel
     assert "1, 2, 4, 8 and 32 network calls" in sliders[0].frames[3900].caption
     assert any(text.text.startswith("27 more of the 39 steps") for text in parts(page, Text))
 
@@ -145,8 +147,17 @@ def test_large_previews_are_fewer(tmp_path):
     for name in names:
         (folder / "previews" / name).write_bytes(PNG + bytes(4_000_000))
     assert list(parts(training_page(folder), Slider)[0].frames) == [0, 9]
-    (folder / "previews" / names[9]).write_bytes(bytes(20_000_000))
-    assert [len(image.png) for image in parts(training_page(folder), Image)] == [20_000_000]
+    (folder / "previews" / names[9]).write_bytes(PNG + bytes(20_000_000))
+    assert [len(image.png) for image in parts(training_page(folder), Image)] == [20_000_000 + len(PNG)]
+
+
+def test_a_damaged_picture_is_named(tmp_path):
+    names = [f"step-{step:08d}-samples.png" for step in (1, 2)]
+    folder = write(tmp_path / "run", [], previews=names)
+    (folder / "previews" / names[1]).write_bytes(PNG[:10])
+    page = training_page(folder)
+    assert [image.alt for image in parts(page, Image)] == ["samples after step 1"]
+    assert any(text.text == f"Damaged, and left out: {names[1]}." for text in parts(page, Text))
 
 
 @pytest.mark.parametrize(
@@ -199,17 +210,6 @@ def test_steps_that_were_taken_again_count_once(tmp_path):
     lines = [logged(100, 1.0), logged(300, 9.0), logged(200, 0.5), logged(300, 0.25)]
     shown = charts(training_page(write(tmp_path / "run", lines)))
     assert list(lines_of(shown["Loss"])["training"].items()) == [(100, 1.0), (200, 0.5), (300, 0.25)]
-
-
-def test_thinning_keeps_ends_extremes_and_gaps():
-    y = [math.sin(k / 1000) for k in range(20_000)]
-    y[7777], y[8888], y[9999] = 5.0, -5.0, None
-    kept = thinned(y)
-    assert len(kept) < 1010
-    assert {0, 7777, 8888, 9999, 19_999} <= set(kept)
-    assert kept == sorted(set(kept))
-    assert thinned(y[:1000]) == list(range(1000))
-    assert thinned([None] * 3, most=2) == [0, 1, 2]
 
 
 def test_a_run_before_its_first_line_says_so(tmp_path):

@@ -14,7 +14,6 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from .._files import write_text
 from ..report.page import Page
 from ..report.training import holds_training, training_page
 from ._common import ConfigOption, JsonOption, report
@@ -51,17 +50,27 @@ def command(
     path = folder / "index.html"
     every = watch or (0.0 if serve is None else _OFTEN)
     page = make(folder, every or None)
-    html = page.html()
-    write_text(path, html)
+    page.write(path)
     result = {"page": str(path), "title": page.title, "summary": page.summary}
     report(as_json, result, lambda: f"{page.title}\n{page.summary}\nwrote {path}")
     serving = contextlib.nullcontext() if serve is None else _served(folder, serve, as_json)
     with serving, contextlib.suppress(KeyboardInterrupt):
+        seen = _newest(folder)
         while every:
             time.sleep(every)
-            if (news := make(folder, every).html()) != html:
-                html = news
-                write_text(path, html)
+            news, changed = make(folder, every), _newest(folder)
+            if (news.summary, changed) != (page.summary, seen):
+                news.write(path)
+                page, seen = news, changed
+
+
+def _newest(folder: Path) -> float:
+    """When something but its page last changed in a folder."""
+    times = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a checkpoint that was just removed
+            times.append(path.stat().st_mtime if path.name != "index.html" else 0.0)
+    return max(times, default=0.0)
 
 
 def _maker(folder: Path) -> _Maker:

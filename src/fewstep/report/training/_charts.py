@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..page import Chart, Facts, Part, Section, Series
-from ._metrics import Metrics, thinned
+from ._metrics import Metrics
 
 __all__ = ["figure_sections", "progress_section"]
 
@@ -24,6 +24,7 @@ class _Figure:
     note: str = ""
     name: str = "training"  # of the line of the figure whose name has no prefix
     ideal: float | None = None
+    log: bool = True  # where it pays
 
 
 _LOSSES = (
@@ -48,8 +49,14 @@ _NOISES = (
     _Figure("aggregate_ks", "Distance of the norms from chi", "Kolmogorov-Smirnov", ideal=0.0),
 )
 _OPTIMISER = (
-    _Figure("lr", "Learning rate", "learning rate", name="learning rate"),
+    _Figure("lr", "Learning rate", "learning rate", name="learning rate", log=False),
     _Figure("gradient_norm", "Norm of the gradient", "norm before clipping", name="gradient norm"),
+)
+
+_HELD_OUT = "Validation: on held-out data, with the averaged weights, which are those that a run is for."
+_NONE_HELD_OUT = (
+    "The averaged weights are those that a run is for; as no data are held out, they are judged on the data "
+    "that they were trained on."
 )
 
 #: Couplings whose noises are N(0, I) by construction.
@@ -64,10 +71,12 @@ def figure_sections(metrics: Metrics, coupling: str | None) -> list[Section]:
         coupling: name of the coupling, if there is one.
     """
     shown = _without_the_trivial(metrics, coupling)
-    averaged = "Validation is with the averaged weights, which are those that a run is for."
     sections = [
         _section(
-            "Losses", averaged if any("validation_" in key for key in shown.figures) else "", _LOSSES, shown
+            "Losses",
+            _HELD_OUT if any(key.startswith("validation_") for key in shown.figures) else _NONE_HELD_OUT,
+            _LOSSES,
+            shown,
         ),
         _section(
             "Straightness",
@@ -164,7 +173,7 @@ def _lines(figure: _Figure, metrics: Metrics) -> list[Series]:
 def _chart(figure: _Figure, lines: list[Series]) -> Chart:
     heights = [y for line in lines for y in line.y if y is not None]
     # A loss that falls by orders of magnitude shows its end on a logarithmic axis only.
-    log = figure.ideal is None and bool(heights) and min(heights) > 0 and max(heights) > 5 * min(heights)
+    log = figure.log and figure.ideal is None and bool(heights) and max(heights) > 5 * min(heights) > 0
     if figure.ideal is not None:
         first, last = min(line.x[0] for line in lines), max(line.x[-1] for line in lines)
         lines = [*lines, Series("N(0, I)", (first, last), (figure.ideal, figure.ideal))]
@@ -178,21 +187,14 @@ def _series(
     high: Mapping[int, float | None] | None = None,
     strong: bool = False,
 ) -> Series:
-    x, y = list(values), list(values.values())
-    kept = thinned(y)
-    lowest, highest = (None if end is None else [_short(end.get(x[k])) for k in kept] for end in (low, high))
-    return Series(name, [x[k] for k in kept], [_short(y[k]) for k in kept], lowest, highest, strong)
+    lowest, highest = (None if end is None else [end.get(step) for step in values] for end in (low, high))
+    return Series(name, list(values), list(values.values()), lowest, highest, strong)
 
 
 def _point(line: Series) -> object:
     """A line's only point as a number, with its interval if it has one."""
     y, *ends = [values[0] for values in (line.y, line.low, line.high) if values is not None]
     return y if y is None or None in ends or not ends else f"{y:.4g} ({ends[0]:.4g} to {ends[1]:.4g})"
-
-
-def _short(y: float | None) -> float | None:
-    """As many digits as a chart can show: a third of the bytes."""
-    return None if y is None else float(f"{y:.5g}")
 
 
 def _everywhere(key: str) -> set[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Metrics", "read_metrics", "thinned"]
+__all__ = ["Metrics", "read_metrics"]
 
 
 @dataclass(frozen=True)
@@ -56,22 +56,3 @@ def read_metrics(path: Path) -> Metrics:
         return Metrics()
     in_order = {name: dict(sorted(values.items())) for name, values in figures.items()}
     return Metrics(in_order, damaged if whole else damaged - 1)
-
-
-def thinned(y: Sequence[float | None], most: int = 1000) -> list[int]:
-    """Indices of about ``most`` points to draw: the ends, and the extremes and gaps of every stretch."""
-    if len(y) <= most:
-        return list(range(len(y)))
-    size = math.ceil(2 * len(y) / most)
-    kept = {0, len(y) - 1}
-    for start in range(0, len(y), size):
-        finite: list[tuple[float, int]] = []
-        for k in range(start, min(start + size, len(y))):
-            value = y[k]
-            if value is None:
-                kept.add(k)
-            else:
-                finite.append((value, k))
-        if finite:
-            kept |= {min(finite)[1], max(finite)[1]}
-    return sorted(kept)

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..page import Image, Part, Section, Slider, Text
+from ..page._pictures import png_size
 
 __all__ = ["preview_section"]
 
 #: How many steps are shown at most, and how many bytes of pictures: a page stays small enough to mail.
 _STEPS, _BYTES = 12, 12_000_000
+
+#: Pixels of the page that a small picture is enlarged to, by whole numbers.
+_WIDTH = 640
 
 _SAMPLES = (
     "Samples: a row each with 1, 2, 4, 8 and 32 network calls of Euler's method; a column is one noise."
@@ -42,15 +46,25 @@ def preview_section(
     elif shape is not None and len(shape) < 3:
         captions["samples"] = _PLANE
     parts: list[Part] = []
+    damaged = []
     for kind in sorted(previews, key=lambda kind: [*_KINDS, kind].index(kind)):
         caption = captions.get(kind, f"{kind.replace('-', ' ').capitalize()}.")
         frames: dict[int, Part] = {}
         for step in shown:
             if (path := previews[kind].get(step)) is not None:
+                png = path.read_bytes()
+                try:
+                    zoom = max(1, _WIDTH // png_size(png)[0])
+                except ValueError:
+                    damaged.append(path.name)
+                    continue
                 alt = f"{kind} after step {step:,}"
-                frames[step] = Image(path.read_bytes(), alt, f"Step {step:,}. {caption}")
+                frames[step] = Image(png, alt, f"Step {step:,}. {caption}", zoom)
         if frames:
-            parts.append(Slider("step", frames) if len(frames) > 1 else next(iter(frames.values())))
+            last = max(frames)
+            parts.append(Slider("step", frames, start=last) if len(frames) > 1 else frames[last])
+    if damaged:
+        parts.append(Text(f"Damaged, and left out: {', '.join(damaged)}."))
     if not parts:
         return []
     if left_out := len(steps) - len(shown):
