@@ -10,7 +10,7 @@ import pytest
 
 from fewstep.report.page import Chart, Code, Facts, Image, Slider, Table, Text
 from fewstep.report.training import holds_training, training_page
-from fewstep.report.training._metrics import read_metrics
+from fewstep.report.training._metrics import read_metrics, thinned
 
 #: The smallest picture that is one: a grey PNG of one pixel.
 PNG = bytes.fromhex(
@@ -210,6 +210,17 @@ def test_steps_that_were_taken_again_count_once(tmp_path):
     lines = [logged(100, 1.0), logged(300, 9.0), logged(200, 0.5), logged(300, 0.25)]
     shown = charts(training_page(write(tmp_path / "run", lines)))
     assert list(lines_of(shown["Loss"])["training"].items()) == [(100, 1.0), (200, 0.5), (300, 0.25)]
+
+
+def test_thinning_keeps_ends_extremes_and_gaps():
+    y = [math.sin(k / 1000) for k in range(20_000)]
+    y[7777], y[8888], y[9999] = 5.0, -5.0, None
+    kept = thinned(y)
+    assert len(kept) < 1010
+    assert {0, 7777, 8888, 9999, 19_999} <= set(kept)
+    assert kept == sorted(set(kept))
+    assert thinned(y[:1000]) == list(range(1000))
+    assert thinned([None] * 3, most=2) == [0, 1, 2]
 
 
 def test_a_run_before_its_first_line_says_so(tmp_path):

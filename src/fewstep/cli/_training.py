@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ __all__ = [
     "WorkersOption",
     "load_trainable",
     "watch",
+    "written",
 ]
 
 StepsOption = Annotated[int, typer.Option("--steps", help="Optimiser steps.")]
@@ -63,3 +65,9 @@ def watch(trainer: Trainer, as_json: bool) -> None:
     """Say where the page of a run is, before it starts."""
     if trainer.main and trainer.settings.page_every and not as_json:
         typer.echo(f"watch: {trainer.folder.path / 'index.html'}")
+
+
+def written(folder: Path) -> dict[str, str]:
+    """The files of a finished run to go on with: its flow, and its page if it could be written."""
+    files = {"flow": folder / "flow.safetensors", "page": folder / "index.html"}
+    return {name: str(path) for name, path in files.items() if path.exists()}

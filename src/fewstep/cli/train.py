@@ -16,7 +16,7 @@ from .._files import write_text
 from ..flows import Trainer
 from ..flows.config import TrainConfig
 from ._common import JsonOption, report, watched
-from ._training import watch
+from ._training import watch, written
 
 __all__ = ["command"]
 
@@ -117,8 +117,8 @@ def command(
     trainer.run()
     if not trainer.main:
         return
-    flow, page = out / "flow.safetensors", out / "index.html"
-    files = {"flow": str(flow), **({"page": str(page)} if page.exists() else {})}
+    files = written(out)
+    flow = files["flow"]
     facts |= {"out": str(out), "resumed_from": began, "files": files}
     resumed = f", from step {began} on" if began else ""
     report(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..page import Chart, Facts, Part, Section, Series
-from ._metrics import Metrics
+from ._metrics import Metrics, thinned
 
 __all__ = ["figure_sections", "progress_section"]
 
@@ -28,14 +28,14 @@ class _Figure:
 
 
 _LOSSES = (
-    _Figure("loss", "Loss", "loss"),
-    _Figure("flow_matching", "Flow matching", "squared error a dimension"),
-    _Figure("kl", "KL divergence of the coupling from N(0, I)", "nats a dimension"),
+    _Figure("loss", "Loss", "what is minimised"),
+    _Figure("flow_matching", "Flow matching", "squared error per dimension"),
+    _Figure("kl", "KL divergence of the coupling from N(0, I)", "nats per dimension"),
     _Figure("beta", "Beta, the weight of the KL term", "beta"),
     _Figure("rmse", "Error of the student", "RMSE to the teacher's samples"),
 )
 _STRAIGHTNESS = (
-    _Figure("curvature", "Curvature", "curvature a dimension", name="averaged weights"),
+    _Figure("curvature", "Curvature", "per dimension", name="averaged weights"),
     _Figure(
         "truncation_rmse_4", "Truncation error at four calls", "RMSE to 32 calls", name="averaged weights"
     ),
@@ -124,8 +124,8 @@ def progress_section(metrics: Metrics) -> list[Section]:
     speed = metrics.figures.get("samples_per_second", {})
     if len(speed) > 1:
         note = "While training: validations, pictures and files are left out."
-        series = [_series("samples a second", speed)]
-        parts.append(Chart("Speed", "step", "samples a second", series, note=note))
+        series = [_series("samples per second", speed)]
+        parts.append(Chart("Speed", "step", "samples per second", series, note=note))
     if len(times := metrics.of("time")) > 1:
         start, end = min(times.values()), max(times.values())
         unit, size = next(
@@ -173,7 +173,7 @@ def _lines(figure: _Figure, metrics: Metrics) -> list[Series]:
 def _chart(figure: _Figure, lines: list[Series]) -> Chart:
     heights = [y for line in lines for y in line.y if y is not None]
     # A loss that falls by orders of magnitude shows its end on a logarithmic axis only.
-    log = figure.log and figure.ideal is None and bool(heights) and max(heights) > 5 * min(heights) > 0
+    log = figure.log and figure.ideal is None and bool(heights) and max(heights) > 3 * min(heights) > 0
     if figure.ideal is not None:
         first, last = min(line.x[0] for line in lines), max(line.x[-1] for line in lines)
         lines = [*lines, Series("N(0, I)", (first, last), (figure.ideal, figure.ideal))]
@@ -187,8 +187,10 @@ def _series(
     high: Mapping[int, float | None] | None = None,
     strong: bool = False,
 ) -> Series:
-    lowest, highest = (None if end is None else [end.get(step) for step in values] for end in (low, high))
-    return Series(name, list(values), list(values.values()), lowest, highest, strong)
+    x, y = list(values), list(values.values())
+    kept = thinned(y)
+    lowest, highest = (None if end is None else [end.get(x[k]) for k in kept] for end in (low, high))
+    return Series(name, [x[k] for k in kept], [y[k] for k in kept], lowest, highest, strong)
 
 
 def _point(line: Series) -> object:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Metrics", "read_metrics"]
+__all__ = ["Metrics", "read_metrics", "thinned"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ class Metrics:
 
 def read_metrics(path: Path) -> Metrics:
     """Read a file of metrics in one pass; a file that is not there (yet) has no figures."""
-    figures: dict[str, dict[int, float | None]] = {}
+    figures: dict[str, dict[int, float | None]] = defaultdict(dict)
     damaged, whole = 0, True
     try:
-        with path.open("rb") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             for text in file:
                 whole = True
                 try:
@@ -45,14 +46,31 @@ def read_metrics(path: Path) -> Metrics:
                     step = int(line["step"])
                 except (ValueError, KeyError, TypeError):
                     damaged += 1
-                    whole = text.endswith(b"\n")
+                    whole = text.endswith("\n")
                     continue
                 for name, value in line.items():
-                    if name == "step" or not (value is None or type(value) in (int, float)):
-                        continue
-                    finite = value is not None and math.isfinite(value)
-                    figures.setdefault(name, {})[step] = value if finite else None
+                    if type(value) is float or type(value) is int or value is None:
+                        figures[name][step] = value if value is not None and math.isfinite(value) else None
     except FileNotFoundError:
         return Metrics()
+    figures.pop("step", None)
     in_order = {name: dict(sorted(values.items())) for name, values in figures.items()}
     return Metrics(in_order, damaged if whole else damaged - 1)
+
+
+def thinned(y: Sequence[float | None], most: int = 1000) -> list[int]:
+    """Indices of about ``most`` points: the ends, the gaps, and the extremes of every stretch.
+
+    A chart leaves out what it cannot show, too, but takes its time over a hundred thousand points.
+    """
+    if len(y) <= most:
+        return list(range(len(y)))
+    size = math.ceil(2 * len(y) / most)
+    kept = {0, len(y) - 1}
+    for start in range(0, len(y), size):
+        stretch = y[start : start + size]
+        finite = [value for value in stretch if value is not None]
+        kept |= {start + stretch.index(value) for value in (min(finite), max(finite))} if finite else set()
+        if len(finite) < len(stretch):
+            kept |= {start + k for k, value in enumerate(stretch) if value is None}
+    return sorted(kept)

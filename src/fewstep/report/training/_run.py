@@ -54,7 +54,7 @@ class Run:
     @property
     def step(self) -> int:
         """How many steps have been logged."""
-        return max((step for values in self.metrics.figures.values() for step in (*values, 0)), default=0)
+        return max((list(values)[-1] for values in self.metrics.figures.values()), default=0)
 
     @property
     def steps(self) -> int | None:
