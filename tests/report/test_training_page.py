@@ -136,7 +136,7 @@ def test_previews_move_together_and_those_left_out_are_counted(tmp_path):
     assert all(340 <= b - a <= 360 or b - a in (300, 400) for a, b in zip(steps, steps[1:], strict=False))
     assert sliders[0].start == 3900
     assert sliders[0].frames[3900].png == PNG
-    assert sliders[0].frames[3900].zoom == 640  # a picture of one pixel
+    assert sliders[0].frames[3900].zoom == 720  # a picture of one pixel
     assert "1, 2, 4, 8 and 32 network calls" in sliders[0].frames[3900].caption
     assert any(text.text.startswith("27 more of the 39 steps") for text in parts(page, Text))
 
@@ -267,7 +267,11 @@ def test_commands_go_on_from_a_finished_run(tmp_path):
     assert commands[0] == f"fewstep train --config '{folder}/config.yaml' --out '{folder}' --steps 800"
     assert commands[2] == f"fewstep fit '{folder}'/flow.safetensors --nfe 4 --out '{folder}'/solvers"
     (table,) = parts(page, Table)
-    assert ("flow.safetensors", "the flow, for use", 2.0) in table.rows
+    assert ("flow.safetensors", "the flow, for use", 2000) in table.rows
+    cosine = write(tmp_path / "a run", [logged(400, 1.0)], {"settings": {"decay": "cosine"}}, ended=FINISHED)
+    assert not any("--steps" in code.text for code in parts(training_page(cosine), Code))
+    write(cosine, [logged(300, 1.0)], ended={**FINISHED, "how": "interrupted"})
+    assert parts(training_page(cosine), Code)[0].text == commands[0].removesuffix(" --steps 800")
 
 
 def test_what_is_no_run_is_told(tmp_path):

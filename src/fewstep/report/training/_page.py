@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shlex
 from pathlib import Path
@@ -59,6 +60,7 @@ def _configuration(run: Run) -> list[Section]:
     facts = dict(record.pop("run", {}))
     # What is known of the data stands in two places: what they are called, and what identifies them.
     facts["data"] = {**(facts.get("data") or {}), **record.pop("data", {})}
+    record["parameters"] = {name: f"{count:,}" for name, count in record.get("parameters", {}).items()}
     if "started" in record:
         record["started"] = clock(record["started"])
     found = {key: value for key, value in {**facts, **record}.items() if value not in (None, {})}
@@ -83,10 +85,10 @@ def _files(run: Run) -> list[Section]:
         if name.startswith(("flow-", "encoder-")):
             otherwise = "another average of the weights"
         with contextlib.suppress(FileNotFoundError):  # an old checkpoint that was just removed
-            rows.append((name, known.get(path.name, otherwise), round(path.stat().st_size / 1e6, 3)))
+            rows.append((name, known.get(path.name, otherwise), math.ceil(path.stat().st_size / 1000)))
     parts: list[Part] = []
     if rows:
-        parts.append(Table(f"Files in {run.folder}", ("file", "what it is", "MB"), rows))
+        parts.append(Table(f"Files in {run.folder}", ("file", "what it is", "kB"), rows))
     if damaged := run.metrics.damaged:
         parts.append(Text(f"metrics.jsonl has {damaged} damaged lines, which are left out here."))
     return [Section("Files", parts)] if parts else []
@@ -100,10 +102,12 @@ def _going_on(run: Run) -> list[Section]:
     if run.state not in ("running", "finished"):
         at = f"from step {run.saved:,}, the last checkpoint" if run.saved else "from the start"
         parts.append(Text(f"The command or script that started the run goes on {at}, when it is repeated."))
-    if run.state != "running" and config.exists():
-        longer = f" --steps {2 * run.step}" if run.state == "finished" else ""
-        label = "train for longer" if longer else "go on"
-        parts.append(Code(f"fewstep train --config {shlex.quote(str(config))} --out {folder}{longer}", label))
+    again = f"fewstep train --config {shlex.quote(str(config))} --out {folder}"
+    if config.exists() and run.state not in ("running", "finished"):
+        parts.append(Code(again, "go on"))
+    # More steps would move a cosine decay, which a run refuses.
+    if config.exists() and run.state == "finished" and run.fact("settings", "decay") != "cosine":
+        parts.append(Code(f"{again} --steps {2 * run.step}", "train for longer"))
     if not (run.folder / "flow.safetensors").exists():
         parts.append(Text("A run that is finished has flow.safetensors, to be sampled and fitted."))
     if run.fact("objective", "name") == "Distillation":

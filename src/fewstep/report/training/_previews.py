@@ -14,7 +14,7 @@ __all__ = ["preview_section"]
 _STEPS, _BYTES = 12, 12_000_000
 
 #: Pixels of the page that a small picture is enlarged to, by whole numbers.
-_WIDTH = 640
+_WIDTH = 720
 
 _SAMPLES = (
     "Samples: a row each with 1, 2, 4, 8 and 32 network calls of Euler's method; a column is one noise."
