@@ -24,12 +24,12 @@ class Context:
     Args:
         styles: which colour, marker and dashes a series has, by its name.
         data: what the script reads, by the id of the element that it belongs to.
-        made: how many ids there are.
+        made: how many ids there are of a kind.
     """
 
     styles: dict[str, int]
     data: dict[str, Any] = field(default_factory=dict)
-    made: int = 0
+    made: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> Context:
@@ -46,8 +46,8 @@ class Context:
 
     def new_id(self, kind: str) -> str:
         """An id that no other element of the page has, the same whenever the page is made again."""
-        self.made += 1
-        return f"{kind}-{self.made}"
+        self.made[kind] = self.made.get(kind, 0) + 1
+        return f"{kind}-{self.made[kind]}"
 
     def fill(self, name: str, **values: Any) -> str:
         """The template of a kind of part, filled; markup, which other templates take as it is."""

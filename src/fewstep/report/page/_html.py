@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
 
+from ._cells import cell, heat_rows, table_rows
 from ._chart import Drawing, Point, drawing, points
 from ._chart_text import numbers, spoken, summary
 from ._context import Context
 from ._marks import dashes, marker
-from ._numbers import aligned, finite, place, short
+from ._numbers import place, short
 from ._pictures import png_size, sprite
 from ._planes import planes_view
 from .parts import (
@@ -139,37 +139,12 @@ def _(part: Timeline, page: Context, level: int) -> str:
 
 @render.register
 def _(part: Grid, page: Context, level: int) -> str:
-    values = [[finite(v) for v in row] for row in part.values]
-    largest = max((abs(v) for row in values for v in row if v is not None), default=0) or 1
-    rows = [
-        (name, [None if v is None else _heat(v, largest) for v in row])
-        for name, row in zip(part.rows, values, strict=True)
-    ]
-    return page.fill("grid", part=part, id=page.new_id("grid"), level=level, rows=rows)
+    return page.fill("grid", part=part, id=page.new_id("grid"), level=level, rows=heat_rows(part))
 
 
 @render.register
 def _(part: Table, page: Context, level: int) -> str:
-    numeric = [
-        any(_is_number(row[k]) for row in part.rows)
-        and all(row[k] is None or _is_number(row[k]) for row in part.rows)
-        for k in range(len(part.columns))
-    ]
-    for row in part.rows:
-        if len(row) != len(part.columns):
-            raise ValueError(
-                f"page: every row of the table {part.caption!r} must have {len(part.columns)} values, as it "
-                f"has so many columns, not {len(row)}."
-            )
-    columns = [
-        aligned(texts) if number else texts
-        for number, texts in zip(
-            numeric, ([_cell(row[k]) for row in part.rows] for k in range(len(part.columns))), strict=True
-        )
-    ]
-    rows = [
-        [(columns[k][i], _sort_key(value)) for k, value in enumerate(row)] for i, row in enumerate(part.rows)
-    ]
+    rows, numeric = table_rows(part)
     return page.fill("table", part=part, id=page.new_id("table"), rows=rows, numeric=numeric)
 
 
@@ -217,37 +192,8 @@ def _facts(value: object, page: Context) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         if any(isinstance(fact, Mapping) for fact in value):
             return page.fill("items", items=[_facts(fact, page) for fact in value])
-        return ", ".join(_cell(fact) for fact in value) or "none"
-    return _cell(value)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "\u2013"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return short(value) if isinstance(value, float) else str(value)
-
-
-def _sort_key(value: object) -> str:
-    """What the script compares; nothing where there is nothing to compare."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
-    return "" if value is None else str(value)
-
-
-def _heat(value: float, largest: float) -> tuple[str, str, str]:
-    """A cell of a grid: its digits, its sign, and how much of the colour it has."""
-    if not 1e-4 <= largest < 1e5:
-        text = short(value)
-    else:
-        digits = max(0, 2 - math.floor(math.log10(largest)))
-        text = "0" if value == 0 else f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0 makes -0 plain 0
-    return text, "n" if value < 0 else "p", place(100 * abs(value) / largest)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        return ", ".join(cell(fact) for fact in value) or "none"
+    return cell(value)
 
 
 def _data_uri(png: bytes) -> str:

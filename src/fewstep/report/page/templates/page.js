@@ -123,7 +123,8 @@ for (const picker of pickers) {
   add(picker, control);
   picker.root.prepend(control);
   picker.root.classList.add("alive");
-  show(picker, Math.max(nearest(picker, state.chosen[picker.label] ?? picker.root.dataset.start), 0));
+  const { start } = pickers.find((other) => other.label === picker.label && other.root.dataset.start)?.root.dataset ?? {};
+  show(picker, Math.max(nearest(picker, state.chosen[picker.label] ?? start), 0));
 }
 
 // -- legends: a name hides its series on the whole page

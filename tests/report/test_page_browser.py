@@ -1,0 +1,305 @@
+"""What the script does, in a browser that is shown the file and no network."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+Axe = pytest.importorskip("axe_core_python.selenium", reason="axe_core_python is not installed").Axe
+Service = webdriver.ChromeService
+Keys = webdriver.Keys
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is not installed")
+
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars"
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, everything):
+    folder = tmp_path_factory.mktemp("pages")
+    for name, refresh in (("still", None), ("live", 1)):
+        everything(refresh).write(folder / f"{name}.html")
+    return folder
+
+
+@pytest.fixture
+def still(browser, files):
+    """A fresh page in a wide window, in the light scheme."""
+    return opened(browser, files / "still.html")
+
+
+def opened(browser, path: Path, width=1280, scheme="light"):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+    )
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    browser.get(path.as_uri())
+    browser.execute_script("sessionStorage.clear(); getSelection().removeAllRanges()")
+    browser.get(path.as_uri())
+    return browser
+
+
+def find(browser, selector):
+    return browser.find_element("css selector", selector)
+
+
+SEEN = ".filter(e => e.checkVisibility({visibilityProperty: true}))"
+
+
+def texts(browser, selector):
+    """Texts of the elements that can be seen."""
+    script = f"return [...document.querySelectorAll(arguments[0])]{SEEN}.map(e => e.textContent.trim())"
+    return browser.execute_script(script, selector)
+
+
+def attributes(browser, selector, name):
+    script = "return [...document.querySelectorAll(arguments[0])].map(e => e.getAttribute(arguments[1]))"
+    return browser.execute_script(script, selector, name)
+
+
+def shown(browser, kind, number):
+    """The panels of the n-th picker of a kind that can be seen."""
+    script = f"""const picker = document.querySelectorAll('.picker.' + arguments[0])[arguments[1]];
+        return [...picker.querySelector('.panels').children]{SEEN}.map(e => e.dataset.value)"""
+    return browser.execute_script(script, kind, number)
+
+
+def until(condition, seconds=6):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_nothing_is_requested_and_nothing_goes_wrong(browser, files):
+    browser.get_log("performance")
+    browser.get_log("browser")
+    opened(browser, files / "still.html")
+    time.sleep(0.2)
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    # The browser's own first page may still be at it.
+    asked = {url for url in sent if not url.startswith(("data:", "chrome"))}
+    assert asked == {(files / "still.html").as_uri()}
+    assert browser.get_log("browser") == []
+
+
+def test_the_arrow_keys_move_a_slider_and_those_of_its_label(still):
+    assert shown(still, "slider", 0) == ["2"]
+    first, second = still.find_elements("css selector", "input[type=range]")
+    first.send_keys(Keys.ARROW_RIGHT)
+    assert (shown(still, "slider", 0), shown(still, "slider", 1)) == (["4"], ["4"])
+    assert first.get_attribute("aria-valuetext") == "network calls: 4"
+    assert texts(still, ".slider output") == ["4", "4"]
+    # Which has no 16: it goes to the nearest.
+    first.send_keys(Keys.END)
+    assert (shown(still, "slider", 0), shown(still, "slider", 1)) == (["16"], ["6"])
+    assert second.get_attribute("aria-valuetext") == "network calls: 6"
+    second.send_keys(Keys.HOME)
+    assert (shown(still, "slider", 0), shown(still, "slider", 1)) == (["2"], ["2"])
+
+
+def test_frames_keep_their_place(still):
+    script = "return document.documentElement.scrollHeight"
+    before = still.execute_script(script)
+    find(still, "input[type=range]").send_keys(Keys.END)
+    assert still.execute_script(script) == before
+
+
+def test_the_arrow_keys_move_between_tabs_and_those_of_their_label(still):
+    assert shown(still, "choice", 0) == ["mnist"]
+    find(still, "[role=tab][aria-selected=true]").send_keys(Keys.ARROW_RIGHT)
+    assert (shown(still, "choice", 0), shown(still, "choice", 1)) == (["mnist-straight"], ["mnist-straight"])
+    focused = still.switch_to.active_element
+    assert (focused.text, focused.get_attribute("aria-selected")) == ("mnist-straight", "true")
+    assert [tab.get_attribute("tabindex") for tab in still.find_elements("css selector", "[role=tab]")] == [
+        "-1",
+        "0",
+    ] * 2
+    focused.send_keys(Keys.ARROW_RIGHT)  # round and round
+    assert shown(still, "choice", 0) == ["mnist"]
+
+
+def test_a_name_in_a_legend_fades_its_series_everywhere(still):
+    button = find(still, "#chart-1 li[data-series=heun] button")
+    button.send_keys(Keys.SPACE)
+    # Two sizes, two charts, two models.
+    assert attributes(still, "g.series.faded", "data-series") == ["heun"] * 8
+    assert attributes(still, "li[data-series=heun] button", "aria-pressed") == ["false"] * 4
+    button.send_keys(Keys.SPACE)
+    assert attributes(still, "g.series.faded", "data-series") == []
+
+
+def test_the_arrow_keys_read_out_a_chart(still):
+    plot = find(still, "#chart-1 .plot")
+    said = lambda: find(still, "#announcer").get_attribute("textContent")  # noqa: E731
+    plot.send_keys(Keys.ARROW_RIGHT)
+    assert said() == "euler, 2 network calls: 0.500 (0.450 to 0.550)"
+    plot.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_DOWN)
+    assert said().startswith("midpoint, 4 network calls: ")
+    plot.send_keys(Keys.END)
+    assert said().startswith("midpoint, 16 network calls: ")
+    ring = find(still, "#chart-1 svg.wide .ring")
+    line = attributes(still, "#chart-1 svg.wide g.series .line", "d")[1]
+    assert [ring.get_attribute("cx"), ring.get_attribute("cy")] == re.findall(r"[-\d.]+", line)[-2:]
+    assert texts(still, "#chart-1 .readout") == [said()]
+    plot.send_keys(Keys.ESCAPE)
+    assert ring.get_attribute("r") is None
+
+
+def test_the_pointer_reads_out_the_nearest_point(still):
+    box = still.execute_script(
+        """const svg = document.querySelector('#chart-1 svg.wide');
+        svg.scrollIntoView({block: 'center', behavior: 'instant'});
+        const box = svg.getBoundingClientRect(), scale = box.width / svg.viewBox.baseVal.width;
+        const [x, y] = svg.querySelector('.line').getAttribute('d').match(/[-\\d.]+/g);
+        return [box.left + x * scale, box.top + y * scale]"""
+    )
+    moved = {"type": "mouseMoved", "x": box[0] + 2, "y": box[1] - 3}
+    still.execute_cdp_cmd("Input.dispatchMouseEvent", moved)
+    assert texts(still, "#chart-1 .readout") == ["euler, 2 network calls: 0.500 (0.450 to 0.550)"]
+
+
+def test_a_heading_sorts_its_table(still):
+    names = lambda: texts(still, "[data-sortable]:has(th[aria-sort]) tbody th")  # noqa: E731
+    table = next(e for e in still.find_elements("css selector", "[data-sortable]") if "RMSE" in e.text)
+    button = table.find_element("css selector", "th:nth-child(2) button")
+    button.send_keys(Keys.ENTER)
+    assert names() == ["fitted", "midpoint", "euler", "heun"]  # what is missing is last
+    assert table.find_element("css selector", "th:nth-child(2)").get_attribute("aria-sort") == "ascending"
+    button.send_keys(Keys.ENTER)
+    assert names() == ["euler", "midpoint", "fitted", "heun"]
+    table.find_element("css selector", "th:nth-child(1) button").send_keys(Keys.ENTER)
+    assert names() == ["euler", "fitted", "heun", "midpoint"]
+    assert len(table.find_elements("css selector", "[aria-sort]")) == 1
+
+
+def test_lines_are_selected_to_be_copied(still):
+    still.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardSanitizedWrite"]})
+    find(still, ".code button").send_keys(Keys.ENTER)
+    until(lambda: find(still, ".code button").text in ("Copied", "Selected: press Ctrl+C"))
+    assert still.execute_script("return getSelection().toString()").startswith("fewstep compare mnist")
+
+
+def test_what_was_chosen_survives_a_visit_elsewhere(still, files):
+    find(still, "input[type=range]").send_keys(Keys.END)
+    find(still, "#chart-1 li[data-series=heun] button").send_keys(Keys.SPACE)
+    find(still, "#chart-1-numbers summary").send_keys(Keys.ENTER)
+    still.get((files / "still.html").as_uri())
+    assert shown(still, "slider", 0) == ["16"]
+    assert len(attributes(still, "g.series.faded", "class")) == 8
+    assert still.execute_script("return document.querySelector('#chart-1-numbers').open")
+
+
+def test_a_page_that_goes_on_is_read_again_and_stays_as_it_was(browser, files):
+    opened(browser, files / "live.html")
+    find(browser, "input[type=range]").send_keys(Keys.ARROW_RIGHT)
+    browser.execute_script(
+        "window.first = true; scrollTo({top: 700, behavior: 'instant'});"
+        "document.querySelector('.slider input').focus({preventScroll: true})"
+    )
+    again = lambda: browser.execute_script("return !window.first && document.readyState === 'complete'")  # noqa: E731
+    # Not while it is in use: a key was pressed less than three seconds ago.
+    time.sleep(1.6)
+    assert not again()
+    until(again, 8)
+    until(lambda: browser.execute_script("return scrollY") == 700)
+    assert shown(browser, "slider", 0) == ["4"]
+    focused = browser.switch_to.active_element
+    assert focused.get_attribute("type") == "range"
+
+    pause = find(browser, "#pause")
+    pause.send_keys(Keys.ENTER)
+    assert pause.text == "Resume"
+    browser.execute_script("window.first = true")
+    time.sleep(1.6)
+    assert not again()
+    pause.send_keys(Keys.ENTER)
+    until(again)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_and_everyone_can_use_it(browser, files, width, scheme):
+    opened(browser, files / "live.html", width, scheme)
+    find(browser, "#pause").click()
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    browser.execute_script("document.querySelector('#chart-1-numbers').open = true")
+    found = Axe().run(browser)
+    assert [(v["id"], [node["html"][:200] for node in v["nodes"]]) for v in found["violations"]] == []
+    assert found["passes"]
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_regions_that_scroll_can_be_reached_by_keys_and_others_are_no_stop(browser, files):
+    opened(browser, files / "still.html", 360)
+    script = f"""return [...document.querySelectorAll('.scroll')]{SEEN}
+        .map(e => [e.scrollWidth > e.clientWidth + 1, e.tabIndex === 0])"""
+    until(lambda: all(scrolls == stop for scrolls, stop in browser.execute_script(script)))
+    assert {True, False} == {scrolls for scrolls, _ in browser.execute_script(script)}
+
+
+def test_everything_is_printed(browser, files):
+    opened(browser, files / "still.html", scheme="dark")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    titles = texts(browser, ".panel-title")
+    assert titles == [
+        *["model: mnist", "model: mnist-straight"] * 2,
+        *[f"network calls: {n}" for n in (2, 4, 8, 16, 2, 4, 6)],
+    ]
+    sizes = browser.execute_script(
+        "return [...document.querySelectorAll('.panel-title')].map(e => e.getBoundingClientRect().height)"
+    )
+    assert min(sizes) > 10
+    assert texts(browser, ".control, .readout, button:not(.legend button, th button)") == []
+    paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert paper == "rgb(255, 255, 255)"
+    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
+    assert pages(pdf) >= 4
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_without_the_script_everything_is_seen(browser, files, tmp_path):
+    text = re.sub(r"<script>.*?</script>", "", (files / "still.html").read_text(), flags=re.DOTALL)
+    (tmp_path / "plain.html").write_text(text)
+    opened(browser, tmp_path / "plain.html", 360)
+    assert len(texts(browser, ".panel-title")) == 11
+    assert texts(browser, ".control, button") == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+
+
+def pages(pdf):
+    """How many pages a PDF file has."""
+    inflated = [pdf]
+    for match in re.finditer(rb"stream\r?\n", pdf):
+        try:
+            inflated.append(zlib.decompressobj().decompress(pdf[match.end() :]))
+        except zlib.error:
+            continue
+    return sum(len(re.findall(rb"/Type\s*/Page\b", part)) for part in inflated)
