@@ -56,8 +56,9 @@ def opened(browser, path: Path, width=1280, scheme="light"):
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
     )
+    features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
     browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        "Emulation.setEmulatedMedia", {"features": [{"name": k, "value": v} for k, v in features.items()]}
     )
     browser.get(path.as_uri())
     browser.execute_script("sessionStorage.clear(); getSelection().removeAllRanges()")
@@ -224,6 +225,7 @@ def test_a_page_that_goes_on_is_read_again_and_stays_as_it_was(browser, files):
         "window.first = true; scrollTo({top: 700, behavior: 'instant'});"
         "document.querySelector('.slider input').focus({preventScroll: true})"
     )
+    until(lambda: browser.execute_script("return scrollY") == 700)
     again = lambda: browser.execute_script("return !window.first && document.readyState === 'complete'")  # noqa: E731
     # Not while it is in use: a key was pressed less than three seconds ago.
     time.sleep(1.6)

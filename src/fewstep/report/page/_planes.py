@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ._numbers import evenly, place
 
-__all__ = ["Plane", "planes_view"]
+__all__ = ["Plane", "Window", "planes_view", "window"]
 
 #: Paths that are drawn, and points of each, at most.
 PATHS, STOPS = 150, 40
@@ -39,27 +40,38 @@ class Plane:
         return ", ".join([*thinned, *([f"{self.outside} end outside"] if self.outside else [])])
 
 
-def planes_view(paths: Mapping[str, Tensor]) -> list[Plane]:
-    """Drawings of paths ``(P, B, 2)``, to one scale that holds nearly all of their points.
+class Window(NamedTuple):
+    """The square that is drawn: its centre ``(2,)``, and how far it reaches from there."""
+
+    centre: Tensor
+    reach: float
+
+
+def window(groups: Iterable[Mapping[str, Tensor]]) -> Window:
+    """The window that holds nearly all points of paths ``(P, B, 2)``.
 
     Raises:
         ValueError: if the paths are not of points in the plane.
     """
-    for name, states in paths.items():
+    known = []
+    for name, states in (item for paths in groups for item in paths.items()):
         if states.ndim != 3 or states.shape[-1] != 2:
             raise ValueError(
                 f"page: the paths of {name!r} must be points in the plane, of shape (P, B, 2), not "
                 f"{tuple(states.shape)}; pick two coordinates."
             )
-    known = {name: states.detach().double().cpu() for name, states in paths.items()}
-    every = torch.cat([torch.zeros(0, 2).double(), *(states.reshape(-1, 2) for states in known.values())])
+        known.append(states.detach().double().cpu().reshape(-1, 2))
+    every = torch.cat([torch.zeros(0, 2).double(), *known])
     every = every[every.isfinite().all(1)]
     if not len(every):
         every = torch.zeros(1, 2).double()
     low, high = (_quantile(every, part) for part in (OUTSIDE, 1 - OUTSIDE))
-    centre = (low + high) / 2
-    reach = float((high - low).max()) / 2 * 1.06 or 1.0
-    return [_plane(name, states, centre, reach) for name, states in known.items()]
+    return Window((low + high) / 2, float((high - low).max()) / 2 * 1.06 or 1.0)
+
+
+def planes_view(paths: Mapping[str, Tensor], seen: Window) -> list[Plane]:
+    """Drawings of paths ``(P, B, 2)`` in a window."""
+    return [_plane(name, states.detach().double().cpu(), seen) for name, states in paths.items()]
 
 
 def _quantile(points: Tensor, part: float) -> Tensor:
@@ -68,9 +80,9 @@ def _quantile(points: Tensor, part: float) -> Tensor:
     return ordered[round(part * (len(ordered) - 1))]
 
 
-def _plane(name: str, states: Tensor, centre: Tensor, reach: float) -> Plane:
+def _plane(name: str, states: Tensor, seen: Window) -> Plane:
     P, B, _ = states.shape
-    unit = (states - centre) / reach
+    unit = (states - seen.centre) / seen.reach
     # Far points are held where they cannot be seen, so that their digits stay few.
     pixels = ((unit * unit.new_tensor([1.0, -1.0]) + 1) * (SIDE / 2)).nan_to_num(1e4).clamp(-999, 999)
     ends = unit[-1]

@@ -34,19 +34,16 @@ function readAgain() {
   location.reload();
 }
 
+// All of the page is there by now, so that it is as it was before anything is seen.
+history.scrollRestoration = "manual";
+if (state.focus) document.getElementById(state.focus)?.focus({ preventScroll: true });
+if (state.scroll) scrollTo({ left: state.scroll[0], top: state.scroll[1], behavior: "instant" });
+for (const [id, left] of Object.entries(state.inner ?? {})) {
+  const region = document.getElementById(id);
+  if (region) region.scrollLeft = left;
+}
+for (const name of ["focus", "scroll", "inner"]) delete state[name];
+remember();
+
 const due = Date.now() + 1000 * live.dataset.seconds;
 setInterval(() => { if (Date.now() >= due) readAgain(); }, 250);
-
-history.scrollRestoration = "manual";
-addEventListener("load", () => {
-  if (state.focus) document.getElementById(state.focus)?.focus({ preventScroll: true });
-  if (state.scroll) scrollTo({ left: state.scroll[0], top: state.scroll[1], behavior: "instant" });
-  for (const [id, left] of Object.entries(state.inner ?? {})) {
-    const region = document.getElementById(id);
-    if (region) region.scrollLeft = left;
-  }
-  delete state.focus;
-  delete state.scroll;
-  delete state.inner;
-  remember();
-});
