@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 import urllib.request
@@ -42,16 +43,10 @@ def test_no_run_is_one_line(failure, tmp_path):
 def going_on(tmp_path):
     """A run that goes on, as far as its folder tells."""
     (tmp_path / "run").mkdir()
-    facts = {"run": {"settings": {"steps": 9, "batch": 1}}, "started": time.time(), "ended": None}
+    facts = {"format": "fewstep.run", "schema": 1, "run": {"settings": {"steps": 9, "batch": 1}}}
+    facts |= {"started": time.time(), "ended": None}
     (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
     return tmp_path / "run"
-
-
-def wait(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_news_are_shown_until_ctrl_c(program, going_on, monkeypatch):
@@ -96,8 +91,6 @@ def test_a_folder_is_served_to_this_machine_alone(program, going_on, monkeypatch
 
 
 def test_a_port_that_is_taken_is_told(failure, program, going_on):
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"--serve: port {port} cannot be had"):

@@ -32,7 +32,14 @@ def write(folder, lines, run=None, previews=(), **record):
     folder.mkdir(exist_ok=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in lines))
     facts = {"settings": {"steps": 400, "batch": 64, "page_every": 7}, "data": {"count": 640}, **(run or {})}
-    content = {"run": facts, "started": 1_000_000.0, "ended": None, **record}
+    content = {
+        "format": "fewstep.run",
+        "schema": 1,
+        "run": facts,
+        "started": 1_000_000.0,
+        "ended": None,
+        **record,
+    }
     (folder / "run.json").write_text(json.dumps(content))
     for name in previews:
         path = folder / "previews" / name
@@ -280,5 +287,7 @@ def test_what_is_no_run_is_told(tmp_path):
     assert not holds_training(tmp_path)
     (tmp_path / "run.json").write_text("{")
     assert holds_training(tmp_path)
-    with pytest.raises(ValueError, match=r"run\.json: is damaged .*; remove it"):
+    with pytest.raises(
+        ValueError, match=r"run\.json: not complete JSON .* write it again with fewstep train"
+    ):
         training_page(tmp_path)

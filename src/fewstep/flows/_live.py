@@ -10,12 +10,9 @@ from types import TracebackType
 from typing import Any
 
 from .._json_file import write_json
-from ..report.training import training_page
+from ..report.training import FORMAT, SCHEMA, training_page
 
 __all__ = ["Live"]
-
-#: Format of ``run.json``.
-FORMAT, SCHEMA = "fewstep.run", 1
 
 #: The largest share of the time that is spent on pages.
 _SHARE = 0.01

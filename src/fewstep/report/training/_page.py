@@ -29,7 +29,7 @@ def training_page(folder: str | os.PathLike[str], every: float | None = None) ->
 
     Raises:
         FileNotFoundError: when there is no such folder.
-        ValueError: when its ``run.json`` is damaged.
+        ValueError: when its ``run.json`` is damaged, or of a newer version.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -13,9 +13,13 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
+from ..._json_file import read_json
 from ._metrics import Metrics, read_metrics
 
-__all__ = ["Run", "holds_training", "read_run"]
+__all__ = ["FORMAT", "SCHEMA", "Run", "holds_training", "read_run"]
+
+#: Format of ``run.json``.
+FORMAT, SCHEMA = "fewstep.run", 1
 
 _PREVIEW = re.compile(r"step-(\d+)-(.+)\.png")
 
@@ -102,13 +106,10 @@ def read_run(folder: Path) -> Run:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return record
-    except FileNotFoundError:
-        pass
-    except ValueError as error:
-        raise ValueError(f"{folder / 'run.json'}: is damaged ({error}); remove it.") from None
+    path = folder / "run.json"
+    if path.exists():
+        others = ("data", "validation", "parameters", "device", "versions")
+        return read_json(path, "run", "fewstep train", FORMAT, SCHEMA, ("run", "started", "ended"), others)
     for path in reversed(_checkpoints(folder)):
         try:
             with safe_open(path, "pt") as file:
