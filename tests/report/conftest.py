@@ -159,6 +159,10 @@ def everything():
             log_x=True,
             log_y=True,
         )
+        metrics = parts.Choice(
+            "metric",
+            {f"what a metric with quite a long name says, number {k}": parts.Text(f"{k}") for k in range(3)},
+        )
         table = parts.Table(
             "Scores",
             ["solver", "RMSE", "calls"],
@@ -181,6 +185,7 @@ def everything():
                         table,
                         wide,
                         loss,
+                        metrics,
                     ],
                 ),
                 parts.Section(

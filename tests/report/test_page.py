@@ -192,6 +192,15 @@ def test_many_paths_are_thinned_and_strays_do_not_set_the_scale(rendered):
     assert len(path) < 80_000
 
 
+def test_frames_of_paths_share_their_scale(rendered):
+    square = torch.tensor([[[-1.0, -1.0], [1.0, -1.0]], [[1.0, 1.0], [0.0, 0.0]]])
+    both = rendered(Slider("n", {1: Planes("P", {"a": square}), 2: Planes("P", {"a": square / 2})}))
+    one = rendered(Planes("P", {"a": square, "b": square / 2}))
+    assert [e.attributes["d"] for e in both.all(class_="ways")] == [
+        e.attributes["d"] for e in one.all(class_="ways")
+    ]
+
+
 def test_paths_of_other_dimensions_are_refused_and_no_paths_are_none(rendered):
     with pytest.raises(ValueError, match="must be points in the plane"):
         rendered(Planes("P", {"a": torch.zeros(2, 3, 64)}))

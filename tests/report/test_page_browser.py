@@ -11,6 +11,9 @@ import zlib
 from pathlib import Path
 
 import pytest
+import torch
+
+from fewstep.report import page as parts
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 Axe = pytest.importorskip("axe_core_python.selenium", reason="axe_core_python is not installed").Axe
@@ -147,6 +150,12 @@ def test_the_arrow_keys_move_between_tabs_and_those_of_their_label(still):
     assert shown(still, "choice", 0) == ["mnist"]
 
 
+def test_long_names_are_chosen_from_a_list(still):
+    chosen = find(still, "select")
+    chosen.send_keys(Keys.ARROW_DOWN)
+    assert shown(still, "choice", 2) == ["what a metric with quite a long name says, number 1"]
+
+
 def test_a_name_in_a_legend_fades_its_series_everywhere(still):
     button = find(still, "#chart-1 li[data-series=heun] button")
     button.send_keys(Keys.SPACE)
@@ -212,6 +221,9 @@ def test_what_was_chosen_survives_a_visit_elsewhere(still, files):
     find(still, "input[type=range]").send_keys(Keys.END)
     find(still, "#chart-1 li[data-series=heun] button").send_keys(Keys.SPACE)
     find(still, "#chart-1-numbers summary").send_keys(Keys.ENTER)
+    # The browser tells of the unfolding a little later.
+    kept = "return Object.values(sessionStorage)[0]"
+    until(lambda: '"chart-1-numbers":true' in still.execute_script(kept))
     still.get((files / "still.html").as_uri())
     assert shown(still, "slider", 0) == ["16"]
     assert len(attributes(still, "g.series.faded", "class")) == 8
@@ -259,6 +271,32 @@ def test_the_page_fits_and_everyone_can_use_it(browser, files, width, scheme):
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
+def test_long_words_do_not_widen_the_page(browser, tmp_path):
+    word = "non_stationary_" * 8
+    x = torch.zeros(2, 3, 2)
+    everywhere = [
+        parts.Text(word),
+        parts.Chart(word, word, word, [parts.Series(word + k, [1, 2], [1, 2]) for k in "ab"], note=word),
+        parts.Pictures(word, [parts.Strip(word, torch.zeros(9, 1, 4, 4), word)], word),
+        parts.Planes(word, {word: x}, word),
+        parts.Timeline(word, {word: [0.5]}, word),
+        parts.Grid(word, [[1.0]], [word], [word], word),
+        parts.Table(word, [word, "x"], [[word, 1]]),
+        parts.Facts({word: {word: [word, {word: word}]}}),
+        parts.Code(word, word),
+        parts.Choice(word, {word: parts.Text(word), "other": parts.Text("")}),
+        parts.Choice(word, {word[:20]: parts.Text(word), "other": parts.Text("")}),
+        parts.Slider(word, {1: parts.Text(word), 2: parts.Text("")}),
+    ]
+    sections = [parts.Section(word, everywhere, word), parts.Section(word, [])]
+    parts.Page(word, word, sections, refresh=60).write(tmp_path / "long.html")
+    opened(browser, tmp_path / "long.html", 360)
+    too_wide = """return [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll *, pre *, .plot *'))
+        .filter(e => e.getBoundingClientRect().right > 361).map(e => e.outerHTML.slice(0, 120))"""
+    assert browser.execute_script(too_wide) == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+
+
 def test_regions_that_scroll_can_be_reached_by_keys_and_others_are_no_stop(browser, files):
     opened(browser, files / "still.html", 360)
     script = f"""return [...document.querySelectorAll('.scroll')]{SEEN}
@@ -274,6 +312,7 @@ def test_everything_is_printed(browser, files):
     assert titles == [
         *["model: mnist", "model: mnist-straight"] * 2,
         *[f"network calls: {n}" for n in (2, 4, 8, 16, 2, 4, 6)],
+        *[f"metric: what a metric with quite a long name says, number {k}" for k in range(3)],
     ]
     sizes = browser.execute_script(
         "return [...document.querySelectorAll('.panel-title')].map(e => e.getBoundingClientRect().height)"
@@ -291,7 +330,7 @@ def test_without_the_script_everything_is_seen(browser, files, tmp_path):
     text = re.sub(r"<script>.*?</script>", "", (files / "still.html").read_text(), flags=re.DOTALL)
     (tmp_path / "plain.html").write_text(text)
     opened(browser, tmp_path / "plain.html", 360)
-    assert len(texts(browser, ".panel-title")) == 11
+    assert len(texts(browser, ".panel-title")) == 14
     assert texts(browser, ".control, button") == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
 

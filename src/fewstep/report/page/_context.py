@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..._extras import require
+from ._planes import Window
 from .parts import Chart, Choice, Part, Slider
 
 __all__ = ["COLOURS", "Context", "template", "text_of"]
@@ -25,11 +26,13 @@ class Context:
         styles: which colour, marker and dashes a series has, by its name.
         data: what the script reads, by the id of the element that it belongs to.
         made: how many ids there are of a kind.
+        window: what planes show, if that is not for each of them to say.
     """
 
     styles: dict[str, int]
     data: dict[str, Any] = field(default_factory=dict)
     made: dict[str, int] = field(default_factory=dict)
+    window: Window | None = None
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> Context:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import singledispatch
 
 from ._cells import cell, heat_rows, table_rows
@@ -13,7 +14,7 @@ from ._context import Context
 from ._marks import dashes, marker
 from ._numbers import place, short
 from ._pictures import png_size, sprite
-from ._planes import planes_view
+from ._planes import planes_view, window
 from .parts import (
     Chart,
     Choice,
@@ -120,7 +121,8 @@ def _(part: Image, page: Context, level: int) -> str:
 
 @render.register
 def _(part: Planes, page: Context, level: int) -> str:
-    return page.fill("planes", part=part, id=page.new_id("planes"), level=level, view=planes_view(part.paths))
+    view = planes_view(part.paths, page.window or window([part.paths]))
+    return page.fill("planes", part=part, id=page.new_id("planes"), level=level, view=view)
 
 
 @render.register
@@ -171,6 +173,10 @@ def _(part: Slider, page: Context, level: int) -> str:
             f"{', '.join(map(str, part.frames))}."
         )
     frames = {str(value): part.frames[value] for value in sorted(part.frames)}
+    if all(isinstance(frame, Planes) for frame in frames.values()):
+        # What moves from frame to frame is then the paths, and not the scale.
+        groups = [frame.paths for frame in frames.values() if isinstance(frame, Planes)]
+        page = replace(page, window=window(groups))
     return _picker("slider", part.label, frames, page, level, start=part.start)
 
 
