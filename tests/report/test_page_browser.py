@@ -291,7 +291,8 @@ def test_long_words_do_not_widen_the_page(browser, tmp_path):
     sections = [parts.Section(word, everywhere, word), parts.Section(word, [])]
     parts.Page(word, word, sections, refresh=60).write(tmp_path / "long.html")
     opened(browser, tmp_path / "long.html", 360)
-    too_wide = """return [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll *, pre *, .plot *'))
+    too_wide = """return [...document.querySelectorAll('body *')]
+        .filter(e => !e.closest('.scroll *, pre *, .plot *'))
         .filter(e => e.getBoundingClientRect().right > 361).map(e => e.outerHTML.slice(0, 120))"""
     assert browser.execute_script(too_wide) == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
