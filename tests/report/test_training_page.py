@@ -259,6 +259,14 @@ def test_the_state_is_told_in_words(tmp_path, record, words):
     assert any("goes on from the start" in text for text in again) == ("Running" not in words)
 
 
+def test_a_run_is_waited_for_as_long_as_its_lines_are_apart(tmp_path):
+    now = time.time()
+    slow = [{"step": k, "loss": 1.0, "time": now - 1000 * (9 - k)} for k in range(9)]
+    assert "Running" in training_page(write(tmp_path / "slow", slow, started=now - 1e5)).summary
+    # The same lines, but from before an interruption of which the last start is a quarter of an hour ago.
+    assert "No news" in training_page(write(tmp_path / "again", slow, started=now - 900)).summary
+
+
 def test_who_watches_says_how_often(tmp_path):
     folder = write(tmp_path / "run", [logged(100, 1.0)], started=time.time())
     assert training_page(folder, 0.2).refresh == 1

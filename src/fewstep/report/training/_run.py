@@ -138,6 +138,7 @@ def _state(folder: Path, record: Mapping[str, Any], metrics: Metrics) -> tuple[S
     steps = record.get("run", {}).get("settings", {}).get("steps")
     if "started" not in record and steps in metrics.figures.get("samples_per_second", {}):
         return "finished", seen
-    gaps = [b - a for a, b in zip(times[-20:], times[-19:], strict=False)]
+    times = [t for t in times[-20:] if t >= record.get("started", 0)]  # not across an interruption
+    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
     patience = max(_PATIENCE, 3 * max(gaps, default=0.0))
     return ("running" if seen is not None and time.time() - seen < patience else "silent"), seen

@@ -47,7 +47,7 @@ def _stands(run: Run) -> str:
     if run.state == "finished":
         return f"Finished: {step:,} steps, {_duration(run.seconds)} of training."
     if run.state == "interrupted":
-        return f"Interrupted at {at}, which is saved."
+        return f"Interrupted at {at}{', which is saved' if run.saved == step else ''}."
     if run.state == "failed":
         return f"Failed at {at}: {str(run.record['ended']['why']).rstrip('.')}."
     since = f" since {clock(run.seen)}" if run.seen is not None else ""
