@@ -312,8 +312,12 @@ def test_every_colour_of_a_series_can_be_read_as_text_in_both_schemes(html):
         assert len(set(colours)) == 12
         for colour in [*colours, palette["ink"], palette["soft"], palette["accent"]]:
             assert contrast(colour, palette["paper"]) >= 4.5
-        for cell in ("warm", "cool", "raised"):
-            assert contrast(palette["ink"], palette[cell]) >= 4.5
+        assert contrast(palette["ink"], palette["raised"]) >= 4.5
+    for scheme, palette in zip(schemes, palettes, strict=False):
+        cells = re.findall(r"--(?:warm|cool): (\d+) (\d+) (\d+);", scheme)
+        assert len(cells) == 2
+        for cell in cells:
+            assert contrast(palette["ink"], "#" + bytes(map(int, cell)).hex()) >= 4.5
 
 
 def decoded(image):

@@ -267,7 +267,8 @@ def test_the_page_fits_and_everyone_can_use_it(browser, files, width, scheme):
     browser.execute_script("document.querySelector('#chart-1-numbers').open = true")
     found = Axe().run(browser)
     assert [(v["id"], [node["html"][:200] for node in v["nodes"]]) for v in found["violations"]] == []
-    assert found["passes"]
+    # A rule that fails to run is not among the violations.
+    assert {"color-contrast", "heading-order", "label"} <= {rule["id"] for rule in found["passes"]}
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 

@@ -198,6 +198,15 @@ def test_what_is_read_out_lies_where_it_is_drawn(rendered):
         assert [tuple(p) for p in data["views"][kind][0]] == corners(lines[0].attributes["d"])
 
 
+def test_strong_lines_lie_on_top(rendered):
+    strong = Series("a", [1, 2], [1, 2], strong=True)
+    tree = rendered(Chart("T", "x", "y", [strong, Series("b", [1, 2], [2, 1]), Series("c", [1, 2], [2, 1])]))
+    for kind in ("wide", "narrow"):
+        groups = tree.all("svg", class_=kind)[0].all("g", class_="series")
+        assert [e.attributes["data-series"] for e in groups] == ["b", "c", "a"]
+    assert [e.text.strip() for e in tree.all("ul", class_="legend")[0].all("li")] == ["a", "b", "c"]
+
+
 def test_a_chart_without_points_says_so(rendered):
     tree = rendered(Chart("T", "step", "loss", [Series("a", [], []), Series("b", [1], [None])], log_y=True))
     assert any(e.text == "no points yet" for e in tree.all("text"))

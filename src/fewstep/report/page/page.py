@@ -30,6 +30,10 @@ class Section:
 class Page:
     """A page to look at, in one file that needs no network.
 
+    All of it can be read without its script, on paper too: options and frames stand one below the other, each
+    under its name. The script makes tabs and sliders of them, and keeps what a reader chose while the tab is
+    open. Needs the extra ``plot``.
+
     Args:
         title: what it shows.
         summary: what was found, in a sentence or two.

@@ -182,7 +182,7 @@ function addReadout(id, chart) {
     const { name, points } = chart.series[s];
     const [where, height] = points[k];
     output.replaceChildren(make("b", {}, name), `, ${where}: ${height}`);
-    output.className = "readout " + plot.querySelectorAll(".series")[s].classList[1];
+    output.className = "readout " + all(".series", plot).find((group) => group.dataset.series === name).classList[1];
     for (const [kind, ring] of Object.entries(rings)) {
       const [x, y] = chart.views[kind][s][k];
       for (const [key, value] of Object.entries({ class: "ring", cx: x, cy: y, r: 7 })) ring.setAttribute(key, value);
