@@ -37,6 +37,8 @@ def test_a_student_is_written_and_scored(program, tmp_path, pairs):
 
     text = program(*words)  # which has been done
     assert f"RMSE to 20 held-out samples with 1 call: {result['rmse']:.4f}" in text
+    assert text.startswith("watch: run/index.html\n")
+    assert "wrote run/flow.safetensors, run/index.html\n" in text
     assert text.endswith("next: fewstep sample run/flow.safetensors euler:1\n")
     sampled = program("sample", "run/flow.safetensors", "euler:1", "--count", 2, "--json")
     assert sampled["nfe"] == "1"

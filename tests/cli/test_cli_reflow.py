@@ -21,7 +21,7 @@ def test_a_straighter_flow_is_written_and_measured(program, tmp_path):
 
     text = program(*words)
     assert f"    0  {before['curvature']:9.4f}  {before['truncation_rmse_4']:.4f}\n" in text
-    assert text.endswith("wrote run/round-2/flow.safetensors\nnext: fewstep sample "
+    assert text.endswith("wrote run/round-2/flow.safetensors, run/round-2/index.html\nnext: fewstep sample "
                          "run/round-2/flow.safetensors euler:4\n")  # fmt: skip
 
 

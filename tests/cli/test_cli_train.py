@@ -28,9 +28,22 @@ def test_a_run_ends_with_a_field_and_goes_on_when_asked_for_more(program, tmp_pa
     assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6]
     assert "averaged_aggregate_variance" in lines[-1]
     assert "curvature" in lines[-1]
+    assert result["files"] == {"flow": str(out / "flow.safetensors"), "page": str(out / "index.html")}
     shown = program("train", *arguments, "--steps", "8")
+    assert shown.startswith(f"watch: {out / 'index.html'}\n")
     assert "trained to step 8, from step 6 on" in shown
+    assert "Finished: 8 steps" in (out / "index.html").read_text()
     assert "next: fewstep sample" in shown
+
+
+def test_the_configuration_in_the_folder_goes_on_with_the_run(program, tmp_path):
+    words = ["--coupling", "learned", "--set", "beta={start: 1, end: 3, steps: 4}", "--set", "page_every=0"]
+    first = program("train", *QUICK, *words, "--out", "run", "--json")
+    assert first["files"].keys() == {"flow"}
+    words = ["--config", "run/config.yaml", "--out", "run", "--device", "cpu", "--steps", "8"]
+    shown = program("train", *words)
+    assert "trained to step 8, from step 6 on" in shown
+    assert "watch" not in shown
 
 
 def test_flags_override_the_file(program, tmp_path):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import check, compare, demo, distill, fid, fit, inspect, recommend, reflow, sample, train
+from . import check, compare, demo, distill, fid, fit, inspect, recommend, reflow, sample, train, view
 
 __all__ = ["app", "run"]
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (demo, train, check, fit, recommend, sample, compare, distill, reflow, inspect):
+for verb in (demo, train, check, fit, recommend, sample, compare, distill, reflow, inspect, view):
     app.command(verb.__name__.rsplit(".", 1)[1], no_args_is_help=verb is not demo)(verb.command)
 app.add_typer(fid.app, name="fid")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from .. import networks
 from .._device import check_device
 from ..field import Field
+from ..flows import Trainer
 from ._common import load_model
 
 __all__ = [
@@ -22,6 +24,8 @@ __all__ = [
     "WarmupOption",
     "WorkersOption",
     "load_trainable",
+    "watch",
+    "written",
 ]
 
 StepsOption = Annotated[int, typer.Option("--steps", help="Optimiser steps.")]
@@ -55,3 +59,15 @@ def load_trainable(spec: str, device: str) -> Field:
             "fewstep.networks; train others in Python, with fewstep.flows."
         )
     return field
+
+
+def watch(trainer: Trainer, as_json: bool) -> None:
+    """Say where the page of a run is, before it starts."""
+    if trainer.main and trainer.settings.page_every and not as_json:
+        typer.echo(f"watch: {trainer.folder.path / 'index.html'}")
+
+
+def written(folder: Path) -> dict[str, str]:
+    """The files of a finished run to go on with: its flow, and its page if it could be written."""
+    files = {"flow": folder / "flow.safetensors", "page": folder / "index.html"}
+    return {name: str(path) for name, path in files.items() if path.exists()}

@@ -96,6 +96,7 @@ def command(
         device="cpu" if device == "cpu" else None,
         progress=watched(as_json),
     )
+    training.watch(trainer, as_json)
     student = Field(trainer.run(), shape=data.shape)
     if not trainer.main:
         return
@@ -110,14 +111,15 @@ def command(
         "rmse": sample_error(student, few_calls, test),
         "teacher_rmse": teacher_error,
     }
-    report(as_json, result, lambda: _in_words(result, solver))
+    files = ", ".join(training.written(out).values())
+    report(as_json, result, lambda: _in_words(result, solver, files))
 
 
-def _in_words(result: dict[str, Any], solver: str) -> str:
+def _in_words(result: dict[str, Any], solver: str, files: str) -> str:
     calls = "1 call" if result["calls"] == 1 else f"{result['calls']} calls"
     return (
         f"RMSE to {result['test_pairs']} held-out samples with {calls}: {result['rmse']:.4f}; the model it "
         f"was distilled from: {result['teacher_rmse']:.4f}\n"
-        f"wrote {result['student']}\n"
+        f"wrote {files}\n"
         f"next: fewstep sample {result['student']} {solver}"
     )

@@ -67,14 +67,14 @@ def command(
     done = reflow(
         field, maker, pairs=pairs, out=out, rounds=rounds, settings=settings, progress=watched(as_json)
     )
-    flow = out / f"round-{rounds}" / "flow.safetensors"
-    result = {"flow": str(flow), "pairs": pairs, "steps": steps, "straightness": done.straightness}
-    report(as_json, result, lambda: _in_words(result))
+    files = training.written(out / f"round-{rounds}")
+    result = {"flow": files["flow"], "pairs": pairs, "steps": steps, "straightness": done.straightness}
+    report(as_json, result, lambda: _in_words(result, files))
 
 
-def _in_words(result: dict[str, Any]) -> str:
+def _in_words(result: dict[str, Any], files: dict[str, str]) -> str:
     lines = ["round  curvature  RMSE of 4 Euler steps"]
     for k, figures in enumerate(result["straightness"]):
         lines.append(f"{k:5}  {figures['curvature']:9.4f}  {figures['truncation_rmse_4']:.4f}")
-    flow = result["flow"]
-    return "\n".join([*lines, f"wrote {flow}", f"next: fewstep sample {flow} euler:4"])
+    wrote, flow = ", ".join(files.values()), files["flow"]
+    return "\n".join([*lines, f"wrote {wrote}", f"next: fewstep sample {flow} euler:4"])

@@ -12,9 +12,11 @@ import typer
 import yaml
 
 from .._device import check_device
+from .._files import write_text
 from ..flows import Trainer
 from ..flows.config import TrainConfig
 from ._common import JsonOption, report, watched
+from ._training import watch, written
 
 __all__ = ["command"]
 
@@ -109,17 +111,22 @@ def command(
         progress=watched(as_json),
     )
     began = trainer.step
+    if trainer.main:
+        write_text(out / "config.yaml", yaml.safe_dump(resolved.to_dict(), sort_keys=False))
+    watch(trainer, as_json)
     trainer.run()
     if not trainer.main:
         return
-    flow = out / "flow.safetensors"
-    facts |= {"out": str(out), "resumed_from": began, "files": {"flow": str(flow)}}
+    files = written(out)
+    flow = files["flow"]
+    facts |= {"out": str(out), "resumed_from": began, "files": files}
     resumed = f", from step {began} on" if began else ""
     report(
         as_json,
         facts,
         lambda: (
-            f"trained to step {trainer.step}{resumed}\nwrote {flow}, {out / 'metrics.jsonl'} and previews\n"
+            f"trained to step {trainer.step}{resumed}\n"
+            f"wrote {', '.join(files.values())}, {out / 'metrics.jsonl'} and previews\n"
             f"next: fewstep sample {flow} midpoint:8, or fewstep fit {flow} --nfe 4,6,8"
         ),
     )

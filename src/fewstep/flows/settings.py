@@ -35,6 +35,8 @@ class Settings:
         validate_every: steps between validations and previews; the last step always has them.
         checkpoint_every: steps between checkpoints; the last step always has one.
         keep: how many of the last checkpoints are kept (the best one is kept besides).
+        page_every: least seconds between two writes of the run's page, ``index.html``; 0 for no page. Pages
+            that take long to write are written less often, so that they cost at most a hundredth of the time.
         trackers: also log to these, of ``"tensorboard"`` and ``"wandb"``.
 
     Raises:
@@ -61,6 +63,7 @@ class Settings:
     validate_every: int = 5000
     checkpoint_every: int = 1000
     keep: int = 2
+    page_every: float = 10.0
     trackers: tuple[str, ...] = ()
 
     #: What may differ between a run and its resumption: it changes how long or how, not what.
@@ -74,6 +77,7 @@ class Settings:
             "validate_every",
             "checkpoint_every",
             "keep",
+            "page_every",
             "trackers",
         }
     )
@@ -88,6 +92,7 @@ class Settings:
         for name in ("warmup", "workers", "seed", "weight_decay"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         _check(0 < self.lr < math.inf, "lr", self.lr, "a positive number")
+        _check(0 <= self.page_every < math.inf, "page_every", self.page_every, "seconds, or 0 for no page")
         _check(self.clip is None or self.clip > 0, "clip", self.clip, "positive, or absent for no clipping")
         _check(bool(self.ema) and min(self.ema) > 0, "ema", self.ema, "one or more positive half-lives")
         _check(len(set(self.ema)) == len(self.ema), "ema", self.ema, "different half-lives")

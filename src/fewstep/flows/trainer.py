@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import math
 import os
 import signal
@@ -25,6 +23,8 @@ from . import _monitor
 from ._accelerator import make_accelerator
 from ._averages import Averages
 from ._batches import Batches, Loaded, loader, seed_default, stream
+from ._facts import circumstances, identity
+from ._live import Live
 from ._meter import Meter
 from ._run_folder import RunFolder
 from .objective import Objective
@@ -50,8 +50,9 @@ class Trainer:
         device: ``"cpu"``, or the kind of accelerator that `accelerate` finds; ``None`` takes what it finds.
         progress: show a progress bar on the main process.
 
-    The folder receives ``metrics.jsonl``, ``checkpoints/``, ``previews/`` and, at the end, the averaged
-    weights: ``flow.safetensors``, ``encoder.safetensors`` if a coupling was learned, and
+    The folder receives ``run.json`` (what the run is), ``metrics.jsonl``, ``checkpoints/``, ``previews/``,
+    ``index.html``, a page that shows them and is written again while the run goes on, and, at the end, the
+    averaged weights: ``flow.safetensors``, ``encoder.safetensors`` if a coupling was learned, and
     ``flow-HALF_LIFE.safetensors`` for each further average.
 
     Raises:
@@ -104,11 +105,14 @@ class Trainer:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
         decay = settings.weight_decay
         self._adam = kind(objective.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=decay)
-        self.folder = RunFolder(out, _describe(objective, data, settings), settings)
+        self.folder = RunFolder(out, identity(objective, data, settings), settings)
         self.step = self.folder.resume(self._modules(), self._adam, self.accelerator.scaler)
         if self.main:
             self.folder.check_space(sum(p.numel() * p.element_size() for p in objective.parameters()))
             self.folder.forget_after(self.step)
+        processes = self.accelerator.num_processes
+        facts = circumstances(objective.exports(), data, validation, self.device, processes)
+        self._live = Live(self.folder.path, {"run": self.folder.facts, **facts}, settings.page_every)
         self._model, self._optimizer = self.accelerator.prepare(objective, self._adam)
         self._stop = False
 
@@ -119,6 +123,10 @@ class Trainer:
             KeyboardInterrupt: after Ctrl-C or SIGTERM, when the step at hand is finished and saved.
             FloatingPointError: when the loss is no longer finite; the last checkpoint is from before.
         """
+        with self._live if self.main else contextlib.nullcontext():
+            return self._train()
+
+    def _train(self) -> nn.Module:
         settings = self.settings
         self._batches.start = self.step
         batches = loader(self.data, self._batches, settings.workers, pin=self.device.type == "cuda")
@@ -135,7 +143,7 @@ class Trainer:
                 end = self.step == settings.steps
                 look = end or self.step % settings.validate_every == 0
                 save = look or self._stop or self.step % settings.checkpoint_every == 0
-                if save or self.step % settings.log_every == 0:
+                if report := save or self.step % settings.log_every == 0:
                     self._report(meter, bar)
                 with meter.paused():
                     if look and self.main and not self._stop:
@@ -145,6 +153,8 @@ class Trainer:
                         self.folder.save(
                             self.step, self._modules(), self._adam, self.accelerator.scaler, final=final
                         )
+                    if report and self.main:
+                        self._live.show()
                 if self._stop:
                     raise KeyboardInterrupt
         self.accelerator.wait_for_everyone()
@@ -285,14 +295,3 @@ class Trainer:
         finally:
             for name, handler in before.items():
                 signal.signal(name, handler)
-
-
-def _describe(objective: Objective, data: Dataset, settings: Settings) -> dict[str, Any]:
-    """What a run is: the facts that a resumption must share."""
-    facts = {
-        **objective.describe(),
-        "data": {"count": len(data), "fingerprint": data.fingerprint()},
-        "settings": dataclasses.asdict(settings),
-    }
-    through_json: dict[str, Any] = json.loads(json.dumps(facts))
-    return through_json

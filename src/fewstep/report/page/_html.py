@@ -115,7 +115,7 @@ def _(part: Pictures, page: Context, level: int) -> str:
 
 @render.register
 def _(part: Image, page: Context, level: int) -> str:
-    width, height = png_size(part.png)
+    width, height = (part.zoom * pixels for pixels in png_size(part.png))
     return page.fill("image", part=part, source=_data_uri(part.png), width=width, height=height)
 
 

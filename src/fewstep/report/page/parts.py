@@ -91,11 +91,19 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Image:
-    """A picture that is finished: the bytes of a PNG file, and what is to be seen in it."""
+    """A picture that is finished.
+
+    Args:
+        png: the bytes of a PNG file.
+        alt: what is to be seen in it.
+        caption: what stands under it.
+        zoom: how many pixels of the page one of its pixels is wide, where there is room.
+    """
 
     png: bytes
     alt: str
     caption: str = ""
+    zoom: int = 1
 
 
 @dataclass(frozen=True)

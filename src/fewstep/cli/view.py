@@ -1,0 +1,125 @@
+"""``fewstep view``: the page of a folder, made anew, watched or served."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from ..report.page import Page
+from ..report.training import holds_training, training_page
+from ._common import ConfigOption, JsonOption, report
+
+__all__ = ["command"]
+
+#: Makes the page of a folder, which is made again every so many seconds; ``None`` where nobody watches.
+_Maker: TypeAlias = Callable[[Path, float | None], Page]
+
+#: Kinds of folders: whether one is of the kind, and what makes its page.
+_KINDS: tuple[tuple[Callable[[Path], bool], _Maker], ...] = ((holds_training, training_page),)
+
+#: Seconds between two looks at a folder that is served.
+_OFTEN = 10.0
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="Folder of a training, finished or not.")],
+    watch: Annotated[
+        float | None,
+        typer.Option("--watch", min=0.1, help="Look for news every so many seconds, until Ctrl-C."),
+    ] = None,
+    serve: Annotated[
+        int | None,
+        typer.Option(
+            "--serve", min=0, max=65535, help="Watch, and serve the folder on this port of this machine."
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the page of a folder, to open in a browser; --watch and --serve keep it up to date."""
+    make = _maker(folder)
+    path = folder / "index.html"
+    every = watch or (0.0 if serve is None else _OFTEN)
+    page = make(folder, every or None)
+    page.write(path)
+    result = {"page": str(path), "title": page.title, "summary": page.summary}
+    report(as_json, result, lambda: f"{page.title}\n{page.summary}\nwrote {path}")
+    serving = contextlib.nullcontext() if serve is None else _served(folder, serve, as_json)
+    with serving, contextlib.suppress(KeyboardInterrupt):
+        seen = _newest(folder)
+        while every:
+            time.sleep(every)
+            news, changed = make(folder, every), _newest(folder)
+            if (news.summary, changed) != (page.summary, seen):
+                news.write(path)
+                page, seen = news, changed
+
+
+def _newest(folder: Path) -> float:
+    """When something but its page last changed in a folder."""
+    times = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a checkpoint that was just removed
+            times.append(path.stat().st_mtime if path.name != "index.html" else 0.0)
+    return max(times, default=0.0)
+
+
+def _maker(folder: Path) -> _Maker:
+    """What makes the page of a folder.
+
+    Raises:
+        ValueError: when the folder is of no kind that has a page.
+    """
+    for holds, make in _KINDS:
+        if holds(folder):
+            return make
+    if not folder.is_dir():
+        raise ValueError(f"FOLDER: there is no folder {folder}; give one that fewstep train --out wrote to.")
+    raise ValueError(
+        f"FOLDER: {folder} holds no training, as it has neither run.json nor metrics.jsonl nor checkpoints/; "
+        "give one that fewstep train --out wrote to."
+    )
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *values: object) -> None: ...
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-store")  # the page changes
+        super().end_headers()
+
+
+@contextlib.contextmanager
+def _served(folder: Path, port: int, as_json: bool) -> Iterator[None]:
+    """Serve a folder to this machine alone, beside what the program does.
+
+    Raises:
+        OSError: when the port is taken.
+    """
+    handler = functools.partial(_Quiet, directory=str(folder))
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except OSError as error:
+        raise OSError(f"--serve: port {port} cannot be had ({error}); choose another.") from None
+    port = server.server_port
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    if not as_json:
+        typer.echo(
+            f"serving http://127.0.0.1:{port}/ until Ctrl-C; to see it from another machine, run there:\n"
+            f"  ssh -N -L {port}:127.0.0.1:{port} USER@{socket.gethostname()}\n"
+            f"and open http://127.0.0.1:{port}/"
+        )
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()

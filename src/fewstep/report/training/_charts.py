@@ -1,0 +1,209 @@
+"""The figures of a training as charts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..page import Chart, Facts, Part, Section, Series
+from ._metrics import Metrics, thinned
+
+__all__ = ["figure_sections", "progress_section"]
+
+#: What the names of figures begin with that were taken with the averaged weights, and where they were taken.
+_TAKEN_ON = {"validation_": "validation", "averaged_": "averaged weights"}
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A figure that is known, and how it is shown."""
+
+    key: str
+    title: str
+    y_label: str
+    note: str = ""
+    name: str = "training"  # of the line of the figure whose name has no prefix
+    ideal: float | None = None
+    log: bool = True  # where it pays
+
+
+_LOSSES = (
+    _Figure("loss", "Loss", "what is minimised"),
+    _Figure("flow_matching", "Flow matching", "squared error per dimension"),
+    _Figure("kl", "KL divergence of the coupling from N(0, I)", "nats per dimension"),
+    _Figure("beta", "Beta, the weight of the KL term", "beta"),
+    _Figure("rmse", "Error of the student", "RMSE to the teacher's samples"),
+)
+_STRAIGHTNESS = (
+    _Figure("curvature", "Curvature", "per dimension", name="averaged weights"),
+    _Figure(
+        "truncation_rmse_4", "Truncation error at four calls", "RMSE to 32 calls", name="averaged weights"
+    ),
+)
+_NOISES = (
+    _Figure("aggregate_mean", "Mean", "RMS over dimensions", ideal=0.0),
+    _Figure(
+        "aggregate_variance", "Variance", "variance", "Mean, least and largest over dimensions.", ideal=1
+    ),
+    _Figure("aggregate_norm", "Norm", "over that of N(0, I)", ideal=1.0),
+    _Figure("aggregate_ks", "Distance of the norms from chi", "Kolmogorov-Smirnov", ideal=0.0),
+)
+_OPTIMISER = (
+    _Figure("lr", "Learning rate", "learning rate", name="learning rate", log=False),
+    _Figure("gradient_norm", "Norm of the gradient", "norm before clipping", name="gradient norm"),
+)
+
+_HELD_OUT = "Validation: on held-out data, with the averaged weights, which are those that a run is for."
+_NONE_HELD_OUT = (
+    "The averaged weights are those that a run is for; as no data are held out, they are judged on the data "
+    "that they were trained on."
+)
+
+#: Couplings whose noises are N(0, I) by construction.
+_EXACT = ("Independent", "MinibatchOT")
+
+
+def figure_sections(metrics: Metrics, coupling: str | None) -> list[Section]:
+    """What a run has logged of its losses, first, and of its flow and its noises.
+
+    Args:
+        metrics: the figures.
+        coupling: name of the coupling, if there is one.
+    """
+    shown = _without_the_trivial(metrics, coupling)
+    sections = [
+        _section(
+            "Losses",
+            _HELD_OUT if any(key.startswith("validation_") for key in shown.figures) else _NONE_HELD_OUT,
+            _LOSSES,
+            shown,
+        ),
+        _section(
+            "Straightness",
+            "Of 64 samples from fixed noises: the lower, the fewer network calls are enough.",
+            _STRAIGHTNESS,
+            shown,
+        ),
+        _section(
+            "Noises of the coupling",
+            "How far the noises that the flow is trained on, all data together, are from N(0, I), which "
+            "sampling starts from. No solver makes up for it.",
+            _NOISES,
+            shown,
+        ),
+        _section("Other figures", "", _unknown(shown), shown),
+    ]
+    return [section for found in sections for section in found]
+
+
+def _without_the_trivial(metrics: Metrics, coupling: str | None) -> Metrics:
+    """Leave out what says nothing in a run like this, such as the KL term where no coupling is learned."""
+    hidden = {"samples", "time", "samples_per_second", "validation_beta", "averaged_beta"}
+    if len(set(metrics.of("beta").values())) < 2:
+        hidden |= {"beta"}
+    if not any(metrics.of("kl").values()):
+        hidden |= _everywhere("kl")
+        if metrics.figures.get("flow_matching") == metrics.figures.get("loss"):
+            hidden |= _everywhere("flow_matching")
+    if coupling in _EXACT:
+        hidden |= {key for key in metrics.figures if "aggregate_" in key}
+    return Metrics({key: values for key, values in metrics.figures.items() if key not in hidden})
+
+
+def _unknown(metrics: Metrics) -> list[_Figure]:
+    """Figures of somebody's own objective."""
+    known = {figure.key for figure in (*_LOSSES, *_STRAIGHTNESS, *_NOISES, *_OPTIMISER)}
+    known |= {"aggregate_variance_min", "aggregate_variance_max"}
+    others = dict.fromkeys(_bare(key) for key in metrics.figures if _bare(key) not in known)
+    return [_Figure(key, key.replace("_", " ").capitalize(), key.replace("_", " ")) for key in others]
+
+
+def progress_section(metrics: Metrics) -> list[Section]:
+    """Learning rate, gradient and speed."""
+    parts = _parts(_OPTIMISER, metrics)
+    speed = metrics.figures.get("samples_per_second", {})
+    if len(speed) > 1:
+        note = "While training: validations, pictures and files are left out."
+        series = [_series("samples per second", speed)]
+        parts.append(Chart("Speed", "step", "samples per second", series, note=note))
+    if len(times := metrics.of("time")) > 1:
+        start, end = min(times.values()), max(times.values())
+        unit, size = next(
+            (unit, size)
+            for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
+            if end - start >= 2 * size or size == 1
+        )
+        elapsed: dict[int, float | None] = {step: (t - start) / size for step, t in times.items()}
+        note = "Everything counts, interruptions too."
+        series = [_series("wall clock", elapsed)]
+        parts.append(Chart("Wall clock", "step", f"{unit} since the first line", series, note=note))
+    return [Section("Optimiser and speed", parts)] if parts else []
+
+
+def _section(title: str, intro: str, figures: Iterable[_Figure], metrics: Metrics) -> list[Section]:
+    parts = _parts(figures, metrics)
+    return [Section(title, parts, intro)] if parts else []
+
+
+def _parts(figures: Iterable[_Figure], metrics: Metrics) -> list[Part]:
+    """A chart of each figure with more than one point; the others as numbers."""
+    charts: list[Part] = []
+    numbers: dict[str, object] = {}
+    for figure in figures:
+        lines = _lines(figure, metrics)
+        if any(len(line.x) > 1 for line in lines):
+            charts.append(_chart(figure, lines))
+            continue
+        for line in lines:
+            label = f"{figure.title}, {line.name}" if len(lines) > 1 else figure.title
+            numbers[label] = _point(line)
+    return [*charts, *([Facts(numbers)] if numbers else [])]
+
+
+def _lines(figure: _Figure, metrics: Metrics) -> list[Series]:
+    lines = []
+    for prefix, name in {"": figure.name, **_TAKEN_ON}.items():
+        key = prefix + figure.key
+        if values := metrics.figures.get(key):
+            low, high = metrics.figures.get(f"{key}_min"), metrics.figures.get(f"{key}_max")
+            lines.append(_series(name, values, low, high, strong=name != "training"))
+    return lines
+
+
+def _chart(figure: _Figure, lines: list[Series]) -> Chart:
+    heights = [y for line in lines for y in line.y if y is not None]
+    # A loss that falls by orders of magnitude shows its end on a logarithmic axis only.
+    log = figure.log and figure.ideal is None and bool(heights) and max(heights) > 3 * min(heights) > 0
+    if figure.ideal is not None:
+        first, last = min(line.x[0] for line in lines), max(line.x[-1] for line in lines)
+        lines = [*lines, Series("N(0, I)", (first, last), (figure.ideal, figure.ideal))]
+    return Chart(figure.title, "step", figure.y_label, lines, log_y=log, note=figure.note)
+
+
+def _series(
+    name: str,
+    values: Mapping[int, float | None],
+    low: Mapping[int, float | None] | None = None,
+    high: Mapping[int, float | None] | None = None,
+    strong: bool = False,
+) -> Series:
+    x, y = list(values), list(values.values())
+    kept = thinned(y)
+    lowest, highest = (None if end is None else [end.get(x[k]) for k in kept] for end in (low, high))
+    return Series(name, [x[k] for k in kept], [y[k] for k in kept], lowest, highest, strong)
+
+
+def _point(line: Series) -> object:
+    """A line's only point as a number, with its interval if it has one."""
+    y, *ends = [values[0] for values in (line.y, line.low, line.high) if values is not None]
+    return y if y is None or None in ends or not ends else f"{y:.4g} ({ends[0]:.4g} to {ends[1]:.4g})"
+
+
+def _everywhere(key: str) -> set[str]:
+    return {key, *(prefix + key for prefix in _TAKEN_ON)}
+
+
+def _bare(key: str) -> str:
+    for prefix in _TAKEN_ON:
+        key = key.removeprefix(prefix)
+    return key

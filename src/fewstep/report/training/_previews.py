@@ -1,0 +1,88 @@
+"""The pictures that were taken during a training, to go through by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..page import Image, Part, Section, Slider, Text
+from ..page._pictures import png_size
+
+__all__ = ["preview_section"]
+
+#: How many steps are shown at most, and how many bytes of pictures: a page stays small enough to mail.
+_STEPS, _BYTES = 12, 12_000_000
+
+#: Pixels of the page that a small picture is enlarged to, by whole numbers.
+_WIDTH = 720
+
+_SAMPLES = (
+    "Samples: a row each with 1, 2, 4, 8 and 32 network calls of Euler's method; a column is one noise."
+)
+_KINDS = {
+    "samples": _SAMPLES,
+    "trajectories": "Paths: a row is one sample on its way from noise, on the left, to data.",
+    "estimates": "Estimates: what the flow takes the sample to be, at the same moments of the same paths.",
+}
+_PLANE = "Points after 1, 2, 4, 8 and 32 network calls of Euler's method, and some of their paths."
+_STUDENT = "The teacher's samples in the first row; the student's, from the same noises, below."
+
+
+def preview_section(
+    previews: Mapping[str, Mapping[int, Path]], objective: str | None, shape: list[int] | None
+) -> list[Section]:
+    """A slider over the step for each kind of picture; all of them move together.
+
+    Args:
+        previews: files by kind and step.
+        objective: name of the objective.
+        shape: of a sample, where it is known.
+    """
+    steps = sorted({step for files in previews.values() for step in files})
+    shown = _chosen(steps, previews)
+    captions = dict(_KINDS)
+    if objective == "Distillation":
+        captions["samples"] = _STUDENT
+    elif shape is not None and len(shape) < 3:
+        captions["samples"] = _PLANE
+    parts: list[Part] = []
+    damaged = []
+    for kind in sorted(previews, key=lambda kind: [*_KINDS, kind].index(kind)):
+        caption = captions.get(kind, f"{kind.replace('-', ' ').capitalize()}.")
+        frames: dict[int, Part] = {}
+        for step in shown:
+            if (path := previews[kind].get(step)) is not None:
+                png = path.read_bytes()
+                try:
+                    zoom = max(1, _WIDTH // png_size(png)[0])
+                except ValueError:
+                    damaged.append(path.name)
+                    continue
+                alt = f"{kind} after step {step:,}"
+                frames[step] = Image(png, alt, f"Step {step:,}. {caption}", zoom)
+        if frames:
+            last = max(frames)
+            parts.append(Slider("step", frames, start=last) if len(frames) > 1 else frames[last])
+    if damaged:
+        parts.append(Text(f"Damaged, and left out: {', '.join(damaged)}."))
+    if not parts:
+        return []
+    if left_out := len(steps) - len(shown):
+        parts.append(
+            Text(f"{left_out} more of the {len(steps)} steps that have pictures are in the folder previews/.")
+        )
+    return [Section("Pictures", parts, "With the averaged weights, from the same noises at every step.")]
+
+
+def _chosen(steps: list[int], previews: Mapping[str, Mapping[int, Path]]) -> list[int]:
+    """Evenly chosen steps, the last one included, whose files are not too large together."""
+    sizes = dict.fromkeys(steps, 0)
+    for files in previews.values():
+        for step, path in files.items():
+            sizes[step] += path.stat().st_size
+    last = len(steps) - 1
+    for count in range(min(_STEPS, len(steps)), 1, -1):
+        chosen = [steps[k * last // (count - 1)] for k in range(count)]
+        if sum(sizes[step] for step in chosen) <= _BYTES:
+            return chosen
+    return steps[-1:]

@@ -1,0 +1,144 @@
+"""The folder of a training, read for a page: what it is, how far it got, and whether it goes on."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError, safe_open
+
+from ..._json_file import read_json
+from ._metrics import Metrics, read_metrics
+
+__all__ = ["FORMAT", "SCHEMA", "Run", "holds_training", "read_run"]
+
+#: Format of ``run.json``.
+FORMAT, SCHEMA = "fewstep.run", 1
+
+_PREVIEW = re.compile(r"step-(\d+)-(.+)\.png")
+
+#: Seconds without news after which a run that did not say farewell counts as stopped, at least; validations
+#: and pictures take their time.
+_PATIENCE = 600.0
+
+State = Literal["running", "finished", "interrupted", "failed", "silent"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a folder says of a training.
+
+    Args:
+        folder: the folder.
+        record: what ``run.json`` holds; a run from before there was one has at most ``run``, the facts that
+            its newest checkpoint holds.
+        metrics: its figures.
+        previews: by kind (``samples``, ...) and step, the pictures.
+        state: ``"silent"`` has neither ended in an orderly way nor shown a sign of life for long.
+        seen: when it gave its last sign of life, in seconds since 1970; ``None`` where nothing says.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    metrics: Metrics
+    previews: Mapping[str, Mapping[int, Path]]
+    state: State
+    seen: float | None
+
+    def fact(self, part: str, name: str) -> Any:
+        """One of the facts that a resumed run must share, such as ``("settings", "steps")``."""
+        return (self.record.get("run", {}).get(part) or {}).get(name)
+
+    @property
+    def step(self) -> int:
+        """How many steps have been logged."""
+        return max((list(values)[-1] for values in self.metrics.figures.values()), default=0)
+
+    @property
+    def steps(self) -> int | None:
+        """How many steps were asked for."""
+        return self.fact("settings", "steps")  # type: ignore[no-any-return]
+
+    @property
+    def saved(self) -> int:
+        """The step of the newest checkpoint; 0 where there is none."""
+        return max((int(path.stem[5:]) for path in _checkpoints(self.folder)), default=0)
+
+    @property
+    def rate(self) -> float | None:
+        """Samples a second of late."""
+        rates = list(self.metrics.of("samples_per_second").values())[-10:]
+        return statistics.median(rates) if rates else None
+
+    @property
+    def seconds(self) -> float:
+        """How long it has trained: without validations, pictures and interruptions."""
+        samples, rates = self.metrics.of("samples"), self.metrics.of("samples_per_second")
+        total, before = 0.0, 0.0
+        for step, rate in rates.items():
+            now = samples.get(step, before)
+            total += (now - before) / rate if rate > 0 else 0.0
+            before = now
+        return total
+
+
+def holds_training(folder: Path) -> bool:
+    """Whether a folder is that of a training."""
+    return any((folder / name).exists() for name in ("run.json", "metrics.jsonl", "checkpoints"))
+
+
+def read_run(folder: Path) -> Run:
+    """Read all but the pictures, which are listed only."""
+    record = _record(folder)
+    metrics = read_metrics(folder / "metrics.jsonl")
+    previews: dict[str, dict[int, Path]] = {}
+    for path in sorted((folder / "previews").glob("step-*.png")):
+        if match := _PREVIEW.fullmatch(path.name):
+            previews.setdefault(match[2], {})[int(match[1])] = path
+    state, seen = _state(folder, record, metrics)
+    return Run(folder, record, metrics, previews, state, seen)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    if path.exists():
+        others = ("data", "validation", "parameters", "device", "versions")
+        return read_json(path, "run", "fewstep train", FORMAT, SCHEMA, ("run", "started", "ended"), others)
+    for path in reversed(_checkpoints(folder)):
+        try:
+            with safe_open(path, "pt") as file:
+                saved = json.loads((file.metadata() or {})["fewstep.checkpoint"])
+            return {"run": saved["run"], "torch": saved.get("torch")}
+        except (SafetensorError, OSError, KeyError, ValueError):
+            continue  # damaged, or removed while a run goes on
+    return {}
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Oldest first."""
+    return sorted((folder / "checkpoints").glob("step-*[0-9].safetensors"))
+
+
+def _state(folder: Path, record: Mapping[str, Any], metrics: Metrics) -> tuple[State, float | None]:
+    """How a run stands, and when that was."""
+    times = list(metrics.of("time").values())
+    signs = [*times[-1:], *([record["started"]] if "started" in record else [])]
+    if not signs:
+        signs = [path.stat().st_mtime for path in (folder / "metrics.jsonl",) if path.exists()]
+    seen = max(signs, default=None)
+    ended = record.get("ended")
+    if ended:
+        return ended["how"], ended["time"]
+    steps = record.get("run", {}).get("settings", {}).get("steps")
+    if "started" not in record and steps in metrics.figures.get("samples_per_second", {}):
+        return "finished", seen
+    times = [t for t in times[-20:] if t >= record.get("started", 0)]  # not across an interruption
+    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    patience = max(_PATIENCE, 3 * max(gaps, default=0.0))
+    return ("running" if seen is not None and time.time() - seen < patience else "silent"), seen
