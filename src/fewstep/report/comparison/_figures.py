@@ -1,12 +1,13 @@
-"""Charts of a comparison: what solvers reach, against calls and against time."""
+"""What solvers reach against the number of calls, and what calls cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import quantiles
 
 from ...comparison import Comparison
-from ..page import Chart, Choice, Section, Series
-from ._rows import axis_label, by_model, is_fitted, is_linear, rows_of_solvers, short
+from ..page import Chart, Choice, Section, Series, Table
+from ._rows import axis_label, budgets, by_model, is_fitted, is_linear, rows_of_solvers, short
 
 __all__ = ["cost", "errors"]
 
@@ -51,27 +52,22 @@ def _against_calls(table: Comparison, metric: str) -> Chart:
 
 
 def cost(tables: Sequence[Comparison]) -> Section:
-    """The first metric against time."""
+    """What a network call takes, and with it a sample."""
+    calls = budgets(tables[0])
+    columns = [
+        "model", "network forwards a call", "ms a call and sample", "lower quartile", "upper quartile",
+        *(f"ms a sample, {nfe} calls" for nfe in calls),
+    ]  # fmt: skip
+    rows: list[list[str | float]] = []
+    for table in tables:
+        times = [row["milliseconds"] / row["nfe"] for row in table.rows]
+        low, middle, high = quantiles(times, n=4) if len(times) > 1 else times * 3
+        forwards = table.rows[0]["forwards"] // table.rows[0]["nfe"]
+        rows.append([table.model, forwards, middle, low, high, *(nfe * middle for nfe in calls)])
     return Section(
-        "Error against seconds",
-        [by_model(tables, _against_time)],
-        "Time of sampling alone, in batches, on the machine named below. Solvers that were measured at "
-        "another moment may have met a busier machine.",
-    )
-
-
-def _against_time(table: Comparison) -> Chart:
-    metric = table.metrics[0]
-    series = []
-    for name, rows in rows_of_solvers(table).items():
-        rows = sorted(rows, key=lambda row: float(row["milliseconds"]))
-        seconds, figures = [row["milliseconds"] for row in rows], [row[metric] for row in rows]
-        series.append(Series(name, seconds, figures, strong=is_fitted(name)))
-    return Chart(
-        f"{axis_label(metric)} against time, {table.model}",
-        "milliseconds a sample",
-        axis_label(metric),
-        series,
-        log_x=True,
-        log_y=not is_linear(metric),
+        "Network calls and seconds",
+        [Table("The median over all solvers", columns, rows)],
+        "A sample takes as long as its network calls; what solvers add is less than timing can tell. So "
+        "the time of a call is taken from all of them, which were measured one after the other, in batches; "
+        "between the quartiles lies what the machine's other work made of it.",
     )

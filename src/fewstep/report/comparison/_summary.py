@@ -1,68 +1,69 @@
-"""What was found, in a sentence for each model."""
+"""What was found, in a sentence or two for each model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...comparison import Comparison
-from ._rows import best, better, budgets, is_fitted, is_linear, label, short
+from ._rows import best, better, budgets, is_fitted, label, short
 
 __all__ = ["finding", "first_shown"]
 
-
-class _Gain(NamedTuple):
-    """A number of calls at which a fitted solver is better than the classical ones."""
-
-    size: float
-    nfe: int
-    ours: Mapping[str, Any]
-    theirs: Mapping[str, Any]
+_Row = Mapping[str, Any]
 
 
 def finding(table: Comparison) -> str:
-    """Where fitting gains most, or the best row where nothing is gained."""
+    """How many calls of classical solvers the fitted ones are worth, or the best row where none gains."""
     metric = table.metrics[0]
-    gain = _greatest_gain(table)
-    if gain is None:
+    classical = [row for row in table.rows if not is_fitted(row["solver"])]
+    worth = {}
+    for nfe in budgets(table):
+        fitted = [row for row in table.rows if row["nfe"] == nfe and is_fitted(row["solver"])]
+        if fitted and classical:
+            ours = best(fitted, metric)
+            beaten = _beaten(ours, classical, metric)
+            if beaten >= nfe:
+                worth[nfe] = (ours, beaten)
+    if not worth:
         row = best(table.rows, metric)
         return (
             f"On {table.model} the best {label(metric)} is {short(row[metric])}, of {row['solver']} with "
             f"{row['nfe']} calls."
         )
-    classical = _classical(table)
-    enough = [row["nfe"] for row in classical if not better(metric, gain.ours[metric], row[metric])]
-    needs = f"{min(enough)} calls" if enough else f"more than {max(row['nfe'] for row in classical)} calls"
+    nfe, (ours, _) = min(worth.items(), key=lambda item: abs(item[0] - first_shown([table])))
+    names = {ours["solver"] for ours, _ in worth.values()}
+    name = names.pop() if len(names) == 1 else "the best fitted solver"
+    beaten_calls = [beaten for _, beaten in worth.values()]
+    several = " respectively" if len(worth) > 1 else ""
     return (
-        f"On {table.model}, with {gain.nfe} network calls, {gain.ours['solver']} has {label(metric)} "
-        f"{short(gain.ours[metric])}; the best of the classical solvers here, {gain.theirs['solver']}, has "
-        f"{short(gain.theirs[metric])}, and any of them needs {needs} for as good a figure."
+        f"On {table.model}, {name} with {_listed(list(worth))} calls has a better {label(metric)} than every "
+        f"classical solver here with up to {_listed(beaten_calls)} calls{several}."
+        + _quality(table, ours, nfe)
     )
 
 
 def first_shown(tables: Sequence[Comparison]) -> int:
-    """The number of calls that a reader sees first: where most is gained, or else one in the middle."""
-    gains = [gain for gain in map(_greatest_gain, tables) if gain is not None]
-    if gains:
-        return max(gains, key=lambda gain: gain.size).nfe
+    """The number of calls that a reader sees first: one in the middle."""
     known = budgets(tables[0])
     return known[(len(known) - 1) // 2]
 
 
-def _greatest_gain(table: Comparison) -> _Gain | None:
-    metric = table.metrics[0]
-    gains = []
-    for nfe in budgets(table):
-        fitted = [row for row in table.rows if row["nfe"] == nfe and is_fitted(row["solver"])]
-        others = [row for row in _classical(table) if row["nfe"] == nfe]
-        if fitted and others:
-            ours, theirs = best(fitted, metric), best(others, metric)
-            if better(metric, ours[metric], theirs[metric]):
-                one, other = ours[metric], theirs[metric]
-                size = one - other if is_linear(metric) else other / one
-                gains.append(_Gain(size, nfe, ours, theirs))
-    return max(gains, key=lambda gain: gain.size, default=None)
+def _quality(table: Comparison, ours: _Row, nfe: int) -> str:
+    """What the samples are like, beside those of the reference, where that was measured."""
+    for metric in table.metrics:
+        own = table.protocol.get("reference", {}).get(metric)
+        if own is not None:
+            return f" Its {label(metric)} with {nfe} calls is {short(ours[metric])}; the reference's {short(own)}."
+    return ""
 
 
-def _classical(table: Comparison) -> list[Mapping[str, Any]]:
-    return [row for row in table.rows if not is_fitted(row["solver"])]
+def _beaten(ours: _Row, classical: Sequence[_Row], metric: str) -> int:
+    """The most calls up to which every classical solver is worse; 0 where one with the fewest is not."""
+    enough = [row["nfe"] for row in classical if not better(metric, ours[metric], row[metric])]
+    return max((row["nfe"] for row in classical if not enough or row["nfe"] < min(enough)), default=0)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last
