@@ -54,7 +54,8 @@ def _quality(table: Comparison, ours: _Row, nfe: int) -> str:
     for metric in table.metrics:
         own = table.protocol.get("reference", {}).get(metric)
         if own is not None:
-            return f" Its {label(metric)} with {nfe} calls is {short(ours[metric])}; the reference's {short(own)}."
+            figures = f"{short(ours[metric])}; the reference's {short(own)}"
+            return f" Its {label(metric)} with {nfe} calls is {figures}."
     return ""
 
 
