@@ -138,15 +138,25 @@ def rows(*figures):
 CLASSICAL = [("euler", 4, 0.4), ("euler", 8, 0.2), ("midpoint", 8, 0.1), ("euler", 16, 0.01)]
 
 
-def test_the_summary_says_how_many_calls_fitted_solvers_are_worth():
-    mine = [("fitted", 4, 0.05), ("fitted", 8, 0.02), ("fitted", 16, 0.5)]
-    assert finding(fs.Comparison(rows(*CLASSICAL, *mine), ("rmse",), {})) == (
-        "On m, fitted with 4 and 8 calls has a better RMSE than every classical solver here with up to 8 "
-        "and 8 calls respectively."
-    )
-    assert finding(fs.Comparison(rows(*CLASSICAL, ("fitted", 4, 0.001)), ("rmse",), {})) == (
-        "On m, fitted with 4 calls has a better RMSE than every classical solver here with up to 16 calls."
-    )
+@pytest.mark.parametrize(
+    ("mine", "said"),
+    [
+        (
+            [("fitted", 4, 0.05), ("fitted", 8, 0.005), ("fitted", 16, 0.5)],
+            "with 4 calls than any classical solver here with 8, with 8 than with 16",
+        ),
+        ([("fitted", 4, 0.001)], "with 4 calls than any classical solver here with 16"),
+        ([("fitted", 8, 0.02)], "than any classical solver here with as many calls (8)"),
+        (
+            [("fitted", 4, 0.3), ("fitted", 8, 0.02), ("fitted", 16, 0.001)],
+            "than any classical solver here with as many calls (4, 8 and 16)",
+        ),
+    ],
+    ids=["several", "all", "equal", "equal-several"],
+)
+def test_the_summary_says_how_many_calls_fitted_solvers_are_worth(mine, said):
+    table = fs.Comparison(rows(*CLASSICAL, *mine), ("rmse",), {})
+    assert finding(table) == f"On m, fitted has a better RMSE {said}."
 
 
 def test_the_summary_says_what_samples_are_like_where_that_was_measured():

@@ -34,13 +34,21 @@ def finding(table: Comparison) -> str:
     nfe, (ours, _) = min(worth.items(), key=lambda item: abs(item[0] - first_shown([table])))
     names = {ours["solver"] for ours, _ in worth.values()}
     name = names.pop() if len(names) == 1 else "the best fitted solver"
-    beaten_calls = [beaten for _, beaten in worth.values()]
-    several = " respectively" if len(worth) > 1 else ""
-    return (
-        f"On {table.model}, {name} with {_listed(list(worth))} calls has a better {label(metric)} than every "
-        f"classical solver here with up to {_listed(beaten_calls)} calls{several}."
-        + _quality(table, ours, nfe)
+    return f"On {table.model}, {name} has a better {label(metric)} {_wins(worth)}." + _quality(
+        table, ours, nfe
     )
+
+
+def _wins(worth: Mapping[int, tuple[_Row, int]]) -> str:
+    """Which numbers of calls beat which, those that beat more calls than they are if there are any."""
+    more = [(nfe, beaten) for nfe, (_, beaten) in worth.items() if beaten > nfe]
+    if not more:
+        *first, last = map(str, worth)
+        calls = f"{', '.join(first)} and {last}" if first else last
+        return f"than any classical solver here with as many calls ({calls})"
+    (nfe, beaten), *others = more
+    first_win = f"with {nfe} calls than any classical solver here with {beaten}"
+    return ", ".join([first_win, *(f"with {nfe} than with {beaten}" for nfe, beaten in others)])
 
 
 def first_shown(tables: Sequence[Comparison]) -> int:
@@ -63,8 +71,3 @@ def _beaten(ours: _Row, classical: Sequence[_Row], metric: str) -> int:
     """The most calls up to which every classical solver is worse; 0 where one with the fewest is not."""
     enough = [row["nfe"] for row in classical if not better(metric, ours[metric], row[metric])]
     return max((row["nfe"] for row in classical if not enough or row["nfe"] < min(enough)), default=0)
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    *first, last = map(str, numbers)
-    return f"{', '.join(first)} and {last}" if first else last
