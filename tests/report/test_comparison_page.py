@@ -104,6 +104,18 @@ def test_numbers_are_those_of_the_solvers():
     assert (grid.rows[0], grid.columns[:2]) == ("x1", ["x0", "u0"])
 
 
+def test_weights_are_those_of_fitted_solvers_and_the_best_classical_one():
+    grids = parts(comparison_page([table()]), Grid)
+    assert [grid.title for grid in grids] == [
+        "Weights of fitted non_stationary, 4 calls",
+        "Weights of midpoint, 4 calls",
+        "Weights of fitted non_stationary, 8 calls",
+        "Weights of euler, 8 calls",
+    ]
+    only = fs.compare(decay((2,)), [fs.classical.euler(2), fs.classical.midpoint(1)], noise=3, keep=1)
+    assert len(parts(comparison_page([only]), Grid)) == 2
+
+
 def test_without_kept_samples_there_are_figures_alone():
     page = comparison_page([table(keep=0)])
     assert headings(page) == [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...comparison import Comparison
 from ...solver import Solver
 from ..page import Choice, Grid, Part, Section, Timeline
-from ._rows import by_calls, by_model, ranked
+from ._rows import by_calls, by_model, is_fitted, ranked
 
 __all__ = ["numbers"]
 
@@ -27,7 +27,7 @@ def numbers(tables: Sequence[Comparison], first: int) -> list[Section]:
 
     def coefficients(table: Comparison) -> Part:
         def of(nfe: int) -> Part:
-            return Choice("Solver", {name: _grid(s, name) for name, s in at(table, nfe).items()})
+            return Choice("Solver", {name: _grid(s, name) for name, s in _learned(at(table, nfe)).items()})
 
         return by_calls(table, of, first)
 
@@ -39,6 +39,14 @@ def numbers(tables: Sequence[Comparison], first: int) -> list[Section]:
             "network's answers u0, u1 and so on, as velocities. The last row is the sample.",
         )
     ]
+
+
+def _learned(solvers: dict[str, Solver]) -> dict[str, Solver]:
+    """The fitted solvers and, to compare, the best of the classical ones; where nothing is fitted, all."""
+    fitted = {name: solver for name, solver in solvers.items() if is_fitted(name)}
+    best = next((name for name in solvers if name not in fitted), None)
+    known = {} if best is None else {best: solvers[best]}
+    return {**fitted, **known} if fitted else solvers
 
 
 def _times(solvers: dict[str, Solver], nfe: int) -> Timeline:
