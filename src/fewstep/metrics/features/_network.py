@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._hashing import fingerprint
-from ...report.pictures import to_bytes
+from ...data import to_uint8
 
 __all__ = ["FeatureNetwork", "quantize"]
 
@@ -31,7 +31,7 @@ def quantize(samples: Tensor) -> Tensor:
             "samples: must be pictures (B, C, H, W), uint8 or floating-point in [-1, 1], not "
             f"{samples.dtype} of shape {tuple(samples.shape)}."
         )
-    return samples if samples.dtype == torch.uint8 else to_bytes(samples).permute(0, 3, 1, 2)
+    return to_uint8(samples)
 
 
 class FeatureNetwork(nn.Module):
