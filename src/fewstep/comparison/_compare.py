@@ -174,7 +174,7 @@ def _kept(
     return Kept(
         solvers=tuple(solvers),
         samples=tuple(measured.samples for measured in found),
-        reference=pairs.x1[:keep].cpu(),
+        reference=pairs.x1[:keep].cpu().clone(),  # a view would keep them all
         paths=tuple(measured.path for measured in found if measured.path is not None),
         reference_path=path,
     )
