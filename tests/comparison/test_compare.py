@@ -281,12 +281,25 @@ class TestCache:
         for one, other in zip([*first.samples, *first.paths], [*again.samples, *again.paths], strict=True):
             assert torch.equal(one, other)
 
-    @pytest.mark.parametrize("options", [{"keep": 2}, {"quality": Mean()}], ids=["keep", "quality"])
+    @pytest.mark.parametrize(
+        "options", [{"keep": 2}, {"quality": Mean()}, {"batch": 3}], ids=["keep", "quality", "batch"]
+    )
     def test_other_settings_are_measured_anew(self, counted, tmp_path, options):
         self.compare(counted, tmp_path)
         table, calls = self.compare(counted, tmp_path, **options)
         assert calls >= 8
         assert set(options) != {"quality"} or "mean" in table.rows[0]
+
+    def test_seconds_of_another_number_of_threads_are_measured_anew(self, counted, tmp_path, monkeypatch):
+        self.compare(counted, tmp_path)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+        table, calls = self.compare(counted, tmp_path)
+        assert (calls >= 8, table.protocol["threads"]) == (True, 77)
+
+    def test_a_curvature_of_other_tolerances_is_measured_anew(self, counted, tmp_path):
+        loose = self.compare(counted, tmp_path, keep=1, rtol=0.1, atol=0.1)[0].protocol["curvature"]
+        tight = self.compare(counted, tmp_path, keep=1)[0].protocol["curvature"]
+        assert loose["relative"] != tight["relative"]
 
     def test_another_name_for_a_solver_is_no_other_solver(self, counted, tmp_path):
         self.compare(counted, tmp_path)

@@ -71,7 +71,12 @@ def compare(
     if not named:
         raise ValueError("compare: there is no solver to score; pass one at least.")
     pairs = _with_reference(field, noise, seed, rtol, atol, batch, progress, conditions)
-    cells = Cells(cache, field, pairs, keep, quality)
+    machine = {
+        "batch": batch,
+        "device": device_name(pairs.x0.device),
+        "threads": torch.get_num_threads(),
+    }
+    cells = Cells(cache, field, pairs, keep, quality, {**machine, "rtol": rtol, "atol": atol})
     calls = len(pairs) * sum(solver.nfe for _, solver in named)
     found: list[Measured] = []
     with progress_bar(progress, total=calls, desc=model or field.name, unit="call", unit_scale=True) as bar:
@@ -95,9 +100,7 @@ def compare(
         "samples": len(pairs),
         "seed": seed if isinstance(noise, int) else pairs.provenance.get("seed"),
         "reference": {**pairs.provenance, "nfe": pairs.nfe, "error": pairs.error},
-        "batch": batch,
-        "device": device_name(pairs.x0.device),
-        "threads": torch.get_num_threads(),
+        **machine,
     }
     if quality is not None:
         protocol["quality"] = quality.describe()
