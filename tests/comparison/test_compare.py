@@ -54,6 +54,18 @@ def test_a_batch_smaller_than_the_noises_changes_nothing():
     assert whole["rmse"] == pytest.approx(parts["rmse"], rel=1e-4)
 
 
+def test_noises_that_are_drawn_lie_where_they_are_wanted(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "fewstep.comparison._compare.draw_noise",
+        lambda count, shape, *, seed, device: drawn.append(device) or fs.noise(count, shape, seed=seed),
+    )
+    fs.compare(field(), [EULER], noise=3, device="cpu:0")
+    assert drawn == [torch.device("cpu:0")]
+    with pytest.raises(ValueError, match="device: 'nowhere' cannot be used"):
+        fs.compare(field(), [EULER], noise=3, device="nowhere")
+
+
 def test_conditions_go_with_their_noises():
     conditional = fs.Field(lambda x, t, target: target - x, shape=(2,))
     target = fs.noise(7, (2,), seed=1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._device import device_name
+from .._device import check_device, device_name
 from .._progress import progress_bar
 from ..field import Field
 from ..metrics import ESTIMATES, METRICS
@@ -35,6 +35,7 @@ def compare(
     rtol: float = 1e-6,
     atol: float = 1e-6,
     batch: int = 256,
+    device: torch.device | str = "cpu",
     keep: int = 0,
     quality: Quality | None = None,
     model: str | None = None,
@@ -53,6 +54,7 @@ def compare(
         rtol: relative tolerance of the reference.
         atol: absolute tolerance of the reference.
         batch: samples at once.
+        device: where the noises are put, when ``noise`` is a number.
         keep: how many samples of every solver to keep for a page to look at.
         quality: figures of all samples of a solver together, such as :class:`FeatureQuality`; those of the
             reference's samples stand in the protocol. With ``keep`` or this, the model's curvature is
@@ -70,7 +72,7 @@ def compare(
     named = list(_named(solvers))
     if not named:
         raise ValueError("compare: there is no solver to score; pass one at least.")
-    pairs = _with_reference(field, noise, seed, rtol, atol, batch, progress, conditions)
+    pairs = _with_reference(field, noise, seed, device, rtol, atol, batch, progress, conditions)
     machine = {
         "batch": batch,
         "device": device_name(pairs.x0.device),
@@ -148,6 +150,7 @@ def _with_reference(
     field: Field,
     noise: int | Tensor | Pairs,
     seed: int,
+    device: torch.device | str,
     rtol: float,
     atol: float,
     batch: int,
@@ -167,7 +170,7 @@ def _with_reference(
                 f"compare: noise={noise} asks for noises, but the field's shape is unknown; pass the noises "
                 "themselves, or Field(..., shape=...)."
             )
-        noise = draw_noise(noise, field.shape, seed=seed)
+        noise = draw_noise(noise, field.shape, seed=seed, device=check_device(device))
     return reference.pairs(field, noise, rtol=rtol, atol=atol, batch=batch, progress=progress, **conditions)
 
 

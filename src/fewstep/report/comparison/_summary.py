@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ def _greatest_gain(table: Comparison) -> _Gain | None:
             ours, theirs = best(fitted, metric), best(others, metric)
             if better(metric, ours[metric], theirs[metric]):
                 one, other = ours[metric], theirs[metric]
-                size = one - other if is_linear(metric) else other / one
+                size = one - other if is_linear(metric) else other / one if one > 0 else math.inf
                 gains.append(_Gain(size, nfe, ours, theirs))
     return max(gains, key=lambda gain: gain.size, default=None)
 
