@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -91,6 +92,12 @@ def test_several_solvers_under_one_name():
     groups = {"mine": [fs.classical.euler(n) for n in (2, 4)], "other": MIDPOINT}
     table = fs.compare(field(), groups, noise=4)
     assert [(row["solver"], row["nfe"]) for row in table.rows] == [("mine", 2), ("mine", 4), ("other", 4)]
+
+
+def test_fitted_solvers_are_called_by_their_family_whatever_their_nfe():
+    fitted = [replace(fs.classical.euler(n), family={"name": "curve", "theta": []}) for n in (2, 4)]
+    table = fs.compare(field(), [EULER, *fitted], noise=4)
+    assert [row["solver"] for row in table.rows] == ["euler", "fitted curve", "fitted curve"]
 
 
 def test_json_holds_rows_and_protocol():

@@ -22,7 +22,7 @@ from ._comparison import Comparison, Kept
 from ._measure import Measured, Quality, measure
 from ._reference import measure_reference
 
-__all__ = ["check_metrics", "compare"]
+__all__ = ["check_metrics", "compare", "shown_name"]
 
 
 def compare(
@@ -47,7 +47,8 @@ def compare(
 
     Args:
         field: the model.
-        solvers: solvers, or by the name to show a solver or several with different NFE.
+        solvers: solvers, shown as :func:`shown_name` says; or by the name to show, a solver or several with
+            different NFE.
         noise: how many noises to draw, or the noises, or pairs that have their reference already.
         metrics: names in :data:`fewstep.metrics.METRICS`.
         seed: seed of the noises that are drawn; not the default seed of fitting.
@@ -128,6 +129,11 @@ def check_metrics(metrics: Sequence[str]) -> None:
         raise ValueError(f"compare: unknown metrics {', '.join(unknown)}; known are {', '.join(METRICS)}.")
 
 
+def shown_name(solver: Solver) -> str:
+    """What a solver is called in a comparison: a fitted one by its family, alike for every NFE."""
+    return f"fitted {solver.family['name']}" if solver.family else solver.name
+
+
 def _row(field: Field, solver: Solver, metrics: Sequence[str], found: Measured) -> dict[str, Any]:
     row: dict[str, Any] = {"nfe": solver.nfe, "forwards": solver.nfe * field.forwards_per_call}
     for metric in metrics:
@@ -140,7 +146,7 @@ def _named(
     solvers: Iterable[Solver] | Mapping[str, Solver | Sequence[Solver]],
 ) -> Iterator[tuple[str, Solver]]:
     if not isinstance(solvers, Mapping):
-        yield from ((solver.name, solver) for solver in solvers)
+        yield from ((shown_name(solver), solver) for solver in solvers)
         return
     for name, group in solvers.items():
         yield from ((name, solver) for solver in ([group] if isinstance(group, Solver) else group))
