@@ -1,6 +1,8 @@
+import itertools
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -35,6 +37,15 @@ def test_rows_hold_the_errors_of_samples_from_the_same_noises():
     assert row["rmse"] == pytest.approx(float(per_sample.sqrt().mean()), rel=1e-4)
     assert row["psnr"] == pytest.approx(float((10 * (4 / per_sample).log10()).mean()), rel=1e-4)
     assert row["milliseconds"] > 0
+
+
+def test_a_row_has_the_forwards_and_the_time_of_a_sample(monkeypatch):
+    guided = fs.Field(lambda x, t, label: -x, shape=(2,), guidance=2, unconditional={"label": torch.zeros(1)})
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)  # a second for a batch
+    monkeypatch.setattr("fewstep.comparison._measure.time", clock)
+    (row,) = fs.compare(guided, [EULER], noise=7, batch=3, label=torch.ones(7, 1)).rows
+    assert (row["nfe"], row["forwards"]) == (4, 8)
+    assert row["milliseconds"] == pytest.approx(1000 / 3)
 
 
 def test_noise_as_a_number_a_tensor_or_pairs_gives_the_same_rows():
@@ -294,6 +305,23 @@ class TestCache:
         table, calls = self.compare(counted, tmp_path)
         assert calls == MIDPOINT.nfe
         assert [row["solver"] for row in table.rows] == ["euler", "midpoint"]
+
+    def test_other_noises_references_and_conditions_are_other_measurements(self, tmp_path):
+        target = fs.Field(lambda x, t, target: target - x, shape=(2,), name="target")
+        x0, x1, y = (fs.noise(6, (2,), seed=seed) for seed in (1, 2, 3))
+        every = [(x0, x1, y), (x0 + 1, x1, y), (x0, x1 + 1, y), (x0, x1, y + 1)]
+        errors = [
+            fs.compare(
+                target, [EULER], noise=fs.Pairs(x0, x1, conditions={"target": y}), cache=tmp_path
+            ).rows[0]["rmse"]
+            for x0, x1, y in every
+        ]
+        assert len(set(errors)) == 4
+
+    def test_more_samples_to_keep_are_there(self, counted, tmp_path):
+        for keep in (0, 2, 3):
+            kept = self.compare(counted, tmp_path, keep=keep)[0].kept
+        assert len(kept.samples[0]) == 3
 
     def test_samples_come_back_bit_for_bit(self, counted, tmp_path):
         first, again = (self.compare(counted, tmp_path, keep=3)[0].kept for _ in range(2))
