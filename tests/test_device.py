@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fewstep._device import check_device
+from fewstep._device import check_device, widest
 
 
 def test_a_device_that_is_there():
@@ -22,3 +22,8 @@ def test_a_device_that_is_not_there(name):
 def test_a_word_that_is_no_device(name):
     with pytest.raises(ValueError, match=rf"device: '{name}' cannot be used .* this machine has cpu"):
         check_device(name)
+
+
+def test_apples_processors_have_no_float64():
+    assert widest(torch.device("mps")) == torch.float32
+    assert widest(torch.device("cpu")) == widest(torch.device("cuda")) == torch.float64

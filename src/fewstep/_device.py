@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["check_device", "device_name"]
+__all__ = ["check_device", "device_name", "widest"]
 
 
 def check_device(device: str | torch.device) -> torch.device:
@@ -30,3 +30,8 @@ def check_device(device: str | torch.device) -> torch.device:
 def device_name(device: torch.device) -> str:
     """What kind of device it is, for the record of a measurement."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """The most exact floating-point type of a device: float64, which Apple's GPUs do not have."""
+    return torch.float32 if device.type == "mps" else torch.float64

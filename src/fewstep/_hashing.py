@@ -17,7 +17,7 @@ def fingerprint(value: Any) -> str:
     digest = sha256()
     if isinstance(value, Tensor):
         digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     elif isinstance(value, Mapping):
         for key in sorted(value):
             digest.update(f"{key!r}: {fingerprint(value[key])}, ".encode())

@@ -6,7 +6,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["exchange", "total"]
+__all__ = ["exchange", "place", "total"]
+
+
+def place() -> tuple[int, int]:
+    """The number of this process and how many there are: 0 and 1 without ``torch.distributed``."""
+    return (dist.get_rank(), dist.get_world_size()) if _several() else (0, 1)
 
 
 def exchange(tensor: Tensor) -> list[Tensor]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ._device import widest
 from ._dopri5 import CallLimitError, dopri5
 from ._files import write_text
 from ._hashing import fingerprint
@@ -147,10 +148,10 @@ def pairs(
 
 
 def _with_error(field: Field, part: Pairs, options: dict[str, Any], conditions: Mapping[str, Any]) -> Pairs:
-    """Estimate the error of a few samples against ten times tighter tolerances, in float64."""
+    """Estimate the error of a few samples against ten times tighter tolerances, in float64 if there is."""
     few = slice(0, ERROR_SAMPLES)  # whose conditions these are
     tighter = {**options, "rtol": options["rtol"] / 10, "atol": options["atol"] / 10}
-    states, nfe = solve(field, part.x0[few], dtype=torch.float64, **tighter, **conditions)
+    states, nfe = solve(field, part.x0[few], dtype=widest(part.x0.device), **tighter, **conditions)
     error = (states[-1] - part.x1[few]).square().mean().sqrt().item()
     return replace(part, error=error, calls=part.calls + nfe * len(states[-1]))
 

@@ -126,6 +126,11 @@ def test_a_mistake_costs_no_reference(failure, monkeypatch):
     failure("compare", "mixture", "euler", "--metrics", "fid")
 
 
+def test_too_few_noises_for_density(failure):
+    said = failure("compare", "mnist", "euler", "--count", 5, "--data", "small.npz", "--features", "mnist")
+    assert "--count: must be 6 at least with --data, not 5" in said
+
+
 def test_two_models_of_one_name_are_refused(failure):
     assert "has two models called 'mixture'; name them" in failure("compare", "mixture,mixture", "euler")
 
@@ -138,7 +143,10 @@ def test_quality_of_mnist_needs_no_data(program):
 
 
 def test_quality_against_data_has_all_figures(program):
-    words = ("mnist", "euler", "--nfe", "1", "--count", 4, "--data", "small.npz", "--features", "mnist")
+    words = ("mnist", "euler", "--nfe", "1", "--count", 6, "--data", "small.npz", "--features", "mnist")
     np.savez("small.npz", images=np.random.default_rng(0).integers(0, 256, (9, 28, 28), dtype=np.uint8))
-    (row,) = program("compare", *words, "--json")["rows"]
+    result = program("compare", *words, "--json")
+    (row,) = result["rows"]
+    real = result["protocols"]["mnist"]["quality"]["real"]
+    assert (real["count"], real["one_by_one"]) == (9, 6)
     assert {"frechet_mnist", "kernel_mnist", "precision", "recall", "density", "coverage"} <= row.keys()

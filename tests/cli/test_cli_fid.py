@@ -134,13 +134,13 @@ def test_two_sets_of_features_are_compared(program, inception, pictures):
     metric.update(fs.data.load(data)[taken], real=True)
     metric.update(fs.data.load(samples)[range(40)], real=False)
     assert result["kid"]["mean"] == pytest.approx(metric.compute()[0].item(), rel=1e-3)
-    assert result["kid"]["subset"] == 40
+    assert (result["kid"]["subset"], result["kid"]["subsets"]) == (40, 1)
     assert 0 <= result["coverage"] < result["recall"] + 1 <= 2
     assert (result["count"], result["data"]["of"]) == (40, 60)
     with open("result.json") as file:
         assert json.load(file) == result
     words = program("fid", "compare", samples, data)
-    assert words.startswith(f"KID: {result['kid']['mean']:.4g} ±")
+    assert words.startswith(f"KID: {result['kid']['mean']:.4g} (one subset of 40)\n")
     assert "40 pictures of" in words
     itself = program("fid", "compare", data, data, "--json")
     assert (itself["precision"], itself["recall"], itself["coverage"]) == (1, 1, 1)

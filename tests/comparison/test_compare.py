@@ -1,5 +1,8 @@
+import itertools
 import json
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -36,6 +39,15 @@ def test_rows_hold_the_errors_of_samples_from_the_same_noises():
     assert row["milliseconds"] > 0
 
 
+def test_a_row_has_the_forwards_and_the_time_of_a_sample(monkeypatch):
+    guided = fs.Field(lambda x, t, label: -x, shape=(2,), guidance=2, unconditional={"label": torch.zeros(1)})
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)  # a second for a batch
+    monkeypatch.setattr("fewstep.comparison._measure.time", clock)
+    (row,) = fs.compare(guided, [EULER], noise=7, batch=3, label=torch.ones(7, 1)).rows
+    assert (row["nfe"], row["forwards"]) == (4, 8)
+    assert row["milliseconds"] == pytest.approx(1000 / 3)
+
+
 def test_noise_as_a_number_a_tensor_or_pairs_gives_the_same_rows():
     x0 = fs.noise(6, (2,), seed=3)
     pairs = fs.reference.pairs(field(), x0, rtol=1e-6, atol=1e-6)
@@ -52,6 +64,18 @@ def test_noise_as_a_number_a_tensor_or_pairs_gives_the_same_rows():
 def test_a_batch_smaller_than_the_noises_changes_nothing():
     whole, parts = (fs.compare(field(), [EULER], noise=7, batch=batch).rows[0] for batch in (7, 3))
     assert whole["rmse"] == pytest.approx(parts["rmse"], rel=1e-4)
+
+
+def test_noises_that_are_drawn_lie_where_they_are_wanted(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "fewstep.comparison._compare.draw_noise",
+        lambda count, shape, *, seed, device: drawn.append(device) or fs.noise(count, shape, seed=seed),
+    )
+    fs.compare(field(), [EULER], noise=3, device="cpu:0")
+    assert drawn == [torch.device("cpu:0")]
+    with pytest.raises(ValueError, match="device: 'nowhere' cannot be used"):
+        fs.compare(field(), [EULER], noise=3, device="nowhere")
 
 
 def test_conditions_go_with_their_noises():
@@ -79,6 +103,12 @@ def test_several_solvers_under_one_name():
     groups = {"mine": [fs.classical.euler(n) for n in (2, 4)], "other": MIDPOINT}
     table = fs.compare(field(), groups, noise=4)
     assert [(row["solver"], row["nfe"]) for row in table.rows] == [("mine", 2), ("mine", 4), ("other", 4)]
+
+
+def test_fitted_solvers_are_called_by_their_family_whatever_their_nfe():
+    fitted = [replace(fs.classical.euler(n), family={"name": "curve", "theta": []}) for n in (2, 4)]
+    table = fs.compare(field(), [EULER, *fitted], noise=4)
+    assert [row["solver"] for row in table.rows] == ["euler", "fitted curve", "fitted curve"]
 
 
 def test_json_holds_rows_and_protocol():
@@ -276,17 +306,47 @@ class TestCache:
         assert calls == MIDPOINT.nfe
         assert [row["solver"] for row in table.rows] == ["euler", "midpoint"]
 
+    def test_other_noises_references_and_conditions_are_other_measurements(self, tmp_path):
+        target = fs.Field(lambda x, t, target: target - x, shape=(2,), name="target")
+        x0, x1, y = (fs.noise(6, (2,), seed=seed) for seed in (1, 2, 3))
+        every = [(x0, x1, y), (x0 + 1, x1, y), (x0, x1 + 1, y), (x0, x1, y + 1)]
+        errors = [
+            fs.compare(
+                target, [EULER], noise=fs.Pairs(x0, x1, conditions={"target": y}), cache=tmp_path
+            ).rows[0]["rmse"]
+            for x0, x1, y in every
+        ]
+        assert len(set(errors)) == 4
+
+    def test_more_samples_to_keep_are_there(self, counted, tmp_path):
+        for keep in (0, 2, 3):
+            kept = self.compare(counted, tmp_path, keep=keep)[0].kept
+        assert len(kept.samples[0]) == 3
+
     def test_samples_come_back_bit_for_bit(self, counted, tmp_path):
         first, again = (self.compare(counted, tmp_path, keep=3)[0].kept for _ in range(2))
         for one, other in zip([*first.samples, *first.paths], [*again.samples, *again.paths], strict=True):
             assert torch.equal(one, other)
 
-    @pytest.mark.parametrize("options", [{"keep": 2}, {"quality": Mean()}], ids=["keep", "quality"])
+    @pytest.mark.parametrize(
+        "options", [{"keep": 2}, {"quality": Mean()}, {"batch": 3}], ids=["keep", "quality", "batch"]
+    )
     def test_other_settings_are_measured_anew(self, counted, tmp_path, options):
         self.compare(counted, tmp_path)
         table, calls = self.compare(counted, tmp_path, **options)
         assert calls >= 8
         assert set(options) != {"quality"} or "mean" in table.rows[0]
+
+    def test_seconds_of_another_number_of_threads_are_measured_anew(self, counted, tmp_path, monkeypatch):
+        self.compare(counted, tmp_path)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+        table, calls = self.compare(counted, tmp_path)
+        assert (calls >= 8, table.protocol["threads"]) == (True, 77)
+
+    def test_a_curvature_of_other_tolerances_is_measured_anew(self, counted, tmp_path):
+        loose = self.compare(counted, tmp_path, keep=1, rtol=0.1, atol=0.1)[0].protocol["curvature"]
+        tight = self.compare(counted, tmp_path, keep=1)[0].protocol["curvature"]
+        assert loose["relative"] != tight["relative"]
 
     def test_another_name_for_a_solver_is_no_other_solver(self, counted, tmp_path):
         self.compare(counted, tmp_path)

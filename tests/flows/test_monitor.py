@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 import fewstep as fs
-from fewstep.flows._monitor import aggregate_posterior, spread, straightness
+from fewstep.flows._monitor import aggregate_posterior, how_straight, spread
 
 
 def normal(*shape, scale=1.0, shift=0.0):
@@ -48,7 +48,7 @@ def test_the_straightness_is_that_of_all_paths_together():
     """u = -x t: 32 and 4 Euler steps multiply the noise by products of 1 - t / n."""
     x0 = normal(70, 3)  # more than are held at once
     field = fs.Field(lambda x, t: -x * t[:, None])
-    figures = straightness(field, x0)
+    figures = how_straight(field, x0)
     scale = {n: math.prod(1 - k / n**2 for k in range(n)) for n in (4, 32)}
     size = x0.double().square().mean(1)
     expected = (scale[4] - scale[32]) * size.sqrt().mean()

@@ -40,6 +40,7 @@ def test_psnr_of_a_constant_error_follows_from_the_rmse(data_range):
 def test_of_an_exact_sample_errors_are_zero_and_psnr_is_finite():
     assert float(fs.metrics.rmse(X, X)) == float(fs.metrics.pooled_rmse(X, X)) == 0
     assert 1000 < float(fs.metrics.psnr(X, X)) < math.inf
+    assert 300 < float(fs.metrics.mean_psnr(torch.zeros(2))) < math.inf  # whose range is narrower
 
 
 def test_half_precision_samples_are_measured_in_double():

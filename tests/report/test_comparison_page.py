@@ -7,6 +7,7 @@ import torch
 
 import fewstep as fs
 from fewstep.report.comparison import comparison_page, write_comparison
+from fewstep.report.comparison._rows import better
 from fewstep.report.comparison._summary import finding
 from fewstep.report.page import Chart, Choice, Code, Facts, Grid, Pictures, Planes, Slider, Table, Timeline
 
@@ -68,8 +69,27 @@ def test_pictures_have_the_reference_first_and_then_the_best():
     ]
     assert [strip.name for strip in eight.strips] == ["reference", "fitted non_stationary", "euler"]
     assert torch.equal(four.strips[0].pictures, one.kept.reference)
-    assert torch.equal(four.strips[3].pictures, one.kept.samples[0])
+    for strip, row in zip(four.strips[1:], (3, 2, 0), strict=True):
+        assert torch.equal(strip.pictures, one.kept.samples[row])
     assert four.strips[3].score == f"RMSE {one.rows[0]['rmse']:.3g}"
+
+
+def test_the_better_figure():
+    assert better("rmse", 0.1, 0.2)
+    assert not better("rmse", 0.2, 0.1)
+    assert all(better(gain, 0.2, 0.1) for gain in ("psnr", "precision", "recall", "density", "coverage"))
+    for nothing in (None, math.nan, -math.inf, math.inf):
+        assert better("rmse", 9.0, nothing)
+        assert better("psnr", -9.0, nothing)
+        assert not better("psnr", nothing, nothing)
+
+
+def test_what_the_reference_has_itself_stands_under_its_chart():
+    one = table(metrics=["rmse"], keep=0)
+    rows = tuple({**row, "kid": 0.5} for row in one.rows)
+    protocol = {**one.protocol, "reference": {**one.protocol["reference"], "kid": 0.25}}
+    rmse, kid = parts(comparison_page([fs.Comparison(rows, ("rmse", "kid"), protocol)]), Chart)
+    assert (rmse.note, kid.note) == ("", "The reference's own: 0.25.")
 
 
 def test_points_in_the_plane_have_paths_and_no_pictures():

@@ -3,8 +3,9 @@ import pytest
 import torch
 from matplotlib import image
 
+import fewstep as fs
 from fewstep.report import picture_rows, save_pictures
-from fewstep.report.pictures import is_picture, to_bytes
+from fewstep.report.pictures import is_picture, sheet_levels
 
 
 def tinted(count, channels=1, size=2):
@@ -17,9 +18,9 @@ def test_column_k_shows_sample_k_of_every_row(tmp_path):
     figure = picture_rows({"up": tinted(5), "down": tinted(5).flip(0)}, {"up": "RMSE 1"})
     figure.savefig(tmp_path / "rows.png")
     up, down = (np.asarray(axes.images[0].get_array()) for axes in figure.axes)
-    for k in range(5):
-        assert (up[:, 3 * k : 3 * k + 2] == k / 4).all()
-        assert (down[:, 3 * k : 3 * k + 2] == (4 - k) / 4).all()
+    for k, level in enumerate((0, 64, 128, 191, 255)):
+        assert (up[:, 3 * k : 3 * k + 2] == level).all()
+        assert (down[:, 3 * (4 - k) :][:, :2] == level).all()
     assert [axes.get_ylabel() for axes in figure.axes] == ["up\nRMSE 1", "down"]
 
 
@@ -63,11 +64,13 @@ def test_what_can_be_shown(shape, shown):
     assert is_picture(shape) is shown
 
 
-def test_bytes_are_the_nearest_levels_channels_last():
+def test_a_sheet_has_the_nearest_levels_and_white_gaps():
     levels = torch.arange(256.0)
-    samples = ((levels + 0.4) / 127.5 - 1).reshape(1, 1, 16, 16).repeat(1, 3, 1, 1)
+    samples = ((levels + 0.4) / 127.5 - 1).reshape(1, 1, 16, 16).repeat(2, 3, 1, 1)
     samples[:, 2] = 7
-    pixels = to_bytes(samples)
-    assert (pixels.dtype, pixels.shape) == (torch.uint8, (1, 16, 16, 3))
-    assert torch.equal(pixels[0, :, :, 0].flatten(), levels.byte())
-    assert (pixels[..., 2] == 255).all()
+    sheet = sheet_levels(samples, columns=2)
+    assert (sheet.dtype, sheet.shape) == (torch.uint8, (16, 33, 3))
+    assert torch.equal(sheet[:, 17:, 0].flatten(), levels.byte())
+    assert (sheet[..., 2] == 255).all()
+    assert (sheet[:, 16] == 255).all()
+    assert torch.equal(sheet_levels(fs.data.to_uint8(samples), columns=2), sheet)

@@ -18,6 +18,7 @@ from .. import classical, reference
 from .._device import check_device
 from .._json import finite
 from ..adaptive import Adaptive
+from ..comparison import shown_name
 from ..field import Field
 from ..fitting import CurveFit, is_curve_file
 from ..generation import parse_ranges
@@ -146,7 +147,7 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
             continue
         if spec.endswith(".json") or Path(spec).is_file():
             solver = Solver.load(spec)
-            name = f"fitted {solver.family['name']}" if solver.family else solver.name
+            name = shown_name(solver)
             if any(other.nfe == solver.nfe for other in found.get(name, [])):
                 name = f"{name} ({Path(spec).stem})"  # or two rows would be called alike
             found.setdefault(name, []).append(solver)

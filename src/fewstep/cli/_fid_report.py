@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .. import __version__
+from .._device import device_name
 from ..metrics.features import FeatureNetwork, Reference
 from ._pictures import Pictures
 
@@ -43,11 +44,10 @@ def notes(network: FeatureNetwork, count: int, reference: Reference) -> list[str
 
 def machine(network: FeatureNetwork, batch: int, world: int) -> dict[str, Any]:
     """With what was measured."""
-    cuda = network.device.type == "cuda"
     return {
         "batch": batch,
         "processes": world,
-        "device": torch.cuda.get_device_name(network.device) if cuda else network.device.type,
+        "device": device_name(network.device),
         "versions": {
             "fewstep": __version__,
             "torch": torch.__version__,

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from .. import data as datasets
@@ -30,6 +31,9 @@ from ._common import (
 )
 
 __all__ = ["command"]
+
+#: Pictures that density and coverage need, whose balls reach to the fifth neighbour.
+_FEWEST = 6
 
 
 def command(
@@ -68,8 +72,8 @@ def command(
         str | None,
         typer.Option(
             "--data",
-            help="Measure Fréchet and kernel distance, precision, recall, density and coverage against these "
-            "data, by name or path, in the features of --features.",
+            help="Measure the Fréchet distance to these data, by name or path, in --features, "
+            "and kernel distance, precision, recall, density and coverage against as many of them as noises.",
         ),
     ] = None,
     features: Annotated[
@@ -88,7 +92,7 @@ def command(
 ) -> None:
     """Score solvers by their distance to the reference solution, and make a page to look at."""
     check_metrics(metrics.split(","))
-    quality = _quality(ref, data, features, device, watched(as_json))
+    quality = _quality(ref, data, features, count, seed, device, watched(as_json))
     specs = _named_models(models)
     fields = {name: load_model(spec, device) for name, spec in specs.items()}
     groups = {
@@ -99,7 +103,9 @@ def command(
     for name, field in fields.items():
         cache = _cache(field, name, out)
         known = None if cache is None else cache / "reference"
-        pairs = draw_pairs(field, count, seed, device, as_json, rtol=1e-6, atol=1e-6, cache=known)
+        pairs = draw_pairs(
+            field, count, seed, device, as_json, rtol=1e-6, atol=1e-6, batch=batch, cache=known
+        )
         table = compare_solvers(
             field,
             groups[name],
@@ -129,7 +135,13 @@ def command(
 
 
 def _quality(
-    ref: str | None, data: str | None, features: str | None, device: str, progress: bool
+    ref: str | None,
+    data: str | None,
+    features: str | None,
+    count: int,
+    seed: int,
+    device: str,
+    progress: bool,
 ) -> FeatureQuality | None:
     """The figures that samples are to have in the features of a network, if any were asked for."""
     if ref is not None and data is not None:
@@ -140,9 +152,13 @@ def _quality(
         reference.check(network)
         return FeatureQuality(network, reference.moments)
     if data is not None:
+        if count < _FEWEST:
+            raise ValueError(f"--count: must be {_FEWEST} at least with --data, not {count}.")
         network = load(features or "inception", device, progress=progress)
         matrix = feature_matrix(datasets.load(data), network, progress=progress)
-        return FeatureQuality(network, Moments.of(matrix, {"pictures": {"data": data}}), matrix)
+        # All but the Fréchet distance depend on the numbers of pictures, which must be equal.
+        drawn = torch.randperm(len(matrix), generator=torch.Generator().manual_seed(seed))[:count]
+        return FeatureQuality(network, Moments.of(matrix, {"pictures": {"data": data}}), matrix[drawn])
     if features is not None:
         raise ValueError(
             f"--features: {features} has nothing to compare with; give --ref, statistics of data, or --data."

@@ -1,6 +1,6 @@
 """Compare solvers on the same noises."""
 
-from ._compare import check_metrics, compare
+from ._compare import check_metrics, compare, shown_name
 from ._comparison import Comparison, Kept, csv_of, markdown_of
 from ._measure import Meter, Quality
 from ._quality import FeatureQuality
@@ -15,4 +15,5 @@ __all__ = [
     "compare",
     "csv_of",
     "markdown_of",
+    "shown_name",
 ]

@@ -32,6 +32,9 @@ _REFERENCE = "paths of the reference"
 #: The key under which a file keeps what is no tensor.
 _FACTS = "fewstep.measured"
 
+#: Raised when what is measured becomes something else, so that older files are not taken for it.
+_SCHEMA = 2
+
 
 class Cells:
     """What was measured of solvers on given pairs of one model.
@@ -42,6 +45,7 @@ class Cells:
         pairs: noises and their reference.
         keep: how many samples are kept.
         quality: the figures of all samples together.
+        settings: what else a measurement depends on: of time, batch, device and threads.
 
     Raises:
         ValueError: when the model cannot be told from another; see :meth:`fewstep.Field.fingerprint`.
@@ -54,15 +58,18 @@ class Cells:
         pairs: Pairs,
         keep: int,
         quality: Quality | None,
+        settings: Mapping[str, Any],
     ) -> None:
         self._folder = None if folder is None else Path(folder)
         if folder is None:
             return
         self._common: list[Any] = [
+            _SCHEMA,
             field.fingerprint(),
             fingerprint([pairs.x0, pairs.x1, pairs.conditions]),
             keep,
             None if quality is None else quality.describe(),
+            settings,
         ]
 
     def load(self, solver: Solver) -> Measured | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._device import device_name
+from .._device import check_device, device_name
 from .._progress import progress_bar
 from ..field import Field
 from ..metrics import ESTIMATES, METRICS
@@ -22,7 +22,7 @@ from ._comparison import Comparison, Kept
 from ._measure import Measured, Quality, measure
 from ._reference import measure_reference
 
-__all__ = ["check_metrics", "compare"]
+__all__ = ["check_metrics", "compare", "shown_name"]
 
 
 def compare(
@@ -35,6 +35,7 @@ def compare(
     rtol: float = 1e-6,
     atol: float = 1e-6,
     batch: int = 256,
+    device: torch.device | str = "cpu",
     keep: int = 0,
     quality: Quality | None = None,
     model: str | None = None,
@@ -46,13 +47,15 @@ def compare(
 
     Args:
         field: the model.
-        solvers: solvers, or by the name to show a solver or several with different NFE.
+        solvers: solvers, shown as :func:`shown_name` says; or by the name to show, a solver or several with
+            different NFE.
         noise: how many noises to draw, or the noises, or pairs that have their reference already.
         metrics: names in :data:`fewstep.metrics.METRICS`.
         seed: seed of the noises that are drawn; not the default seed of fitting.
         rtol: relative tolerance of the reference.
         atol: absolute tolerance of the reference.
         batch: samples at once.
+        device: where the noises are put, when ``noise`` is a number.
         keep: how many samples of every solver to keep for a page to look at.
         quality: figures of all samples of a solver together, such as :class:`FeatureQuality`; those of the
             reference's samples stand in the protocol. With ``keep`` or this, the model's curvature is
@@ -70,8 +73,13 @@ def compare(
     named = list(_named(solvers))
     if not named:
         raise ValueError("compare: there is no solver to score; pass one at least.")
-    pairs = _with_reference(field, noise, seed, rtol, atol, batch, progress, conditions)
-    cells = Cells(cache, field, pairs, keep, quality)
+    pairs = _with_reference(field, noise, seed, device, rtol, atol, batch, progress, conditions)
+    machine = {
+        "batch": batch,
+        "device": device_name(pairs.x0.device),
+        "threads": torch.get_num_threads(),
+    }
+    cells = Cells(cache, field, pairs, keep, quality, {**machine, "rtol": rtol, "atol": atol})
     calls = len(pairs) * sum(solver.nfe for _, solver in named)
     found: list[Measured] = []
     with progress_bar(progress, total=calls, desc=model or field.name, unit="call", unit_scale=True) as bar:
@@ -95,9 +103,7 @@ def compare(
         "samples": len(pairs),
         "seed": seed if isinstance(noise, int) else pairs.provenance.get("seed"),
         "reference": {**pairs.provenance, "nfe": pairs.nfe, "error": pairs.error},
-        "batch": batch,
-        "device": device_name(pairs.x0.device),
-        "threads": torch.get_num_threads(),
+        **machine,
     }
     if quality is not None:
         protocol["quality"] = quality.describe()
@@ -123,6 +129,11 @@ def check_metrics(metrics: Sequence[str]) -> None:
         raise ValueError(f"compare: unknown metrics {', '.join(unknown)}; known are {', '.join(METRICS)}.")
 
 
+def shown_name(solver: Solver) -> str:
+    """What a solver is called in a comparison: a fitted one by its family, alike for every NFE."""
+    return f"fitted {solver.family['name']}" if solver.family else solver.name
+
+
 def _row(field: Field, solver: Solver, metrics: Sequence[str], found: Measured) -> dict[str, Any]:
     row: dict[str, Any] = {"nfe": solver.nfe, "forwards": solver.nfe * field.forwards_per_call}
     for metric in metrics:
@@ -135,7 +146,7 @@ def _named(
     solvers: Iterable[Solver] | Mapping[str, Solver | Sequence[Solver]],
 ) -> Iterator[tuple[str, Solver]]:
     if not isinstance(solvers, Mapping):
-        yield from ((solver.name, solver) for solver in solvers)
+        yield from ((shown_name(solver), solver) for solver in solvers)
         return
     for name, group in solvers.items():
         yield from ((name, solver) for solver in ([group] if isinstance(group, Solver) else group))
@@ -145,6 +156,7 @@ def _with_reference(
     field: Field,
     noise: int | Tensor | Pairs,
     seed: int,
+    device: torch.device | str,
     rtol: float,
     atol: float,
     batch: int,
@@ -164,7 +176,7 @@ def _with_reference(
                 f"compare: noise={noise} asks for noises, but the field's shape is unknown; pass the noises "
                 "themselves, or Field(..., shape=...)."
             )
-        noise = draw_noise(noise, field.shape, seed=seed)
+        noise = draw_noise(noise, field.shape, seed=seed, device=check_device(device))
     return reference.pairs(field, noise, rtol=rtol, atol=atol, batch=batch, progress=progress, **conditions)
 
 
@@ -174,7 +186,7 @@ def _kept(
     return Kept(
         solvers=tuple(solvers),
         samples=tuple(measured.samples for measured in found),
-        reference=pairs.x1[:keep].cpu(),
+        reference=pairs.x1[:keep].cpu().clone(),  # a view would keep them all
         paths=tuple(measured.path for measured in found if measured.path is not None),
         reference_path=path,
     )

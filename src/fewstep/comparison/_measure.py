@@ -50,7 +50,7 @@ class Measured:
     Args:
         mse: mean square error of each sample, float64 ``(B,)``.
         seconds: time of sampling all, without that of measuring: as many times a sample's as the median
-            batch says, which a moment of other work on the machine does not change.
+            full batch says, which a moment of other work on the machine does not change.
         figures: of the quality, by name.
         samples: the first samples, ``(K, ...)``.
         path: their trajectory points, ``(P, K, 2)``, where samples are points in the plane.
@@ -84,19 +84,22 @@ def measure(
         quality: figures of all samples together.
         advance: told the network calls made after each batch.
     """
-    errors, kept, seconds = [], [], []
+    errors, kept, seconds = [], [pairs.x0[:0].cpu()], []
     meter = None if quality is None else quality.meter()
     for first in range(0, len(pairs), batch):
         part = slice(first, first + batch)
-        conditions = pairs.conditions_of(part)
+        x0, conditions = pairs.x0[part], pairs.conditions_of(part)
+        _wait(x0)  # for what was measured of the batch before
         started = time.perf_counter()
-        x1 = solver.sample(field, pairs.x0[part], **conditions)
+        x1 = solver.sample(field, x0, **conditions)
         _wait(x1)
-        seconds.append((time.perf_counter() - started) / len(x1))
+        if len(x1) == min(batch, len(pairs)):  # a last one of a few samples takes longer for each
+            seconds.append((time.perf_counter() - started) / len(x1))
         errors.append(per_sample_mse(x1, pairs.x1[part]).cpu())
         if meter is not None:
             meter.update(x1)
-        kept.append(x1[: max(0, keep - first)].cpu())
+        if first < keep:
+            kept.append(x1[: keep - first].cpu().clone())  # a view would keep the whole batch
         advance(len(x1) * solver.nfe)
     path = None
     if keep and pairs.x0.shape[1:] == (2,):

@@ -22,8 +22,9 @@ class FeatureQuality:
     Args:
         network: the feature network.
         real: moments of the real pictures' features; enough for the Fréchet distance.
-        features: the features themselves, ``(N, d)``, if the kernel distance (of all samples, without bias),
-            precision, recall, density and coverage are wanted too.
+        features: those of some real pictures one by one, ``(N, d)``, if the kernel distance (of all samples,
+            without bias), precision, recall, density and coverage are wanted too. All but the first depend on
+            how many there are: take as many as samples.
     """
 
     def __init__(self, network: FeatureNetwork, real: Moments, features: Tensor | None = None) -> None:
@@ -48,6 +49,7 @@ class FeatureQuality:
             "real": {
                 "count": self.real.count,
                 "fingerprint": fingerprint([self.real.mean, self.real.covariance, self.features]),
+                "one_by_one": 0 if self.features is None else len(self.features),
                 "pictures": self.real.protocol.get("pictures"),
             },
             "figures": list(self.names),

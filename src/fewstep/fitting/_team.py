@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .._processes import exchange
+from .._processes import exchange, place
 from ..pairs import Pairs
 
 __all__ = ["BudgetSpentError", "Team", "join_torchrun"]
@@ -51,9 +51,7 @@ class Team:
     @classmethod
     def current(cls) -> Team:
         """The processes of ``torch.distributed``, where it is initialised; else this one alone."""
-        if dist.is_available() and dist.is_initialized():
-            return cls(dist.get_rank(), dist.get_world_size())
-        return cls()
+        return cls(*place())
 
     @property
     def main(self) -> bool:

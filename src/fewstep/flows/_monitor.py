@@ -16,7 +16,7 @@ from ..report import flow_scatter, save_pictures
 from ..report.pictures import is_picture
 from ..solver import Path as Trajectory
 
-__all__ = ["SAMPLES", "aggregate_posterior", "preview", "spread", "straightness"]
+__all__ = ["SAMPLES", "aggregate_posterior", "how_straight", "preview", "spread"]
 
 #: How many held-out data a validation takes, and how many at once.
 SAMPLES, _BATCH = 1024, 256
@@ -87,11 +87,11 @@ def preview(field: Field, device: torch.device, stem: Path) -> dict[str, float]:
     elif shape == (2,):
         with replacing(stem.with_name(f"{stem.name}-samples.png")) as temporary:
             flow_scatter(samples, path.states).savefig(temporary, dpi=120)
-    return _straightness(path, samples[4])
+    return _how_straight(path, samples[4])
 
 
 @torch.no_grad()
-def straightness(field: Field, noises: Tensor) -> dict[str, float]:
+def how_straight(field: Field, noises: Tensor) -> dict[str, float]:
     """How straight a flow is, from 32 Euler steps.
 
     Args:
@@ -104,11 +104,11 @@ def straightness(field: Field, noises: Tensor) -> dict[str, float]:
     totals: dict[str, float] = {}
     for x0 in noises.split(_PATHS):
         path: Trajectory = classical.euler(_CALLS[-1]).sample(field, x0, trajectory=True)
-        for name, figure in _straightness(path, classical.euler(4).sample(field, x0)).items():
+        for name, figure in _how_straight(path, classical.euler(4).sample(field, x0)).items():
             totals[name] = totals.get(name, 0.0) + len(x0) * figure
     return {name: total / len(noises) for name, total in totals.items()}
 
 
-def _straightness(path: Trajectory, four_calls: Tensor) -> dict[str, float]:
+def _how_straight(path: Trajectory, four_calls: Tensor) -> dict[str, float]:
     curvature, error = metrics.curvature(path).mean(), metrics.rmse(four_calls, path.x1)
     return {"curvature": curvature.item(), "truncation_rmse_4": error.item()}

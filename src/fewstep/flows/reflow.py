@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from .._files import write_text
-from .._json import finite
+from .._json_file import write_json
 from ..adaptive import Adaptive
 from ..data import PairShards
 from ..field import Field
@@ -19,7 +18,7 @@ from ..generation import describe_solver, generate
 from ..pairs import noise
 from ..solver import Solver
 from ._batches import stream
-from ._monitor import straightness
+from ._monitor import how_straight
 from ._run_folder import RunFolder
 from .couplings import Paired
 from .objective import FlowMatching
@@ -104,7 +103,7 @@ def reflow(
 
     device = next(network.parameters()).device
     fresh = noise(_FRESH, shape, seed=stream(settings.seed, 1), device=device)
-    figures = [straightness(field, fresh)]
+    figures = [how_straight(field, fresh)]
     for k in range(rounds):
         folder = out / f"round-{k + 1}"
         numbers = range(k * pairs, (k + 1) * pairs)
@@ -125,8 +124,8 @@ def reflow(
         trainer = Trainer(objective, data, settings, out=folder, device=on, progress=progress)
         network = trainer.run().to(device)
         field = Field(network, shape=shape, name=f"round {k + 1} of reflow")
-        figures.append(straightness(field, fresh))
-        write_text(out / "result.json", json.dumps(finite({"straightness": figures}), indent=2) + "\n")
+        figures.append(how_straight(field, fresh))
+        write_json(out / "result.json", {"straightness": figures})
     return Reflowed(network, figures)
 
 
@@ -140,4 +139,4 @@ def _open(path: Path, facts: Mapping[str, Any]) -> None:
             f"out: {path.parent} holds a reflow with {key} = {json.dumps(old.get(key))}, not "
             f"{json.dumps(new[key])}; choose another folder, or set it back."
         )
-    write_text(path, json.dumps(new, indent=2) + "\n")
+    write_json(path, new)

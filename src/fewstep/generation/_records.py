@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .._files import write_text
 from .._hashing import fingerprint
 from .._json import finite
+from .._json_file import write_json
 from ..adaptive import Adaptive
 from ..solver import Solver
 from ._plan import Block, parse_ranges, spell
@@ -49,7 +49,7 @@ class Records:
             self._folder.mkdir(parents=True, exist_ok=True)
             old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else new
             # Even if it is there: can the folder be written?
-            write_text(path, json.dumps(old, indent=2) + "\n")
+            write_json(path, old)
             for folder in ["blocks", *(["png"] if self._layout.png else [])]:
                 (self._folder / folder).mkdir(exist_ok=True)
         except OSError as error:
@@ -97,7 +97,7 @@ class Records:
         """Write down that a block is complete."""
         files = [path.name for path in self._layout.of_block(block).values()]
         content = {"seeds": spell(block.seeds), "count": len(block.seeds), "files": files, **facts}
-        write_text(self._path(block), json.dumps(finite(content), indent=2, allow_nan=False) + "\n")
+        write_json(self._path(block), content)
 
     def result(
         self, labels: Mapping[str, str], protocol: Mapping[str, Any], forwards: int, points: int | None
@@ -148,7 +148,7 @@ class Records:
             },
         }
         result: dict[str, Any] = finite(content)
-        write_text(self._folder / "result.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+        write_json(self._folder / "result.json", result)
         return result
 
     def _path(self, block: Block) -> Path:

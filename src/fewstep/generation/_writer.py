@@ -15,9 +15,10 @@ from torch import Tensor
 
 from .._extras import require
 from .._files import replacing, write_safetensors
+from ..data import to_uint8
 from ..pairs import Pairs
 from ..report import save_pictures
-from ..report.pictures import is_picture, to_bytes
+from ..report.pictures import is_picture
 from ._observer import Point, stack_paths
 from ._plan import Block
 
@@ -115,7 +116,7 @@ class BlockWriter:
         if kinds & {"pairs", "samples"} or not picture:
             self._samples.append(x1.float().cpu())
         if picture:
-            self._pixels.append(to_bytes(x1).cpu())
+            self._pixels.append(to_uint8(x1).permute(0, 2, 3, 1).cpu())
             files = self._layout.pictures(seeds)
             if files:
                 self._waiting.append(self._pool.submit(_write_pictures, files, self._pixels[-1].numpy()))
@@ -141,7 +142,7 @@ class BlockWriter:
             elif kind == "trajectory":
                 _write_npz(path, **stack_paths(self._paths), seeds=seeds[: len(self._paths)])
             elif kind == "picture":
-                save_pictures(path, torch.cat(self._pixels)[:_SHEET].permute(0, 3, 1, 2) / 127.5 - 1)
+                save_pictures(path, torch.cat(self._pixels)[:_SHEET].permute(0, 3, 1, 2))
             else:
                 _write_strips(path, stack_paths(self._paths)[kind])
         for written in self._waiting:

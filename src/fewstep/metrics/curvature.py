@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._device import widest
 from ..solver import Path
 
 __all__ = ["CurvatureMeter", "curvature", "relative_curvature", "straightness"]
@@ -28,8 +29,7 @@ class CurvatureMeter:
     """
 
     def __init__(self, x: Tensor, t: float = 0.0) -> None:
-        # Apple's GPUs have no float64.
-        self._dtype = torch.float32 if x.device.type == "mps" else torch.float64
+        self._dtype = widest(x.device)
         self._start, self._last = x, x.clone()
         self._begin, self._t = t, torch.full((len(x),), t, dtype=torch.float64)
         self._square_speed = torch.zeros(len(x), dtype=self._dtype, device=x.device)

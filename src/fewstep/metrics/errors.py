@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .._device import widest
+
 __all__ = [
     "METRICS",
     "decibels",
@@ -20,8 +22,12 @@ __all__ = [
 
 
 def per_sample_mse(x: Tensor, reference: Tensor) -> Tensor:
-    """Mean square of the difference over the dimensions of each sample, float64 of shape ``(B,)``."""
-    return (x.double() - reference.double()).flatten(1).square().mean(dim=1)
+    """Mean square of the difference over the dimensions of each sample, ``(B,)``.
+
+    It is computed in float64, or in float32 on Apple's GPUs, which have nothing wider.
+    """
+    dtype = widest(x.device)
+    return (x.to(dtype) - reference.to(dtype)).flatten(1).square().mean(dim=1)
 
 
 def rmse(x: Tensor, reference: Tensor) -> Tensor:
@@ -49,7 +55,7 @@ def mean_psnr(mse: Tensor, data_range: float = 2.0) -> Tensor:
 
 def decibels(mse: Tensor, data_range: float = 2.0) -> Tensor:
     """PSNR in dB of each sample, from mean square errors; finite where a sample is exact."""
-    floor = torch.finfo(torch.float64).tiny
+    floor = torch.finfo(mse.dtype).tiny
     return 20 * math.log10(data_range) - 10 * mse.clamp(min=floor).log10()
 
 

@@ -18,7 +18,7 @@ class KernelDistance:
 
     Args:
         mean: over the subsets.
-        std: over the subsets: how much one of them varies, not how well ``mean`` is known.
+        std: over the subsets: how much one of them varies, not how well ``mean`` is known; 0 of a single one.
         subset: vectors in a subset of each set.
         subsets: how many subsets.
     """
@@ -29,6 +29,8 @@ class KernelDistance:
     subsets: int
 
     def __str__(self) -> str:
+        if self.subsets == 1:
+            return f"{self.mean:.4g} (one subset of {self.subset})"
         return f"{self.mean:.4g} ± {self.std:.2g} ({self.subsets} subsets of {self.subset})"
 
 

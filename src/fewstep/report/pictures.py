@@ -11,11 +11,12 @@ from torch import Tensor
 
 from .._extras import require
 from .._files import replacing
+from ..data import to_uint8
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["is_picture", "picture_rows", "save_pictures", "sheet_levels", "to_bytes"]
+__all__ = ["is_picture", "picture_rows", "save_pictures", "sheet_levels"]
 
 
 def is_picture(shape: tuple[int, ...] | None) -> bool:
@@ -23,20 +24,23 @@ def is_picture(shape: tuple[int, ...] | None) -> bool:
     return shape is not None and len(shape) == 3 and shape[0] in (1, 3)
 
 
-def to_bytes(samples: Tensor) -> Tensor:
-    """Samples in [-1, 1], ``(B, C, H, W)``, as the nearest pixels, uint8 of shape ``(B, H, W, C)``."""
-    return _levels(_unit(samples).permute(0, 2, 3, 1))
-
-
 def sheet_levels(samples: Tensor, columns: int, gap: int = 1) -> Tensor:
     """A contact sheet of samples in [-1, 1] as pixels, uint8 of shape ``(H, W)`` or ``(H, W, 3)``.
 
     Args:
-        samples: pictures ``(B, 1 or 3, H, W)``, in reading order.
+        samples: pictures ``(B, 1 or 3, H, W)``, in reading order; uint8 are pixels already.
         columns: how many stand side by side.
         gap: white pixels between two.
     """
-    return _levels(_sheet(samples, columns, gap))
+    pixels = to_uint8(samples.detach()).cpu()
+    B, C, H, W = pixels.shape
+    columns = min(columns, B)
+    lines = math.ceil(B / columns)
+    sheet = pixels.new_full((C, lines * (H + gap) - gap, columns * (W + gap) - gap), 255)
+    for k, picture in enumerate(pixels):
+        top, left = (k // columns) * (H + gap), (k % columns) * (W + gap)
+        sheet[:, top : top + H, left : left + W] = picture
+    return sheet[0] if C == 1 else sheet.permute(1, 2, 0)
 
 
 def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = None) -> Figure:
@@ -52,7 +56,8 @@ def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = 
     )
     grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axes, (name, samples) in zip(grid, rows.items(), strict=True):
-        axes.imshow(_sheet(samples, columns=B).numpy(), vmin=0, vmax=1, cmap="gray", interpolation="nearest")
+        levels = sheet_levels(samples, columns=B).numpy()
+        axes.imshow(levels, vmin=0, vmax=255, cmap="gray", interpolation="nearest")
         score = (scores or {}).get(name)
         label = name if score is None else f"{name}\n{score}"
         axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
@@ -62,31 +67,9 @@ def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = 
 
 
 def save_pictures(path: str | os.PathLike[str], samples: Tensor, columns: int | None = None) -> None:
-    """Write samples in [-1, 1] to one PNG, in reading order, pixel for pixel."""
+    """Write samples in [-1, 1], or pixels in uint8, to one PNG, in reading order, pixel for pixel."""
     columns = columns or math.ceil(math.sqrt(len(samples)))
     levels = sheet_levels(samples, columns)
     levels = levels if levels.ndim == 3 else levels[:, :, None].expand(-1, -1, 3)
     with replacing(path) as temporary:
         require("matplotlib.image", "plot").imsave(temporary, levels.numpy(), format="png")
-
-
-def _unit(samples: Tensor) -> Tensor:
-    return (samples.detach().float() / 2 + 0.5).clamp(0, 1)
-
-
-def _levels(pixels: Tensor) -> Tensor:
-    # Rounded here, as matplotlib would truncate to the level below.
-    return (255 * pixels).round().byte()
-
-
-def _sheet(samples: Tensor, columns: int, gap: int = 1) -> Tensor:
-    """A contact sheet as a tensor ``(H, W)`` or ``(H, W, 3)`` in [0, 1], with white pixels between."""
-    pixels = _unit(samples).cpu()
-    B, C, H, W = pixels.shape
-    columns = min(columns, B)
-    lines = math.ceil(B / columns)
-    sheet = pixels.new_ones(C, lines * (H + gap) - gap, columns * (W + gap) - gap)
-    for k, picture in enumerate(pixels):
-        top, left = (k // columns) * (H + gap), (k % columns) * (W + gap)
-        sheet[:, top : top + H, left : left + W] = picture
-    return sheet[0] if C == 1 else sheet.permute(1, 2, 0)

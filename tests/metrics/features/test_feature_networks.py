@@ -85,6 +85,12 @@ class TestOwnNetworks:
         assert torch.equal(network(x), network(x))
         assert not network(x).requires_grad
 
+    def test_it_computes_where_it_was_moved_to(self):
+        network = features.FeatureNetwork.of(nn.Linear(3, 2), "linear", dims=2)
+        assert network.device == torch.device("cpu")
+        assert network.to("meta").device == torch.device("meta")
+        assert features.load("mnist").to("meta")(pictures(2, (1, 28, 28))).is_meta
+
     def test_it_refuses_what_it_cannot_take(self):
         network = features.FeatureNetwork.of(Colours(), "colours")
         with pytest.raises(ValueError, match=r"colours: needs uint8 pictures .*not torch.float32"):

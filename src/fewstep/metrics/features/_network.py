@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..._hashing import fingerprint
-from ...report.pictures import to_bytes
+from ...data import to_uint8
 
 __all__ = ["FeatureNetwork", "quantize"]
 
@@ -31,7 +32,7 @@ def quantize(samples: Tensor) -> Tensor:
             "samples: must be pictures (B, C, H, W), uint8 or floating-point in [-1, 1], not "
             f"{samples.dtype} of shape {tuple(samples.shape)}."
         )
-    return samples if samples.dtype == torch.uint8 else to_bytes(samples).permute(0, 3, 1, 2)
+    return to_uint8(samples)
 
 
 class FeatureNetwork(nn.Module):
@@ -48,7 +49,7 @@ class FeatureNetwork(nn.Module):
             network that published numbers are of, and for no other.
         fingerprint: sha256 of the file of its weights, or for a module in memory a short hash of them;
             ``None`` where there are none.
-        device: where it computes; pictures are moved there.
+        device: where it computes, for a function; a module computes where its weights are.
         shape: what one picture must be, ``(C, H, W)``, for a network that knows only that.
 
     Attributes:
@@ -69,7 +70,13 @@ class FeatureNetwork(nn.Module):
         self._features = features.eval() if isinstance(features, nn.Module) else features
         self.name, self.dims, self.num_features = name, dims, dims
         self.distance_name, self.fingerprint = distance_name, fingerprint
-        self.device, self.shape = torch.device(device), shape
+        self.shape, self._device = shape, torch.device(device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes, and pictures are moved to: a module can be moved with ``to`` afterwards."""
+        weights = chain(self.parameters(), self.buffers())
+        return next((each.device for each in weights), self._device)
 
     @classmethod
     def of(
@@ -91,9 +98,8 @@ class FeatureNetwork(nn.Module):
         if dims is None:
             raise ValueError(f"dims: {name} does not say how many features it has; pass dims=... .")
         weights = features.state_dict() if isinstance(features, nn.Module) else {}
-        device = next((value.device for value in weights.values()), torch.device("cpu"))
         found = fingerprint(weights) if weights else None
-        return cls(features, name, int(dims), f"Fréchet distance, {name}", found, device)
+        return cls(features, name, int(dims), f"Fréchet distance, {name}", found)
 
     @torch.no_grad()
     def forward(self, pictures: Tensor) -> Tensor:

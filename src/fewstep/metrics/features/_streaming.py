@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from ..._processes import place
 from ..._progress import progress_bar
 from ...data import ArrayDataset, Dataset
 from ..moments import Moments
@@ -81,8 +81,7 @@ def _features(
         raise ValueError(f"batch: must be at least 1, not {batch}.")
     source = ArrayDataset(data, "samples") if isinstance(data, Tensor) else data
     numbers = range(len(source)) if indices is None else indices
-    several = not alone and dist.is_available() and dist.is_initialized()
-    rank, world = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
+    rank, world = (0, 1) if alone else place()
     starts = range(rank * batch, len(numbers), world * batch)
     with progress_bar(
         progress and not rank, total=len(numbers), desc=f"features ({network.name})", unit="picture"
