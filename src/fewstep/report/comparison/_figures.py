@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...comparison import Comparison
-from ..page import Chart, Choice, Section, Series
+from ..page import Chart, Choice, Facts, Part, Section, Series, Text
 from ._rows import axis_label, by_model, is_fitted, is_linear, rows_of_solvers, short
 
 __all__ = ["cost", "errors"]
@@ -19,9 +19,21 @@ def errors(tables: Sequence[Comparison]) -> Section:
     }
     return Section(
         "Error and quality against network calls",
-        [Choice("Figure", charts) if len(charts) > 1 else next(iter(charts.values()))],
+        [Choice("Figure", charts) if len(charts) > 1 else next(iter(charts.values())), *_failures(tables)],
         "Every solver starts from the same noises. Bars are 95 % confidence intervals of means over noises.",
     )
+
+
+def _failures(tables: Sequence[Comparison]) -> list[Part]:
+    """Why some points are missing, if some are."""
+    of = {table.model: f" on {table.model}" if len(tables) > 1 else "" for table in tables}
+    why = {
+        f"{row['solver']} with {row['nfe']} calls{of[row['model']]}": row["failure"]
+        for table in tables
+        for row in table.rows
+        if "failure" in row
+    }
+    return [Text("Some solvers failed, and have no point:"), Facts(why)] if why else []
 
 
 def _against_calls(table: Comparison, metric: str) -> Chart:
@@ -64,7 +76,9 @@ def _against_time(table: Comparison) -> Chart:
     metric = table.metrics[0]
     series = []
     for name, rows in rows_of_solvers(table).items():
-        rows = sorted(rows, key=lambda row: float(row["milliseconds"]))
+        rows = sorted(
+            (row for row in rows if "failure" not in row), key=lambda row: float(row["milliseconds"])
+        )
         seconds, figures = [row["milliseconds"] for row in rows], [row[metric] for row in rows]
         series.append(Series(name, seconds, figures, strong=is_fitted(name)))
     return Chart(

@@ -21,7 +21,14 @@ class _Gain(NamedTuple):
 
 
 def finding(table: Comparison) -> str:
-    """Where fitting gains most, or the best row where nothing is gained."""
+    """Where fitting gains most, or the best row where nothing is gained; and how many solvers failed."""
+    failures = len(table.failures)
+    if failures == len(table.rows):
+        return f"On {table.model} every solver failed: no samples are finite."
+    return _best(table) + (f" {failures} of {len(table.rows)} solvers failed." if failures else "")
+
+
+def _best(table: Comparison) -> str:
     metric = table.metrics[0]
     gain = _greatest_gain(table)
     if gain is None:
@@ -53,8 +60,9 @@ def _greatest_gain(table: Comparison) -> _Gain | None:
     metric = table.metrics[0]
     gains = []
     for nfe in budgets(table):
-        fitted = [row for row in table.rows if row["nfe"] == nfe and is_fitted(row["solver"])]
-        others = [row for row in _classical(table) if row["nfe"] == nfe]
+        here = [row for row in table.rows if row["nfe"] == nfe and "failure" not in row]
+        fitted = [row for row in here if is_fitted(row["solver"])]
+        others = [row for row in here if not is_fitted(row["solver"])]
         if fitted and others:
             ours, theirs = best(fitted, metric), best(others, metric)
             if better(metric, ours[metric], theirs[metric]):
