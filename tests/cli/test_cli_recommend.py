@@ -30,3 +30,15 @@ def test_recommend_takes_the_fewest_calls_that_are_enough(program):
 def test_recommend_says_when_nothing_is_enough(program, psnr):
     text = program("recommend", "digits", "euler", "--nfe", "2-4", "--count", 4, "--psnr", psnr)
     assert "none of them reaches 90 dB; the nearest is euler with 4 calls" in text
+
+
+def test_recommend_passes_over_a_solver_that_fails(program, tmp_path):
+    (tmp_path / "hole.py").write_text(
+        "import fewstep as fs\n"
+        "field = fs.Field(lambda x, t: -x.where(t[0] != 0.5, float('nan')), shape=(2,), name='hole')\n"
+    )
+    text = program("recommend", "hole.py:field", "euler", "--nfe", "2,3", "--count", 4, "--psnr", 90)
+    assert "euler with 2 calls failed: the network returned NaN" in text
+    assert "none of them reaches 90 dB; the nearest is euler with 3 calls" in text
+    text = program("recommend", "hole.py:field", "euler", "--nfe", "2", "--count", 4)
+    assert text.endswith("none of them reaches 35 dB\n")

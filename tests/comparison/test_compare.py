@@ -373,3 +373,46 @@ def test_no_solver_at_all_is_an_error():
 def test_noises_of_unknown_shape_are_refused():
     with pytest.raises(ValueError, match=r"noise=9 asks for noises, .* or Field\(..., shape=...\)"):
         fs.compare(fs.Field(lambda x, t: -x), [EULER], noise=9)
+
+
+class TestFailures:
+    """A network that returns NaN at t = 1/2, where two steps of Euler call it and three do not."""
+
+    solvers = (fs.classical.euler(2), fs.classical.euler(3))
+
+    def table(self, **options):
+        x0 = fs.noise(6, (2,), seed=5)
+        hole = fs.Field(self.velocity, shape=(2,), name="hole")
+        pairs = fs.Pairs(x0, x0 * math.exp(-1))
+        return fs.compare(hole, self.solvers, noise=pairs, **options)
+
+    @staticmethod
+    def velocity(x, t):
+        return -x.where(t[0] != 0.5, math.nan)
+
+    def test_one_failing_solver_does_not_lose_the_others(self):
+        failed, sound = self.table(quality=Mean()).rows
+        figures = ("rmse", "rmse_low", "psnr", "psnr_high", "mean", "milliseconds")
+        assert all(math.isnan(failed[name]) for name in figures)
+        assert failed["failure"].startswith("the network returned NaN or infinity at call 1 of 2, t = 0.5")
+        assert sound["rmse"] > 0
+        assert "failure" not in sound
+
+    def test_tables_say_so(self):
+        table = self.table()
+        assert table.by_nfe("rmse").splitlines()[1].split()[:2] == ["euler", "failed"]
+        assert str(table).splitlines()[-1].startswith("euler with 2 calls failed: the network returned NaN")
+        assert "| euler | 2 | failed | failed |" in table.to_markdown()
+        assert strictly(table.to_json())["rows"][0]["rmse"] is None
+
+    def test_rows_and_what_is_kept_stay_together(self):
+        kept = self.table(keep=4).kept
+        assert kept.samples[0].isnan().all()
+        assert [samples.shape for samples in kept.samples] == [(4, 2)] * 2
+        assert [path.shape for path in kept.paths] == [(3, 4, 2), (4, 4, 2)]
+        assert kept.paths[1].isfinite().all()
+
+    def test_a_failure_is_tried_again(self, tmp_path):
+        first, again = (self.table(cache=tmp_path).failures for _ in range(2))
+        assert first == again
+        assert len(first) == len(list(tmp_path.iterdir())) == 1

@@ -97,3 +97,21 @@ def test_the_result_prints_plots_and_turns_into_json(digits):
 def test_nothing_to_search_is_an_error():
     with pytest.raises(ValueError, match="nfe is empty"):
         fs.search(fs.models.bundled("digits"), ())
+
+
+@pytest.mark.parametrize("kinds", [("classical",), ("fitted", "classical")])
+def test_a_solver_that_fails_on_the_test_noises_is_a_note(kinds, monkeypatch):
+    def failing(field, solvers, **options):
+        (row,) = fs.compare(field, solvers, **options).rows
+        kind = "fitted" if "non_stationary" in row["solver"] else "classical"
+        return fs.Comparison(({**row, **({"failure": "why"} if kind in kinds else {})},), ("psnr",), {})
+
+    monkeypatch.setattr("fewstep.fitting._search.compare", failing)
+    options = {"families": ("non_stationary",), "pairs": 8, "test": 8}
+    if "fitted" in kinds:
+        with pytest.raises(FloatingPointError, match=r"no solver gives finite samples .* failed: why"):
+            fs.search(fs.models.bundled("digits"), (3,), **options)
+        return
+    found = fs.search(fs.models.bundled("digits"), (3,), **options)
+    assert [row["kind"] for row in found.rows] == ["fitted"]
+    assert found.notes[-1].endswith(" with 3 calls failed: why")

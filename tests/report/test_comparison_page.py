@@ -1,6 +1,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -265,3 +266,42 @@ def test_files_of_a_comparison(tmp_path):
     html = (tmp_path / "index.html").read_text()
     assert not re.search(r"(src|href)=.https?:", html)
     assert "fitted non_stationary" in html
+
+
+class TestFailures:
+    """A network that returns NaN at t = 1/2, where Euler calls it with two and four calls, not with three."""
+
+    def table(self, shape, budgets=(2, 3, 4), name="hole"):
+        hole = fs.Field(lambda x, t: -x.where(t[0] != 0.5, math.nan), shape=shape, name=name)
+        solvers = {"euler": [fs.classical.euler(n) for n in budgets], "fitted": fs.classical.heun(1)}
+        return fs.compare(hole, solvers, noise=5, keep=3, model=name)
+
+    def test_the_chart_has_a_gap_and_the_reason_stands_below(self):
+        choice, _, why = comparison_page([self.table((7,))]).sections[0].parts
+        euler, _ = next(iter(choice.options.values())).series
+        assert [math.isnan(y) for y in euler.y] == [True, False, True]
+        assert list(why.facts) == ["euler with 2 calls", "euler with 4 calls"]
+        assert "returned NaN or infinity at call 1 of 2, t = 0.5" in why.facts["euler with 2 calls"]
+
+    def test_there_is_nothing_to_see_of_it(self):
+        page = comparison_page([self.table((1, 3, 3))])
+        strips = [[strip.name for strip in part.strips] for part in parts(page, Pictures)]
+        assert strips == [["reference", "fitted"], ["reference", "euler"], ["reference"]]
+        notes = [part.note for part in parts(page, Pictures)]
+        assert [note.partition(": ")[2] for note in notes] == ["euler.", "", "euler."]
+        planes = list(parts(comparison_page([self.table((2,))]), Planes))
+        assert [len(part.paths) for part in planes] == [2, 2, 1]
+        assert all(path.isfinite().all() for part in planes for path in part.paths.values())
+
+    def test_the_summary_counts_failures_and_compares_with_none(self):
+        assert finding(self.table((2,))).endswith(" 2 of 4 solvers failed.")
+        assert finding(self.table((2,), (2,))).startswith("On hole the best RMSE is ")
+
+    def test_where_all_fail_there_is_a_page_nevertheless(self, tmp_path):
+        failed = self.table((2,), (2, 4))
+        failed = replace(failed, rows=failed.rows[:2], kept=None)
+        write_comparison([failed, replace(self.table((2,), (3,), "other"), kept=None)], tmp_path)
+        html = (tmp_path / "index.html").read_text()
+        assert "On hole every solver failed: no samples are finite. On other " in html
+        assert "euler with 2 calls on hole" in html
+        assert json.loads((tmp_path / "results.json").read_text())["rows"][0]["rmse"] is None

@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
-import shutil
 import time
 import zlib
-from pathlib import Path
 
 import pytest
 import torch
+from browsing import (
+    SEEN,
+    Keys,
+    asked,
+    attributes,
+    find,
+    needs_browser,
+    opened,
+    shown,
+    started,
+    texts,
+    until,
+    violations,
+    width_of,
+)
 
 from fewstep.report import page as parts
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-Axe = pytest.importorskip("axe_core_python.selenium", reason="axe_core_python is not installed").Axe
-Service = webdriver.ChromeService
-Keys = webdriver.Keys
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is not installed")
-
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars"
-)
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver = started(tmp_path_factory.mktemp("profile"))
     yield driver
     driver.quit()
 
@@ -54,64 +51,11 @@ def still(browser, files):
     return opened(browser, files / "still.html")
 
 
-def opened(browser, path: Path, width=1280, scheme="light"):
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
-    )
-    features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": k, "value": v} for k, v in features.items()]}
-    )
-    browser.get(path.as_uri())
-    browser.execute_script("sessionStorage.clear(); getSelection().removeAllRanges()")
-    browser.get(path.as_uri())
-    return browser
-
-
-def find(browser, selector):
-    return browser.find_element("css selector", selector)
-
-
-SEEN = ".filter(e => e.checkVisibility({visibilityProperty: true}))"
-
-
-def texts(browser, selector):
-    """Texts of the elements that can be seen."""
-    script = f"return [...document.querySelectorAll(arguments[0])]{SEEN}.map(e => e.textContent.trim())"
-    return browser.execute_script(script, selector)
-
-
-def attributes(browser, selector, name):
-    script = "return [...document.querySelectorAll(arguments[0])].map(e => e.getAttribute(arguments[1]))"
-    return browser.execute_script(script, selector, name)
-
-
-def shown(browser, kind, number):
-    """The panels of the n-th picker of a kind that can be seen."""
-    script = f"""const picker = document.querySelectorAll('.picker.' + arguments[0])[arguments[1]];
-        return [...picker.querySelector('.panels').children]{SEEN}.map(e => e.dataset.value)"""
-    return browser.execute_script(script, kind, number)
-
-
-def until(condition, seconds=6):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
-
-
 def test_nothing_is_requested_and_nothing_goes_wrong(browser, files):
-    browser.get_log("performance")
-    browser.get_log("browser")
+    asked(browser)
     opened(browser, files / "still.html")
     time.sleep(0.2)
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    # The browser's own first page may still be at it.
-    asked = {url for url in sent if not url.startswith(("data:", "chrome"))}
-    assert asked == {(files / "still.html").as_uri()}
-    assert browser.get_log("browser") == []
+    assert asked(browser) == ({(files / "still.html").as_uri()}, [])
 
 
 def test_the_arrow_keys_move_a_slider_and_those_of_its_label(still):
@@ -263,13 +207,10 @@ def test_a_page_that_goes_on_is_read_again_and_stays_as_it_was(browser, files):
 def test_the_page_fits_and_everyone_can_use_it(browser, files, width, scheme):
     opened(browser, files / "live.html", width, scheme)
     find(browser, "#pause").click()
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert width_of(browser) <= width
     browser.execute_script("document.querySelector('#chart-1-numbers').open = true")
-    found = Axe().run(browser)
-    assert [(v["id"], [node["html"][:200] for node in v["nodes"]]) for v in found["violations"]] == []
-    # A rule that fails to run is not among the violations.
-    assert {"color-contrast", "heading-order", "label"} <= {rule["id"] for rule in found["passes"]}
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert violations(browser) == []
+    assert width_of(browser) <= width
 
 
 def test_long_words_do_not_widen_the_page(browser, tmp_path):
@@ -296,7 +237,7 @@ def test_long_words_do_not_widen_the_page(browser, tmp_path):
         .filter(e => !e.closest('.scroll *, pre *, .plot *'))
         .filter(e => e.getBoundingClientRect().right > 361).map(e => e.outerHTML.slice(0, 120))"""
     assert browser.execute_script(too_wide) == []
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    assert width_of(browser) <= 360
 
 
 def test_regions_that_scroll_can_be_reached_by_keys_and_others_are_no_stop(browser, files):
@@ -334,7 +275,7 @@ def test_without_the_script_everything_is_seen(browser, files, tmp_path):
     opened(browser, tmp_path / "plain.html", 360)
     assert len(texts(browser, ".panel-title")) == 14
     assert texts(browser, ".control, button") == []
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    assert width_of(browser) <= 360
 
 
 def pages(pdf):

@@ -209,7 +209,7 @@ def test_strong_lines_lie_on_top(rendered):
 
 def test_a_chart_without_points_says_so(rendered):
     tree = rendered(Chart("T", "step", "loss", [Series("a", [], []), Series("b", [1], [None])], log_y=True))
-    assert any(e.text == "no points yet" for e in tree.all("text"))
+    assert any(e.text == "no points" for e in tree.all("text"))
 
 
 def test_a_series_must_have_as_many_of_each_number(rendered):

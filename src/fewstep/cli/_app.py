@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import Annotated
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from .. import __version__
 from . import check, compare, demo, distill, fid, fit, inspect, recommend, reflow, sample, train, view
 
 __all__ = ["app", "run"]
 
+
+class _Program(typer.core.TyperGroup):
+    """The program, which says what Ctrl-C and SIGTERM leave behind, where typer would end in silence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("interrupted; what was finished is kept", err=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="fewstep",
+    cls=_Program,
     help="Samples of ODE-based generative models in very few network calls.",
     no_args_is_help=True,
     add_completion=False,
@@ -44,10 +63,25 @@ def program(
 def run() -> None:
     """Run the program; a mistake of the user's ends in one sentence and exit status 2."""
     try:
-        app()
+        with _terminated_as_interrupted():
+            app()
     except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; what was finished is kept", err=True)
-        sys.exit(130)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM, which batch systems and ``timeout`` send, end the program as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may listen
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -45,12 +45,12 @@ def command(
     enough = [row for row in table.rows if row["psnr"] >= psnr]
     chosen = min(enough, key=lambda row: (row["nfe"], -row["psnr"]), default=None)
     if chosen is None:
-        best = max(table.rows, key=lambda row: row["psnr"])
-        words = (
-            f"none of them reaches {psnr:g} dB; the nearest is {best['solver']} with {best['nfe']} calls, "
-            f"{best['psnr']:.1f} dB"
-        )
+        words = f"none of them reaches {psnr:g} dB"
+        sound = [row for row in table.rows if "failure" not in row]
+        if sound:
+            best = max(sound, key=lambda row: row["psnr"])
+            words += f"; the nearest is {best['solver']} with {best['nfe']} calls, {best['psnr']:.1f} dB"
     else:
         words = f"{chosen['solver']} with {chosen['nfe']} calls reaches {chosen['psnr']:.1f} dB"
     result = {"wanted": psnr, "recommended": chosen, "rows": list(table.rows), "protocol": table.protocol}
-    report(as_json, result, lambda: f"{table.by_nfe('psnr')}\n\n{words}")
+    report(as_json, result, lambda: "\n\n".join([table.by_nfe("psnr"), *table.failures, words]))

@@ -45,6 +45,9 @@ def compare(
 ) -> Comparison:
     """Score solvers against the reference solution from the same noises.
 
+    A solver whose samples are not finite, as it is unstable or calls the network where that returns NaN, is
+    no error: its row has NaN for every figure, and says why in ``failure``.
+
     Args:
         field: the model.
         solvers: solvers, shown as :func:`shown_name` says; or by the name to show, a solver or several with
@@ -86,10 +89,15 @@ def compare(
         for _, solver in named:
             measured = cells.load(solver)
             if measured is None:
-                measured = measure(
-                    field, solver, pairs, batch=batch, keep=keep, quality=quality, advance=bar.update
-                )
-                cells.save(solver, measured)
+                try:
+                    measured = measure(
+                        field, solver, pairs, batch=batch, keep=keep, quality=quality, advance=bar.update
+                    )
+                except FloatingPointError as error:
+                    # Not saved: it is known after a batch, and may be the machine's fault.
+                    measured = Measured.failed(str(error), solver, pairs, keep, quality)
+                else:
+                    cells.save(solver, measured)
             else:
                 bar.update(len(pairs) * solver.nfe)
             found.append(measured)
@@ -139,7 +147,8 @@ def _row(field: Field, solver: Solver, metrics: Sequence[str], found: Measured) 
     for metric in metrics:
         estimate = ESTIMATES[metric](found.mse)
         row |= {metric: estimate.value, f"{metric}_low": estimate.low, f"{metric}_high": estimate.high}
-    return row | found.figures | {"milliseconds": 1000 * found.seconds / len(found.mse)}
+    row |= found.figures | {"milliseconds": 1000 * found.seconds / len(found.mse)}
+    return row if found.failure is None else {**row, "failure": found.failure}
 
 
 def _named(

@@ -28,7 +28,7 @@ class Kept:
 
     Args:
         solvers: the solver of each row.
-        samples: its first samples, ``(K, ...)``.
+        samples: its first samples, ``(K, ...)``; NaN where the solver failed, and so in ``paths``.
         paths: their trajectory points, ``(P, K, 2)``, where samples are points in the plane.
         reference: the reference's samples from those noises, ``(K, ...)``.
         reference_path: its path at equal times, where samples are points in the plane.
@@ -48,7 +48,8 @@ class Comparison:
     Args:
         rows: one mapping a solver: ``model``, ``solver``, ``nfe``, network ``forwards`` a sample, the metrics
             (those that are means over noises with their 95 % confidence intervals, ``<metric>_low`` and
-            ``<metric>_high``), and ``milliseconds`` a sample.
+            ``<metric>_high``), and ``milliseconds`` a sample. One whose solver ended in NaN or infinity has
+            NaN for all of these, and says why in ``failure``, which no other row has.
         metrics: the metrics' names, as columns.
         protocol: how it was measured.
         kept: samples to look at, if any were to be kept.
@@ -58,6 +59,15 @@ class Comparison:
     metrics: tuple[str, ...]
     protocol: Mapping[str, Any]
     kept: Kept | None = None
+
+    @property
+    def failures(self) -> list[str]:
+        """For each solver that ended in NaN or infinity, a sentence that says so."""
+        return [
+            f"{row['solver']} with {row['nfe']} calls failed: {row['failure']}"
+            for row in self.rows
+            if "failure" in row
+        ]
 
     @property
     def model(self) -> str:
@@ -81,7 +91,7 @@ class Comparison:
         """A table of one metric: a line a solver, a column an NFE."""
         budgets = sorted({row["nfe"] for row in self.rows})
         names = list(dict.fromkeys(row["solver"] for row in self.rows))
-        cells = {(row["solver"], row["nfe"]): _cell(row[metric]) for row in self.rows}
+        cells = {(row["solver"], row["nfe"]): _cell(row, metric) for row in self.rows}
         width = max(len(metric), *map(len, names))
         lines = [f"{metric:<{width}}" + "".join(f"{f'{nfe} calls':>12}" for nfe in budgets)]
         lines += [
@@ -103,7 +113,8 @@ class Comparison:
         return comparison_page([self])
 
     def __str__(self) -> str:
-        return "\n\n".join(self.by_nfe(metric) for metric in self.metrics)
+        parts = [*(self.by_nfe(metric) for metric in self.metrics), "\n".join(self.failures)]
+        return "\n\n".join(part for part in parts if part)
 
 
 def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -119,9 +130,12 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
 def markdown_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """Some columns of rows as a Markdown table."""
     lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
-    lines += [" | ".join(_cell(row[column]) for column in columns) for row in rows]
+    lines += [" | ".join(_cell(row, column) for column in columns) for row in rows]
     return "".join(f"| {line} |\n" for line in lines)
 
 
-def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _cell(row: Mapping[str, Any], column: str) -> str:
+    value = row[column]
+    if not isinstance(value, float):
+        return str(value)
+    return "failed" if "failure" in row else f"{value:.4g}"

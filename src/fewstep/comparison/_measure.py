@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ class Measured:
         figures: of the quality, by name.
         samples: the first samples, ``(K, ...)``.
         path: their trajectory points, ``(P, K, 2)``, where samples are points in the plane.
+        failure: why there is nothing but NaN in all of these, if sampling failed.
     """
 
     mse: Tensor
@@ -61,6 +63,20 @@ class Measured:
     figures: dict[str, float]
     samples: Tensor
     path: Tensor | None
+    failure: str | None = None
+
+    @classmethod
+    def failed(cls, why: str, solver: Solver, pairs: Pairs, keep: int, quality: Quality | None) -> Measured:
+        """What is known of a solver that ended in NaN or infinity."""
+        nothing = pairs.x1[:keep].cpu() * math.nan
+        return cls(
+            torch.full((len(pairs),), math.nan, dtype=torch.float64),
+            math.nan,
+            {} if quality is None else dict.fromkeys(quality.names, math.nan),
+            nothing,
+            nothing.expand(len(solver.points), *nothing.shape) if _has_path(pairs, keep) else None,
+            why,
+        )
 
 
 def measure(
@@ -83,6 +99,9 @@ def measure(
         keep: how many samples to keep.
         quality: figures of all samples together.
         advance: told the network calls made after each batch.
+
+    Raises:
+        FloatingPointError: when a sample is not finite.
     """
     errors, kept, seconds = [], [pairs.x0[:0].cpu()], []
     meter = None if quality is None else quality.meter()
@@ -102,12 +121,17 @@ def measure(
             kept.append(x1[: keep - first].cpu().clone())  # a view would keep the whole batch
         advance(len(x1) * solver.nfe)
     path = None
-    if keep and pairs.x0.shape[1:] == (2,):
+    if _has_path(pairs, keep):
         few = slice(0, keep)
         record: Path = solver.sample(field, pairs.x0[few], trajectory=True, **pairs.conditions_of(few))
         path = record.states.cpu()
     figures = {} if meter is None else meter.figures()
     return Measured(torch.cat(errors), median(seconds) * len(pairs), figures, torch.cat(kept), path)
+
+
+def _has_path(pairs: Pairs, keep: int) -> bool:
+    """Whether the ways of the first samples are kept: those of points in the plane."""
+    return keep > 0 and pairs.x0.shape[1:] == (2,)
 
 
 def _wait(x: Tensor) -> None:

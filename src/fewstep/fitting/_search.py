@@ -220,7 +220,10 @@ def search(
     rows = []
     for kind, solvers in (("fitted", {n: f.solver for n, f in fits.items()}), ("classical", rivals)):
         table = compare(field, solvers.values(), noise=tests, metrics=("rmse", "psnr"))
-        rows += [{**row, "kind": kind} for row in table.rows]
+        rows += [{**row, "kind": kind} for row in table.rows if "failure" not in row]
+        notes += table.failures
+    if not rows:
+        raise FloatingPointError(f"search: no solver gives finite samples on the test noises. {notes[-1]}")
     calls["test"] += len(tests) * sum(int(row["nfe"]) for row in rows)
     return Search(fits, tuple(rows), calls, tuple(tried), tuple(notes))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import quantiles
 
 from ...comparison import Comparison
-from ..page import Chart, Choice, Section, Series, Table
+from ..page import Chart, Choice, Facts, Part, Section, Series, Table, Text
 from ._rows import axis_label, budgets, by_model, is_fitted, is_linear, rows_of_solvers, short
 
 __all__ = ["cost", "errors"]
@@ -20,9 +21,21 @@ def errors(tables: Sequence[Comparison]) -> Section:
     }
     return Section(
         "Error and quality against network calls",
-        [Choice("Figure", charts) if len(charts) > 1 else next(iter(charts.values()))],
+        [Choice("Figure", charts) if len(charts) > 1 else next(iter(charts.values())), *_failures(tables)],
         "Every solver starts from the same noises. Bars are 95 % confidence intervals of means over noises.",
     )
+
+
+def _failures(tables: Sequence[Comparison]) -> list[Part]:
+    """Why some points are missing, if some are."""
+    of = {table.model: f" on {table.model}" if len(tables) > 1 else "" for table in tables}
+    why = {
+        f"{row['solver']} with {row['nfe']} calls{of[row['model']]}": row["failure"]
+        for table in tables
+        for row in table.rows
+        if "failure" in row
+    }
+    return [Text("Some solvers failed, and have no point:"), Facts(why)] if why else []
 
 
 def _against_calls(table: Comparison, metric: str) -> Chart:
@@ -60,8 +73,8 @@ def cost(tables: Sequence[Comparison]) -> Section:
     ]  # fmt: skip
     rows: list[list[str | float]] = []
     for table in tables:
-        times = [row["milliseconds"] / row["nfe"] for row in table.rows]
-        low, middle, high = quantiles(times, n=4) if len(times) > 1 else times * 3
+        times = [row["milliseconds"] / row["nfe"] for row in table.rows if "failure" not in row]
+        low, middle, high = quantiles(times, n=4) if len(times) > 1 else (times or [math.nan]) * 3
         forwards = table.rows[0]["forwards"] // table.rows[0]["nfe"]
         rows.append([table.model, forwards, middle, low, high, *(nfe * middle for nfe in calls)])
     return Section(

@@ -78,7 +78,7 @@ def _models(tables: Sequence[Comparison]) -> list[Section]:
 
 def _all_rows(tables: Sequence[Comparison]) -> Table:
     rows = [row for table in tables for row in table.rows]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+    columns = list(dict.fromkeys(column for row in rows for column in row if column != "failure"))
     return Table(
         "Means over noises stand with the ends of their 95 % confidence intervals",
         [_heading(column) for column in columns],

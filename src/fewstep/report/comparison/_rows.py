@@ -16,6 +16,7 @@ __all__ = [
     "budgets",
     "by_calls",
     "by_model",
+    "failed",
     "is_fitted",
     "is_linear",
     "label",
@@ -71,10 +72,16 @@ def best(rows: Sequence[Mapping[str, Any]], metric: str) -> Mapping[str, Any]:
 
 
 def ranked(table: Comparison, nfe: int) -> list[tuple[int, Mapping[str, Any]]]:
-    """Rows with so many calls and their numbers, the best in the first metric first."""
+    """Rows with so many calls and their numbers, the best in the first metric first, failures last."""
     metric = table.metrics[0]
     rows = [(k, row) for k, row in enumerate(table.rows) if row["nfe"] == nfe]
     return sorted(rows, key=lambda item: _order(metric, item[1][metric]))
+
+
+def failed(table: Comparison, nfe: int) -> str:
+    """Which solvers have nothing to show with so many calls, in a sentence; nothing if all have."""
+    names = [str(row["solver"]) for row in table.rows if row["nfe"] == nfe and "failure" in row]
+    return f"Failed, for the reasons named under the first chart: {', '.join(names)}." if names else ""
 
 
 def rows_of_solvers(table: Comparison) -> dict[str, list[Mapping[str, Any]]]:

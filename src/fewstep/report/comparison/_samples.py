@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...comparison import Comparison, Kept
 from ..page import Pictures, Planes, Section, Strip
 from ..pictures import is_picture
-from ._rows import by_calls, by_model, label, ranked, short
+from ._rows import by_calls, by_model, failed, label, ranked, short
 
 __all__ = ["pictures", "trajectories"]
 
@@ -41,8 +41,9 @@ def _strips(table: Comparison, kept: Kept, nfe: int) -> Pictures:
     strips += [
         Strip(row["solver"], kept.samples[k][:_PICTURES], f"{label(metric)} {short(row[metric])}")
         for k, row in ranked(table, nfe)
+        if "failure" not in row
     ]
-    return Pictures(f"{table.model}, {nfe} network calls", strips)
+    return Pictures(f"{table.model}, {nfe} network calls", strips, failed(table, nfe))
 
 
 def trajectories(tables: Sequence[Comparison], first: int) -> list[Section]:
@@ -62,5 +63,6 @@ def _planes(table: Comparison, kept: Kept, nfe: int) -> Planes:
     metric = table.metrics[0]
     paths = {} if kept.reference_path is None else {"reference": kept.reference_path[:, :_PATHS]}
     for k, row in ranked(table, nfe):
-        paths[f"{row['solver']}, {label(metric)} {short(row[metric])}"] = kept.paths[k][:, :_PATHS]
-    return Planes(f"{table.model}, {nfe} network calls", paths)
+        if "failure" not in row:
+            paths[f"{row['solver']}, {label(metric)} {short(row[metric])}"] = kept.paths[k][:, :_PATHS]
+    return Planes(f"{table.model}, {nfe} network calls", paths, failed(table, nfe))

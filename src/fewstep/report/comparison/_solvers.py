@@ -35,8 +35,9 @@ def numbers(tables: Sequence[Comparison], first: int) -> list[Section]:
         Section(
             "When the solvers call the network, and what they make of it",
             [by_model(shown, times), by_model(shown, coefficients)],
-            "Every solver is one table: state xi is a weight times the noise x0, plus weights times the "
-            "network's answers u0, u1 and so on, as velocities. The last row is the sample.",
+            "Every solver is one table: each state x1, x2 and so on is a weight times the noise x0, plus "
+            "weights times the network's answers u0, u1 and so on, as velocities. The last row is the "
+            "sample.",
         )
     ]
 

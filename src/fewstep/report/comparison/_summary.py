@@ -15,8 +15,15 @@ _Row = Mapping[str, Any]
 
 def finding(table: Comparison) -> str:
     """How many calls of classical solvers the fitted ones are worth, or the best row where none gains."""
+    failures = len(table.failures)
+    if failures == len(table.rows):
+        return f"On {table.model} every solver failed: no samples are finite."
+    return _best(table) + (f" {failures} of {len(table.rows)} solvers failed." if failures else "")
+
+
+def _best(table: Comparison) -> str:
     metric = table.metrics[0]
-    classical = [row for row in table.rows if not is_fitted(row["solver"])]
+    classical = [row for row in table.rows if not is_fitted(row["solver"]) and "failure" not in row]
     worth = {}
     for nfe in budgets(table):
         fitted = [row for row in table.rows if row["nfe"] == nfe and is_fitted(row["solver"])]
@@ -34,9 +41,8 @@ def finding(table: Comparison) -> str:
     nfe, (ours, _) = min(worth.items(), key=lambda item: abs(item[0] - first_shown([table])))
     names = {ours["solver"] for ours, _ in worth.values()}
     name = names.pop() if len(names) == 1 else "the best fitted solver"
-    return f"On {table.model}, {name} has a better {label(metric)} {_wins(worth)}." + _quality(
-        table, ours, nfe
-    )
+    won = f"On {table.model}, {name} has a better {label(metric)} {_wins(worth)}."
+    return won + _quality(table, ours, nfe)
 
 
 def _wins(worth: Mapping[int, tuple[_Row, int]]) -> str:
