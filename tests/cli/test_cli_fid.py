@@ -135,7 +135,11 @@ def test_two_sets_of_features_are_compared(program, inception, pictures):
     metric.update(fs.data.load(samples)[range(40)], real=False)
     assert result["kid"]["mean"] == pytest.approx(metric.compute()[0].item(), rel=1e-3)
     assert (result["kid"]["subset"], result["kid"]["subsets"]) == (40, 1)
-    assert 0 <= result["coverage"] < result["recall"] + 1 <= 2
+    x, y = (features.load("inception")(fs.data.load(one)[rows]) for one, rows in
+            ((samples, range(40)), (data, taken)))  # fmt: skip
+    shares = fs.metrics.precision_recall(y, x)
+    assert shares.precision != shares.recall
+    assert {name: result[name] for name in vars(shares)} == pytest.approx(vars(shares))
     assert (result["count"], result["data"]["of"]) == (40, 60)
     with open("result.json") as file:
         assert json.load(file) == result
@@ -212,6 +216,15 @@ class TestRefusals:
         program("sample", "mnist", "euler:1", "--count", 2, "--format", "sheet", "--out", "sheet")
         said = failure("fid", "calc", "sheet", "--ref", "mnist")
         assert "sheet: holds no samples one by one, only picture" in said
+
+    @pytest.mark.parametrize("formats", ["npz", "png"])
+    def test_samples_of_which_some_are_gone(self, failure, program, tmp_path, formats):
+        words = ("--count", 4, "--shard", 2, "--format", formats, "--out", "made")
+        program("sample", "mnist", "euler:1", *words)
+        gone = {"npz": "blocks/000001.json", "png": "png/00000001.png"}
+        (tmp_path / "made" / gone[formats]).unlink()
+        said = failure("fid", "calc", "made", "--ref", "mnist")
+        assert f"made: has {2 if formats == 'npz' else 3} samples where its result.json says 4" in said
 
     def test_a_damaged_file_of_samples(self, failure, program):
         program("sample", "mnist", "euler:1", "--count", 2, "--format", "npz", "--out", "made")

@@ -57,6 +57,9 @@ def test_a_chart_has_a_line_a_solver_with_intervals():
     assert [series.strong for series in chart.series] == [False, False, True]
     assert (chart.log_y, psnr.log_y) == (True, False)
     assert (against_time.log_x, against_time.x_label) == (True, "milliseconds a sample")
+    slow_first = [{**row, "milliseconds": 20.0 - row["nfe"]} for row in one.rows]
+    busy = fs.Comparison(tuple(slow_first), one.metrics, one.protocol)
+    assert parts(comparison_page([busy]), Chart)[-1].series[0].x == [12, 16]
 
 
 def test_pictures_have_the_reference_first_and_then_the_best():
