@@ -135,9 +135,11 @@ def test_two_sets_of_features_are_compared(program, inception, pictures):
     metric.update(fs.data.load(samples)[range(40)], real=False)
     assert result["kid"]["mean"] == pytest.approx(metric.compute()[0].item(), rel=1e-3)
     assert (result["kid"]["subset"], result["kid"]["subsets"]) == (40, 1)
-    x, y = (features.load("inception")(fs.data.load(one)[rows]) for one, rows in
-            ((samples, range(40)), (data, taken)))  # fmt: skip
-    shares = fs.metrics.precision_recall(y, x)
+    real, made = (
+        features.load("inception")(fs.data.load(source)[rows])
+        for source, rows in ((data, taken), (samples, range(40)))
+    )
+    shares = fs.metrics.precision_recall(real, made)
     assert shares.precision != shares.recall
     assert {name: result[name] for name in vars(shares)} == pytest.approx(vars(shares))
     assert (result["count"], result["data"]["of"]) == (40, 60)

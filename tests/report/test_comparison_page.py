@@ -181,8 +181,11 @@ def test_sliders_start_where_most_is_gained():
     """The fitted solver is 300 times better than Euler with 8 calls, and 60 times than midpoint with 4."""
     sliders = parts(comparison_page([table((1, 3, 4))]), Slider)
     assert {slider.start for slider in sliders} == {8}
-    rows = [{"model": "m", "solver": s, "nfe": n, "rmse": e} for s, n, e in (("euler", 4, 4), ("fitted", 4, 3))]
-    less = fs.Comparison(tuple(rows), ("rmse",), {"reference": {}})
+    rows = tuple(
+        {"model": "m", "solver": solver, "nfe": 4, "rmse": error}
+        for solver, error in (("euler", 4), ("fitted", 3))
+    )
+    less = fs.Comparison(rows, ("rmse",), {"reference": {}})
     assert [first_shown(tables) for tables in ([less], [less, table()], [table(), less])] == [4, 8, 8]
 
 
