@@ -268,6 +268,14 @@ class TestFeatureQuality:
         assert row["frechet_pixels"] == pytest.approx(frechet_distance(own, Moments.of(real)), rel=1e-9)
         assert "fid" not in row
 
+    def test_the_network_sees_few_pictures_at_once(self):
+        quality, _ = self.quality(whole=True)
+        seen, network = [], quality.network
+        quality.network = lambda pictures: seen.append(len(pictures)) or network(pictures)
+        meter = quality.meter()
+        meter.update(fs.noise(150, self.shape))
+        assert (seen, meter._moments.count, sum(map(len, meter._seen))) == ([64, 64, 22], 150, 150)
+
     def test_with_the_features_themselves_there_are_five_more_figures(self):
         x0 = fs.noise(40, self.shape, seed=5)
         quality, real = self.quality(whole=True)

@@ -13,6 +13,9 @@ from ..metrics.features import ROUNDING, FeatureNetwork, quantize
 
 __all__ = ["FeatureQuality"]
 
+#: Pictures that the feature network sees at once, which may be much larger than what is sampled.
+_BATCH = 64
+
 
 class FeatureQuality:
     """Distances of samples to real pictures in the features of a network, for :func:`fewstep.compare`.
@@ -66,10 +69,11 @@ class _Meter:
         self._seen: list[Tensor] = []
 
     def update(self, x1: Tensor) -> None:
-        features = self._quality.network(quantize(x1))
-        self._moments.update(features)
-        if self._quality.features is not None:
-            self._seen.append(features.cpu())
+        for part in x1.split(_BATCH):
+            features = self._quality.network(quantize(part))
+            self._moments.update(features)
+            if self._quality.features is not None:
+                self._seen.append(features.cpu())
 
     def figures(self) -> dict[str, float]:
         quality = self._quality
