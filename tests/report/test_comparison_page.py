@@ -169,6 +169,22 @@ def test_the_summary_names_the_greatest_gain_and_what_others_need():
     assert finding(only) == "On m the best RMSE is 0.1, of midpoint with 8 calls."
 
 
+def test_a_fitted_solver_without_any_error_gains_most():
+    """As on a field that is linear in the state."""
+    rows = tuple(
+        {"model": "m", "solver": solver, "nfe": nfe, "rmse": error, "milliseconds": 1.0}
+        for solver, nfe, error in (
+            ("euler", 4, 0.4),
+            ("fitted", 4, 0.1),
+            ("euler", 8, 0.2),
+            ("fitted", 8, 0.0),
+        )
+    )
+    said = finding(fs.Comparison(rows, ("rmse",), {"reference": {}}))
+    assert said.startswith("On m, with 8 network calls, fitted has RMSE 0; ")
+    assert "any of them needs more than 8 calls" in said
+
+
 def test_the_protocol_and_the_command_are_there():
     page = comparison_page([table()], command="fewstep compare x")
     assert parts(page, Code)[0].text == "fewstep compare x"
@@ -227,19 +243,3 @@ def test_files_of_a_comparison(tmp_path):
     html = (tmp_path / "index.html").read_text()
     assert not re.search(r"(src|href)=.https?:", html)
     assert "fitted non_stationary" in html
-
-
-def test_a_fitted_solver_without_any_error_gains_most():
-    """As on a field that is linear in the state."""
-    rows = tuple(
-        {"model": "m", "solver": solver, "nfe": nfe, "rmse": error, "milliseconds": 1.0}
-        for solver, nfe, error in (
-            ("euler", 4, 0.4),
-            ("fitted", 4, 0.1),
-            ("euler", 8, 0.2),
-            ("fitted", 8, 0.0),
-        )
-    )
-    said = finding(fs.Comparison(rows, ("rmse",), {"reference": {}}))
-    assert said.startswith("On m, with 8 network calls, fitted has RMSE 0; ")
-    assert "any of them needs more than 8 calls" in said
