@@ -27,7 +27,7 @@ class FeatureQuality:
         real: moments of the real pictures' features; enough for the Fréchet distance.
         features: those of some real pictures one by one, ``(N, d)``, if the kernel distance (of all samples,
             without bias), precision, recall, density and coverage are wanted too. All but the first depend on
-            how many there are: take as many as samples.
+            how many there are: take as many as samples. Distances are taken on their device.
     """
 
     def __init__(self, network: FeatureNetwork, real: Moments, features: Tensor | None = None) -> None:
@@ -79,7 +79,7 @@ class _Meter:
         quality = self._quality
         found = [frechet_distance(self._moments, quality.real)]
         if quality.features is not None:
-            own = torch.cat(self._seen)
+            own = torch.cat(self._seen).to(quality.features.device)
             shares = precision_recall(quality.features, own)
             found += [
                 squared_mmd(quality.features, own),
