@@ -88,3 +88,12 @@ def test_paths_that_take_part_of_the_time_are_measured_by_their_velocity(start, 
         meter.add(torch.full((1, 3), t**2, dtype=torch.float64), t)
     assert float(meter.curvature()) == pytest.approx((end - start) ** 2 / 3, rel=1e-4)
     assert float(meter.displacement()) == pytest.approx((start + end) ** 2, rel=1e-9)
+
+
+def test_straightness_takes_samples_of_any_shape():
+    field, x0 = fs.Field(lambda x, t: -x), fs.noise(4, (6,))
+    flat, shaped = (
+        fs.metrics.straightness(fs.classical.euler(5).sample(field, x, trajectory=True))
+        for x in (x0, x0.reshape(4, 1, 2, 3))
+    )
+    torch.testing.assert_close(shaped, flat)
