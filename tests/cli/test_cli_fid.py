@@ -9,6 +9,7 @@ import torch
 from torchmetrics.image.kid import KernelInceptionDistance
 
 import fewstep as fs
+from fewstep.cli._fid_report import notes
 from fewstep.metrics import features
 
 
@@ -122,6 +123,12 @@ def test_the_bundled_statistics(program):
     assert result["distance"] == "Fréchet distance, MNIST classifier"
     assert result["reference"]["count"] == 60_000
     assert "3 pictures are too few for a covariance of 64 features" in result["notes"][0]
+
+
+def test_as_many_pictures_as_features_are_too_few():
+    network = features.FeatureNetwork.of(lambda x: x, "own", dims=64)
+    known = features.load_reference("mnist")
+    assert [len(notes(network, count, known)) for count in (64, 65)] == [1, 0]
 
 
 @pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`:UserWarning")

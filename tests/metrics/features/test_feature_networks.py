@@ -121,6 +121,18 @@ class TestStreaming:
         torch.testing.assert_close(moments.mean, expected.mean(0))
         torch.testing.assert_close(moments.covariance, expected.T.cov())
 
+    @pytest.mark.parametrize("batch", [7, 50])
+    def test_processes_share_the_batches(self, monkeypatch, batch):
+        network, x = features.FeatureNetwork.of(Colours(), "colours"), pictures(50)
+        parts = []
+        for rank in range(3):
+            monkeypatch.setattr("fewstep.metrics.features._streaming.place", lambda rank=rank: (rank, 3))
+            parts.append(fs.metrics.feature_moments(x, network, batch=batch))
+        together, whole = parts[0] + parts[1] + parts[2], fs.metrics.Moments.of(network(x))
+        assert together.count == 50
+        torch.testing.assert_close(together.covariance, whole.covariance)
+        assert len(fs.metrics.feature_matrix(x, network, batch=batch)) == 50
+
     def test_of_some_pictures(self):
         network, x = features.FeatureNetwork.of(Colours(), "colours"), pictures(20)
         rows = [3, 4, 11, 19]
