@@ -9,6 +9,7 @@ import torch
 from torchmetrics.image.kid import KernelInceptionDistance
 
 import fewstep as fs
+from fewstep.cli._fid_report import notes
 from fewstep.metrics import features
 
 
@@ -124,6 +125,12 @@ def test_the_bundled_statistics(program):
     assert "3 pictures are too few for a covariance of 64 features" in result["notes"][0]
 
 
+def test_as_many_pictures_as_features_are_too_few():
+    network = features.FeatureNetwork.of(lambda x: x, "own", dims=64)
+    known = features.load_reference("mnist")
+    assert [len(notes(network, count, known)) for count in (64, 65)] == [1, 0]
+
+
 @pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`:UserWarning")
 def test_two_sets_of_features_are_compared(program, inception, pictures):
     """The kernel distance as torchmetrics has it, for subsets that are all of the pictures."""
@@ -135,7 +142,13 @@ def test_two_sets_of_features_are_compared(program, inception, pictures):
     metric.update(fs.data.load(samples)[range(40)], real=False)
     assert result["kid"]["mean"] == pytest.approx(metric.compute()[0].item(), rel=1e-3)
     assert (result["kid"]["subset"], result["kid"]["subsets"]) == (40, 1)
-    assert 0 <= result["coverage"] < result["recall"] + 1 <= 2
+    real, made = (
+        features.load("inception")(fs.data.load(source)[rows])
+        for source, rows in ((data, taken), (samples, range(40)))
+    )
+    shares = fs.metrics.precision_recall(real, made)
+    assert shares.precision != shares.recall
+    assert {name: result[name] for name in vars(shares)} == pytest.approx(vars(shares))
     assert (result["count"], result["data"]["of"]) == (40, 60)
     with open("result.json") as file:
         assert json.load(file) == result
@@ -212,6 +225,15 @@ class TestRefusals:
         program("sample", "mnist", "euler:1", "--count", 2, "--format", "sheet", "--out", "sheet")
         said = failure("fid", "calc", "sheet", "--ref", "mnist")
         assert "sheet: holds no samples one by one, only picture" in said
+
+    @pytest.mark.parametrize("formats", ["npz", "png"])
+    def test_samples_of_which_some_are_gone(self, failure, program, tmp_path, formats):
+        words = ("--count", 4, "--shard", 2, "--format", formats, "--out", "made")
+        program("sample", "mnist", "euler:1", *words)
+        gone = {"npz": "blocks/000001.json", "png": "png/00000001.png"}
+        (tmp_path / "made" / gone[formats]).unlink()
+        said = failure("fid", "calc", "made", "--ref", "mnist")
+        assert f"made: has {2 if formats == 'npz' else 3} samples where its result.json says 4" in said
 
     def test_a_damaged_file_of_samples(self, failure, program):
         program("sample", "mnist", "euler:1", "--count", 2, "--format", "npz", "--out", "made")

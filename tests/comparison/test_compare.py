@@ -9,9 +9,6 @@ import torch
 from matplotlib.figure import Figure
 
 import fewstep as fs
-from fewstep.comparison import FeatureQuality
-from fewstep.metrics import Moments, frechet_distance, precision_recall, squared_mmd
-from fewstep.metrics.features import FeatureNetwork, quantize
 
 
 def strictly(text):
@@ -245,124 +242,6 @@ def test_a_quality_sees_all_samples_of_a_solver_and_those_of_the_reference():
         assert row["mean"] == pytest.approx(float(solver.sample(field(), x0).mean()), rel=1e-5)
     assert table.protocol["reference"]["mean"] == pytest.approx(float(x0.mean()) * math.exp(-1), rel=1e-3)
     assert table.protocol["quality"] == {"quality": "mean"}
-
-
-class TestFeatureQuality:
-    """In features that are the levels of the pixels themselves."""
-
-    shape = (1, 2, 2)
-
-    def quality(self, whole=False):
-        network = FeatureNetwork.of(lambda pictures: pictures.flatten(1) / 1.0, "pixels", dims=4)
-        real = quantize(0.3 * fs.noise(90, self.shape, seed=8)).flatten(1).float()
-        return FeatureQuality(network, Moments.of(real), real if whole else None), real
-
-    def levels(self, solver, x0):
-        return quantize(solver.sample(field(self.shape), x0)).flatten(1).float()
-
-    def test_the_distance_is_that_of_the_rounded_samples(self):
-        x0 = fs.noise(40, self.shape, seed=5)
-        quality, real = self.quality()
-        (row,) = fs.compare(field(self.shape), [EULER], noise=x0, batch=7, quality=quality).rows
-        own = Moments.of(self.levels(EULER, x0))
-        assert row["frechet_pixels"] == pytest.approx(frechet_distance(own, Moments.of(real)), rel=1e-9)
-        assert "fid" not in row
-
-    def test_with_the_features_themselves_there_are_five_more_figures(self):
-        x0 = fs.noise(40, self.shape, seed=5)
-        quality, real = self.quality(whole=True)
-        table = fs.compare(field(self.shape), [EULER], noise=x0, batch=7, quality=quality)
-        (row,), own = table.rows, self.levels(EULER, x0)
-        shares = precision_recall(real, own)
-        assert row["kernel_pixels"] == pytest.approx(squared_mmd(real, own), rel=1e-9)
-        assert (row["precision"], row["coverage"]) == (shares.precision, shares.coverage)
-        assert table.metrics[2:] == (
-            "frechet_pixels", "kernel_pixels", "precision", "recall", "density", "coverage"
-        )  # fmt: skip
-
-    def test_only_inception_has_fid(self):
-        quality, _ = self.quality(whole=True)
-        quality.network.distance_name = "FID"
-        assert quality.names[:2] == ("fid", "kid")
-
-
-class TestCache:
-    def compare(self, counted, folder, solvers=(EULER, MIDPOINT), **options):
-        network = counted(lambda x, t: -x)
-        x0 = fs.noise(6, (2,), seed=5)
-        pairs = fs.Pairs(x0, x0 * math.exp(-1))
-        named = fs.Field(network, shape=(2,), name="decay")
-        return fs.compare(named, solvers, noise=pairs, cache=folder, **options), len(network.times)
-
-    def test_what_was_measured_is_not_measured_again(self, counted, tmp_path):
-        first, calls = self.compare(counted, tmp_path)
-        again, none = self.compare(counted, tmp_path)
-        assert (calls, none) == (8, 0)
-        assert again.rows == first.rows
-
-    def test_an_interrupted_comparison_makes_what_is_missing(self, counted, tmp_path):
-        self.compare(counted, tmp_path, [EULER])
-        table, calls = self.compare(counted, tmp_path)
-        assert calls == MIDPOINT.nfe
-        assert [row["solver"] for row in table.rows] == ["euler", "midpoint"]
-
-    def test_other_noises_references_and_conditions_are_other_measurements(self, tmp_path):
-        target = fs.Field(lambda x, t, target: target - x, shape=(2,), name="target")
-        x0, x1, y = (fs.noise(6, (2,), seed=seed) for seed in (1, 2, 3))
-        every = [(x0, x1, y), (x0 + 1, x1, y), (x0, x1 + 1, y), (x0, x1, y + 1)]
-        errors = [
-            fs.compare(
-                target, [EULER], noise=fs.Pairs(x0, x1, conditions={"target": y}), cache=tmp_path
-            ).rows[0]["rmse"]
-            for x0, x1, y in every
-        ]
-        assert len(set(errors)) == 4
-
-    def test_more_samples_to_keep_are_there(self, counted, tmp_path):
-        for keep in (0, 2, 3):
-            kept = self.compare(counted, tmp_path, keep=keep)[0].kept
-        assert len(kept.samples[0]) == 3
-
-    def test_samples_come_back_bit_for_bit(self, counted, tmp_path):
-        first, again = (self.compare(counted, tmp_path, keep=3)[0].kept for _ in range(2))
-        for one, other in zip([*first.samples, *first.paths], [*again.samples, *again.paths], strict=True):
-            assert torch.equal(one, other)
-
-    @pytest.mark.parametrize(
-        "options", [{"keep": 2}, {"quality": Mean()}, {"batch": 3}], ids=["keep", "quality", "batch"]
-    )
-    def test_other_settings_are_measured_anew(self, counted, tmp_path, options):
-        self.compare(counted, tmp_path)
-        table, calls = self.compare(counted, tmp_path, **options)
-        assert calls >= 8
-        assert set(options) != {"quality"} or "mean" in table.rows[0]
-
-    def test_seconds_of_another_number_of_threads_are_measured_anew(self, counted, tmp_path, monkeypatch):
-        self.compare(counted, tmp_path)
-        monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
-        table, calls = self.compare(counted, tmp_path)
-        assert (calls >= 8, table.protocol["threads"]) == (True, 77)
-
-    def test_a_curvature_of_other_tolerances_is_measured_anew(self, counted, tmp_path):
-        loose = self.compare(counted, tmp_path, keep=1, rtol=0.1, atol=0.1)[0].protocol["curvature"]
-        tight = self.compare(counted, tmp_path, keep=1)[0].protocol["curvature"]
-        assert loose["relative"] != tight["relative"]
-
-    def test_another_name_for_a_solver_is_no_other_solver(self, counted, tmp_path):
-        self.compare(counted, tmp_path)
-        table, calls = self.compare(counted, tmp_path, {"mine": EULER})
-        assert (calls, table.rows[0]["solver"]) == (0, "mine")
-
-    def test_a_damaged_file_is_named(self, counted, tmp_path):
-        self.compare(counted, tmp_path, [EULER])
-        (file,) = tmp_path.iterdir()
-        file.write_bytes(file.read_bytes()[:-9])
-        with pytest.raises(ValueError, match=r"not a complete measurement .*; remove it"):
-            self.compare(counted, tmp_path, [EULER])
-
-    def test_a_function_without_a_name_is_refused(self, tmp_path):
-        with pytest.raises(ValueError, match="cannot tell one plain function from another"):
-            fs.compare(fs.Field(lambda x, t: -x, shape=(2,)), [EULER], noise=3, cache=tmp_path)
 
 
 def test_no_solver_at_all_is_an_error():

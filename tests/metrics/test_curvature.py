@@ -77,3 +77,23 @@ def test_straightness_of_rectified_flow_sums_over_dimensions():
     expected = x0.square().sum(dim=1) * (math.pi**2 / 4 - 2)
     torch.testing.assert_close(fs.metrics.straightness(path), expected, rtol=1e-3, atol=0)
     torch.testing.assert_close(fs.metrics.straightness(path), 2 * fs.metrics.curvature(path))
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.0, 0.5), (0.25, 1.0)])
+def test_paths_that_take_part_of_the_time_are_measured_by_their_velocity(start, end):
+    """Of x = t^2, whose velocity 2 t is uniform: a variance of (2 h)^2 / 12 about the mean start + end."""
+    times = torch.linspace(start, end, 401, dtype=torch.float64).tolist()
+    meter = fs.metrics.CurvatureMeter(torch.full((1, 3), start**2, dtype=torch.float64), start)
+    for t in times[1:]:
+        meter.add(torch.full((1, 3), t**2, dtype=torch.float64), t)
+    assert float(meter.curvature()) == pytest.approx((end - start) ** 2 / 3, rel=1e-4)
+    assert float(meter.displacement()) == pytest.approx((start + end) ** 2, rel=1e-9)
+
+
+def test_straightness_takes_samples_of_any_shape():
+    field, x0 = fs.Field(lambda x, t: -x), fs.noise(4, (6,))
+    flat, shaped = (
+        fs.metrics.straightness(fs.classical.euler(5).sample(field, x, trajectory=True))
+        for x in (x0, x0.reshape(4, 1, 2, 3))
+    )
+    torch.testing.assert_close(shaped, flat)

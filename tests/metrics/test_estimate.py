@@ -106,6 +106,14 @@ class TestMetric:
         assert found.margin == 0
 
 
+@pytest.mark.parametrize("scale", [1e-80, 1e-7, 1e80])
+def test_errors_of_any_size_have_intervals(scale):
+    """Whose slopes are beyond float32."""
+    one, scaled = (ESTIMATES["pooled_rmse"](errors(7) * factor) for factor in (1, scale))
+    assert scaled.value == pytest.approx(one.value * math.sqrt(scale), rel=1e-12)
+    assert scaled.margin == pytest.approx(one.margin * math.sqrt(scale), rel=1e-12)
+
+
 def test_the_intervals_of_paired_differences_cover_the_truth():
     rng = np.random.default_rng(8)
     mse = torch.from_numpy(rng.gamma(4.0, size=(1500, 100)))

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from fewstep.metrics import precision_recall
+from fewstep.metrics._distances import nearest
 
 
 def draw(seed, count, d=4, mean=0.0):
@@ -103,3 +104,11 @@ def test_what_does_not_fit():
         precision_recall(x, x * torch.nan)
     with pytest.raises(ValueError, match="real has 4 on cpu, generated has 3 on cpu"):
         precision_recall(x, x[:, :3])
+
+
+@pytest.mark.parametrize("block", [30, 1000])
+def test_equal_vectors_are_at_no_distance_whatever_rounding_leaves(block):
+    x = draw(8, 200, d=64, mean=3.0)
+    squares, indices = nearest(x, x, 1, block)
+    assert (squares == 0).all()
+    assert torch.equal(indices[:, 0], torch.arange(200))

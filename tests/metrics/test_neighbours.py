@@ -68,3 +68,9 @@ def test_what_does_not_fit():
         nearest_neighbours(x, x, x, quantile=1.0)
     with pytest.raises(ValueError, match="training holds NaN or infinity"):
         nearest_neighbours(x, x / 0, x)
+
+
+def test_what_is_almost_a_copy_is_none():
+    training = draw(9, 50)
+    found = nearest_neighbours(torch.cat([training[:2], training[2:4] + 1e-9]), training, draw(10, 20))
+    assert found.copies == 2

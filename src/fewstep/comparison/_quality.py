@@ -13,6 +13,9 @@ from ..metrics.features import ROUNDING, FeatureNetwork, quantize
 
 __all__ = ["FeatureQuality"]
 
+#: Pictures that the feature network sees at once, which may be much larger than what is sampled.
+_BATCH = 64
+
 
 class FeatureQuality:
     """Distances of samples to real pictures in the features of a network, for :func:`fewstep.compare`.
@@ -24,7 +27,7 @@ class FeatureQuality:
         real: moments of the real pictures' features; enough for the Fréchet distance.
         features: those of some real pictures one by one, ``(N, d)``, if the kernel distance (of all samples,
             without bias), precision, recall, density and coverage are wanted too. All but the first depend on
-            how many there are: take as many as samples.
+            how many there are: take as many as samples. Distances are taken on their device.
     """
 
     def __init__(self, network: FeatureNetwork, real: Moments, features: Tensor | None = None) -> None:
@@ -66,16 +69,17 @@ class _Meter:
         self._seen: list[Tensor] = []
 
     def update(self, x1: Tensor) -> None:
-        features = self._quality.network(quantize(x1))
-        self._moments.update(features)
-        if self._quality.features is not None:
-            self._seen.append(features.cpu())
+        for part in x1.split(_BATCH):
+            features = self._quality.network(quantize(part))
+            self._moments.update(features)
+            if self._quality.features is not None:
+                self._seen.append(features.cpu())
 
     def figures(self) -> dict[str, float]:
         quality = self._quality
         found = [frechet_distance(self._moments, quality.real)]
         if quality.features is not None:
-            own = torch.cat(self._seen)
+            own = torch.cat(self._seen).to(quality.features.device)
             shares = precision_recall(quality.features, own)
             found += [
                 squared_mmd(quality.features, own),

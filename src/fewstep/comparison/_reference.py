@@ -36,7 +36,7 @@ class OfReference(NamedTuple):
     path: Tensor | None
 
     def describe(self) -> dict[str, Any]:
-        """The model's curvature, per dimension and relative to the way from noise to data."""
+        """The model's curvature: per dimension, and relative to the displacement, a ratio of means."""
         curvature, displacement = float(self.curvature.mean()), float(self.displacement.mean())
         return {
             "per_dimension": curvature,

@@ -59,20 +59,22 @@ def read_generated(folder: str | os.PathLike[str]) -> Generated:
             f"{folder}: holds no samples one by one, only {', '.join(patterns)}; repeat fewstep sample into "
             "another folder with --format safetensors."
         )
-    samples = load(folder / "png") if kind == "png" else _blocks(folder, patterns[kind], _FORMATS[kind])
-    if len(samples) != count:
-        raise ValueError(
-            f"{folder}: has {len(samples)} samples where its result.json says {count}; make it again."
-        )
-    return Generated(samples, facts)
+    pictures = load(folder / "png") if kind == "png" else None
+    counts = {} if kind == "png" else _counts(folder, patterns[kind])
+    there = sum(counts.values()) if pictures is None else len(pictures)
+    if there != count:
+        raise ValueError(f"{folder}: has {there} samples where its result.json says {count}; make it again.")
+    name = folder.resolve().name
+    return Generated(_Blocks(name, counts, _FORMATS[kind]) if pictures is None else pictures, facts)
 
 
-def _blocks(folder: Path, pattern: str, key: str) -> Dataset:
+def _counts(folder: Path, pattern: str) -> dict[Path, int]:
+    """Files of one format in the order of their samples, and how many are in each."""
     counts: dict[Path, int] = {}
     for path in sorted((folder / "blocks").glob("[0-9]*.json")):
         block = json.loads(path.read_text(encoding="utf-8"))
         counts |= {folder / name: block["count"] for name in block["files"] if fnmatch(name, pattern)}
-    return _Blocks(folder.resolve().name, counts, key)
+    return counts
 
 
 class _Blocks(Dataset):

@@ -87,7 +87,8 @@ def relative_curvature(path: Path) -> Tensor:
         path: of :meth:`fewstep.Solver.sample` with ``trajectory=True``.
 
     Returns:
-        Of each sample, float64 of shape ``(B,)``. The mean over samples is not the ratio of the means.
+        Of each sample, float64 of shape ``(B,)``. Their mean is not what :func:`fewstep.generate` and
+        :func:`fewstep.compare` call ``relative``: the mean curvature over the mean displacement.
     """
     meter = _metered(path)
     return meter.curvature() / meter.displacement()

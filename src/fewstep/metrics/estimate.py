@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from .moments import Moments
@@ -74,7 +73,7 @@ class Estimate:
             raise ValueError(f"Estimate: needs a known number of samples, 1 at least, not {count}.")
         if count == 1:
             return cls(value, -math.inf, math.inf, 1)
-        g = torch.tensor(gradient).to(moments.mean)
+        g = moments.mean.new_tensor(gradient)
         # Rounding leaves differences of equal values on either side of zero.
         deviation = math.sqrt(max(0.0, float(g @ moments.covariance @ g)))
         margin = _student(count - 1) * deviation / math.sqrt(count)

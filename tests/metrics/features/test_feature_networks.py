@@ -11,7 +11,7 @@ import fewstep as fs
 from fewstep.metrics import features
 from fewstep.metrics.features._inception import _fetch
 from fewstep.metrics.features._mobilenet import MobileNetTrunk, same_padding
-from fewstep.metrics.features._resnet import ResNet56
+from fewstep.metrics.features._resnet import ResNet56, _Block
 
 
 def pictures(count, shape=(3, 8, 8), seed=0):
@@ -120,6 +120,18 @@ class TestStreaming:
         assert moments.count == 50
         torch.testing.assert_close(moments.mean, expected.mean(0))
         torch.testing.assert_close(moments.covariance, expected.T.cov())
+
+    @pytest.mark.parametrize("batch", [7, 50])
+    def test_processes_share_the_batches(self, monkeypatch, batch):
+        network, x = features.FeatureNetwork.of(Colours(), "colours"), pictures(50)
+        parts = []
+        for rank in range(3):
+            monkeypatch.setattr("fewstep.metrics.features._streaming.place", lambda rank=rank: (rank, 3))
+            parts.append(fs.metrics.feature_moments(x, network, batch=batch))
+        together, whole = parts[0] + parts[1] + parts[2], fs.metrics.Moments.of(network(x))
+        assert together.count == 50
+        torch.testing.assert_close(together.covariance, whole.covariance)
+        assert len(fs.metrics.feature_matrix(x, network, batch=batch)) == 50
 
     def test_of_some_pictures(self):
         network, x = features.FeatureNetwork.of(Colours(), "colours"), pictures(20)
@@ -314,6 +326,17 @@ class TestMnist:
 
         near, turned = distance(x), distance(x.transpose(2, 3))
         assert near < 0.2 < 10 < turned
+
+
+def test_new_channels_of_a_shortcut_are_zero_on_both_sides():
+    """Option A of He et al.: every other pixel, nothing learned."""
+    block = _Block(16, 32).eval()
+    nn.init.zeros_(block.conv2.weight)
+    x = torch.rand(2, 16, 6, 6, generator=torch.Generator().manual_seed(0))
+    y = block(x)
+    assert torch.equal(y[:, 8:24], x[:, :, ::2, ::2])
+    assert not y[:, :8].any()
+    assert not y[:, 24:].any()
 
 
 @pytest.mark.slow
