@@ -133,7 +133,7 @@ def drawing(
     """
     names = [series.name for series in chart.series]
     top, bottom = 30.0, height - 46.0
-    room = 7.6 * max(map(len, names), default=0) + 20
+    room = max(map(_width, names), default=0) + 20
     named = len(names) > 1 and room < 0.25 * width and LINE * len(names) < bottom - top
     heights = [v for line in shown for p in line for v in (p.y, p.low, p.high) if v is not None]
     y = Axis.over(
@@ -169,6 +169,11 @@ def drawing(
         [(place(y(tick)), text) for tick, text in zip(y.ticks, y.labels(), strict=True)],
         lines,
     )
+
+
+def _width(name: str) -> float:
+    """Pixels that a name takes at the end of its line, about."""
+    return 7.6 * len(name) + 2.5 * sum(letter in "mwMW" for letter in name)
 
 
 def _shown(value: float | None, log: bool) -> float | None:
