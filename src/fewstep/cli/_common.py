@@ -60,10 +60,12 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
             f"--config: {path} has unknown keys {', '.join(unknown)}; known are "
             f"{', '.join(sorted(map(str, known)))}."
         )
-    context.default_map = {
-        **(context.default_map or {}),
-        **{str(key).replace("-", "_"): value for key, value in entries.items()},
-    }
+    options = {str(key).replace("-", "_"): value for key, value in entries.items()}
+    for parameter in context.command.params:
+        value = options.get(parameter.name or "")
+        if isinstance(value, list) and parameter.nargs == 1 and not getattr(parameter, "multiple", False):
+            options[str(parameter.name)] = ",".join(map(str, value))  # as flags have lists
+    context.default_map = {**(context.default_map or {}), **options}
     return path
 
 
@@ -142,14 +144,14 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
         if is_curve_file(path):
             curve = CurveFit.load(path)
             solvers = [curve.solver(nfe) for nfe in ([int(calls)] if calls else budgets)]
-            found.setdefault("fitted curve", []).extend(solvers)
+            _warn_of_another_model(path, solvers[0], field)
+            for solver in solvers:
+                _add(found, "fitted curve", solver, path)
             continue
         if spec.endswith(".json") or Path(spec).is_file():
             solver = Solver.load(spec)
-            name = f"fitted {solver.family['name']}" if solver.family else solver.name
-            if any(other.nfe == solver.nfe for other in found.get(name, [])):
-                name = f"{name} ({Path(spec).stem})"  # or two rows would be called alike
-            found.setdefault(name, []).append(solver)
+            _warn_of_another_model(spec, solver, field)
+            _add(found, f"fitted {solver.family['name']}" if solver.family else solver.name, solver, spec)
             continue
         name, _, calls = spec.partition(":")
         if calls and not (calls.isdigit() and int(calls)):
@@ -164,13 +166,35 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
                 raise ValueError(
                     f"SOLVER: {spec!r} is neither a solver file nor a classical one; {error}"
                 ) from None
-            found.setdefault(name, []).append(solver)
+            _add(found, name, solver, spec)
     if not found:
         raise ValueError(
             f"SOLVER: none of {', '.join(specs)} can have {', '.join(map(str, budgets))} calls; pass another "
             "number."
         )
     return found
+
+
+def _add(found: dict[str, list[Solver]], name: str, solver: Solver, source: str) -> None:
+    """Put a solver under its name, once; others with that name and NFE are told apart by their source."""
+    for candidate in (name, f"{name} ({Path(source).stem})", f"{name} ({source})"):
+        rivals = [other for other in found.get(candidate, []) if other.nfe == solver.nfe]
+        if solver in rivals:
+            return
+        if not rivals:
+            found.setdefault(candidate, []).append(solver)
+            return
+
+
+def _warn_of_another_model(source: str, solver: Solver, field: Field) -> None:
+    """Note where a solver was fitted for something else, for which alone it is good."""
+    if solver.fitted_for is None:
+        return
+    own, other = finite(field.describe()), solver.fitted_for
+    differ = [key for key in ("model", "shape", "guidance") if own[key] != other.get(key)]
+    if differ:
+        fitted, here = (", ".join(f"{key} {facts.get(key)}" for key in differ) for facts in (other, own))
+        typer.echo(f"note: {source} was fitted for {fitted}; this is {here}", err=True)
 
 
 def choose_solver(spec: str, rtol: float | None, atol: float | None, field: Field) -> Solver | Adaptive:
