@@ -177,6 +177,9 @@ def test_quality_of_mnist_needs_no_data(program):
     result = program("compare", *words, "--json")
     assert result["rows"][0]["frechet_mnist"] > result["protocols"]["mnist"]["reference"]["frechet_mnist"] > 0
     assert "--ref mnist" in json.loads(Path("comparison/results.json").read_text())["command"]
+    few = "Fréchet distance: 3 pictures are too few for a covariance of 64 features"
+    assert f"{few}; the value is far too high." in program("compare", *words).splitlines()
+    assert few in Path("comparison/index.html").read_text()
 
 
 def test_quality_against_data_has_all_figures(program):

@@ -110,7 +110,7 @@ def test_without_kept_samples_there_are_figures_alone():
     page = comparison_page([table(keep=0)])
     assert headings(page) == [
         "Error and quality against network calls",
-        "Error against seconds",
+        "Error against time",
         "All figures",
         "How it was measured, and how to do it again",
     ]
@@ -141,8 +141,10 @@ def test_the_summary_names_the_greatest_gain_and_what_others_need():
     found = fs.Comparison(rows, ("rmse",), {"reference": {}})
     assert finding(found) == (
         "On m, with 8 network calls, fitted has RMSE 0.02; the best of the classical solvers here, midpoint, "
-        "has 0.1, and any of them needs 16 calls for as good a figure."
+        "has 0.1, and the first of them to be as good needs 16 calls."
     )
+    fewer = fs.Comparison(rows[:3] + rows[4:], ("rmse",), {"reference": {}})
+    assert finding(fewer).endswith("has 0.1, and none of them is as good with up to 8 calls.")
     only = fs.Comparison(rows[:3], ("rmse",), {"reference": {}})
     assert finding(only) == "On m the best RMSE is 0.1, of midpoint with 8 calls."
 

@@ -52,20 +52,21 @@ def _against_calls(table: Comparison, metric: str) -> Chart:
             )
         )
     own = table.protocol["reference"].get(metric)
+    said = [] if own is None else [f"The reference's own: {short(own)}.", *table.notes]
     return Chart(
         f"{axis_label(metric)}, {table.model}",
         "network calls",
         axis_label(metric),
         series,
         log_y=not is_linear(metric),
-        note="" if own is None else f"The reference's own: {short(own)}.",
+        note=" ".join(said),
     )
 
 
 def cost(tables: Sequence[Comparison]) -> Section:
     """The first metric against time."""
     return Section(
-        "Error against seconds",
+        "Error against time",
         [by_model(tables, _against_time)],
         "Time of sampling alone, in batches, on the machine named below. Solvers that were measured at "
         "another moment may have met a busier machine.",

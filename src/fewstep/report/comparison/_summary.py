@@ -39,11 +39,15 @@ def _best(table: Comparison) -> str:
         )
     classical = _classical(table)
     enough = [row["nfe"] for row in classical if not better(metric, gain.ours[metric], row[metric])]
-    needs = f"{min(enough)} calls" if enough else f"more than {max(row['nfe'] for row in classical)} calls"
+    rest = (
+        f"the first of them to be as good needs {min(enough)} calls"
+        if enough
+        else f"none of them is as good with up to {max(row['nfe'] for row in classical)} calls"
+    )
     return (
         f"On {table.model}, with {gain.nfe} network calls, {gain.ours['solver']} has {label(metric)} "
         f"{short(gain.ours[metric])}; the best of the classical solvers here, {gain.theirs['solver']}, has "
-        f"{short(gain.theirs[metric])}, and any of them needs {needs} for as good a figure."
+        f"{short(gain.theirs[metric])}, and {rest}."
     )
 
 
