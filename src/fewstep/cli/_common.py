@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -128,7 +129,14 @@ def _import(source: str) -> ModuleType:
         raise ValueError(f"MODEL: {source} cannot be imported.")
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file may raise
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [getattr(error, "lineno", None), *(f.lineno for f in frames if f.filename == module.__file__)]
+        raise ValueError(
+            f"MODEL: {source}, line {lines[-1]}, cannot be run: {type(error).__name__}: {error}"
+        ) from error
     return module
 
 
