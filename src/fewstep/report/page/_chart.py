@@ -183,7 +183,12 @@ def _shown(value: float | None, log: bool) -> float | None:
 
 def _line(series: Series, shown: Sequence[Point], style: int, x: Axis, y: Axis, label: Label | None) -> Line:
     heights = [(p.x, p.y) for p in shown]
-    spans = [(p.x, p.low, p.high) for p in shown if p.low is not None and p.high is not None]
+    # An interval whose low end lies below all that a logarithm can show goes down to the edge.
+    spans = [
+        (p.x, y.low if p.low is None else p.low, p.high)
+        for p in shown
+        if p.y is not None and p.high is not None
+    ]
     few = len(shown) <= MARKED
     tops = [(at, high) for at, _, high in spans]
     bottoms = [(at, low) for at, low, _ in reversed(spans)]
