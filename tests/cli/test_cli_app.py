@@ -47,3 +47,18 @@ def test_an_interrupted_program_says_so_in_a_sentence(tmp_path, sent):
         started.kill()
     assert (out, err) == ("", "interrupted; what was finished is kept\n")
     assert started.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "why"),
+    [
+        ("import fewstep\nfield = undefined\n", 2, "NameError: name 'undefined' is not defined"),
+        ("\ndef (\n", 2, "SyntaxError: invalid syntax"),
+        ("import no_such_module\n", 1, "ModuleNotFoundError: No module named 'no_such_module'"),
+    ],
+)
+def test_a_mistake_in_ones_own_file_is_a_sentence_with_its_line(failure, tmp_path, text, line, why):
+    (tmp_path / "own.py").write_text(text)
+    said = failure("compare", "own.py:field", "euler")
+    assert said.startswith(f"error: MODEL: own.py, line {line}, cannot be run: {why}")
+    assert said.count("\n") == 1

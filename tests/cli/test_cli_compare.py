@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import image
+from typer.testing import CliRunner
 
 import fewstep as fs
+from fewstep.cli._app import app
 
 
 def test_compare_writes_tables_a_plot_and_a_page(program, solver_file):
@@ -66,7 +68,7 @@ def test_two_fitted_solvers_of_a_kind_have_names_of_their_own(program, solver_fi
     solver = fs.Solver.load(solver_file)
     fitted = replace(solver, family={"name": "timesteps"})
     fitted.save(solver_file)
-    fitted.save(other)
+    replace(fs.classical.ralston(2), family={"name": "timesteps"}).save(other)
     rows = program("compare", "mixture", solver_file, other, "--count", 4, "--json")["rows"]
     assert [row["solver"] for row in rows] == ["fitted timesteps", "fitted timesteps (other)"]
 
@@ -107,10 +109,14 @@ def test_in_words_there_is_a_table_a_metric(program):
             "SOLVER: 'elsewhere=euler' is for a model 'elsewhere', but the models are mixture",
         ),
         (("magic",), "SOLVER: 'magic' is neither a solver file nor a classical one; "),
+        (("euler", "--metrics", " ,"), "there is no metric; pass at least one of rmse, psnr, pooled_rmse."),
+        (("euler", "--out", "file"), "--out: file cannot be a folder (File exists); name another."),
+        (("euler", "--out", "file/in"), "--out: file/in cannot be a folder (Not a directory); name another."),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
 )
 def test_a_mistake_is_one_line_and_status_2(failure, words, message):
+    Path("file").touch()
     said = failure("compare", "mixture", *words, "--count", 4)
     assert message in said.splitlines()[-1]
     assert said.count("\n") == 1
@@ -135,11 +141,50 @@ def test_two_models_of_one_name_are_refused(failure):
     assert "has two models called 'mixture'; name them" in failure("compare", "mixture,mixture", "euler")
 
 
+@pytest.mark.parametrize("models", ["mixture,", "=mixture", "first="])
+def test_an_empty_place_among_the_models_is_refused(failure, models):
+    assert f"MODELS: '{models}' leaves a place empty" in failure("compare", models, "euler")
+
+
+def test_a_solver_given_twice_has_one_row(program, solver_file):
+    curve = [fs.classical.midpoint(2), replace(fs.classical.ralston(2), name="midpoint")]
+    names = []
+    for folder, solver in zip("abc", (curve[0], curve[1], curve[1]), strict=True):
+        (solver_file.parent / folder).mkdir()
+        names.append(f"{folder}/midpoint.json")
+        solver.save(solver_file.parent / names[-1])
+    words = ("compare", "mixture", "euler", "euler:4", *names, "--nfe", "4,4", "--count", 3)
+    rows = program(*words, "--json")["rows"]
+    assert [row["solver"] for row in rows] == ["euler", "midpoint", "midpoint (midpoint)"]
+
+
+def test_a_solver_fitted_for_another_model_is_noted(program, solver_file):
+    facts = {"model": "other", "shape": [2], "guidance": 3.0}
+    replace(fs.classical.midpoint(2), fitted_for=facts).save(solver_file)
+    result = CliRunner().invoke(app, ["compare", "mixture", str(solver_file), "--count", "3"])
+    assert result.exit_code == 0
+    assert result.stderr == (
+        f"note: {solver_file} was fitted for model other, shape [2], guidance 3.0; "
+        "this is model fewstep/mixture, shape [24], guidance None\n"
+    )
+    assert CliRunner().invoke(app, ["compare", "mixture", "euler:4", "--count", "3"]).stderr == ""
+
+
+def test_lists_of_a_configuration_are_lists(program):
+    Path("compare.yaml").write_text("nfe: [2, 4]\nmetrics: [rmse]\nsolvers: [euler]\ncount: 3\n")
+    rows = program("compare", "mixture", "--config", "compare.yaml", "--json")["rows"]
+    assert [row["nfe"] for row in rows] == [2, 4]
+    assert "psnr" not in rows[0]
+
+
 def test_quality_of_mnist_needs_no_data(program):
     words = ("mnist", "euler", "--nfe", "1", "--count", 3, "--ref", "mnist", "--keep", 1)
     result = program("compare", *words, "--json")
     assert result["rows"][0]["frechet_mnist"] > result["protocols"]["mnist"]["reference"]["frechet_mnist"] > 0
     assert "--ref mnist" in json.loads(Path("comparison/results.json").read_text())["command"]
+    few = "Fréchet distance: 3 pictures are too few for a covariance of 64 features"
+    assert f"{few}; the value is far too high." in program("compare", *words).splitlines()
+    assert few in Path("comparison/index.html").read_text()
 
 
 def test_quality_against_data_has_all_figures(program):

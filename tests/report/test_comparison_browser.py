@@ -23,14 +23,14 @@ def page(tmp_path_factory):
     fields = [*map(fs.models.bundled, MODELS[:2]), hole]
     solvers = {
         "heun": [fs.classical.heun(n // 2) for n in CALLS],
-        "ab2": [fs.classical.adams_bashforth(2, n, grid=fs.grids.cosine(n)) for n in CALLS],
+        "dpmpp_2m": [fs.classical.adams_bashforth(2, n, grid=fs.grids.cosine(n)) for n in CALLS],
     }
     tables = [
         fs.compare(field, solvers, noise=5, keep=4, model=name)
         for field, name in zip(fields, MODELS, strict=True)
     ]
     folder = tmp_path_factory.mktemp("comparison")
-    write_comparison(tables, folder, command=f"fewstep compare {','.join(MODELS)} heun ab2 --nfe 2,4")
+    write_comparison(tables, folder, command=f"fewstep compare {','.join(MODELS)} heun dpmpp_2m --nfe 2,4")
     return folder / "index.html"
 
 
@@ -104,13 +104,24 @@ def test_a_tab_shows_the_other_model_everywhere(browser, page):
     assert tab(browser, "hole").get_attribute("aria-selected") == "true"
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_names_at_the_ends_of_lines_are_whole(browser, page, width):
+    opened(browser, page, width)
+    script = f"""return [...document.querySelectorAll('svg .end')]{SEEN}
+        .map(e => [e.textContent, e.getBBox(), e.ownerSVGElement.viewBox.baseVal.width])
+        .map(([name, box, width]) => [name, box.x + box.width <= width])"""
+    names = browser.execute_script(script)
+    assert {name for name, _ in names} == {"heun", "dpmpp_2m"}
+    assert all(whole for _, whole in names)
+
+
 def test_a_failure_is_a_gap_with_a_reason(browser, page):
     opened(browser, page)
     tab(browser, "hole").click()
     reason = "the network returned NaN or infinity at call 1 of 4, t = 0.5, from a finite state"
     assert texts(browser, "dl.facts dd")[0].startswith(reason)
     browser.find_element("css selector", "input[type=range]").send_keys(Keys.END)
-    assert "Failed, for the reasons named under the first chart: heun, ab2." in " ".join(
+    assert "Failed, for the reasons named under the first chart: heun, dpmpp_2m." in " ".join(
         texts(browser, ".planes + figcaption")
     )
     assert texts(browser, ".plane-name") == ["reference"]

@@ -113,6 +113,12 @@ def test_what_a_logarithmic_axis_cannot_show_is_a_gap():
     assert view.lines[0].whiskers.count("V") == 2
 
 
+def test_an_interval_that_goes_below_what_a_logarithm_can_show_reaches_the_edge():
+    view = drawn(Series("a", [1, 2], [1, 1], low=[0.5, -0.1], high=[2, 2]), log_y=True)
+    starts = re.findall(r"M[-\d.]+ ([-\d.]+)V", view.lines[0].whiskers)
+    assert float(starts[0]) < float(starts[1]) == view.bottom
+
+
 def test_few_points_have_whiskers_and_many_have_a_band():
     few = drawn(Series("a", [1, 2], [1, 2], [0, 1], [2, 3])).lines[0]
     many = drawn(Series("a", range(50), [1.0] * 50, [0.0] * 50, [2.0] * 50)).lines[0]

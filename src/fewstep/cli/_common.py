@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -61,10 +62,12 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
             f"--config: {path} has unknown keys {', '.join(unknown)}; known are "
             f"{', '.join(sorted(map(str, known)))}."
         )
-    context.default_map = {
-        **(context.default_map or {}),
-        **{str(key).replace("-", "_"): value for key, value in entries.items()},
-    }
+    options = {str(key).replace("-", "_"): value for key, value in entries.items()}
+    for parameter in context.command.params:
+        value = options.get(parameter.name or "")
+        if isinstance(value, list) and parameter.nargs == 1 and not getattr(parameter, "multiple", False):
+            options[str(parameter.name)] = ",".join(map(str, value))  # as flags have lists
+    context.default_map = {**(context.default_map or {}), **options}
     return path
 
 
@@ -127,7 +130,14 @@ def _import(source: str) -> ModuleType:
         raise ValueError(f"MODEL: {source} cannot be imported.")
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file may raise
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [getattr(error, "lineno", None), *(f.lineno for f in frames if f.filename == module.__file__)]
+        raise ValueError(
+            f"MODEL: {source}, line {lines[-1]}, cannot be run: {type(error).__name__}: {error}"
+        ) from error
     return module
 
 
@@ -143,14 +153,14 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
         if is_curve_file(path):
             curve = CurveFit.load(path)
             solvers = [curve.solver(nfe) for nfe in ([int(calls)] if calls else budgets)]
-            found.setdefault("fitted curve", []).extend(solvers)
+            _warn_of_another_model(path, solvers[0], field)
+            for solver in solvers:
+                _add(found, "fitted curve", solver, path)
             continue
         if spec.endswith(".json") or Path(spec).is_file():
             solver = Solver.load(spec)
-            name = shown_name(solver)
-            if any(other.nfe == solver.nfe for other in found.get(name, [])):
-                name = f"{name} ({Path(spec).stem})"  # or two rows would be called alike
-            found.setdefault(name, []).append(solver)
+            _warn_of_another_model(spec, solver, field)
+            _add(found, shown_name(solver), solver, spec)
             continue
         name, _, calls = spec.partition(":")
         if calls and not (calls.isdigit() and int(calls)):
@@ -165,13 +175,35 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
                 raise ValueError(
                     f"SOLVER: {spec!r} is neither a solver file nor a classical one; {error}"
                 ) from None
-            found.setdefault(name, []).append(solver)
+            _add(found, name, solver, spec)
     if not found:
         raise ValueError(
             f"SOLVER: none of {', '.join(specs)} can have {', '.join(map(str, budgets))} calls; pass another "
             "number."
         )
     return found
+
+
+def _add(found: dict[str, list[Solver]], name: str, solver: Solver, source: str) -> None:
+    """Put a solver under its name, once; others with that name and NFE are told apart by their source."""
+    for candidate in (name, f"{name} ({Path(source).stem})", f"{name} ({source})"):
+        rivals = [other for other in found.get(candidate, []) if other.nfe == solver.nfe]
+        if solver in rivals:
+            return
+        if not rivals:
+            found.setdefault(candidate, []).append(solver)
+            return
+
+
+def _warn_of_another_model(source: str, solver: Solver, field: Field) -> None:
+    """Note where a solver was fitted for something else, for which alone it is good."""
+    if solver.fitted_for is None:
+        return
+    own, other = finite(field.describe()), solver.fitted_for
+    differ = [key for key in ("model", "shape", "guidance") if own[key] != other.get(key)]
+    if differ:
+        fitted, here = (", ".join(f"{key} {facts.get(key)}" for key in differ) for facts in (other, own))
+        typer.echo(f"note: {source} was fitted for {fitted}; this is {here}", err=True)
 
 
 def choose_solver(spec: str, rtol: float | None, atol: float | None, field: Field) -> Solver | Adaptive:

@@ -10,7 +10,7 @@ import torch
 
 from .. import __version__
 from .._device import device_name
-from ..metrics.features import FeatureNetwork, Reference
+from ..metrics.features import FeatureNetwork, Reference, too_few
 from ._pictures import Pictures
 
 __all__ = ["check_size", "compared", "machine", "measured", "notes"]
@@ -34,12 +34,8 @@ def notes(network: FeatureNetwork, count: int, reference: Reference) -> list[str
             f"{reference.source} does not say with which features it was made; its {network.dims} dimensions "
             "are taken for those of the standard Inception network"
         )
-    if count <= network.dims:
-        found.append(
-            f"{count} pictures are too few for a covariance of {network.dims} features; the value is far "
-            "too high"
-        )
-    return found
+    few = too_few(count, network.dims)
+    return [*found, few] if few else found
 
 
 def machine(network: FeatureNetwork, batch: int, world: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -91,7 +92,8 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Score solvers by their distance to the reference solution, and make a page to look at."""
-    check_metrics(metrics.split(","))
+    measured = list(dict.fromkeys(word for word in map(str.strip, metrics.split(",")) if word))
+    check_metrics(measured)
     quality = _quality(ref, data, features, count, seed, device, watched(as_json))
     specs = _named_models(models)
     fields = {name: load_model(spec, device) for name, spec in specs.items()}
@@ -99,6 +101,7 @@ def command(
         name: load_solvers(_of_model(solvers, name, list(specs)), parse_numbers(nfe), field)
         for name, field in fields.items()
     }
+    _open(out)
     tables = []
     for name, field in fields.items():
         cache = _cache(field, name, out)
@@ -110,7 +113,7 @@ def command(
             field,
             groups[name],
             noise=pairs,
-            metrics=metrics.split(","),
+            metrics=measured,
             batch=batch,
             keep=keep or (64 if sample_shape(field) == (2,) else 12),
             quality=quality,
@@ -173,7 +176,9 @@ def _named_models(text: str) -> dict[str, str]:
         name, equals, spec = word.partition("=")
         if not equals:
             name, spec = Path(word).stem if word.endswith(".safetensors") else word, word
-        if not name or name in named:
+        if not name or not spec:
+            raise ValueError(f"MODELS: {text!r} leaves a place empty; give MODEL,MODEL or NAME=MODEL.")
+        if name in named:
             raise ValueError(
                 f"MODELS: {text!r} has two models called {name!r}; name them, as in first={spec},second=..."
             )
@@ -189,6 +194,16 @@ def _cache(field: Field, name: str, out: Path) -> Path | None:
         typer.echo(f"note: an interrupted comparison of {name} begins anew: {error}", err=True)
         return None
     return out / "cache"
+
+
+def _open(out: Path) -> None:
+    """Make the folder, or say that it cannot be before anything is measured."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out: {out} cannot be a folder ({error.strerror}); name another.") from None
+    if not os.access(out, os.W_OK):
+        raise ValueError(f"--out: {out} is a folder that may not be written to; name another.")
 
 
 def _of_model(words: list[str], model: str, models: list[str]) -> list[str]:

@@ -131,7 +131,9 @@ def compare(
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
-    """Raise a ``ValueError`` that names the metrics that do not exist."""
+    """Raise a ``ValueError`` that names the metrics that do not exist, or says that there is none."""
+    if not metrics:
+        raise ValueError(f"compare: there is no metric; pass at least one of {', '.join(METRICS)}.")
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
         raise ValueError(f"compare: unknown metrics {', '.join(unknown)}; known are {', '.join(METRICS)}.")

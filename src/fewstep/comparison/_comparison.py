@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from .._json import finite
+from ..metrics.features import too_few
 from ..solver import Solver
 
 if TYPE_CHECKING:
@@ -70,6 +71,14 @@ class Comparison:
         ]
 
     @property
+    def notes(self) -> list[str]:
+        """What a reader must know to judge the figures, if there is anything, a sentence each."""
+        features = self.protocol.get("quality", {}).get("features")
+        dims = features.get("dims") if isinstance(features, Mapping) else None
+        few = too_few(self.protocol["samples"], dims) if dims else ""
+        return [f"Fréchet distance: {few}."] if few else []
+
+    @property
     def model(self) -> str:
         """What the model is called."""
         return str(self.rows[0]["model"])
@@ -113,7 +122,7 @@ class Comparison:
         return comparison_page([self])
 
     def __str__(self) -> str:
-        parts = [*(self.by_nfe(metric) for metric in self.metrics), "\n".join(self.failures)]
+        parts = [*(self.by_nfe(metric) for metric in self.metrics), "\n".join([*self.failures, *self.notes])]
         return "\n\n".join(part for part in parts if part)
 
 

@@ -1,7 +1,7 @@
 """Networks whose features measure the quality of pictures, by name, from a file, or of your own."""
 
 from ._load import NAMES, load
-from ._network import FeatureNetwork, quantize
+from ._network import FeatureNetwork, quantize, too_few
 from ._references import REFERENCES, Reference, load_reference
 from ._streaming import ROUNDING, feature_matrix, feature_moments
 
@@ -16,4 +16,5 @@ __all__ = [
     "load",
     "load_reference",
     "quantize",
+    "too_few",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..._hashing import fingerprint
 from ...data import to_uint8
 
-__all__ = ["FeatureNetwork", "quantize"]
+__all__ = ["FeatureNetwork", "quantize", "too_few"]
 
 
 def quantize(samples: Tensor) -> Tensor:
@@ -130,3 +130,10 @@ class FeatureNetwork(nn.Module):
     def describe(self) -> dict[str, Any]:
         """JSON-ready facts that identify it."""
         return {"name": self.name, "sha256": self.fingerprint, "dims": self.dims}
+
+
+def too_few(count: int, dims: int) -> str:
+    """A warning of a Fréchet distance whose covariance has less than full rank; nothing where it has."""
+    if count > dims:
+        return ""
+    return f"{count} pictures are too few for a covariance of {dims} features; the value is far too high"

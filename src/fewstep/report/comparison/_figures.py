@@ -54,13 +54,14 @@ def _against_calls(table: Comparison, metric: str) -> Chart:
             )
         )
     own = table.protocol["reference"].get(metric)
+    said = [] if own is None else [f"The reference's own: {short(own)}.", *table.notes]
     return Chart(
         f"{axis_label(metric)}, {table.model}",
         "network calls",
         axis_label(metric),
         series,
         log_y=not is_linear(metric),
-        note="" if own is None else f"The reference's own: {short(own)}.",
+        note=" ".join(said),
     )
 
 

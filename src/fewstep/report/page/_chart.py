@@ -133,7 +133,7 @@ def drawing(
     """
     names = [series.name for series in chart.series]
     top, bottom = 30.0, height - 46.0
-    room = 7.6 * max(map(len, names), default=0) + 20
+    room = max(map(_width, names), default=0) + 20
     named = len(names) > 1 and room < 0.25 * width and LINE * len(names) < bottom - top
     heights = [v for line in shown for p in line for v in (p.y, p.low, p.high) if v is not None]
     y = Axis.over(
@@ -171,6 +171,11 @@ def drawing(
     )
 
 
+def _width(name: str) -> float:
+    """Pixels that a name takes at the end of its line, about."""
+    return 7.6 * len(name) + 2.5 * sum(letter in "mwMW" for letter in name)
+
+
 def _shown(value: float | None, log: bool) -> float | None:
     value = finite(value)
     return None if value is None or (log and value <= 0) else value
@@ -178,7 +183,12 @@ def _shown(value: float | None, log: bool) -> float | None:
 
 def _line(series: Series, shown: Sequence[Point], style: int, x: Axis, y: Axis, label: Label | None) -> Line:
     heights = [(p.x, p.y) for p in shown]
-    spans = [(p.x, p.low, p.high) for p in shown if p.low is not None and p.high is not None]
+    # An interval whose low end lies below all that a logarithm can show goes down to the edge.
+    spans = [
+        (p.x, y.low if p.low is None else p.low, p.high)
+        for p in shown
+        if p.y is not None and p.high is not None
+    ]
     few = len(shown) <= MARKED
     tops = [(at, high) for at, _, high in spans]
     bottoms = [(at, low) for at, low, _ in reversed(spans)]
