@@ -96,9 +96,9 @@ def test_a_tab_shows_the_other_model_everywhere(browser, page):
     opened(browser, page)
     before = seen(browser)
     # Paths are of the first model that has some.
-    assert chosen(browser, "Model") == ["digits", "mixture-2d", *["digits"] * 4]
+    assert chosen(browser, "Model") == ["digits", "mixture-2d", *["digits"] * 3]
     tab(browser, "hole").click()
-    assert chosen(browser, "Model") == ["hole"] * 6
+    assert chosen(browser, "Model") == ["hole"] * 5
     after = seen(browser)
     assert before["charts"] != after["charts"]
     assert tab(browser, "hole").get_attribute("aria-selected") == "true"
