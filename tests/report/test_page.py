@@ -90,6 +90,12 @@ def test_only_a_page_that_goes_on_is_read_again(everything, parsed):
     assert parsed(going).all(id="live")[0].attributes["data-seconds"] == "7"
 
 
+def test_every_line_of_the_summary_is_a_paragraph(parsed):
+    tree = parsed(Page("title", "One.\nTwo <2>.", []).html())
+    assert [e.text for e in tree.all("p", class_="summary")] == ["One.", "Two <2>."]
+    assert tree.all("meta", name="description")[0].attributes["content"] == "One. Two <2>."
+
+
 def test_every_text_is_escaped_wherever_it_stands(parsed):
     picture = torch.zeros(1, 1, 2, 2)
     chart = Chart(EVIL, EVIL, EVIL, [Series(EVIL, [1, 2], [1, 2]), Series("b", [1], [1])], note=EVIL)

@@ -39,7 +39,7 @@ def comparison_page(
     models = " and ".join(table.model for table in tables)
     return Page(
         title or f"Few-step solvers on {models}",
-        " ".join(finding(table) for table in tables),
+        "\n".join(finding(table) for table in tables),
         [
             errors(tables),
             *pictures(tables, first),

@@ -36,7 +36,7 @@ class Page:
 
     Args:
         title: what it shows.
-        summary: what was found, in a sentence or two.
+        summary: what was found, in a sentence or two; every line is a paragraph.
         sections: its sections.
         refresh: seconds after which it is to be read again, for a page of something that goes on.
     """
