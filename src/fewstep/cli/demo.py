@@ -12,10 +12,8 @@ from .. import fitting
 from .._files import replacing
 from ..classical import baselines
 from ..comparison import Comparison, compare
-from ..field import Field
 from ..metrics import rmse
 from ..models import BUNDLED
-from ..pairs import Pairs
 from ..report import coefficients, picture_rows
 from ..report.comparison import write_comparison
 from ..report.pictures import is_picture
@@ -76,30 +74,28 @@ def command(
         command=f"fewstep demo {model} --nfe {nfe} --pairs {pairs} --count {count} "
         f"--max-calls {max_calls} --seed {seed} --device {device}",
     )
-    files += _draw(field, groups, fresh, budgets, out)
+    files += _draw(table, budgets, out)
     seconds = time.perf_counter() - started
     result = {"seconds": seconds, "rows": list(table.rows), "protocol": table.protocol, "files": files}
     report(as_json, result, lambda: _summary(table, files, seconds, model, out, budgets))
 
 
-def _draw(
-    field: Field, groups: dict[str, list[Solver]], fresh: Pairs, budgets: list[int], out: Path
-) -> list[str]:
+def _draw(table: Comparison, budgets: list[int], out: Path) -> list[str]:
     """For each NFE a picture of samples, and a plot of what was learned for it."""
-    files = []
-    few = fresh[:12]
+    kept, files = table.kept, []
+    assert kept is not None, "the comparison was to keep samples"
     for calls in budgets:
-        at = {name: solver for name, group in groups.items() for solver in group if solver.nfe == calls}
+        at = {row["solver"]: k for k, row in enumerate(table.rows) if row["nfe"] == calls}
         files.append(str(out / f"coefficients-{calls}.png"))
         with replacing(files[-1]) as temporary:
-            coefficients(at["fitted"]).savefig(temporary, dpi=130)
-        if not is_picture(field.shape):
+            coefficients(kept.solvers[at["fitted"]]).savefig(temporary, dpi=130)
+        if not is_picture(tuple(kept.reference.shape[1:])):
             continue
-        rows = {f"{name}, {calls} calls": solver.sample(field, few.x0) for name, solver in at.items()}
-        scores = {name: f"RMSE {float(rmse(x, few.x1)):.3f}" for name, x in rows.items()}
+        rows = {f"{name}, {calls} calls": kept.samples[k] for name, k in at.items()}
+        scores = {name: f"RMSE {float(rmse(x, kept.reference)):.3f}" for name, x in rows.items()}
         files.append(str(out / f"samples-{calls}.png"))
         with replacing(files[-1]) as temporary:
-            rows[f"reference, {fresh.nfe} calls"] = few.x1
+            rows[f"reference, {table.protocol['reference']['nfe']} calls"] = kept.reference
             picture_rows(rows, scores).savefig(temporary, dpi=130, bbox_inches="tight")
     return files
 

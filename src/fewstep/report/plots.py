@@ -11,6 +11,7 @@ from .._channels import check_shared
 from .._extras import require
 from ..inspection import Inspection, Stability
 from ..solver import Solver
+from ._names import axis_label, is_fitted, is_gain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,14 +32,14 @@ def error_against_nfe(comparison: Comparison, metric: str = "rmse") -> Figure:
 
     Args:
         comparison: what :func:`fewstep.compare` returned.
-        metric: one of its metrics; errors get a logarithmic axis, PSNR a linear one.
+        metric: one of its metrics; errors get a logarithmic axis, PSNR and shares a linear one.
     """
     if metric not in comparison.metrics:
         raise ValueError(f"plot: metric must be one of {', '.join(comparison.metrics)}, not {metric!r}.")
     figure, ((axes,),) = _figure(1, 1, (6.4, 4.2))
     for name in dict.fromkeys(row["solver"] for row in comparison.rows):
         points = sorted((row["nfe"], row[metric]) for row in comparison.rows if row["solver"] == name)
-        fitted = name.startswith("fitted")
+        fitted = is_fitted(name)
         axes.plot(
             *zip(*points, strict=True),
             marker="o" if fitted else ".",
@@ -46,14 +47,12 @@ def error_against_nfe(comparison: Comparison, metric: str = "rmse") -> Figure:
             zorder=3 if fitted else 2,
             label=name,
         )
-    if metric != "psnr":
+    if not is_gain(metric):
         axes.set_yscale("log")
     budgets = sorted({row["nfe"] for row in comparison.rows})
     axes.set_xticks(budgets, [str(nfe) for nfe in budgets])
     axes.set_xlabel("network calls")
-    axes.set_ylabel(
-        {"rmse": "RMSE to the reference", "psnr": "PSNR to the reference (dB)"}.get(metric, metric)
-    )
+    axes.set_ylabel(axis_label(metric))
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

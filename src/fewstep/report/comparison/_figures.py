@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from statistics import quantiles
 
 from ...comparison import Comparison
+from .._names import axis_label, is_fitted, is_gain
 from ..page import Chart, Choice, Facts, Part, Section, Series, Table, Text
-from ._rows import axis_label, budgets, by_model, is_fitted, is_linear, rows_of_solvers, short
+from ._rows import budgets, by_model, rows_of_solvers, short
 
 __all__ = ["cost", "errors"]
 
@@ -60,7 +61,7 @@ def _against_calls(table: Comparison, metric: str) -> Chart:
         "network calls",
         axis_label(metric),
         series,
-        log_y=not is_linear(metric),
+        log_y=not is_gain(metric),
         note=" ".join(said),
     )
 

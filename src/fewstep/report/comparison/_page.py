@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...comparison import Comparison
+from .._names import label
 from ..page import Code, Facts, Page, Part, Section, Table
 from ._figures import cost, errors
-from ._rows import by_model, label
+from ._rows import by_model
 from ._samples import pictures, trajectories
 from ._solvers import numbers
 from ._summary import finding, first_shown

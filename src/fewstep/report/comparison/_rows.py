@@ -1,4 +1,4 @@
-"""Rows of comparisons: which are best, and what their figures are called."""
+"""Rows of comparisons: which are best, and their parts by model and number of calls."""
 
 from __future__ import annotations
 
@@ -6,59 +6,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...comparison import Comparison
+from ...comparison import Comparison, Kept
+from .._names import is_gain
 from ..page import Choice, Part, Slider
 
 __all__ = [
-    "axis_label",
     "best",
     "better",
     "budgets",
     "by_calls",
     "by_model",
     "failed",
-    "is_fitted",
-    "is_linear",
-    "label",
+    "of_kept",
     "ranked",
     "rows_of_solvers",
     "short",
 ]
-
-#: What metrics are called, and on an axis.
-_LABELS = {
-    "rmse": ("RMSE", "RMSE to the reference"),
-    "psnr": ("PSNR", "PSNR to the reference (dB)"),
-    "pooled_rmse": ("pooled RMSE", "pooled RMSE to the reference"),
-    "fid": ("FID", "FID"),
-    "kid": ("KID", "KID"),
-}
-
-#: More is better; these have a linear axis, as they are logarithms already, or shares.
-_GAINS = ("psnr", "precision", "recall", "density", "coverage")
-
-
-def label(metric: str) -> str:
-    """What a metric is called in a sentence."""
-    return _names(metric)[0]
-
-
-def axis_label(metric: str) -> str:
-    """What a metric is called on an axis."""
-    return _names(metric)[1]
-
-
-def _names(metric: str) -> tuple[str, str]:
-    kind, _, network = metric.partition("_")
-    if metric not in _LABELS and network and kind in ("frechet", "kernel"):
-        name = "Fréchet distance" if kind == "frechet" else "kernel distance"
-        return name, f"{name}, {network} features"
-    return _LABELS.get(metric, (metric, metric))
-
-
-def is_linear(metric: str) -> bool:
-    """Whether a metric is to be seen on a linear axis."""
-    return metric in _GAINS
 
 
 def better(metric: str, one: float | None, other: float | None) -> bool:
@@ -98,11 +61,6 @@ def budgets(table: Comparison) -> list[int]:
     return sorted({row["nfe"] for row in table.rows})
 
 
-def is_fitted(name: str) -> bool:
-    """Whether a solver is what the page is about."""
-    return name.startswith("fitted")
-
-
 def by_model(tables: Sequence[Comparison], part: Callable[[Comparison], Part]) -> Part:
     """The part of the only model, or a choice of models."""
     parts = {table.model: part(table) for table in tables}
@@ -116,6 +74,22 @@ def by_calls(table: Comparison, part: Callable[[int], Part], first: int) -> Slid
     return Slider("Network calls", {nfe: part(nfe) for nfe in known}, start)
 
 
+def of_kept(
+    tables: Sequence[Comparison],
+    fits: Callable[[Kept], bool],
+    part: Callable[[Comparison, Kept, int], Part],
+    first: int,
+) -> list[Part]:
+    """A part by model and number of calls of the comparisons that kept what fits, if any did."""
+    kept = {table.model: table.kept for table in tables if table.kept and fits(table.kept)}
+    shown = [table for table in tables if table.model in kept]
+
+    def of_model(table: Comparison) -> Part:
+        return by_calls(table, lambda nfe: part(table, kept[table.model], nfe), first)
+
+    return [by_model(shown, of_model)] if shown else []
+
+
 def short(value: float | None) -> str:
     """A figure in a sentence."""
     return "unknown" if value is None else f"{value:.3g}"
@@ -125,4 +99,4 @@ def _order(metric: str, value: float | None) -> float:
     """Smaller is better; what is not finite comes last."""
     if value is None or not math.isfinite(value):
         return math.inf
-    return -value if metric in _GAINS else value
+    return -value if is_gain(metric) else value

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...comparison import Comparison, Kept
+from .._names import label
 from ..page import Pictures, Planes, Section, Strip
 from ..pictures import is_picture
-from ._rows import by_calls, by_model, failed, label, ranked, short
+from ._rows import failed, of_kept, ranked, short
 
 __all__ = ["pictures", "trajectories"]
 
@@ -17,22 +18,12 @@ _PICTURES, _PATHS = 12, 64
 
 def pictures(tables: Sequence[Comparison], first: int) -> list[Section]:
     """Rows of pictures at every number of calls, where samples are pictures."""
-    kept = [(table, table.kept) for table in tables if table.kept]
-    shown = {table.model: own for table, own in kept if is_picture(tuple(own.reference.shape[1:]))}
-    if not shown:
-        return []
-    part = by_model(
-        [table for table in tables if table.model in shown],
-        lambda table: by_calls(table, lambda n: _strips(table, shown[table.model], n), first),
+    parts = of_kept(tables, lambda kept: is_picture(tuple(kept.reference.shape[1:])), _strips, first)
+    intro = (
+        "One column is one noise. The first row is the reference, what the model would draw with as many "
+        "calls as it takes; the others try to come close with the calls chosen."
     )
-    return [
-        Section(
-            "The same noises",
-            [part],
-            "One column is one noise. The first row is the reference, what the model would draw with as many "
-            "calls as it takes; the others try to come close with the calls chosen.",
-        )
-    ]
+    return [Section("The same noises", parts, intro)] if parts else []
 
 
 def _strips(table: Comparison, kept: Kept, nfe: int) -> Pictures:
@@ -48,15 +39,9 @@ def _strips(table: Comparison, kept: Kept, nfe: int) -> Pictures:
 
 def trajectories(tables: Sequence[Comparison], first: int) -> list[Section]:
     """Paths at every number of calls, where samples are points in the plane."""
-    kept = [(table, table.kept) for table in tables if table.kept]
-    shown = {table.model: own for table, own in kept if own.paths}
-    if not shown:
-        return []
-    part = by_model(
-        [table for table in tables if table.model in shown],
-        lambda table: by_calls(table, lambda n: _planes(table, shown[table.model], n), first),
-    )
-    return [Section("Trajectories", [part], "Paths from the same noises to the samples.")]
+    parts = of_kept(tables, lambda kept: bool(kept.paths), _planes, first)
+    intro = "Paths from the same noises to the samples."
+    return [Section("Trajectories", parts, intro)] if parts else []
 
 
 def _planes(table: Comparison, kept: Kept, nfe: int) -> Planes:

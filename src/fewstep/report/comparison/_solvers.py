@@ -4,42 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...comparison import Comparison
+from ...comparison import Comparison, Kept
 from ...solver import Solver
+from .._names import is_fitted
 from ..page import Choice, Grid, Part, Section, Timeline
-from ._rows import by_calls, by_model, is_fitted, ranked
+from ._rows import of_kept, ranked
 
 __all__ = ["numbers"]
 
 
 def numbers(tables: Sequence[Comparison], first: int) -> list[Section]:
     """Times and reduced coefficients of every solver, where solvers are kept."""
-    kept = {table.model: table.kept.solvers for table in tables if table.kept}
-    if not kept:
-        return []
-    shown = [table for table in tables if table.model in kept]
+    times, weights = (of_kept(tables, lambda kept: True, part, first) for part in (_times, _weights))
+    intro = (
+        "Every solver is one table: each state x1, x2 and so on is a weight times the noise x0, plus weights "
+        "times the network's answers u0, u1 and so on, as velocities. The last row is the sample."
+    )
+    title = "When the solvers call the network, and what they make of it"
+    return [Section(title, [*times, *weights], intro)] if times else []
 
-    def at(table: Comparison, nfe: int) -> dict[str, Solver]:
-        return {row["solver"]: kept[table.model][k] for k, row in ranked(table, nfe)}
 
-    def times(table: Comparison) -> Part:
-        return by_calls(table, lambda nfe: _times(at(table, nfe), nfe), first)
+def _at(table: Comparison, kept: Kept, nfe: int) -> dict[str, Solver]:
+    """The solvers with so many calls, the best first."""
+    return {row["solver"]: kept.solvers[k] for k, row in ranked(table, nfe)}
 
-    def coefficients(table: Comparison) -> Part:
-        def of(nfe: int) -> Part:
-            return Choice("Solver", {name: _grid(s, name) for name, s in _learned(at(table, nfe)).items()})
 
-        return by_calls(table, of, first)
+def _times(table: Comparison, kept: Kept, nfe: int) -> Part:
+    return Timeline(
+        f"Times of {nfe} calls",
+        {name: solver.times for name, solver in _at(table, kept, nfe).items()},
+        "Time 0 is noise and 1 is data.",
+    )
 
-    return [
-        Section(
-            "When the solvers call the network, and what they make of it",
-            [by_model(shown, times), by_model(shown, coefficients)],
-            "Every solver is one table: each state x1, x2 and so on is a weight times the noise x0, plus "
-            "weights times the network's answers u0, u1 and so on, as velocities. The last row is the "
-            "sample.",
-        )
-    ]
+
+def _weights(table: Comparison, kept: Kept, nfe: int) -> Part:
+    learned = _learned(_at(table, kept, nfe))
+    return Choice("Solver", {name: _grid(solver, name) for name, solver in learned.items()})
 
 
 def _learned(solvers: dict[str, Solver]) -> dict[str, Solver]:
@@ -48,14 +48,6 @@ def _learned(solvers: dict[str, Solver]) -> dict[str, Solver]:
     best = next((name for name in solvers if name not in fitted), None)
     known = {} if best is None else {best: solvers[best]}
     return {**fitted, **known} if fitted else solvers
-
-
-def _times(solvers: dict[str, Solver], nfe: int) -> Timeline:
-    return Timeline(
-        f"Times of {nfe} calls",
-        {name: solver.times for name, solver in solvers.items()},
-        "Time 0 is noise and 1 is data.",
-    )
 
 
 def _grid(solver: Solver, name: str) -> Grid:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...comparison import Comparison
-from ._rows import best, better, budgets, is_fitted, label, short
+from .._names import is_fitted, label
+from ._rows import best, better, budgets, short
 
 __all__ = ["finding", "first_shown"]
 
