@@ -70,9 +70,7 @@ def measure_reference(
         states = reference.solve(
             field, pairs.x0[part], times=times, rtol=rtol, atol=atol, **conditions
         ).states
-        meter = CurvatureMeter(states[0])
-        for x, t in zip(states[1:], times[1:], strict=True):
-            meter.add(x, t)
+        meter = CurvatureMeter.along(states, times)
         curvature.append(meter.curvature().cpu())
         displacement.append(meter.displacement().cpu())
         if pairs.x0.shape[1:] == (2,):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -33,6 +35,15 @@ class CurvatureMeter:
         self._start, self._last = x, x.clone()
         self._begin, self._t = t, torch.full((len(x),), t, dtype=torch.float64)
         self._square_speed = torch.zeros(len(x), dtype=self._dtype, device=x.device)
+
+    @classmethod
+    def along(cls, states: Tensor, times: Iterable[float]) -> CurvatureMeter:
+        """A meter that has seen whole paths: ``states`` of shape ``(P, B, ...)``, at ``P`` times."""
+        start, *later = map(float, times)
+        meter = cls(states[0], start)
+        for x, t in zip(states[1:], later, strict=True):
+            meter.add(x, t)
+        return meter
 
     def add(self, x: Tensor, t: Tensor | float, index: Tensor | slice = slice(None)) -> None:
         """The next points ``x`` of some of the paths, and when they are reached.
@@ -73,7 +84,7 @@ def curvature(path: Path) -> Tensor:
     Returns:
         Curvature of each sample, per dimension: float64 of shape ``(B,)``, for the caller to average.
     """
-    return _metered(path).curvature()
+    return CurvatureMeter.along(path.states, path.times).curvature()
 
 
 def relative_curvature(path: Path) -> Tensor:
@@ -90,7 +101,7 @@ def relative_curvature(path: Path) -> Tensor:
         Of each sample, float64 of shape ``(B,)``. Their mean is not what :func:`fewstep.generate` and
         :func:`fewstep.compare` call ``relative``: the mean curvature over the mean displacement.
     """
-    meter = _metered(path)
+    meter = CurvatureMeter.along(path.states, path.times)
     return meter.curvature() / meter.displacement()
 
 
@@ -108,10 +119,3 @@ def straightness(path: Path) -> Tensor:
         Of each sample, float64 of shape ``(B,)``; the mean over samples is ``S(Z)``.
     """
     return curvature(path) * path.x1[0].numel()
-
-
-def _metered(path: Path) -> CurvatureMeter:
-    meter = CurvatureMeter(path.states[0], float(path.times[0]))
-    for x, t in zip(path.states[1:], path.times[1:], strict=True):
-        meter.add(x, float(t))
-    return meter
