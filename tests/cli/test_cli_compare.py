@@ -132,6 +132,12 @@ def test_a_mistake_costs_no_reference(failure, monkeypatch):
     failure("compare", "mixture", "euler", "--metrics", "fid")
 
 
+def test_features_that_do_not_know_the_pictures_cost_no_reference(failure, monkeypatch):
+    monkeypatch.setattr("fewstep.reference.solve", None)
+    said = failure("compare", "digits", "euler", "--nfe", 2, "--ref", "mnist")
+    assert "mnist: knows pictures of shape (1, 28, 28), not (1, 8, 8)" in said
+
+
 def test_too_few_noises_for_density(failure):
     said = failure("compare", "mnist", "euler", "--count", 5, "--data", "small.npz", "--features", "mnist")
     assert "--count: must be 6 at least with --data, not 5" in said

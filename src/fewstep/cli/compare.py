@@ -97,6 +97,9 @@ def command(
     quality = _quality(ref, data, features, count, seed, device, watched(as_json))
     specs = _named_models(models)
     fields = {name: load_model(spec, device) for name, spec in specs.items()}
+    if quality is not None:
+        for field in fields.values():
+            quality.network.check(sample_shape(field))  # before anything is measured
     groups = {
         name: load_solvers(_of_model(solvers, name, list(specs)), parse_numbers(nfe), field)
         for name, field in fields.items()

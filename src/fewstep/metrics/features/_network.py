@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -114,11 +114,7 @@ class FeatureNetwork(nn.Module):
                 f"{self.name}: needs uint8 pictures (B, C, H, W), not {pictures.dtype} of shape "
                 f"{tuple(pictures.shape)}; fewstep.metrics.features.quantize makes them of samples."
             )
-        if self.shape not in (None, pictures.shape[1:]):
-            raise ValueError(
-                f"{self.name}: knows pictures of shape {self.shape}, not {tuple(pictures.shape[1:])}; give "
-                "such pictures, or use other features."
-            )
+        self.check(pictures.shape[1:])
         features = self._features(pictures.to(self.device))
         if features.shape != (len(pictures), self.dims):
             raise ValueError(
@@ -126,6 +122,14 @@ class FeatureNetwork(nn.Module):
                 f"pictures, where {(len(pictures), self.dims)} was announced."
             )
         return features.float()
+
+    def check(self, shape: Sequence[int]) -> None:
+        """Raise a ``ValueError`` when the network does not know pictures of a shape ``(C, H, W)``."""
+        if self.shape not in (None, tuple(shape)):
+            raise ValueError(
+                f"{self.name}: knows pictures of shape {self.shape}, not {tuple(shape)}; give "
+                "such pictures, or use other features."
+            )
 
     def describe(self) -> dict[str, Any]:
         """JSON-ready facts that identify it."""
