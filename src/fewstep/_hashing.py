@@ -1,4 +1,4 @@
-"""Hashing what a cache must tell apart."""
+"""Fingerprints of values, for cache keys and provenance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["fingerprint"]
 
 
 def fingerprint(value: Any) -> str:
-    """A hash of tensors (type, shape and every bit), of mappings and sequences of them, or of a repr."""
+    """Hash tensors (type, shape and every bit), mappings and sequences of them, and other values' repr."""
     digest = sha256()
     if isinstance(value, Tensor):
         digest.update(f"{value.dtype} {tuple(value.shape)}".encode())

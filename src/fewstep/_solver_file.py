@@ -1,4 +1,4 @@
-"""The solver file: one JSON object, readable by a person, safe to load."""
+"""The solver file: one JSON object, readable by people and safe to load."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _OPTIONAL = (
 
 
 def write(path: str | os.PathLike[str], solver: Solver) -> None:
-    """Write ``solver`` to ``path``, whole or not at all."""
+    """Write ``solver`` to ``path``, atomically."""
     write_json(path, content(solver))
 
 
 def content(solver: Solver) -> dict[str, Any]:
-    """What the file of a solver holds."""
+    """Return the content of a solver's file."""
     return {
         "format": FORMAT,
         "schema": SCHEMAS[solver.channels is not None or bool(solver.offsets)],
