@@ -135,7 +135,7 @@ def test_networks_that_cannot_be_are_refused(network, message):
 
 
 def test_points_need_a_perceptron():
-    with pytest.raises(ValueError, match=r"a UNet takes pictures, not samples of shape \(2,\); use 'mlp'"):
+    with pytest.raises(ValueError, match=r"a UNet takes images, not samples of shape \(2,\); use 'mlp'"):
         build((2,), network="unet")
 
 
