@@ -133,7 +133,9 @@ def test_flow_and_encoder_are_not_taken_for_each_other(tmp_path):
         load_fast_ode(checkpoint, config)
     with pytest.raises(ValueError, match="weights of an encoder, not of a flow"):
         load_fast_ode(checkpoint, PUBLISHED)
-    with pytest.raises(ValueError, match="has 3 output channels for 3 input channels, but an encoder needs 6"):
+    with pytest.raises(
+        ValueError, match="has 3 output channels for 3 input channels, but an encoder needs 6"
+    ):
         load_fast_ode_encoder(checkpoint, PUBLISHED)
 
 
