@@ -167,7 +167,7 @@ class FlowMatching(Objective):
         if velocity.shape != x1.shape:
             raise ValueError(
                 f"flow: returns shape {tuple(velocity.shape)} for data of shape {tuple(x1.shape)}; a "
-                "velocity must have the data's shape: give the network as many output channels as the data have."
+                "velocity must have the data's shape: give the network as many channels as the data."
             )
 
     def preview(self, shape: tuple[int, ...], device: torch.device, stem: Path) -> dict[str, float]:
