@@ -1,10 +1,10 @@
-"""What metrics and solvers of a comparison are called, and how that makes them look."""
+"""Labels and plot styles of metrics and solvers."""
 
 from __future__ import annotations
 
 __all__ = ["axis_label", "is_fitted", "is_gain", "label"]
 
-#: What metrics are called, and on an axis.
+#: Labels of metrics in text and on an axis.
 _LABELS = {
     "rmse": ("RMSE", "RMSE to the reference"),
     "psnr": ("PSNR", "PSNR to the reference (dB)"),
@@ -17,22 +17,22 @@ _GAINS = ("psnr", "precision", "recall", "density", "coverage")
 
 
 def label(metric: str) -> str:
-    """What a metric is called in a sentence."""
+    """Return the name of a metric in text."""
     return _names(metric)[0]
 
 
 def axis_label(metric: str) -> str:
-    """What a metric is called on an axis."""
+    """Return the label of a metric's axis."""
     return _names(metric)[1]
 
 
 def is_gain(metric: str) -> bool:
-    """Whether more is better. Such metrics have a linear axis, as they are logarithms already, or shares."""
+    """True for metrics where more is better; as logarithms or shares, they are plotted on a linear axis."""
     return metric in _GAINS
 
 
 def is_fitted(name: str) -> bool:
-    """Whether a solver is what a comparison is about; see :func:`fewstep.comparison.shown_name`."""
+    """True for the shown names of fitted solvers; see :func:`fewstep.comparison.shown_name`."""
     return name.startswith("fitted")
 
 

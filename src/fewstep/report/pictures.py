@@ -1,4 +1,4 @@
-"""Samples as pictures."""
+"""Samples as images."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["is_picture", "picture_rows", "save_pictures", "sheet_levels"]
 
 
 def is_picture(shape: tuple[int, ...] | None) -> bool:
-    """Whether samples of this shape can be shown: ``(1, H, W)`` or ``(3, H, W)``."""
+    """True for samples that can be shown as images: ``(1, H, W)`` or ``(3, H, W)``."""
     return shape is not None and len(shape) == 3 and shape[0] in (1, 3)
 
 
 def sheet_levels(samples: Tensor, columns: int, gap: int = 1) -> Tensor:
-    """A contact sheet of samples in [-1, 1] as pixels, uint8 of shape ``(H, W)`` or ``(H, W, 3)``.
+    """Return a contact sheet of samples in [-1, 1] as uint8 pixels, ``(H, W)`` or ``(H, W, 3)``.
 
     Args:
-        samples: pictures ``(B, 1 or 3, H, W)``, in reading order; uint8 are pixels already.
-        columns: how many stand side by side.
-        gap: white pixels between two.
+        samples: images ``(B, 1 or 3, H, W)``, in reading order; uint8 are pixels already.
+        columns: images per row.
+        gap: white pixels between images.
     """
     pixels = to_uint8(samples.detach()).cpu()
     B, C, H, W = pixels.shape
@@ -44,11 +44,11 @@ def sheet_levels(samples: Tensor, columns: int, gap: int = 1) -> Tensor:
 
 
 def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = None) -> Figure:
-    """One labelled row a solver; column ``k`` is the same noise in every row.
+    """Plot one labelled row of samples per solver; column ``k`` has the same noise in every row.
 
     Args:
         rows: samples in [-1, 1], ``(B, 1 or 3, H, W)``, by name.
-        scores: a short text for a row, shown under its name.
+        scores: short texts by name, shown below it.
     """
     B = len(next(iter(rows.values())))
     figure: Figure = require("matplotlib.figure", "plot").Figure(
@@ -67,7 +67,7 @@ def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = 
 
 
 def save_pictures(path: str | os.PathLike[str], samples: Tensor, columns: int | None = None) -> None:
-    """Write samples in [-1, 1], or pixels in uint8, to one PNG, in reading order, pixel for pixel."""
+    """Write samples in [-1, 1], or uint8 pixels, to one PNG in reading order, without scaling."""
     columns = columns or math.ceil(math.sqrt(len(samples)))
     levels = sheet_levels(samples, columns)
     levels = levels if levels.ndim == 3 else levels[:, :, None].expand(-1, -1, 3)
