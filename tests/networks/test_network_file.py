@@ -54,7 +54,7 @@ class Nameless(nn.Module):
     [
         (nn.Linear(1, 1), r"a Linear has no \.config"),
         (Nameless(), "'Nameless' is not a network of this version of fewstep; there are .*SongUNet"),
-        (ReverseTime(Nameless()), "'Nameless' is no network"),
+        (ReverseTime(Nameless()), "'Nameless' is not a network"),
     ],
 )
 def test_a_network_that_could_not_be_read_is_not_written(tmp_path, network, message):
