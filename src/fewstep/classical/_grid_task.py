@@ -1,4 +1,4 @@
-"""What every search of a time grid needs: candidates, steps between them, and exact trajectories."""
+"""Common parts of time grid searches: candidates, steps between them, and exact trajectories."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ._grids import check_steps, cosine, resolve
 
 __all__ = ["Rule", "SearchTask", "rmse"]
 
-#: Steps of the grid of candidates, where none is given: as many as in GITS.
+#: Steps of the default grid of candidates, as in GITS.
 CANDIDATE_STEPS = 60
 
 Rule = Literal["euler", "ddim"]
 
 
 class SearchTask(NamedTuple):
-    """A field, the noises to search with and the times to choose from.
+    """A field, the noises of a search and the candidate times.
 
     One step from candidate ``i`` to ``j`` is ``x_j = a[i, j] x_i + b[i, j] u_i``, ``u_i`` the velocity.
     """
@@ -50,10 +50,10 @@ class SearchTask(NamedTuple):
         tolerances: Mapping[str, Any],
         conditions: dict[str, Any],
     ) -> SearchTask:
-        """Read the arguments of a search.
+        """Make the task from the arguments of a search.
 
         Raises:
-            ValueError: when they do not fit together.
+            ValueError: when they do not match.
         """
         check_steps(steps)
         default = cosine(max(CANDIDATE_STEPS, 2 * steps))
@@ -61,7 +61,7 @@ class SearchTask(NamedTuple):
         if times[0] != 0 or len(times) <= steps:
             raise ValueError(
                 f"candidates: must start at 0 and be more than steps={steps}, not {len(times)} times from "
-                f"{float(times[0]):g} on."
+                f"{float(times[0]):g}."
             )
         a, b = _one_step(rule, times, field.schedule)
         x0, conditions_of = _noises(field, noise, seed, conditions)
@@ -71,7 +71,7 @@ class SearchTask(NamedTuple):
         yield from (slice(i, i + batch) for i in range(0, len(self.x0), batch))
 
     def solve(self, index: slice) -> tuple[Tensor, int]:
-        """Exact states of some samples at all candidates, ``(K, B, ...)``, and the calls they took."""
+        """Return the exact states of some samples at all candidates, ``(K, B, ...)``, and the calls made."""
         given = self.conditions_of(index)
         states, nfe = reference.solve(
             self.field, self.x0[index], times=self.times, **self.tolerances, **given
@@ -82,13 +82,13 @@ class SearchTask(NamedTuple):
         return self.field(x, self.times[i], **self.conditions_of(index))
 
     def step(self, x: Tensor, u: Tensor, i: int) -> Tensor:
-        """States at all candidates after ``i``, ``(K - 1 - i, B, ...)``, each by one step from ``i``."""
+        """Return the states at all candidates after ``i``, ``(K - 1 - i, B, ...)``, one step from ``i``."""
         column = (-1, *[1] * x.ndim)
         a, b = (c[i, i + 1 :].to(x).reshape(column) for c in (self.a, self.b))
         return a * x + b * u
 
     def step_from(self, source: Tensor, x: Tensor, u: Tensor) -> Tensor:
-        """States at all candidates ``j``, ``(K, B, ...)``, each by one step from ``source[j]``."""
+        """Return the states at all candidates ``j``, ``(K, B, ...)``, by one step from ``source[j]``."""
         column, j = (-1, *[1] * (x.ndim - 1)), torch.arange(len(source))
         a, b = (c[source, j].to(x).reshape(column) for c in (self.a, self.b))
         i = source.to(x.device)
@@ -103,7 +103,7 @@ def rmse(x: Tensor, y: Tensor) -> Tensor:
 def _noises(
     field: Field, noise: int | Tensor | Pairs, seed: int, conditions: dict[str, Any]
 ) -> tuple[Tensor, Callable[[slice], dict[str, Any]]]:
-    """The noises, and the conditions of some of them."""
+    """Return the noises, and a function for the conditions of some of them."""
     if isinstance(noise, Pairs):
         if conditions:
             raise ValueError(
@@ -123,13 +123,13 @@ def _noises(
 
 
 def _one_step(rule: Rule, times: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-    """``a, b`` with ``x_j = a[i, j] x_i + b[i, j] u_i`` for one step between any two of the times."""
+    """Return ``a, b`` of ``x_j = a[i, j] x_i + b[i, j] u_i`` for one step between any two of the times."""
     if rule == "euler":
         h = times - times[:, None]
         return torch.ones_like(h), h
     if rule != "ddim":
         raise ValueError(f"rule: must be 'euler' or 'ddim', not {rule!r}.")
-    # The data and the noise that x_i and u_i make up, mixed anew as alpha_j data + sigma_j noise.
+    # Solve x_i and u_i for data and noise; then x_j = alpha_j data + sigma_j noise.
     alpha, sigma, d_alpha, d_sigma = schedule(times)
     start = tuple(c[:-1, None] for c in (alpha, sigma, d_alpha, d_sigma))
     determinant = start[1] * start[2] - start[3] * start[0]
@@ -137,7 +137,7 @@ def _one_step(rule: Rule, times: Tensor, schedule: Schedule) -> tuple[Tensor, Te
     b = (start[1] * alpha - start[0] * sigma) / determinant
     if not (a.isfinite().all() and b.isfinite().all()):
         raise ValueError(
-            f"rule: 'ddim' needs the data and the noise that a velocity stands for, but {schedule!r} leaves "
-            "them open at some of the candidates; pass rule='euler'."
+            f"rule: 'ddim' converts the velocity to data and noise, which is undefined for {schedule!r} at "
+            "some of the candidates; pass rule='euler'."
         )
     return a, b
