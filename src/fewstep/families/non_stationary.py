@@ -25,10 +25,10 @@ class NonStationary(Family):
     """Corrections to the reduced form of any solver, or of the solvers of another family.
 
     ``a = a_init + delta_a / n``, ``b = b_init + delta_b / n``. Around a solver, its coefficients are
-    constant and its times have their increments multiplied by positive numbers. Around a family, such as
+    constant and the increments of its times are multiplied by positive numbers. Around a family, such as
     ``Timesteps("deis3/cosine", 8, schedule)``, ``a_init``, ``b_init`` and the times are those of the family
-    at its own parameters, so that moving a time moves the coefficients with it, and the corrections stay
-    small; Generalized Solvers (2025, arXiv:2510.17699) are corrections to DPM-Solver++(3M) in this way.
+    at its own parameters, so that the coefficients follow the times, and the corrections stay small;
+    Generalized Solvers (2025, arXiv:2510.17699) are such corrections to DPM-Solver++(3M).
 
     With offsets, ``x_i = a_i x_0 + sum_j b_ij u_j + e_i`` with ``e = e_init + delta_e / n``, which serves
     where data has another mean than noise. With channels each of them has corrections of its own.
@@ -99,7 +99,7 @@ class NonStationary(Family):
 
 
 class _Retimed(Family):
-    """A solver whose times move while its coefficients stay."""
+    """A solver with free times and fixed coefficients."""
 
     name: ClassVar[str] = "retimed"
 

@@ -1,7 +1,7 @@
-"""Timesteps only: a classical solver whose times are learned, and nothing else.
+"""Learned timesteps: a classical solver of which only the times are fitted.
 
 Tong et al., *Learning to Discretize Denoising Diffusion ODEs* (LD3, ICLR 2025): the coefficients are those
-of the classical solver at its current times, and the times told to the network may differ from them.
+of the classical solver at its current times, and the times passed to the network may differ from them.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ SHARE = 0.45
 class Timesteps(Family):
     """A classical solver on a free grid: its coefficients and stages follow the points.
 
-    The increments of the grid are multiplied by ``exp(4 tanh(theta / 4))`` and normalised. Decoupled, call
-    ``j`` is told ``t_j + 0.45 g_j tanh(theta_j)``, kept within [0, end], where ``g_j`` is the smaller gap
-    from ``t_j`` to the next time of the solver before and after.
+    The increments of the grid are multiplied by ``exp(4 tanh(theta / 4))`` and normalised. With decoupled
+    times, call ``j`` passes ``t_j + 0.45 g_j tanh(theta_j)``, clamped to [0, end], to the network, where
+    ``g_j`` is the smaller gap from ``t_j`` to its neighbouring times.
 
     Args:
         base: one of :data:`fewstep.classical.METHODS`, on the uniform grid or, after a slash, one of
             :data:`fewstep.classical.GRIDS`: ``"deis3/cosine"``.
         nfe: number of network calls.
         schedule: the network's schedule, ``CondOT()`` by default.
-        grid: times of the points to start from, instead of a grid by name.
-        decoupled: whether the times told to the network are free, too: LD3's ``xi``.
+        grid: initial times of the points, instead of a grid by name.
+        decoupled: whether the times passed to the network are also free: LD3's ``xi``.
 
     Raises:
-        ValueError: on an unknown solver or grid, one that cannot make so many calls, or one that has no
-            table of velocities with finite numbers under this schedule.
+        ValueError: on an unknown solver or grid, one that cannot make so many calls, or one without a finite
+            table of velocities under this schedule.
     """
 
     name: ClassVar[str] = "timesteps"
