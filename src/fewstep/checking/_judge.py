@@ -1,4 +1,4 @@
-"""Whether a wiring is consistent, with data and without, and which other one is."""
+"""Judgement of wirings by consistency, with and without data."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ WILD = 10.0
 
 
 class Finding(NamedTuple):
-    """Something that a correct field does not do.
+    """A measurement that exceeds the limit for correct fields.
 
     Args:
         name: ``"finite"``, ``"denoising"``, ``"calibration"``, ``"wiring"`` or ``"structure"``.
         measured: the number.
         allowed: the largest number that passes.
-        words: what was measured.
+        words: description of the measurement.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Judgement(NamedTuple):
 
 
 def with_data(probe: Probe, x1: Tensor, law: Law) -> Judgement:
-    """Judge by real data: what denoises them best is what the network was trained as."""
+    """Judge by real data: the wiring that denoises them best is that of the training."""
     own = declared(probe.field)
     single, further = alternatives(own)
     seen = probe.denoise(own, x1, law)
@@ -96,7 +96,7 @@ def with_data(probe: Probe, x1: Tensor, law: Law) -> Judgement:
 
 
 def without_data(probe: Probe) -> Judgement:
-    """Judge by the field's own samples: it must be consistent with them."""
+    """Judge by the field's own samples, with which it must be consistent."""
     own = declared(probe.field)
     score, findings = _self_consistency(probe, own)
     if not findings:
@@ -117,7 +117,7 @@ def without_data(probe: Probe) -> Judgement:
 def _add_scores(
     scores: dict[Wiring, Score], probe: Probe, wirings: Iterable[Wiring], x1: Tensor, law: Law
 ) -> None:
-    """Score every prediction under the clocks and schedules of some wirings: that costs no more calls."""
+    """Score every prediction under the clocks and schedules of some wirings, without further calls."""
     for wiring in wirings:
         if wiring not in scores:
             try:
@@ -129,7 +129,7 @@ def _add_scores(
 
 
 def _unlike_expectation(score: Score, slack: float) -> list[Finding]:
-    """What real data say of the declared wiring alone."""
+    """Return the findings on the declared wiring from real data."""
     if not math.isfinite(score.loss):
         return [Finding("finite", math.inf, 0.0, "the network returns NaN or infinity in noised data")]
     findings = []
@@ -145,7 +145,7 @@ def _unlike_expectation(score: Score, slack: float) -> list[Finding]:
 
 
 def _self_consistency(probe: Probe, wiring: Wiring) -> tuple[Score, list[Finding]]:
-    """Whether the samples of a wiring are those that its network denoises to."""
+    """Return the score of a wiring on its own samples, and the findings."""
     x0, x1 = probe.generate(wiring)
     if not bool(x1.isfinite().all()):
         words = "root mean square of its samples, which have left all bounds"
@@ -170,7 +170,7 @@ def _self_consistency(probe: Probe, wiring: Wiring) -> tuple[Score, list[Finding
 
 
 def _flows_straight(probe: Probe, wiring: Wiring, law: Law) -> bool:
-    """Whether noise flows to the data on straight lines: fresh noise is not what such a field denoises."""
+    """True if noise flows to the data on straight lines; such a field does not denoise fresh noise."""
     x0, x1 = probe.generate(wiring)
     if not bool(x1.isfinite().all()):
         return False
@@ -187,7 +187,7 @@ def _flows_straight(probe: Probe, wiring: Wiring, law: Law) -> bool:
 
 
 def _passing(probe: Probe, wirings: Iterable[Wiring]) -> dict[Wiring, Score]:
-    """The wirings that are consistent with their own samples."""
+    """Return the wirings that are consistent with their own samples."""
     passing = {}
     for wiring in wirings:
         if probe.calls > PATIENCE:
@@ -202,7 +202,7 @@ def _passing(probe: Probe, wirings: Iterable[Wiring]) -> dict[Wiring, Score]:
 
 
 def _tame(probe: Probe, wiring: Wiring) -> bool:
-    """Whether almost pure noise is denoised to something of the size of data, at the cost of one call."""
+    """True if almost pure noise is denoised to the scale of data; costs one call."""
     t = float(wiring.schedule.inverse_log_snr(SPAN[0]))
     x = wiring.schedule(t).sigma * probe.noise(0)
     try:
@@ -216,5 +216,5 @@ def _plausible(score: Score) -> bool:
 
 
 def _slack(x1: Tensor) -> float:
-    """What an affine fit gains by chance: some parameters over the count of numbers."""
+    """Return the expected gain of an affine fit by chance: its parameters over the count of numbers."""
     return 6 / x1.numel()

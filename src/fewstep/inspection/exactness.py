@@ -1,4 +1,4 @@
-"""What a table solves exactly: straight paths, polynomials in time, the start of the exponential series."""
+"""Problems that a table solves exactly: straight paths, polynomials in time, the linear test equation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..solver import Solver
 
 __all__ = ["Exactness", "exactness"]
 
-#: Errors up to this, relative to the numbers that make them, count as rounding.
+#: Relative error that counts as rounding.
 ROUNDING = 1e-9
 
 
@@ -51,7 +51,7 @@ class Exactness:
 
 
 def exactness(solver: Solver, velocities: Table | None) -> Exactness:
-    """Residuals of ``solver``, whose table for velocities is ``velocities``, where it has one."""
+    """Return the residuals of ``solver``; ``velocities`` is its table for velocities, if it has one."""
     residuals = _residuals(solver)
     first, second, *offset = residuals
     scale = max(1.0, float(solver.table.unroll().b.abs().sum(dim=1).max()))
@@ -74,7 +74,7 @@ def _residuals(solver: Solver) -> dict[str, Tensor]:
     offset = {"offset": e} if e.ndim else {}
     if solver.schedule is None:
         return {"constant": a - 1, "slope": b.sum(dim=1) - (at - times[0]), **offset}
-    read = (b != 0).any(dim=0)  # an unread call must not bring in 0 * infinity
+    read = (b != 0).any(dim=0)  # leave out unread calls, to avoid 0 * infinity
     data, noise = (
         torch.where(read, p, 0) for p in in_data_and_noise(solver.schedule(times), solver.prediction)
     )
@@ -84,7 +84,7 @@ def _residuals(solver: Solver) -> dict[str, Tensor]:
 
 
 def _quadrature_degree(table: Table, end: float) -> int:
-    """Tried on Legendre polynomials, whose integrals over the path are its length, 0, 0, 0, ..."""
+    """Test Legendre polynomials, whose integrals over the path are its length, 0, 0, 0, ..."""
     times, _, b, e = table.unroll()
     if e.any():
         return -1
@@ -101,7 +101,7 @@ def _quadrature_degree(table: Table, end: float) -> int:
 
 
 def _linear_order(table: Table, end: float) -> int:
-    """``R`` as a polynomial: multiplying by ``mu`` moves its coefficients up by one."""
+    """Compare ``R`` as a polynomial; multiplication by ``mu`` shifts its coefficients by one."""
     if table.e.any():
         return -1
     N = len(table.times)
