@@ -21,7 +21,7 @@ from ._wiring import declared, rewired
 
 __all__ = ["Check", "check"]
 
-#: How many wirings that cannot be told apart are named.
+#: Number of indistinguishable wirings that are named.
 _NAMED = 4
 
 

@@ -18,25 +18,26 @@ __all__ = ["Finding", "Judgement", "with_data", "without_data"]
 ADVANTAGE = 0.015
 #: With data: the largest loss and calibration. Only straightened flows come near the second.
 LOSS, CALIBRATION = 0.1, 0.2
-#: Without: samples that are denoised no better than this by the field they come from are as good as Gaussian.
+#: Without: samples with a loss above this in their own field are indistinguishable from Gaussian.
 STRUCTURE = -0.03
-#: Without: the largest calibration of samples in fresh noise; and where the field denoises its own pairs
-#: with a calibration of at most PAIRS, so that noise and data are no strangers to it.
+#: Without: the largest calibration of samples in fresh noise; and in fields that denoise their own
+#: noise-sample pairs well, with a calibration of at most PAIRS.
 FRESH, COUPLED, PAIRS = 0.07, 0.15, 0.4
-#: The loss in its own pairs, below which a field is so straight that fresh noise says little of it; and the
+#: The loss on its own pairs below which a field is so straight that fresh noise says little; and the
 #: largest calibration in fresh noise then.
 STRAIGHT, BENT = -4.5, 0.5
-#: How far samples of a straight flow may be from data: in the mean, in standard deviations; in the variance.
+#: Largest deviation of a straight flow's samples from data: of the mean, in standard deviations, and ratio of
+#: the variances.
 MEAN, VARIANCE = 0.3, 1.6
-#: How far a straight flow may see amiss from the noise end, in variances of the data.
+#: Largest error of a straight flow's data prediction at the noise end, in variances of the data.
 EARLY = 0.05
-#: Network calls after which the search for another wiring ends, where there are no data.
+#: Without: network calls after which the search for another wiring ends.
 PATIENCE = 700
-#: Loss within which two wirings cannot be told apart.
+#: Difference in loss within which two wirings are indistinguishable.
 TIE = 0.003
-#: The score of a wiring that gives no numbers.
+#: The score of a wiring without finite outputs.
 NEVER = Score(math.inf, math.inf)
-#: How networks refuse times that they were not made for.
+#: Exceptions of networks at times that they do not accept.
 _REFUSALS = (RuntimeError, ValueError, IndexError, ArithmeticError)
 #: Mean square of data predictions in almost pure noise, beyond which a wiring need not be tried.
 WILD = 10.0
@@ -179,7 +180,7 @@ def _flows_straight(probe: Probe, wiring: Wiring, law: Law) -> bool:
     arrives = mean_gap <= MEAN and 1 / VARIANCE <= own.variance.mean() / variance <= VARIANCE
     if not arrives or probe.score(wiring, probe.denoise(wiring, x1, own, x0)).loss > STRAIGHT:
         return False
-    # Far modes are told apart in some noise by any field; only a straight one knows them from the start.
+    # Every field distinguishes far modes at moderate noise; only a straight one does so from the start.
     t = float(wiring.schedule.inverse_log_snr(SPAN[0]))
     x = wiring.schedule(t).sigma * x0
     early = (x1 - wiring.denoised(x, probe.output(wiring, x, t), t)).square().mean()
