@@ -164,7 +164,7 @@ class Curve:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Curve:
-        """What :meth:`describe` told."""
+        """Return the family described by :meth:`describe`."""
         return cls(**facts)
 
 

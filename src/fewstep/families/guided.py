@@ -120,7 +120,7 @@ class Guided:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Guided:
-        """The solvers that :meth:`describe` told."""
+        """Return the solvers described by :meth:`describe`."""
         range_ = {key: facts[key] for key in ("low", "high", "terms")}
         if "curve" in facts:
             return cls(curves_from_dict(facts["curve"]), **range_)
@@ -136,7 +136,7 @@ def describe_curves(curves: Curves) -> dict[str, Any]:
 
 
 def curves_from_dict(facts: Mapping[str, Any]) -> Curves:
-    """What :func:`describe_curves` told.
+    """Return the curves described by :func:`describe_curves`.
 
     Raises:
         ValueError: on a name that none has.

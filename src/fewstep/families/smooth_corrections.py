@@ -120,7 +120,7 @@ class SmoothCorrections:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> SmoothCorrections:
-        """What :meth:`describe` told."""
+        """Return the family described by :meth:`describe`."""
         return cls(**{**facts, "schedule": schedules.from_dict(facts["schedule"])})
 
 

@@ -22,8 +22,8 @@ __all__ = ["Timesteps"]
 #: No increment of the grid is multiplied by more than ``exp(BOUND)`` or less than ``exp(-BOUND)``, so that
 #: the points of a classical solver stay apart.
 BOUND = 4.0
-#: A told time goes no further than this share of the way to the next time on either side. Less than a half
-#: keeps two neighbours in order.
+#: Largest shift of a time passed to the network, as a share of the gap to its neighbours. Less than a half
+#: keeps neighbours in order.
 SHARE = 0.45
 
 
@@ -103,7 +103,7 @@ class Timesteps(Family):
         return table._replace(times=self._told(table.times, theta[self._sizes[0] :]))
 
     def _told(self, times: Tensor, moves: Tensor) -> Tensor:
-        """The times told to the network, given those of the solver."""
+        """Return the times passed to the network, given those of the solver."""
         if not self.decoupled:
             return times
         distinct = times[self._first]
