@@ -11,7 +11,7 @@ from typing import Any
 from ._files import write_text
 from ._json import finite
 
-__all__ = ["read_json", "write_json"]
+__all__ = ["read_format", "read_json", "write_json"]
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
@@ -73,6 +73,15 @@ def read_json(
             ) + f"; a {kind} file has {', '.join((*required, *optional))}."
         )  # fmt: skip
     return content
+
+
+def read_format(path: str | os.PathLike[str]) -> str | None:
+    """The ``format`` that a JSON file names; ``None`` where it cannot be read as an object of JSON."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content.get("format") if isinstance(content, dict) else None
 
 
 def _layout(value: Any) -> str:

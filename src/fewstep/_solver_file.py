@@ -12,7 +12,7 @@ from ._json_file import read_json, write_json
 if TYPE_CHECKING:
     from .solver import Solver
 
-__all__ = ["SCHEMA", "content", "read", "write"]
+__all__ = ["SCHEMA", "arguments", "content", "read", "write"]
 
 FORMAT = "fewstep.solver"
 #: Channels and offsets are of schema 2; what has none of them stays what it was.
@@ -63,12 +63,12 @@ def read(path: str | os.PathLike[str], make: Callable[..., Solver]) -> Solver:
     """
     found = read_json(path, "solver", "solver.save()", FORMAT, SCHEMAS, _REQUIRED, _OPTIONAL)
     try:
-        return make(**_arguments(found))
+        return make(**arguments(found))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _arguments(content: dict[str, Any]) -> dict[str, Any]:
+def arguments(content: dict[str, Any]) -> dict[str, Any]:
     times = tuple(map(_number, _list("times", content["times"])))
     if content["nfe"] != len(times):
         raise ValueError(f"nfe: says {content['nfe']}, but there are {len(times)} times.")

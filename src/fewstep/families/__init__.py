@@ -1,5 +1,6 @@
 """Families of solvers: maps from parameters to tables."""
 
+from ._by_name import FAMILIES, Solvers
 from ._family import Family
 from ._linked import Linked
 from ._refined import refined
@@ -12,6 +13,7 @@ from .smooth_corrections import SmoothCorrections
 from .timesteps import Timesteps
 
 __all__ = [
+    "FAMILIES",
     "Curve",
     "Family",
     "Following",
@@ -22,6 +24,7 @@ __all__ = [
     "ScaleTimeNodes",
     "ShiftNodes",
     "SmoothCorrections",
+    "Solvers",
     "Timesteps",
     "refined",
 ]

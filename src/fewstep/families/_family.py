@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._table import Table
 from ..solver import Solver
+from ._linked import Linked
 
 __all__ = ["Family", "checked_channels", "padded", "warped"]
 
@@ -31,6 +32,8 @@ class Family(ABC):
     points: tuple[int, ...]
     #: Time of the sample.
     end: float = 1.0
+    #: Name of the solver at ``theta = 0``.
+    start: str = "start"
     #: How many channels of the state have numbers of their own; by default all share theirs.
     channels: int | None = None
 
@@ -48,6 +51,12 @@ class Family(ABC):
     @abstractmethod
     def describe(self, theta: Tensor) -> dict[str, Any]:
         """JSON-ready parameters, by the names they have in the paper."""
+
+    def member(self, nfe: int | None = None, guidance: float | None = None) -> Linked:
+        """These solvers, which have one number of calls and serve one guidance scale."""
+        if nfe not in (None, self.nfe):
+            raise ValueError(f"{self.name}: these solvers make {self.nfe} calls, not nfe={nfe}; fit those.")
+        return Linked(self, torch.eye(self.size, dtype=torch.float64))
 
     def solver(self, theta: Tensor | None = None, **facts: Any) -> Solver:
         """The solver of ``theta`` (by default the start), with any facts to keep in its file."""

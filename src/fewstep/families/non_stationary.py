@@ -69,6 +69,7 @@ class NonStationary(Family):
         self.channels = channels or init.channels
         self._own = channels or 1
         self.nfe, self.points, self.end = init.nfe, init.points, init.end
+        self.start = self.anchor.start
         self._lower = torch.tril_indices(self.nfe, self.nfe)
         numbers = (self.nfe, self.nfe * (self.nfe + 1) // 2, self.nfe * offset)
         self._sizes = [self.anchor.size, *(self._own * count for count in numbers)]
@@ -105,6 +106,7 @@ class _Retimed(Family):
 
     def __init__(self, init: Solver, schedule: Schedule | None) -> None:
         self.init = init
+        self.start = init.name
         self.nfe, self.points, self.end = init.nfe, init.points, init.end
         self._start = init.to("velocity", schedule).table
         self._grid = torch.cat([self._start.times, torch.tensor([init.end], dtype=torch.float64)])

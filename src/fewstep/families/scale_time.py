@@ -78,6 +78,7 @@ class ScaleTime(Family):
             raise ValueError(f"ScaleTime: train must be 'both', 'time' or 'scale', not {train!r}.")
         plain = BASES[base](steps) if isinstance(base, str) else runge_kutta(base, steps)
         self.base = base if isinstance(base, str) else base.name
+        self.start = self.base
         self.steps = steps
         self.train = train
         self.offset = offset

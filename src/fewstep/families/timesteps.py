@@ -62,6 +62,7 @@ class Timesteps(Family):
         decoupled: bool = False,
     ) -> None:
         self.base = base
+        self.start = base if grid is None else f"{base} on the given times"
         self.schedule = schedule or CondOT()
         self.decoupled = decoupled
         if grid is None:
