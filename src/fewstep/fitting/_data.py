@@ -68,8 +68,8 @@ def given_pairs(
     _check_same_noises(question, each)
     ledger.calls["reference"] = sum(those.calls for those in each)
     data = [Data(source, *held_back(those)) for source, those in zip(question.sources, each, strict=True)]
-    like = data[-1].held_out
     for source in question.between:
+        like = next(part.held_out for part in data if part.source.model == source.model)
         made = maker.solve(source.field, like.x0, like.conditions, like.per_sample)
         ledger.calls["reference"] += made.calls
         data.append(Data(source, made[:0], made))
@@ -126,14 +126,14 @@ def _by_source(question: Question, pairs: Any) -> list[int | Pairs]:
     if isinstance(pairs, list | tuple):
         if len(pairs) != len(sources) or any(s.guidance is not None for s in sources):
             raise ValueError(
-                f"fit: a list of pairs goes with as many fields, but there are {len(pairs)} for {len(sources)} "
-                "fields and scales."
+                f"fit: a list of pairs goes with as many fields, but there are {len(pairs)} for "
+                f"{len(sources)} fields and scales."
             )
         return list(pairs)
     if isinstance(pairs, Pairs) and len(sources) > 1:
         raise ValueError(
-            f"fit: one set of pairs cannot serve {len(sources)} fields and scales; pass a number, a list with "
-            "the pairs of each field, or a dict with those of each scale."
+            f"fit: one set of pairs cannot serve {len(sources)} fields and scales; pass a number, a list "
+            "with the pairs of each field, or a dict with those of each scale."
         )
     return [pairs] * len(sources)
 

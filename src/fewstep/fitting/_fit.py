@@ -30,6 +30,7 @@ from .losses import Features, LeastSquares, Loss
 
 __all__ = ["fit", "run"]
 
+
 def fit(
     field: Fields,
     nfe: int | tuple[int, ...] = 8,
@@ -73,8 +74,8 @@ def fit(
             with as many calls or fewer, classical or fitted, of any family. By default DEIS of order 3 on the
             cosine grid or, where that has no velocities, Adams-Bashforth 2. For a scale-time fit the name of
             its base: a Runge-Kutta method, or ``"ab2"``, ``"ab3"``, ``"ab4"``.
-        loss: ``"rmse"``, ``"log_mse"``, ``"mse"`` or ``"pseudo_huber"`` of the sample; ``"nodes"``, the RMSE of
-            every trajectory point; :class:`~fewstep.fitting.Features` of the sample; with Adam also
+        loss: ``"rmse"``, ``"log_mse"``, ``"mse"`` or ``"pseudo_huber"`` of the sample; ``"nodes"``, the RMSE
+            of every trajectory point; :class:`~fewstep.fitting.Features` of the sample; with Adam also
             ``"soft"``, the sample's from the best noise near by, and for a one-step family ``"bound"``, the
             RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error.
         optimizer: ``"gauss_newton"``, which needs no gradients of the network, ``"adam"``, or the settings of
@@ -232,8 +233,8 @@ def _notes(chosen: Chosen, rows: Sequence[Mapping[str, Any]], data: Sequence[Dat
     ]
     if worse:
         yield (
-            f"with {', '.join(worse)} the fit is worse on validation than its start; fit that very place too, "
-            "or more pairs."
+            f"with {', '.join(worse)} the fit is worse on validation than its start; fit that very place "
+            "too, or more pairs."
         )
     error = _reference_error(data)
     if error > 0.2 * min(each["fitted"] for each in errors):

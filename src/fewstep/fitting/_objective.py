@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..families import Family, ScaleTime
 from ..pairs import Pairs
-from ._rollout import Rollout
 from ._adam import EndpointObjective, Objective, PathObjective, SoftObjective
+from ._rollout import Rollout
 from .losses import LeastSquares, Loss, PathPairs, Soft, Steps, bound_weights, check_one_step
 
 __all__ = ["check_loss", "objective"]

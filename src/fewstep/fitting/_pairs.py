@@ -55,7 +55,11 @@ class Maker:
         return self.solve(field, x0, self.conditions, self.per_sample)
 
     def solve(
-        self, field: Field, x0: Tensor, conditions: Mapping[str, Any] | None, per_sample: Mapping[str, Any] | None
+        self,
+        field: Field,
+        x0: Tensor,
+        conditions: Mapping[str, Any] | None,
+        per_sample: Mapping[str, Any] | None,
     ) -> Pairs:
         """Reference pairs, of which each process makes a slice; every process gets all of them."""
         team = Team.current()

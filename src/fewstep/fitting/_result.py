@@ -64,7 +64,9 @@ class Fit:
         trained = [(row["nfe"], row["guidance"]) for row in self.report.rows if row["trained"]]
         if len(set(trained)) > 1:
             places = ", ".join(f"nfe={n}" + ("" if w is None else f" guidance={w:g}") for n, w in trained)
-            raise ValueError(f"fit: one solver for each of {places}; take one with fit.at(nfe=..., guidance=...).")
+            raise ValueError(
+                f"fit: one solver for each of {places}; take one with fit.at(nfe=..., guidance=...)."
+            )
         return self.at(*trained[0])
 
     def at(self, nfe: int | None = None, guidance: float | None = None) -> Solver:

@@ -14,8 +14,8 @@ from .._conditions import cut
 from .._json import finite
 from ..comparison import compare
 from ..families import Family
-from ..field import Field
 from ..families._start import velocity_tables
+from ..field import Field
 from ..pairs import Pairs
 from ..solver import Solver
 from ._budget import BudgetError
