@@ -119,7 +119,7 @@ def _by_source(question: Question, pairs: Any) -> list[int | Pairs]:
         missing = [f"{s.guidance:g}" for s in sources if s.guidance is not None and s.guidance not in given]
         if missing or any(s.guidance is None or s.model for s in sources):
             raise ValueError(
-                "fit: pairs by scale go with several guidance scales of one field, and must have all of them; "
+                "fit: pairs by scale go with several guidance scales of one field, and must have all; "
                 f"they have {', '.join(f'{w:g}' for w in given) or 'none'}."
             )
         return [given[float(s.guidance or 1)] for s in sources]
