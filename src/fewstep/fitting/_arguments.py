@@ -43,11 +43,6 @@ def resolve_family(family: str | Family, nfe: int, init: str | Solver | None, fi
             raise ValueError(f"fit: nfe={nfe}, but the family given makes solvers of {family.nfe} calls.")
         if init is not None:
             raise ValueError("fit: a Family starts from its own solver; leave init out.")
-        if family.channels is not None and field.shape is not None and field.shape[:1] != (family.channels,):
-            raise ValueError(
-                f"fit: the family has numbers for each of {family.channels} channels, but the field samples "
-                f"shape {field.shape}; make it with the channels of the field, or without channels."
-            )
         return family
     if family == "non_stationary":
         return _non_stationary(nfe, init, field)
