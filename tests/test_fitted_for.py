@@ -87,6 +87,12 @@ def test_anything_else_is_named_once(other, words):
         replace(FITTED).sample(other, X0)
 
 
+def test_the_guidance_scale_one_is_none():
+    """A solver read off a fit at scale 1 says 1, and a field at scale 1 says ``None``."""
+    solver = replace(FITTED, fitted_for={**field().describe(), "guidance": 1.0})
+    assert solver.mismatch(field(guidance=1)) is None
+
+
 def test_every_difference_is_told_of_one_solver():
     assert len(heard(replace(FITTED), field(guidance=3), field(), field(guidance=5))) == 2
 

@@ -40,7 +40,12 @@ def differences(fitted_for: Mapping[str, Any], facts: Mapping[str, Any]) -> str 
 
 
 def _differ(key: str, fitted: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-    if key not in fitted or finite(fitted[key]) == finite(facts[key]):
+    if key not in fitted:
+        return False
+    was, has = (
+        None if about[key] == 1 else finite(about[key]) for about in (fitted, facts)
+    )  # scale 1 is none
+    if was == has:
         return False
     # A derived field, such as a reversed one, has its kind after the name.
     names = {str(about[key]).partition(" ")[0] for about in (fitted, facts)}

@@ -35,8 +35,8 @@ and, as the table reads data predictions only, with ``noise_j = (x_j - alpha_j d
 
     C[start] = alpha* / alpha,   C[j] -= v_j,   D[j] = alpha_j v_j,   v_j = alpha* s w_j / sigma_j.     (9)
 
-It reads data predictions because these stay finite in pure noise (alpha = 0), where the first step of any such
-solver is one of order 1, and no solver here calls the network in pure data (sigma = 0).
+It reads data predictions because these stay finite in pure noise (alpha = 0), where the first step of any
+such solver is one of order 1, and no solver here calls the network in pure data (sigma = 0).
 """
 
 from __future__ import annotations
