@@ -120,8 +120,10 @@ def test_a_solver_of_several_fields_fits_each_of_them():
     solver = replace(FITTED, fitted_for=facts)
     for known in (field(name="a"), field(name="b", guidance=5)):
         assert solver.mismatch(known) is None
-    said = solver.mismatch(field(name="b", guidance=2))  # the nearer one is named
-    assert said == "solver 'mine' was fitted for guidance 5, but this field has guidance 2"
+    said = solver.mismatch(field(name="b", guidance=3))  # the nearer one is named
+    assert said == "solver 'mine' was fitted for guidance 5, but this field has guidance 3"
+    said = solver.mismatch(field(name="b", guidance=5, schedule=VP()))
+    assert "fitted for schedule cond_ot(), but" in said
 
 
 def test_an_old_or_hand_written_file_is_compared_in_what_it_has():

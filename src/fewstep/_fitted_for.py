@@ -31,8 +31,8 @@ def differences(fitted_for: Mapping[str, Any], facts: Mapping[str, Any]) -> str 
         ``"guidance 2, but this field has guidance 3"``: of the fitted field that differs least.
     """
     known = [fitted_for, *(fitted_for.get("also") or ())]
-    least = min(([key for key in _KEYS if _differ(key, one, facts)], k) for k, one in enumerate(known))
-    keys, one = least[0], known[least[1]]
+    found = [(one, [key for key in _KEYS if _differ(key, one, facts)]) for one in known]
+    one, keys = min(found, key=lambda pair: len(pair[1]))
     if not keys:
         return None
     was, has = (", ".join(f"{key} {_shown(about.get(key))}" for key in keys) for about in (one, facts))
@@ -42,9 +42,8 @@ def differences(fitted_for: Mapping[str, Any], facts: Mapping[str, Any]) -> str 
 def _differ(key: str, fitted: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     if key not in fitted:
         return False
-    was, has = (
-        None if about[key] == 1 else finite(about[key]) for about in (fitted, facts)
-    )  # scale 1 is none
+    # Scale 1 is no guidance.
+    was, has = (None if about[key] == 1 else finite(about[key]) for about in (fitted, facts))
     if was == has:
         return False
     # A derived field, such as a reversed one, has its kind after the name.
