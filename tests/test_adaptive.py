@@ -151,5 +151,3 @@ def test_mistakes_are_named():
         fs.Adaptive(0, 1)
     with pytest.raises(ValueError, match=r"takes one time for the batch .* use fs\.reference\.solve"):
         fs.Adaptive().sample(fs.Field(lambda x, t: x, time="scalar"), fs.noise(2, (2,)))
-    with pytest.raises(ValueError, match=r"x0: has shape \(2, 2\), but this field samples shape \(3,\)"):
-        fs.Adaptive().sample(fs.Field(lambda x, t: x, shape=(3,)), fs.noise(2, (2,)))

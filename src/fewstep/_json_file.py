@@ -25,7 +25,7 @@ def read_json(
     kind: str,
     saved_by: str,
     format: str,
-    schema: int | Sequence[int],
+    schema: int,
     required: Sequence[str],
     optional: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def read_json(
         kind: what such a file holds, for messages.
         saved_by: the call that writes one, likewise.
         format: what its ``format`` must be.
-        schema: what its ``schema`` must be, one number or several.
+        schema: what its ``schema`` must be.
         required: keys besides those two that it must have.
         optional: keys that it may have.
 
@@ -55,11 +55,10 @@ def read_json(
         ) from None
     if not isinstance(content, dict) or content.get("format") != format:
         raise ValueError(f"{path}: not a {kind} file; its 'format' must be {format!r}.")
-    schemas = [schema] if isinstance(schema, int) else schema
-    if content.get("schema") not in schemas:
+    if content.get("schema") != schema:
         raise ValueError(
             f"{path}: written with schema {content.get('schema')!r}, but this version of fewstep reads "
-            f"schema {' or '.join(map(str, schemas))}; upgrade fewstep."
+            f"schema {schema}; upgrade fewstep."
         )
     required = ("format", "schema", *required)
     missing = [key for key in required if key not in content]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ._sampling import check_noise
+from ._path import check_noise
 from .classical.runge_kutta import TABLEAUX, ButcherTableau
 from .field import Field
 from .pairs import take
@@ -105,12 +105,12 @@ class Adaptive:
             **conditions: passed to the network; tensors with first dimension ``B`` go with the samples.
 
         Raises:
-            ValueError: when ``x0`` does not fit the field, or the network takes one time for the batch.
+            ValueError: when ``x0`` is no batch of noise, or the network takes one time for the batch.
             CallLimitError: when ``max_nfe`` calls are not enough for every sample.
             FloatingPointError: when the network returns NaN or infinity, or a step size falls to nothing.
         """
         field = field if isinstance(field, Field) else Field(field)
-        check_noise(x0, field)
+        check_noise(x0)
         if field.time == "scalar":
             raise ValueError(
                 "Adaptive: every sample has a time of its own, but this field's network takes one time for "

@@ -170,8 +170,8 @@ def test_a_solver_fitted_for_another_model_is_noted(program, solver_file):
     result = CliRunner().invoke(app, ["compare", "mixture", str(solver_file), "--count", "3"])
     assert result.exit_code == 0
     assert result.stderr == (
-        f"note: {solver_file} was fitted for model other, shape [2], guidance 3.0; "
-        "this is model fewstep/mixture, shape [24], guidance None\n"
+        "note: solver 'midpoint' was fitted for model other, guidance 3, "
+        "but this field has model fewstep/mixture, guidance None\n"
     )
     assert CliRunner().invoke(app, ["compare", "mixture", "euler:4", "--count", "3"]).stderr == ""
 

@@ -17,9 +17,7 @@ FAMILIES = {
     "heun": lambda: NonStationary(fs.classical.heun(2)),  # calls at t = 1
     "scale_time": lambda: ScaleTime("midpoint", 2),
     "curve": lambda: Curve("ab2").member(4).own,
-    "offset": lambda: NonStationary(fs.classical.euler(3), offset=True),
-    "channels": lambda: NonStationary(fs.classical.euler(3), offset=True, channels=3),
-    "scale_time_channels": lambda: ScaleTime("ab2", 3, offset=True, channels=3),
+    "scale_time_ab2": lambda: ScaleTime("ab2", 3),
 }
 
 

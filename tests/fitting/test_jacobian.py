@@ -21,10 +21,7 @@ FAMILIES = {
     "non_stationary": lambda: NonStationary(fs.classical.adams_bashforth(2, 4)),
     "scale_time_rk1": lambda: ScaleTime("euler", 3),
     "scale_time_rk2": lambda: ScaleTime("midpoint", 2),
-    "scale_time_ab2": lambda: ScaleTime("ab2", 3, offset=True),
-    "offset": lambda: NonStationary(fs.classical.euler(3), offset=True),
-    "channels": lambda: NonStationary(fs.classical.euler(3), offset=True, channels=3),
-    "scale_time_channels": lambda: ScaleTime("euler", 3, offset=True, channels=3),
+    "scale_time_ab2": lambda: ScaleTime("ab2", 3),
 }
 
 

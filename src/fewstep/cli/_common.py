@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +27,7 @@ from ..fitting import CurveFit, is_curve_file
 from ..generation import parse_ranges
 from ..models import BUNDLED, bundled, load_field
 from ..pairs import Pairs, noise
+from ..schedules import Schedule
 from ..solver import Solver
 
 __all__ = [
@@ -35,9 +38,11 @@ __all__ = [
     "SeedOption",
     "choose_solver",
     "draw_pairs",
+    "is_solver_file",
     "load_model",
     "load_solvers",
     "parse_numbers",
+    "read_solvers",
     "report",
     "sample_shape",
     "watched",
@@ -142,6 +147,18 @@ def _import(source: str) -> ModuleType:
 
 
 def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str, list[Solver]]:
+    """As :func:`read_solvers`, with a note where a solver was fitted for something else than ``field``."""
+    found = read_solvers(specs, budgets, field.schedule)
+    for solvers in found.values():
+        mismatches = [text for text in (solver.mismatch(field) for solver in solvers) if text is not None]
+        for text in mismatches:  # once is enough
+            warnings.filterwarnings("ignore", re.escape(text))
+        if mismatches:
+            typer.echo(f"note: {mismatches[0]}", err=True)
+    return found
+
+
+def read_solvers(specs: list[str], budgets: list[int], schedule: Schedule) -> dict[str, list[Solver]]:
     """Solver files, and classical solvers and curves at each NFE that they can have.
 
     ``midpoint`` or a curve file is taken at every number of calls in ``budgets``, ``midpoint:8`` at eight.
@@ -153,13 +170,11 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
         if is_curve_file(path):
             curve = CurveFit.load(path)
             solvers = [curve.solver(nfe) for nfe in ([int(calls)] if calls else budgets)]
-            _warn_of_another_model(path, solvers[0], field)
             for solver in solvers:
                 _add(found, "fitted curve", solver, path)
             continue
-        if spec.endswith(".json") or Path(spec).is_file():
+        if is_solver_file(spec):
             solver = Solver.load(spec)
-            _warn_of_another_model(spec, solver, field)
             _add(found, shown_name(solver), solver, spec)
             continue
         name, _, calls = spec.partition(":")
@@ -167,10 +182,10 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
             raise ValueError(f"SOLVER: {spec!r}: after the colon comes a number of calls, as in midpoint:8.")
         method = classical.METHODS.get(name.partition("/")[0])
         for nfe in [int(calls)] if calls else budgets:
-            if not calls and method is not None and method.steps(nfe, field.schedule) is None:
+            if not calls and method is not None and method.steps(nfe, schedule) is None:
                 continue
             try:
-                solver = classical.named(name, nfe, field.schedule)
+                solver = classical.named(name, nfe, schedule)
             except ValueError as error:
                 raise ValueError(
                     f"SOLVER: {spec!r} is neither a solver file nor a classical one; {error}"
@@ -195,15 +210,9 @@ def _add(found: dict[str, list[Solver]], name: str, solver: Solver, source: str)
             return
 
 
-def _warn_of_another_model(source: str, solver: Solver, field: Field) -> None:
-    """Note where a solver was fitted for something else, for which alone it is good."""
-    if solver.fitted_for is None:
-        return
-    own, other = finite(field.describe()), solver.fitted_for
-    differ = [key for key in ("model", "shape", "guidance") if own[key] != other.get(key)]
-    if differ:
-        fitted, here = (", ".join(f"{key} {facts.get(key)}" for key in differ) for facts in (other, own))
-        typer.echo(f"note: {source} was fitted for {fitted}; this is {here}", err=True)
+def is_solver_file(spec: str) -> bool:
+    """Whether a word names a solver file, not a classical solver."""
+    return spec.endswith(".json") or Path(spec).is_file()
 
 
 def choose_solver(spec: str, rtol: float | None, atol: float | None, field: Field) -> Solver | Adaptive:

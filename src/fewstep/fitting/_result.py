@@ -103,7 +103,7 @@ class Fit:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file that a person can read; numbers keep every bit. :func:`fewstep.load` reads it."""
         if isinstance(self.solvers, Solver):
-            facts: dict[str, Any] = {"solver": _solver_file.content(self.solvers)}
+            facts: dict[str, Any] = {"solver": self.solvers.to_dict()}
         else:
             assert self.theta is not None
             facts = {"family": describe_solvers(self.solvers), "theta": self.theta.tolist()}

@@ -189,6 +189,5 @@ def describe_solver(solver: Solver | Adaptive) -> dict[str, Any]:
         solver.end,
         solver.prediction,
         solver.schedule,
-        *([solver.offsets] if solver.offsets else []),
     ]
     return {"name": solver.name, "nfe": solver.nfe, "fingerprint": fingerprint(numbers)}

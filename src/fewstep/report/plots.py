@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from .._channels import check_shared
 from .._extras import require
 from ..inspection import Inspection, Stability
 from ..solver import Solver
@@ -132,7 +131,6 @@ def _draw_stability(left: Any, middle: Any, found: Stability) -> None:
 
 
 def _draw_coefficients(figure: Figure, panels: Any, solver: Solver) -> None:
-    check_shared(solver.channels, "coefficients")
     reduced, N = solver.unroll().table, solver.nfe
     left, middle, right = panels
 

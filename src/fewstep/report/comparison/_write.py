@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..._files import replacing, write_text
 from ..._json import finite
-from ..._solver_file import content
 from ...comparison import Comparison, csv_of, markdown_of
 from ..plots import error_against_nfe
 from ._page import comparison_page
@@ -28,7 +27,7 @@ def write_comparison(tables: Sequence[Comparison], folder: Path, *, command: str
     """
     rows = [row for table in tables for row in table.rows]
     page = comparison_page(tables, command=command)
-    solvers = [content(solver) for table in tables if table.kept for solver in table.kept.solvers]
+    solvers = [solver.to_dict() for table in tables if table.kept for solver in table.kept.solvers]
     results = {
         "rows": rows,
         "protocols": {table.model: table.protocol for table in tables},
