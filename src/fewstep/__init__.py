@@ -2,7 +2,6 @@
 
 from . import (
     adapters,
-    adaptive,
     checking,
     classical,
     data,
@@ -11,7 +10,6 @@ from . import (
     flows,
     generation,
     inspection,
-    likelihood,
     metrics,
     models,
     networks,
@@ -19,7 +17,8 @@ from . import (
     reference,
     schedules,
 )
-from .adaptive import Adaptive, AdaptiveSamples
+from ._adaptive import Adaptive, AdaptiveSamples
+from ._likelihood import Likelihood, log_likelihood
 from .checking import Check, check
 from .classical import grids
 from .comparison import Comparison, compare
@@ -38,7 +37,6 @@ from .fitting import (
 )
 from .generation import generate
 from .inspection import Inspection, inspect
-from .likelihood import Likelihood, log_likelihood
 from .pairs import Pairs, noise
 from .solver import Path, Solver
 
@@ -62,7 +60,6 @@ __all__ = [
     "Search",
     "Solver",
     "adapters",
-    "adaptive",
     "check",
     "checking",
     "classical",
@@ -79,7 +76,6 @@ __all__ = [
     "grids",
     "inspect",
     "inspection",
-    "likelihood",
     "log_likelihood",
     "metrics",
     "models",

@@ -18,9 +18,9 @@ import typer
 import yaml
 
 from .. import classical, reference
+from .._adaptive import Adaptive
 from .._device import check_device
 from .._json import finite
-from ..adaptive import Adaptive
 from ..comparison import shown_name
 from ..field import Field
 from ..fitting import CurveFit, is_curve_file

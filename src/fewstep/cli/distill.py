@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..adaptive import Adaptive
+from .._adaptive import Adaptive
 from ..data import PairShards
 from ..field import Field
 from ..flows import LOSSES, Distillation, Settings, Trainer, sample_error, warm_start

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from .. import inspection
+from .._adaptive import Adaptive
 from .._files import replacing
-from ..adaptive import Adaptive
 from ..report import describe, inspected, warnings
 from ..schedules import CondOT, Schedule, from_dict
 from ..solver import Solver

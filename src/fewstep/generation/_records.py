@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
+from .._adaptive import Adaptive
 from .._hashing import fingerprint
 from .._json import finite
 from .._json_file import write_json
-from ..adaptive import Adaptive
 from ..solver import Solver
 from ._plan import Block, parse_ranges, spell
 from ._writer import Layout
@@ -69,6 +69,10 @@ class Records:
                 f"out: {self._folder} holds samples {spell(sorted(known))}, more than were asked for; ask "
                 "for those too, or choose another folder."
             )
+
+    def begun(self) -> bool:
+        """Return whether the folder has blocks of samples."""
+        return bool(self._all_facts())
 
     def missing(self) -> list[Block]:
         """The blocks whose files are not complete."""
