@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import _solver_file
 from ._channels import check_channels
+from ._hashing import fingerprint
 from ._predictions import Prediction, check_prediction
 from ._sampling import Path, Readied, check_noise, ready, sample
 from ._table import Number, Rows, Table, frozen, lower_triangle
@@ -240,6 +241,11 @@ class Solver:
         table, end = self.table.reschedule(source, target, self.end)
         self._check_calls(table, "data", source, "choose a grid that stops short of pure data")
         return replace(self._with_table(table), end=end, prediction="data", schedule=target)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready facts that identify the solver: its name, calls, and a hash of its numbers."""
+        numbers = [*self.table, self.points, self.end, self.prediction, self.schedule]
+        return {"name": self.name, "nfe": self.nfe, "fingerprint": fingerprint(numbers)}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the solver as a JSON file that a person can read; numbers keep every bit."""

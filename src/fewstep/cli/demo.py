@@ -12,11 +12,11 @@ from .. import fitting
 from .._files import replacing
 from ..classical import baselines
 from ..comparison import Comparison, compare
+from ..data import is_picture
 from ..metrics import rmse
 from ..models import BUNDLED
 from ..report import coefficients, picture_rows
 from ..report.comparison import write_comparison
-from ..report.pictures import is_picture
 from ..solver import Solver
 from ._common import (
     ConfigOption,

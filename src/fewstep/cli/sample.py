@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..data import is_picture
 from ..generation import FORMATS, generate
-from ..report.pictures import is_picture
 from ._common import (
     ConfigOption,
     DeviceOption,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...comparison import Comparison, Kept
+from ...data import is_picture
 from .._names import label
 from ..page import Pictures, Planes, Section, Strip
-from ..pictures import is_picture
 from ._rows import failed, of_kept, ranked, short
 
 __all__ = ["pictures", "trajectories"]
