@@ -12,6 +12,7 @@ from .smooth_corrections import SmoothCorrections
 from .timesteps import Timesteps
 
 __all__ = [
+    "FAMILIES",
     "Curve",
     "Family",
     "Following",
@@ -25,3 +26,8 @@ __all__ = [
     "Timesteps",
     "refined",
 ]
+
+#: Families by name: each makes solvers of one number of calls, or of any (``curve``, ``smooth_corrections``).
+FAMILIES = {
+    kind.name: kind for kind in (NonStationary, Timesteps, ScaleTime, Following, Curve, SmoothCorrections)
+}
