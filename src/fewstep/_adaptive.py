@@ -86,6 +86,11 @@ class Adaptive:
                 f"Adaptive: rtol and atol must be positive, not rtol={self.rtol:g}, atol={self.atol:g}."
             )
 
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready facts that identify the solver."""
+        dtype = None if self.dtype is None else str(self.dtype)
+        return {"name": self.name, "rtol": self.rtol, "atol": self.atol, "state_dtype": dtype}
+
     def sample(
         self,
         field: Field | Callable[..., Tensor],

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from . import _fitted_for, _solver_file
 from ._execute import Readied, execute, explain
+from ._hashing import fingerprint
 from ._path import Path, check_conditions, check_noise
 from ._predictions import Prediction, check_prediction
 from ._progress import progress_bar
@@ -253,6 +254,11 @@ class Solver:
     def to_dict(self) -> dict[str, Any]:
         """The object that :meth:`save` writes."""
         return _solver_file.content(self._arguments)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready facts that identify the solver: its name, calls, and a hash of its numbers."""
+        numbers = [*self.table, self.points, self.end, self.prediction, self.schedule]
+        return {"name": self.name, "nfe": self.nfe, "fingerprint": fingerprint(numbers)}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the solver as a JSON file that a person can read; numbers keep every bit."""

@@ -5,10 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import image
-from typer.testing import CliRunner
 
 import fewstep as fs
-from fewstep.cli._app import app
 
 
 def test_compare_writes_tables_a_plot_and_a_page(program, solver_file):
@@ -164,16 +162,16 @@ def test_a_solver_given_twice_has_one_row(program, solver_file):
     assert [row["solver"] for row in rows] == ["euler", "midpoint", "midpoint (midpoint)"]
 
 
-def test_a_solver_fitted_for_another_model_is_noted(program, solver_file):
+def test_a_solver_fitted_for_another_model_is_noted(ended, solver_file):
     facts = {"model": "other", "shape": [2], "guidance": 3.0}
     replace(fs.classical.midpoint(2), fitted_for=facts).save(solver_file)
-    result = CliRunner().invoke(app, ["compare", "mixture", str(solver_file), "--count", "3"])
-    assert result.exit_code == 0
-    assert result.stderr == (
+    status, _, said = ended("compare", "mixture", solver_file, "--count", 3)
+    assert status == 0
+    assert said == (
         "note: solver 'midpoint' was fitted for model other, guidance 3, "
         "but this field has model fewstep/mixture, guidance None\n"
     )
-    assert CliRunner().invoke(app, ["compare", "mixture", "euler:4", "--count", "3"]).stderr == ""
+    assert ended("compare", "mixture", "euler:4", "--count", 3)[2] == ""
 
 
 def test_lists_of_a_configuration_are_lists(program):

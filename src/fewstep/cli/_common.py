@@ -1,4 +1,4 @@
-"""What the verbs share: options, and reading models, solvers and configurations from words."""
+"""Reading models, solvers, conditions and numbers from words, and printing results."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Any
+from zipfile import BadZipFile
 
-import typer
+import numpy as np
+import torch
 import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from .. import classical, reference
 from .._adaptive import Adaptive
@@ -31,12 +35,9 @@ from ..schedules import Schedule
 from ..solver import Solver
 
 __all__ = [
-    "ConfigOption",
-    "DeviceOption",
-    "JsonOption",
-    "ModelArgument",
-    "SeedOption",
+    "MODEL",
     "choose_solver",
+    "conditioned",
     "draw_pairs",
     "is_solver_file",
     "load_model",
@@ -49,49 +50,11 @@ __all__ = [
 ]
 
 
-def _read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Make the entries of a YAML file the defaults of the other options."""
-    if path is None:
-        return None
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"--config: {path} cannot be read: {reason}") from None
-    if not isinstance(entries, dict):
-        raise ValueError(f"--config: {path} must hold options as 'name: value', not {entries!r}.")
-    known = {parameter.name for parameter in context.command.params}
-    unknown = [key for key in entries if str(key).replace("-", "_") not in known]
-    if unknown:
-        raise ValueError(
-            f"--config: {path} has unknown keys {', '.join(unknown)}; known are "
-            f"{', '.join(sorted(map(str, known)))}."
-        )
-    options = {str(key).replace("-", "_"): value for key, value in entries.items()}
-    for parameter in context.command.params:
-        value = options.get(parameter.name or "")
-        if isinstance(value, list) and parameter.nargs == 1 and not getattr(parameter, "multiple", False):
-            options[str(parameter.name)] = ",".join(map(str, value))  # as flags have lists
-    context.default_map = {**(context.default_map or {}), **options}
-    return path
-
-
-ModelArgument = Annotated[
-    str,
-    typer.Argument(
-        help=f"A bundled model ({', '.join(BUNDLED)}), FILE.safetensors with a network of fewstep, or "
-        "FILE.py:NAME or package.module:NAME, where NAME is a fewstep.Field or a function that returns one."
-    ),
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", help="YAML file with options; flags override it.", is_eager=True, callback=_read_config
-    ),
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the noises.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="Torch device, such as cpu, cuda or mps.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+#: Help of the argument that names a model.
+MODEL = (
+    f"A bundled model ({', '.join(BUNDLED)}), FILE.safetensors with a network of fewstep, or FILE.py:NAME or "
+    "package.module:NAME, where NAME is a fewstep.Field or a function that returns one."
+)
 
 
 def load_model(spec: str, device: str) -> Field:
@@ -154,7 +117,7 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
         for text in mismatches:  # once is enough
             warnings.filterwarnings("ignore", re.escape(text))
         if mismatches:
-            typer.echo(f"note: {mismatches[0]}", err=True)
+            print(f"note: {mismatches[0]}", file=sys.stderr)
     return found
 
 
@@ -241,6 +204,58 @@ def draw_pairs(field: Field, count: int, seed: int, device: str, as_json: bool, 
     return reference.pairs(field, x0, provenance=facts, progress=watched(as_json), **options)
 
 
+def conditioned(conditions: Path | None, per_sample: Path | None, device: str) -> dict[str, Any]:
+    """What ``--conditions`` and ``--per-sample`` pass to the network, as functions of fewstep take it."""
+    files = {"conditions": conditions, "per_sample": per_sample}
+    return {
+        name: _conditions(path, f"--{name.replace('_', '-')}", torch.device(device))
+        for name, path in files.items()
+        if path is not None
+    }
+
+
+def _conditions(path: Path, option: str, device: torch.device) -> dict[str, Any]:
+    """The conditions in a file: arrays and lists of numbers as tensors, ``added.text`` in a mapping."""
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".npz": lambda file: dict(np.load(file, allow_pickle=False)),
+        ".safetensors": load_file,
+        ".yaml": lambda file: yaml.safe_load(file.read_text(encoding="utf-8")),
+    }
+    if path.suffix not in readers:
+        raise ValueError(f"{option}: must be a file {', '.join(readers)}, not {path}.")
+    try:
+        entries = readers[path.suffix](path)
+    except (OSError, ValueError, BadZipFile, SafetensorError, yaml.YAMLError) as error:
+        raise ValueError(f"{option}: {path} cannot be read: {' '.join(str(error).split())}.") from None
+    if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries):
+        raise ValueError(f"{option}: {path} must hold conditions by name, not {entries!r:.80}.")
+    found: dict[str, Any] = {}
+    for name, value in entries.items():
+        *outer, inner = name.split(".")
+        place = found
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[inner] = _condition(value, f"{option}: {name} of {path}", device)
+    return found
+
+
+def _condition(value: Any, where: str, device: torch.device) -> Any:
+    if isinstance(value, dict):
+        return {name: _condition(part, where, device) for name, part in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "US":
+        return value.tolist()
+    if isinstance(value, list) and any(isinstance(part, str | dict) for part in value):
+        return value
+    if not isinstance(value, list | np.ndarray | torch.Tensor):
+        return value
+    try:
+        if isinstance(value, np.ndarray):
+            value = value.astype(value.dtype.newbyteorder("="))
+        return torch.as_tensor(value, device=device)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} is no array of numbers: {error}.") from None
+
+
 def parse_numbers(text: str, option: str = "--nfe", least: int = 1) -> list[int]:
     """``4,6,8`` or ``4-8`` as a list of numbers."""
     try:
@@ -259,4 +274,4 @@ def watched(as_json: bool) -> bool:
 
 def report(as_json: bool, result: dict[str, Any], show: Callable[[], str]) -> None:
     """Print a result for a machine, or for a person."""
-    typer.echo(json.dumps(finite(result), indent=2, allow_nan=False) if as_json else show())
+    print(json.dumps(finite(result), indent=2, allow_nan=False) if as_json else show(), flush=True)

@@ -3,84 +3,62 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from .. import fitting
 from .._files import replacing, write_text
 from ..field import Field
-from ..fitting import CurveFit, FitReport, Search
+from ..fitting import LOSSES, CurveFit, FitReport, Search
 from ..fitting._reference_pairs import reference_pairs as make_pairs
 from ..fitting._team import join_torchrun
 from ..report import front
 from ..solver import Solver
-from ._common import (
-    ConfigOption,
-    DeviceOption,
-    JsonOption,
-    ModelArgument,
-    SeedOption,
-    load_model,
-    parse_numbers,
-    report,
-    sample_shape,
-    watched,
-)
+from ._common import MODEL, load_model, parse_numbers, report, sample_shape, watched
+from ._options import Positive, helped
 
 __all__ = ["command"]
 
 
+@helped(model=MODEL, loss=f"One of {', '.join(LOSSES)}; soft, bound and local with adam alone.")
 def command(
-    model: ModelArgument,
-    nfe: Annotated[str, typer.Option("--nfe", help="Network calls: 8, or several as 4,6,8 or 4-8.")] = "8",
-    family: Annotated[
-        str,
-        typer.Option(
-            "--family",
-            help="non_stationary, timesteps, scale_time, scale_time_rk1; auto to try what is worth it; or "
-            "curve, one fit for all numbers of calls.",
-        ),
-    ] = "non_stationary",
-    pairs: Annotated[
-        int | None,
-        typer.Option(
-            "--pairs",
-            help="Reference pairs, a quarter of them for validation: 64, or with --max-calls as many as "
-            "leave room for twenty iterations.",
-        ),
-    ] = None,
-    optimizer: Annotated[str, typer.Option("--optimizer", help="gauss_newton or adam.")] = "gauss_newton",
-    loss: Annotated[
-        str,
-        typer.Option(
-            "--loss", help="rmse, log_mse, mse, pseudo_huber, nodes; with adam also soft, bound, local."
-        ),
-    ] = "rmse",
-    init: Annotated[
-        str | None, typer.Option("--init", help="Classical solver to start from, such as ab2, or auto.")
-    ] = None,
-    iterations: Annotated[int | None, typer.Option("--iterations", help="Most iterations.")] = None,
-    max_calls: Annotated[
-        int | None, typer.Option("--max-calls", help="Most network calls, reference included.")
-    ] = None,
-    rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of the reference.")] = 1e-6,
-    atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of the reference.")] = 1e-6,
-    batch: Annotated[
-        int, typer.Option("--batch", min=1, help="Most samples given to the network at once.")
-    ] = 4096,
-    cache: Annotated[
-        Path | None, typer.Option("--cache", help="Folder to keep reference samples in.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the solver files.")] = Path("solvers"),
-    config: ConfigOption = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
+    model: str,
+    *,
+    nfe: str = "8",
+    family: str = "non_stationary",
+    pairs: int | None = None,
+    optimizer: str = "gauss_newton",
+    loss: str = "rmse",
+    init: str | None = None,
+    iterations: int | None = None,
+    max_calls: int | None = None,
+    rtol: float = 1e-6,
+    atol: float = 1e-6,
+    batch: Positive = 4096,
+    cache: Path | None = None,
+    out: Path = Path("solvers"),
+    seed: int = 0,
+    device: str = "cpu",
+    as_json: bool = False,
 ) -> None:
     """Fit solvers to a model, one for each number of calls.
 
     Under torchrun the processes share the pairs.
+
+    Args:
+        nfe: network calls: 8, or several as 4,6,8 or 4-8.
+        family: non_stationary, timesteps, scale_time, scale_time_rk1; auto to try what is worth it; or curve,
+            one fit for all numbers of calls.
+        pairs: reference pairs, a quarter of them for validation: 64, or with --max-calls as many as leave
+            room for twenty iterations.
+        optimizer: gauss_newton or adam.
+        init: classical solver to start from, such as ab2, or auto.
+        iterations: most iterations.
+        max_calls: most network calls, reference included.
+        rtol: relative tolerance of the reference.
+        atol: absolute tolerance of the reference.
+        batch: most samples given to the network at once.
+        cache: folder to keep reference samples in.
+        out: folder for the solver files.
     """
     team, device = join_torchrun(device)
     field, budgets = load_model(model, device), parse_numbers(nfe)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from .. import inspection
 from .._adaptive import Adaptive
@@ -14,30 +11,25 @@ from .._files import replacing
 from ..report import describe, inspected, warnings
 from ..schedules import CondOT, Schedule, from_dict
 from ..solver import Solver
-from ._common import ConfigOption, JsonOption, is_solver_file, read_solvers, report
+from ._common import is_solver_file, read_solvers, report
 
 __all__ = ["command"]
 
 
 def command(
-    solver: Annotated[
-        str,
-        typer.Argument(help="A solver file, or a classical solver such as midpoint:8 or dpmpp_2m/karras:8."),
-    ],
-    schedule: Annotated[
-        str | None,
-        typer.Option(
-            "--schedule",
-            help="The network's schedule: cond_ot (the default of classical solvers), vp, cosine or ve.",
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Write a PNG of times, coefficients and stability.")
-    ] = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
+    solver: str,
+    *,
+    schedule: str | None = None,
+    plot: Path | None = None,
+    as_json: bool = False,
 ) -> None:
-    """Print a solver's times, coefficients, order, stability, needs and warnings; no model is needed."""
+    """Print a solver's times, coefficients, order, stability, needs and warnings; no model is needed.
+
+    Args:
+        solver: a solver file, or a classical solver such as midpoint:8 or dpmpp_2m/karras:8.
+        schedule: the network's schedule: cond_ot (the default of classical solvers), vp, cosine or ve.
+        plot: write a PNG of times, coefficients and stability.
+    """
     known = None if schedule is None else from_dict({"name": schedule})
     chosen, refine = _find(solver, known)
     facts = inspection.inspect(chosen, schedule=known, refine=refine)

@@ -13,7 +13,7 @@ from .. import reference
 from .._device import check_device, device_name
 from .._progress import progress_bar
 from ..field import Field
-from ..metrics import ESTIMATES, METRICS
+from ..metrics import METRICS, estimate_error
 from ..pairs import Pairs
 from ..pairs import noise as draw_noise
 from ..solver import Solver
@@ -151,8 +151,8 @@ def shown_name(solver: Solver) -> str:
 def _row(field: Field, solver: Solver, metrics: Sequence[str], found: Measured) -> dict[str, Any]:
     row: dict[str, Any] = {"nfe": solver.nfe, "forwards": solver.nfe * field.forwards_per_call}
     for metric in metrics:
-        estimate = ESTIMATES[metric](found.mse)
-        row |= {metric: estimate.value, f"{metric}_low": estimate.low, f"{metric}_high": estimate.high}
+        known = estimate_error(metric, found.mse)
+        row |= {metric: known.value, f"{metric}_low": known.low, f"{metric}_high": known.high}
     row |= found.figures | {"milliseconds": 1000 * found.seconds / len(found.mse)}
     return row if found.failure is None else {**row, "failure": found.failure}
 

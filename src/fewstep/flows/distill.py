@@ -11,11 +11,8 @@ from torch import Tensor, nn
 
 from .. import classical, metrics
 from .._hashing import fingerprint
-from ..data import PairShards
+from ..data import PairShards, is_picture, save_pictures
 from ..field import Field
-from ..generation import describe_solver
-from ..report import save_pictures
-from ..report.pictures import is_picture
 from ..solver import Solver
 from .losses import Loss, mse
 from .objective import Objective
@@ -111,7 +108,7 @@ class Distillation(Objective):
         objective = {
             "name": type(self).__name__,
             "loss": getattr(self.loss, "__name__", type(self.loss).__name__),
-            "solver": describe_solver(self.solver),
+            "solver": self.solver.describe(),
             "start": self._start,
         }
         return {**super().describe(), "objective": objective}

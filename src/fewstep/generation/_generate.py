@@ -17,12 +17,13 @@ from .._device import check_device, device_name
 from .._extras import require
 from .._hashing import fingerprint
 from .._progress import progress_bar
+from .._version import __version__
+from ..data import is_picture
 from ..field import Field
-from ..report.pictures import is_picture
 from ..solver import Solver
 from ._observer import Observer
 from ._plan import Block, blocks, draw
-from ._records import Records, block_facts, describe_solver
+from ._records import Records, block_facts
 from ._writer import BlockWriter, Layout
 
 __all__ = ["FORMATS", "generate"]
@@ -110,7 +111,7 @@ def generate(
     settings = {
         "model": field.describe(),
         "fingerprint": field.fingerprint() if field.identifiable or world > 1 or records.begun() else None,
-        "solver": describe_solver(solver),
+        "solver": solver.describe(),
         "seed": seed,
         "dtype": "float32",
         "formats": formats,
@@ -212,8 +213,6 @@ def _ahead(pool: Executor, function: Callable[[_Item], _Result], items: Iterable
 
 
 def _machine(device: torch.device, batch: int, world: int) -> dict[str, Any]:
-    from .. import __version__  # which the package defines last
-
     return {
         "device": device_name(device),
         "batch": batch,

@@ -10,15 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
-from .._adaptive import Adaptive
-from .._hashing import fingerprint
 from .._json import finite
 from .._json_file import write_json
-from ..solver import Solver
 from ._plan import Block, parse_ranges, spell
 from ._writer import Layout
 
-__all__ = ["Records", "block_facts", "describe_solver"]
+__all__ = ["Records", "block_facts"]
 
 
 class Records:
@@ -178,20 +175,3 @@ def block_facts(nfe: Tensor, curvature: Tensor, displacement: Tensor) -> dict[st
         "curvature": float(curvature.sum()),
         "displacement": float(displacement.sum()),
     }
-
-
-def describe_solver(solver: Solver | Adaptive) -> dict[str, Any]:
-    """JSON-ready facts that identify a solver."""
-    if isinstance(solver, Adaptive):
-        dtype = None if solver.dtype is None else str(solver.dtype)
-        return {"name": solver.name, "rtol": solver.rtol, "atol": solver.atol, "state_dtype": dtype}
-    numbers = [
-        solver.times,
-        solver.C,
-        solver.D,
-        solver.points,
-        solver.end,
-        solver.prediction,
-        solver.schedule,
-    ]
-    return {"name": solver.name, "nfe": solver.nfe, "fingerprint": fingerprint(numbers)}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ...comparison import Comparison, Kept
 from ...solver import Solver
 from .._names import is_fitted
 from ..page import Choice, Grid, Part, Section, Timeline
 from ._rows import of_kept, ranked
+
+if TYPE_CHECKING:
+    from ...comparison import Comparison, Kept
 
 __all__ = ["numbers"]
 

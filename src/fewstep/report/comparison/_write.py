@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..._files import replacing, write_text
 from ..._json import finite
-from ...comparison import Comparison, csv_of, markdown_of
+from ..._rows import csv_of, markdown_of
 from ..plots import error_against_nfe
 from ._page import comparison_page
+
+if TYPE_CHECKING:
+    from ...comparison import Comparison
 
 __all__ = ["write_comparison"]
 
