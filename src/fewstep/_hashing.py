@@ -1,4 +1,4 @@
-"""Hashing what a cache must tell apart."""
+"""Fingerprints of values, for cache keys and provenance."""
 
 from __future__ import annotations
 

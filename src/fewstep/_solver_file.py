@@ -1,4 +1,4 @@
-"""The solver file: one JSON object, readable by a person, safe to load."""
+"""The solver file: one JSON object, readable by people and safe to load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same path seen in other coordinates: run backwards, or under another schedule."""
+"""Fields derived by a change of coordinates: reversed in time, or under another schedule."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .schedules import Reversed, Schedule
 __all__ = ["RescheduledField", "ReversedField"]
 
 
-#: Log signal-to-noise ratios that differ less are the same.
+#: Log signal-to-noise ratios that differ by less count as equal.
 _SAME = 1e-9
 
 
@@ -77,12 +77,12 @@ class _DerivedField(Field):
 
 
 class ReversedField(_DerivedField):
-    """From data to noise: ``u(x, t) = -u_field(x, 1 - t)``, with data and noise in each other's place."""
+    """The field from data to noise, ``u(x, t) = -u_field(x, 1 - t)``, with data and noise swapped."""
 
     def __init__(self, field: Field) -> None:
         turned: dict[str, Prediction] = {"data": "noise", "noise": "data"}
         prediction = turned.get(field.prediction, field.prediction)
-        # The noise plays the data here, and its moments are known.
+        # Noise takes the place of the data here, and its moments are known.
         super().__init__(field, Reversed(field.schedule), prediction, (0.0, 1.0), "reversed")
 
     @property
@@ -90,7 +90,7 @@ class ReversedField(_DerivedField):
         return tuple(1 - t for t in reversed(self.field.discontinuities))
 
     def initial_state(self, noise: Tensor) -> Tensor:
-        """Data are where this field starts, as they are."""
+        """Return ``noise`` unchanged: this field starts from data."""
         return noise
 
     def initial_noise(self, state: Tensor) -> Tensor:
@@ -104,10 +104,10 @@ class ReversedField(_DerivedField):
 class RescheduledField(_DerivedField):
     """The scale-time transform: ``x = k xbar`` at the time of equal signal-to-noise ratio.
 
-    Where both schedules have the ratio, ``(alpha, sigma) = k (alphabar, sigmabar)``; there the expected data
-    and noise are the same, and ``v`` is ``k`` times the other. Noisier than ``field`` can be, the data count
-    as Gaussian with its ``data_moments``, which leads to its own initial state; cleaner than it can be, the
-    data stay as they are.
+    At ratios that both schedules reach, ``(alpha, sigma) = k (alphabar, sigmabar)``: expected data and noise
+    are equal, and ``v`` is scaled by ``k``. At noisier times than ``field`` has, the data are taken as
+    Gaussian with its ``data_moments``, which leads to the initial state of ``field``; at cleaner times,
+    ``x / alpha`` is taken as the data.
     """
 
     def __init__(self, field: Field, schedule: Schedule) -> None:
@@ -144,7 +144,7 @@ class RescheduledField(_DerivedField):
         return m
 
     def _correspondence(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The log signal-to-noise ratio at ``t``, the scale ``k``, and the time of ``field``."""
+        """Return the log signal-to-noise ratio at ``t``, the scale ``k``, and the time of ``field``."""
         level = self.schedule.log_snr(t)
         source = self.field.schedule.inverse_log_snr(level.clamp(self._noisiest, self._cleanest)).clamp(0, 1)
         own, other = self.schedule(t), self.field.schedule(source)

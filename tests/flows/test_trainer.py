@@ -168,7 +168,7 @@ def test_pairs_train_with_their_own_noises(tmp_path):
     data = Pairs(points()[range(64)], name="pairs")
     flow = train(tmp_path, Slope(), data, Paired(), steps=400, lr=0.05, ema=(500,)).run()
     assert flow.slope.item() == pytest.approx(2, abs=1e-2)
-    with pytest.raises(ValueError, match="coupling: the data are pairs with noises of their own"):
+    with pytest.raises(ValueError, match="coupling: the data are pairs with their own noises"):
         train(tmp_path / "other", Slope(), data)
 
 
@@ -361,7 +361,7 @@ def test_what_does_not_fit_is_told_at_once(tmp_path):
         train(tmp_path, coupling=Learned(lambda x: (x[:, :1], x[:, :1])))
     with pytest.raises(ValueError, match=r"validation: has samples of shape \(3,\), but the data \(2,\)"):
         train(tmp_path, validation=ArrayDataset(torch.zeros(4, 3), name="other"))
-    with pytest.raises(ValueError, match=r"flip: needs pictures"):
+    with pytest.raises(ValueError, match=r"flip: needs images"):
         train(tmp_path, flip=True)
 
 

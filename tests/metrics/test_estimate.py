@@ -144,7 +144,7 @@ class TestErrors:
             estimate_error("rmse", torch.zeros(2, 2))
 
     def test_no_samples(self):
-        with pytest.raises(ValueError, match="needs 1 feature vectors at least, not 0"):
+        with pytest.raises(ValueError, match="needs at least 1 feature vectors, not 0"):
             Estimate.of(torch.zeros(0))
 
     def test_other_noises(self):

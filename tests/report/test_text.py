@@ -99,7 +99,7 @@ def test_what_is_needed_is_told():
 def test_a_damaged_table_is_warned_of_and_a_fitted_one_is_not():
     damaged = replace(fs.classical.euler(2), D=((0.5,), (0.0, 0.6)))
     text = describe(damaged)
-    assert "order: not measured: a table that is not consistent does not converge" in text
+    assert "order: not measured: an inconsistent table does not converge" in text
     assert "not consistent: the sample misses a constant by 0 and the slope 1 by 0.1" in text
     assert "warning: it is inconsistent, most of all in state 2" in text
     fitted = describe(replace(damaged, family={"name": "non_stationary"}))
@@ -122,11 +122,11 @@ def test_a_damaged_table_is_warned_of_and_a_fitted_one_is_not():
         ),
         (
             replace(fs.classical.euler(2), prediction="noise", schedule=fs.schedules.CondOT()),
-            "call 0, at t = 0, reads a prediction of the noise",
+            "call 0, at t = 0, uses a prediction of the noise",
         ),
         (
             fs.Solver((0.0, 0.5), ((1.0,), (1.0, 0.0)), ((0.5,), (-2.0, 3.0)), (0, 1, 2)),
-            "errors of the network reach the sample up to 5 times",
+            "errors of the network are amplified up to 5 times in the sample",
         ),
     ],
     ids=["tiny step", "back", "no news", "cancellation"],

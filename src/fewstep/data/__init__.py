@@ -1,4 +1,4 @@
-"""Data by name or path, and what training does with them."""
+"""Data sets by name or path, and their conversion to training samples."""
 
 from ._dataset import ArrayDataset, Dataset
 from ._load import NAMES, load

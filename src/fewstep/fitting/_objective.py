@@ -18,13 +18,13 @@ __all__ = ["check_loss", "objective"]
 
 
 def check_loss(loss: Loss, family: Family) -> None:
-    """Raise for a loss that a family cannot have, before anything is called."""
+    """Raise, before any network call, for a loss that does not apply to a family."""
     if isinstance(loss, Steps):
         step_weights(loss.name, family)
 
 
 def objective(loss: Loss, rollout: Rollout, family: Family, pairs: Pairs) -> Objective:
-    """What Adam lowers, for pairs that the loss has prepared."""
+    """Return Adam's objective for pairs prepared by the loss."""
     if isinstance(loss, LeastSquares):
         return EndpointObjective(rollout, family, loss)
     if isinstance(loss, Soft):

@@ -1,4 +1,4 @@
-"""Rolling a table out on pairs: endpoints, and how they move when a table is perturbed."""
+"""Rollouts of tables on pairs: states, and their changes when a table is perturbed."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ __all__ = ["BudgetSpentError", "Rollout", "chunks", "first_change", "joined", "m
 
 
 class _Budget:
-    """Network calls made, those of them before the last meeting of processes, and the most that may be."""
+    """Network calls made so far, those up to the last exchange between processes, and their limit."""
 
     def __init__(self, limit: float) -> None:
         self.calls, self.met, self.limit = 0, 0, limit
 
 
 class Rollout:
-    """A field, prepared for sampling many slightly different tables from the same noises.
+    """A field for sampling many slightly different tables from the same noises.
 
     Args:
         field: the field.
-        max_batch: most samples that the network is given at once.
-        limit: most network calls; the one that would exceed it raises :class:`BudgetSpentError`.
+        max_batch: most samples per network call.
+        limit: most network calls; one that would exceed it raises :class:`BudgetSpentError`.
 
     Attributes:
         team: the processes.
@@ -46,17 +46,16 @@ class Rollout:
         self._budget = _Budget(limit)
 
     def sharing(self, field: Field) -> Rollout:
-        """Another field, whose calls count together with these."""
+        """Return a rollout of another field with the same call count and limit."""
         other = copy(self)
         other.field = field
         return other
 
     @property
     def calls(self) -> int:
-        """Network calls so far, one for each sample and evaluation.
+        """Network calls so far, one per sample and evaluation.
 
-        Where several processes share a fit, those of all of them up to their last meeting, and this one's
-        since.
+        With several processes: those of all processes up to the last exchange, and this one's since.
         """
         return self._budget.calls
 
@@ -70,19 +69,19 @@ class Rollout:
         self._budget.limit = limit
 
     def endpoint(self, table: Reduced, pairs: Pairs, *, checkpointed: bool = False) -> Tensor:
-        """``x_N`` of every pair, ``(B, ...)``; differentiable in the table."""
+        """Return ``x_N`` of every pair, ``(B, ...)``; differentiable in the table."""
         return self.states(table, pairs, (len(table.times),), checkpointed=checkpointed)
 
     def states(
         self, table: Reduced, pairs: Pairs, points: Sequence[int], *, checkpointed: bool = False
     ) -> Tensor:
-        """Some states of every pair; differentiable in the table.
+        """Return some states of every pair; differentiable in the table.
 
         Args:
-            table: the solver; a tensor of floats, or one that requires gradients.
-            pairs: the noises to start from.
-            points: which states, ``K`` of them.
-            checkpointed: forget the network's activations, and compute them again backwards.
+            table: the solver, with or without gradients.
+            pairs: the initial noises.
+            points: indices of the ``K`` states.
+            checkpointed: recompute the network's activations in the backward pass instead of storing them.
 
         Returns:
             Tensor of shape ``(K B, ...)``: the first of the states for all pairs, then the second.
@@ -103,7 +102,7 @@ class Rollout:
 
     @torch.no_grad()
     def squared_error(self, table: Reduced, pairs: Pairs) -> Tensor:
-        """Mean square of ``x_N - x_1`` for each pair, float64 of shape ``(B,)``; shared by the processes."""
+        """Return the mean square of ``x_N - x_1`` per pair, ``(B,)``, float64; processes share the work."""
 
         def work() -> Tensor:
             parts = chunks(self.team.own(pairs), self.max_batch)
@@ -122,21 +121,21 @@ class Rollout:
         points: Sequence[int] | None = None,
         read: Callable[[Tensor], Tensor] = lambda states: states,
     ) -> tuple[Tensor, Tensor]:
-        """The endpoint of ``table``, or what is read of other states, and how far each table moves it.
+        """Return a function of some states of ``table``, and its changes for each perturbed table.
 
         A perturbation that first changes row ``i`` starts there, from the unperturbed history; one of
-        the last row costs no call at all. Tables that start together share their batches.
+        the last row needs no call. Tables that start at the same row share their batches.
 
         Args:
             table: the solver.
-            perturbed: solvers near it.
-            pairs: the noises to start from.
-            together: most tables in one batch, by default as many as fit ``max_batch``.
-            points: the ``K`` states to read, by default the last.
-            read: what to read of a batch of states.
+            perturbed: the perturbed tables.
+            pairs: the initial noises.
+            together: most tables per batch, by default as many as fit ``max_batch``.
+            points: indices of the ``K`` states, by default the last.
+            read: the function of a batch of states.
 
         Returns:
-            What is read, of shape ``(K B, ...)`` as in :meth:`states`, and differences ``(P, K B, ...)``.
+            Its values, ``(K B, ...)`` as in :meth:`states`, and their changes, ``(P, K B, ...)``.
         """
         points = (len(table.times),) if points is None else points
         _, states, predictions = self.history(table, pairs)
@@ -155,11 +154,11 @@ class Rollout:
                 tables = [perturbed[p] for p in group]
                 there = self._from_row(start, tables, velocity, states, dict(unchanged), points)
                 moved[group] = read(there.flatten(0, 1)).unflatten(0, there.shape[:2])
-                del there  # before the next ones are made
+                del there  # free its memory before the next group
         return end, moved.sub_(end)
 
     def history(self, table: Reduced, pairs: Pairs) -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
-        """``x_N``, and every state and prediction on the way to it, by their index."""
+        """Return ``x_N``, and all states and predictions by index."""
         velocity = self.velocity(pairs)
         states = {0: self.field.initial_state(pairs.x0)}
         predictions: dict[int, Tensor] = {}
@@ -177,7 +176,7 @@ class Rollout:
         predictions: dict[int, Tensor],
         points: Sequence[int],
     ) -> Tensor:
-        """Roll out ``P`` tables at once, as states of shape ``(P, B, ...)``, from a row on.
+        """Roll out ``P`` tables at once from row ``start`` on, with states of shape ``(P, B, ...)``.
 
         Returns:
             The states at ``points``, of shape ``(P, K B, ...)``.
@@ -189,7 +188,7 @@ class Rollout:
         stacked = Reduced(*(part.reshape(*part.shape, *[1] * x0.ndim) for part in parts))
 
         def call(j: int, x: Tensor, t: Tensor) -> Tensor:
-            x = x.expand(len(tables), *x0.shape)  # still unperturbed where only the time is
+            x = x.expand(len(tables), *x0.shape)  # a shared state where only the time is perturbed
             u: Tensor = velocity(x.flatten(0, 1), t.repeat_interleave(B)).unflatten(0, (len(tables), B))
             return u
 
@@ -200,7 +199,7 @@ class Rollout:
         return joined([x.expand(len(tables), *x0.shape) for x in there], 1)
 
     def together(self, work: Callable[[], Tensor]) -> list[Tensor]:
-        """What each process makes of its share of the work, in their order; the calls of all are counted."""
+        """Return the results of all processes in rank order, and count the calls of all."""
         if self.team.world == 1:
             return [work()]
         try:
@@ -216,7 +215,7 @@ class Rollout:
         self._budget.calls = self._budget.met
 
     def spend(self, calls: int) -> None:
-        """Count network calls that are about to be made; each process may make its share of what is left."""
+        """Count network calls before they are made; each process may make its share of the remaining ones."""
         met = self._budget.met
         if self.calls - met + calls > (self.limit - met) / self.team.world:
             raise BudgetSpentError
@@ -224,7 +223,7 @@ class Rollout:
 
     @torch.no_grad()
     def some(self, pairs: Pairs, index: Tensor, x: Tensor, t: float) -> Tensor:
-        """The velocity at states ``(K, ...)`` with the conditions of the pairs ``index``, ``(K,)``."""
+        """Return the velocity at states ``(K, ...)`` with the conditions of the pairs ``index``, ``(K,)``."""
         self.spend(len(x))
         field = pairs.bind(self.field)
         parts = zip(x.split(self.max_batch), index.split(self.max_batch), strict=True)
@@ -243,13 +242,13 @@ class Rollout:
 
 
 def chunks(pairs: Pairs, size: int) -> Iterator[Pairs]:
-    """The pairs, at most ``size`` at a time."""
+    """Yield the pairs in chunks of at most ``size``."""
     for first in range(0, len(pairs), size):
         yield pairs[first : first + size]
 
 
 def joined(parts: list[Tensor], dim: int) -> Tensor:
-    """The parts one after another; a single one as it is."""
+    """Concatenate the parts; a single one is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
@@ -264,11 +263,11 @@ def moving_rows(a: Tensor, b: Tensor) -> Tensor:
 
 
 def first_change(rows: Tensor, times: Tensor) -> tuple[int, int]:
-    """The row at which a rollout departs, and how many calls are the same till then.
+    """Return the first row that a perturbed rollout must compute, and the number of unchanged calls.
 
     Args:
         rows: which rows of the table change, bool of shape ``(N,)``.
-        times: which times change, likewise.
+        times: which times change, bool of shape ``(N,)``.
     """
     N = len(times)
     row = int(rows.nonzero()[0]) + 1 if rows.any() else N

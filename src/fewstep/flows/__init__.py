@@ -1,4 +1,4 @@
-"""Training flows: couplings of noise and data, what is minimised, the loop, distillation and reflow."""
+"""Training of flows: couplings, objectives, the training loop, distillation and reflow."""
 
 from .config import TrainConfig
 from .couplings import COUPLINGS, Coupled, Coupling, Independent, Learned, MinibatchOT, Mixed, Paired

@@ -1,4 +1,4 @@
-"""A training as one flat configuration, which a YAML file or a command line can hold."""
+"""A flat training configuration for YAML files and the command line."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = ["TrainConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Settings):
-    """What to train on what, and the :class:`~fewstep.flows.Settings` of how.
+    """Data, network and coupling of a training, and its :class:`~fewstep.flows.Settings`.
 
     Args:
-        data: a name or a path, as :func:`fewstep.data.load` takes it.
+        data: a name or path for :func:`fewstep.data.load`.
         validation: data to validate on: a path, or ``"test"`` for the test split of ``data``.
-        resolution: resize pictures to this side.
-        channels: convert pictures to grey (1) or RGB (3).
+        resolution: resize images to this side.
+        channels: convert images to grey (1) or RGB (3).
         network: ``"unet"`` (small), ``"mlp"``, the name of a published DDPM++ configuration
             (``"mnist"``, ``"cifar10"``, ``"ffhq"``, ``"afhq"``, ``"celebahq256"``), a JSON file of Fast-ODE,
             or a mapping of ``class`` (``UNet``, ``MLP``, ``SongUNet``, ``DiffusersUNet``) and its arguments.
-            Channels and resolution are those of the data unless they are given. A mapping of ``preset``,
-            such as ``{preset: cifar10, checkpoint: true}``, is a published configuration with changes.
+            Channels and resolution default to those of the data. A mapping with ``preset``, such as
+            ``{preset: cifar10, checkpoint: true}``, is a published configuration with changes.
         encoder: likewise, for learned couplings; ``None`` is a smaller network like ``network``.
         coupling: a name in :data:`fewstep.flows.COUPLINGS`.
         beta: weight of the KL term of learned couplings: a number, or a ramp ``{start, end, steps}``.
@@ -58,10 +58,10 @@ class TrainConfig(Settings):
 
     @classmethod
     def parse(cls, entries: Mapping[str, Any]) -> TrainConfig:
-        """Check and convert what YAML or a command line gave.
+        """Validate and convert entries from YAML or a command line.
 
         Raises:
-            ValueError: on unknown keys and wrong values, all of them in one sentence.
+            ValueError: on unknown keys or wrong values, listing all of them.
         """
         pydantic = require("pydantic", "train")
         known = [f.name for f in dataclasses.fields(cls)]
@@ -94,10 +94,10 @@ class TrainConfig(Settings):
         """Every entry, ready for YAML and JSON."""
         entries: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         how = {f.name for f in dataclasses.fields(Settings)}
-        return dict(sorted(entries.items(), key=lambda entry: entry[0] in how))  # what comes before how
+        return dict(sorted(entries.items(), key=lambda entry: entry[0] in how))  # data and network first
 
     def load_data(self) -> tuple[Dataset, Dataset | None]:
-        """The data to train on and to validate on."""
+        """Load the training data and the validation data."""
         how: dict[str, Any] = {"resolution": self.resolution, "channels": self.channels}
         train = load(self.data, split="train", **how)
         if self.validation is None:
@@ -107,9 +107,9 @@ class TrainConfig(Settings):
         return train, load(source, split=split, **how)
 
     def objective(self, shape: tuple[int, ...]) -> FlowMatching:
-        """Fresh networks for samples of a shape, and how they are coupled.
+        """Build flow and coupling with fresh networks for samples of a shape.
 
-        Their weights come from torch's global generator: seed it for the same ones.
+        Their weights are drawn from torch's global generator; seed it for reproducible ones.
         """
         return FlowMatching(make_network(self.network, shape), self._coupling(shape))
 

@@ -1,4 +1,4 @@
-"""How good samples are: near the reference, straight, like the data, and no copies of them."""
+"""Metrics of samples: truncation error, curvature, distance to the data, and memorisation."""
 
 from . import features
 from .curvature import CurvatureMeter, curvature, relative_curvature, straightness

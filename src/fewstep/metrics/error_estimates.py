@@ -1,4 +1,4 @@
-"""The errors of a solver over all noises, estimated from those of some."""
+"""Confidence intervals for a solver's errors."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["ErrorMeter", "estimate_error", "paired_difference"]
 
 
 class ErrorMeter:
-    """The metrics of :data:`fewstep.metrics.METRICS` with their intervals, of samples seen in batches.
+    """The metrics of :data:`fewstep.metrics.METRICS` with confidence intervals, for samples in batches.
 
-    What is kept are the moments of the per-sample errors; see :class:`Estimate` for what the intervals take
-    for granted.
+    Only the moments of the per-sample errors are stored. See :class:`Estimate` for the assumptions of the
+    intervals.
     """
 
     def __init__(self) -> None:
         self._moments = Moments()
 
     def update(self, mse: Tensor) -> None:
-        """Take in the mean square errors of some samples, ``(n,)``: :func:`fewstep.metrics.per_sample_mse`.
+        """Add the mean square errors of some samples, ``(n,)``; see :func:`fewstep.metrics.per_sample_mse`.
 
         Raises:
-            ValueError: when they are not of shape ``(n,)``.
+            ValueError: unless they have shape ``(n,)``.
         """
         self._moments.update(
             torch.stack([average.of_sample(_checked(mse)) for average in METRICS.values()], 1)
@@ -36,16 +36,16 @@ class ErrorMeter:
         return self._with(self._moments + other._moments)
 
     def over_processes(self) -> ErrorMeter:
-        """The meter of the samples of all processes of ``torch.distributed``, the same in each of them.
+        """Return the meter of all samples over the processes of ``torch.distributed``, the same in each.
 
         Every process must call it.
         """
         return self._with(self._moments.over_processes())
 
     def estimate(self, metric: str = "rmse") -> Estimate:
-        """A metric over all samples so far.
+        """Estimate a metric from all samples so far.
 
-        PSNR is that of data in [-1, 1]. The pooled RMSE, a root of a mean, has the interval of the delta
+        PSNR is for data in [-1, 1]. The interval of the pooled RMSE, a root of a mean, comes from the delta
         method.
 
         Raises:
@@ -72,22 +72,22 @@ def estimate_error(metric: str, mse: Tensor) -> Estimate:
 
 
 def paired_difference(mse: Tensor, other: Tensor, metric: str = "rmse") -> Estimate:
-    """How much one solver's metric exceeds another's, from errors on the same noises.
+    """Estimate the difference of two solvers' metrics from errors on the same noises.
 
-    What both solvers find hard cancels, so that the interval is narrower than those of the two metrics
-    suggest: solvers whose own intervals overlap may still differ for certain, which is when this one excludes
+    Noises that are hard for both solvers cancel, so that the interval is narrower than those of the two
+    metrics suggest: solvers with overlapping intervals still differ significantly if this interval excludes
     zero.
 
     Args:
-        mse: mean square errors of one solver, ``(n,)``, of :func:`fewstep.metrics.per_sample_mse`.
-        other: those of the other, from the same noises in the same order.
+        mse: mean square errors of one solver, ``(n,)``, from :func:`fewstep.metrics.per_sample_mse`.
+        other: those of the other solver, from the same noises in the same order.
         metric: a name in :data:`fewstep.metrics.METRICS`.
 
     Returns:
-        The metric of ``mse`` minus that of ``other``: negative RMSE, or positive PSNR, favours the first.
+        The metric of ``mse`` minus that of ``other``: a negative RMSE, or a positive PSNR, favours the first.
 
     Raises:
-        ValueError: on an unknown metric, or errors that do not belong to the same noises.
+        ValueError: on an unknown metric, or different numbers of errors.
     """
     average = _metric(metric)
     if _checked(mse).shape != _checked(other).shape:

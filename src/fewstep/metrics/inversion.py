@@ -1,4 +1,4 @@
-"""Whether a solver finds the noise of given data."""
+"""The round trip from data to noise and back (inversion)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ __all__ = ["Inversion", "inversion_error"]
 
 @dataclass(frozen=True)
 class Inversion:
-    """What is left of data after a round trip to noise and back.
+    """The errors of a round trip from data to noise and back.
 
     Args:
-        error: truncation RMSE of the data that come back to those that were given, as
-            :func:`fewstep.metrics.rmse`.
-        latent: mean square of the noises found, per dimension: 1 where they are standard normal.
+        error: RMSE between the given and the recovered data, as :func:`fewstep.metrics.rmse`.
+        latent: mean square of the recovered noises, per dimension: 1 for standard normal ones.
         nfe: network calls of one round trip.
     """
 
@@ -48,10 +47,10 @@ def inversion_error(
 ) -> Inversion:
     """Solve from data to noise and back, and compare with the data.
 
-    This is what editing and interpolating given pictures rest on. It is no measure of a solver's accuracy: a
-    solver can be wrong and come back. Each way errs by ``h^p``, where ``p`` is the order; the leading terms
-    add up where ``p`` is odd, and cancel where it is even, so that the round trip errs by ``h^(p + 1)``. The
-    mean square of the latents says whether the noises found are such as the model starts from.
+    Editing and interpolation of given images rely on this. It does not measure a solver's accuracy: the
+    errors of both directions can cancel. Each is of size ``h^p``, where ``p`` is the order; the leading terms
+    add up for odd ``p`` and cancel for even ``p``, so that the round trip has an error of ``h^(p + 1)``. The
+    mean square of the recovered noises shows whether they are typical initial noises of the model.
 
     Args:
         field: the model.

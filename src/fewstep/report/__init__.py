@@ -1,4 +1,4 @@
-"""Tables, plots and pictures of solvers."""
+"""Text, plots and images of solvers and samples."""
 
 from .pictures import picture_rows
 from .plots import coefficients, error_against_nfe, flow_scatter, front, inspected

@@ -1,4 +1,4 @@
-"""How the names of solvers in a comparison make them look."""
+"""Plot styles of solvers by name."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ __all__ = ["is_fitted"]
 
 
 def is_fitted(name: str) -> bool:
-    """Whether a solver is what a comparison is about; see :func:`fewstep.comparison.shown_name`."""
+    """True for the shown names of fitted solvers; see :func:`fewstep.comparison.shown_name`."""
     return name.startswith("fitted")

@@ -1,4 +1,4 @@
-"""Samples as pictures."""
+"""Samples as images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["picture_rows"]
 
 
 def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = None) -> Figure:
-    """One labelled row a solver; column ``k`` is the same noise in every row.
+    """Plot one labelled row of samples per solver; column ``k`` has the same noise in every row.
 
     Args:
         rows: samples in [-1, 1], ``(B, 1 or 3, H, W)``, by name.
-        scores: a short text for a row, shown under its name.
+        scores: short texts by name, shown below it.
     """
     B = len(next(iter(rows.values())))
     figure: Figure = require("matplotlib.figure", "plot").Figure(

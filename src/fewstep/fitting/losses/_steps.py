@@ -1,4 +1,4 @@
-"""Losses of single steps, each begun on the reference path: local errors, and the bound that they make."""
+"""Losses of single steps that start on the reference path: local errors, and the bound made of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Steps(Loss):
     """``sum_i M_i d_i`` over the local errors ``d_i`` of a one-step solver's steps.
 
     Args:
-        name: ``"bound"``, with the weights of the RMSE bound (:func:`bound_weights`), or ``"local"``, M = 1.
+        name: ``"bound"``, with the weights of the RMSE bound (:func:`bound_weights`), or ``"local"``,
+            with ``M_i = 1``.
     """
 
     def __init__(self, name: str) -> None:
@@ -45,11 +46,11 @@ class Steps(Loss):
 def local_errors(
     velocity: Callable[[Tensor, Tensor], Tensor], table: Table, points: tuple[int, ...], path: DensePath
 ) -> Tensor:
-    """RMS error ``d_i`` of each step of a one-step solver, begun on the reference path.
+    """Return the RMS error ``d_i`` of each step of a one-step solver started on the reference path.
 
     Bespoke Solvers, eq. 22-27: step ``i`` starts at ``x_aux(t_i)`` and is compared with
     ``x_aux(t_{i+1})``, where ``x_aux`` carries the gradient of the path with respect to time. All steps
-    are evaluated side by side, so one pass costs as many calls of the field as a step has stages.
+    are evaluated in parallel, so one pass makes one batched call of the field per stage.
 
     Args:
         velocity: ``velocity(x, t)`` on states ``(n B, ...)`` and times ``(n B,)``.
@@ -94,7 +95,7 @@ def check_one_step(table: Table, points: tuple[int, ...]) -> None:
 
 
 def bound_weights(family: ScaleTime, theta: Tensor, lipschitz: float = 1.0) -> Tensor:
-    """``M_i`` of the RMSE bound ``sum_i M_i d_i`` (Bespoke Solvers, eq. 24-27), shape ``(n,)``.
+    """Return ``M_i`` of the RMSE bound ``sum_i M_i d_i`` (Bespoke Solvers, eq. 24-27), shape ``(n,)``.
 
     ``M_n = 1`` and ``M_i = L_i ... L_{n-1}``, where ``L_j`` bounds the Lipschitz constant of the step from
     point ``j`` to ``j + 1``, with ``Lbar = |s'| / s + t' L``:
@@ -108,7 +109,7 @@ def bound_weights(family: ScaleTime, theta: Tensor, lipschitz: float = 1.0) -> T
         lipschitz: the Lipschitz constant ``L`` assumed of the field.
 
     Raises:
-        ValueError: for another base, whose bound the paper does not give.
+        ValueError: for other bases, for which the paper gives no bound.
     """
     if family.base not in ("euler", "midpoint"):
         raise ValueError(
