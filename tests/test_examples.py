@@ -1,7 +1,6 @@
 """The examples run as they stand, in their quick form."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +10,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def run(name, *arguments):
     command = [sys.executable, "-W", "error", EXAMPLES / name, *arguments]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
