@@ -196,10 +196,9 @@ def test_quality_of_mnist_needs_no_data(program):
 
 def test_quality_against_data_has_all_figures(program):
     Path("own.py").write_text(
-        "import fewstep as fs\n"
-        "decay = fs.Field(lambda x, t: -x / 2, shape=(1, 28, 28), name='decay')\n"
+        "import fewstep as fs\ndecay = fs.Field(lambda x, t: -x / 2, shape=(1, 28, 28), name='decay')\n"
     )
-    words = ("own.py:decay", "euler", "--nfe", "1", "--count", 6, "--data", "small.npz", "--features", "mnist")
+    words = "own.py:decay euler --nfe 1 --count 6 --data small.npz --features mnist".split()
     np.savez("small.npz", images=np.random.default_rng(0).integers(0, 256, (9, 28, 28), dtype=np.uint8))
     result = program("compare", *words, "--json")
     (row,) = result["rows"]
