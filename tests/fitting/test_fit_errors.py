@@ -70,7 +70,7 @@ from fewstep.families import ScaleTime
         ({"iterations": 0}, "iterations must be at least 1, not 0"),
         ({"device": "nonsense"}, "device: 'nonsense' cannot be used .* this machine has cpu"),
     ],
-    ids=str,
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
 def test_arguments_that_do_not_fit_are_named(bending, options, words):
     options = {"nfe": 4, "pairs": 8, **options}
