@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         schedules,
     )
     from ._adaptive import Adaptive, AdaptiveSamples
+    from ._likelihood import Likelihood, log_likelihood
     from .checking import Check, check
     from .classical import grids
     from .comparison import Comparison, compare
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     )
     from .generation import generate
     from .inspection import Inspection, inspect
-    from ._likelihood import Likelihood, log_likelihood
     from .pairs import Pairs, noise
     from .solver import Path, Solver
 

@@ -113,8 +113,8 @@ class Adaptive:
             per_sample: those with one row a sample, or one row for all; see :meth:`Field.bind`.
 
         Raises:
-            ValueError: when ``x0`` is no batch of noise, the network takes one time for the batch, or a condition
-                has a wrong number of rows.
+            ValueError: when ``x0`` is no batch of noise, the network takes one time for the batch, or a
+                condition has a wrong number of rows.
             CallLimitError: when ``max_nfe`` calls are not enough for every sample.
             FloatingPointError: when the network returns NaN or infinity, or a step size falls to nothing.
         """

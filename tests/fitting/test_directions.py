@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from fewstep.fitting.gauss_newton import MEMORY
 from torch.autograd.functional import jacobian
 
 import fewstep as fs
@@ -9,7 +10,6 @@ from fewstep.families import Curve, NonStationary, ScaleTime, Timesteps
 from fewstep.fitting._directions import Directions, axes
 from fewstep.fitting._residuals import Residuals
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.gauss_newton import MEMORY
 
 FAMILIES = {
     "fixed": lambda: NonStationary(fs.classical.adams_bashforth(2, 4)),

@@ -3,6 +3,7 @@ import weakref
 
 import pytest
 import torch
+from fewstep.fitting.gauss_newton import MEMORY, GaussNewton
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
@@ -14,7 +15,6 @@ from fewstep.fitting._perturbations import Perturbations
 from fewstep.fitting._residuals import Residuals
 from fewstep.fitting._rollout import Rollout
 from fewstep.fitting._room import room
-from fewstep.fitting.gauss_newton import MEMORY, GaussNewton
 
 RMSE = ENDPOINT_LOSSES["rmse"]
 FAMILIES = {

@@ -2,13 +2,13 @@ import math
 
 import pytest
 import torch
+from fewstep.fitting.adam import Adam, EndpointObjective, SoftObjective
 
 import fewstep as fs
 from fewstep.families import NonStationary
 from fewstep.fitting import Features, Soft
 from fewstep.fitting._objective import objective
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.adam import Adam, EndpointObjective, SoftObjective
 
 MATRIX = torch.tensor([[-0.4, 1.1], [-0.9, -0.2]], dtype=torch.float64)
 FAMILY = NonStationary(fs.classical.euler(3))

@@ -26,8 +26,9 @@ from .._adaptive import Adaptive
 from .._device import check_device
 from .._json import finite
 from ..comparison import shown_name
+from ..families import Guided
 from ..field import Field
-from ..fitting import CurveFit, is_curve_file
+from ..fitting import Fit, load
 from ..generation import parse_ranges
 from ..models import BUNDLED, bundled, load_field
 from ..pairs import Pairs, noise
@@ -111,7 +112,7 @@ def _import(source: str) -> ModuleType:
 
 def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str, list[Solver]]:
     """As :func:`read_solvers`, with a note where a solver was fitted for something else than ``field``."""
-    found = read_solvers(specs, budgets, field.schedule)
+    found = read_solvers(specs, budgets, field.schedule, field.guidance)
     for solvers in found.values():
         mismatches = [text for text in (solver.mismatch(field) for solver in solvers) if text is not None]
         for text in mismatches:  # once is enough
@@ -121,24 +122,20 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
     return found
 
 
-def read_solvers(specs: list[str], budgets: list[int], schedule: Schedule) -> dict[str, list[Solver]]:
-    """Solver files, and classical solvers and curves at each NFE that they can have.
+def read_solvers(
+    specs: list[str], budgets: list[int], schedule: Schedule, guidance: float | None = None
+) -> dict[str, list[Solver]]:
+    """Files of solvers and fits, and classical solvers at each NFE that they can have.
 
-    ``midpoint`` or a curve file is taken at every number of calls in ``budgets``, ``midpoint:8`` at eight.
+    ``midpoint``, or a fit for every number of calls, is taken at all of ``budgets``, ``midpoint:8`` at eight.
     """
     found: dict[str, list[Solver]] = {}
     for spec in specs:
         head, _, tail = spec.rpartition(":")
         path, calls = (head, tail) if tail.isdigit() else (spec, "")
-        if is_curve_file(path):
-            curve = CurveFit.load(path)
-            solvers = [curve.solver(nfe) for nfe in ([int(calls)] if calls else budgets)]
-            for solver in solvers:
-                _add(found, "fitted curve", solver, path)
-            continue
-        if is_solver_file(spec):
-            solver = Solver.load(spec)
-            _add(found, shown_name(solver), solver, spec)
+        if is_solver_file(path):
+            for solver in _fitted(load(path), [int(calls)] if calls else budgets, guidance):
+                _add(found, shown_name(solver), solver, path)
             continue
         name, _, calls = spec.partition(":")
         if calls and not (calls.isdigit() and int(calls)):
@@ -160,6 +157,14 @@ def read_solvers(specs: list[str], budgets: list[int], schedule: Schedule) -> di
             "number."
         )
     return found
+
+
+def _fitted(made: Solver | Fit, budgets: list[int], guidance: float | None) -> list[Solver]:
+    """A solver, or those of a fit for some numbers of calls and a guidance scale."""
+    if isinstance(made, Solver):
+        return [made]
+    scale = guidance or 1.0 if isinstance(made.solvers, Guided) else None
+    return [made.at(nfe, scale) for nfe in (budgets if made.any_nfe else [None])]
 
 
 def _add(found: dict[str, list[Solver]], name: str, solver: Solver, source: str) -> None:

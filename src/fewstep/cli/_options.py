@@ -247,7 +247,7 @@ def _plain(kind: Any) -> Any:
         return _plain(get_args(kind)[0])
     if get_origin(kind) in (Union, types.UnionType):
         others = [part for part in get_args(kind) if part is not type(None)]
-        return _plain(others[0]) if len(others) == 1 else kind
+        return _plain(others[0]) if len(others) == 1 else Path if Path in others else kind
     return str if get_origin(kind) in (Literal, list) else kind
 
 

@@ -27,8 +27,3 @@ __all__ = [
     "Timesteps",
     "refined",
 ]
-
-#: Families by name: each makes solvers of one number of calls, or of any (``curve``, ``smooth_corrections``).
-FAMILIES = {
-    kind.name: kind for kind in (NonStationary, Timesteps, ScaleTime, Following, Curve, SmoothCorrections)
-}

@@ -44,7 +44,7 @@ class Data:
 
 
 def given_pairs(
-    question: Question, maker: Maker, pairs: Any, ledger: Ledger, batch: int, *, searched: bool
+    question: Question, maker: Maker, pairs: Any, ledger: Ledger, *, searched: bool
 ) -> list[Data]:
     """The pairs of all sources, made or given, by field and scale.
 
@@ -53,7 +53,6 @@ def given_pairs(
         maker: makes pairs.
         pairs: how many, or the pairs, as :func:`fewstep.fit` takes them.
         ledger: counts calls.
-        batch: most samples that the network is given at once.
         searched: whether a start will be searched for.
     """
     if pairs is None:
@@ -61,7 +60,7 @@ def given_pairs(
             PAIRS_EACH if not question.alone else PAIRS if ledger.max_calls is None else None
         )
     if pairs is None:
-        each = [_planned(question, maker, ledger, batch, searched)]
+        each = [_planned(question, maker, ledger, searched)]
     else:
         wanted = _by_source(question, pairs)
         each = [maker(source.field, those) for source, those in zip(question.sources, wanted, strict=True)]
@@ -88,10 +87,10 @@ def prepared(loss: Loss, data: Sequence[Data], reference: Reference, ledger: Led
     return ready
 
 
-def _planned(question: Question, maker: Maker, ledger: Ledger, batch: int, searched: bool) -> Pairs:
+def _planned(question: Question, maker: Maker, ledger: Ledger, searched: bool) -> Pairs:
     """As many pairs as the budget has room for."""
     field, family, settings = question.sources[0].field, question.family, question.optimizer
-    rollout = Rollout(field, batch, ledger.left)
+    rollout = Rollout(field, maker.batch, ledger.left)
     whole = isinstance(settings, GaussNewton) and settings.minibatch is None
 
     def fitter(rollout: Rollout, first: Pairs) -> Linearised:  # calls are the same for every loss

@@ -101,8 +101,8 @@ def fit(
         ValueError: on arguments that do not fit together.
     """
     question = ask(field, nfe, guidance, family, init, loss, optimizer)
-    maker = Maker(conditions, per_sample, reference or Reference(), seed, device, progress)
-    return run(question, maker, pairs, auto=init == "auto", max_calls=max_calls, batch=batch)
+    maker = Maker(conditions, per_sample, reference or Reference(), seed, device, batch, progress)
+    return run(question, maker, pairs, auto=init == "auto", max_calls=max_calls)
 
 
 def run(
@@ -112,7 +112,6 @@ def run(
     *,
     auto: bool = False,
     max_calls: int | None = None,
-    batch: int = 4096,
     rivals: bool = True,
 ) -> Fit:
     """Answer a question: make pairs, optimise, choose, report.
@@ -123,18 +122,17 @@ def run(
         pairs: how many, or the pairs.
         auto: whether to search for the best classical start.
         max_calls: the budget.
-        batch: most samples that the network is given at once.
         rivals: whether to measure classical solvers for the report.
     """
     mapped, ledger = _features_read(question.loss), Ledger(max_calls)
     with ledger.timed("reference"):
-        data = given_pairs(question, maker, pairs, ledger, batch, searched=auto)
+        data = given_pairs(question, maker, pairs, ledger, searched=auto)
     if auto:
         with ledger.timed("search"):
-            question = _from_the_best(question, data[0], ledger, batch)
+            question = _from_the_best(question, data[0], ledger, maker.batch)
     with ledger.timed("reference"):
         ready = prepared(question.loss, data, maker.reference, ledger)
-    problem = Problem.of(question, ready, batch)
+    problem = Problem.of(question, ready, maker.batch)
     problem.rollout.limit = check_budget(ledger, problem.calls)
     with ledger.timed("fit"):
         chosen = _followed(question, problem, maker)

@@ -48,6 +48,12 @@ class Fit:
             raise ValueError(f"theta: these solvers have {size} numbers, not {given}.")
 
     @property
+    def any_nfe(self) -> bool:
+        """True where it has solvers for every number of calls, from the least fitted on."""
+        own = self.solvers.solvers if isinstance(self.solvers, Guided) else self.solvers
+        return isinstance(own, Curves)
+
+    @property
     def nfe(self) -> int:
         """Network calls of the one solver."""
         return self.solver.nfe
