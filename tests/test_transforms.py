@@ -168,7 +168,7 @@ def test_a_network_that_takes_one_time_for_the_batch_gets_one():
         assert t.shape == ()
         return -x * (1 + t)
 
-    field = fs.Field(network, time="scalar", name="scalar")
+    field = fs.Field(network, time_shape="scalar", name="scalar")
     for derived in (field.reversed(), field.reschedule(Cosine())):
         assert derived(NOISE, 0.4).shape == NOISE.shape
 

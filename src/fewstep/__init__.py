@@ -10,7 +10,6 @@ from ._version import __version__ as __version__
 if TYPE_CHECKING:
     from . import (
         adapters,
-        adaptive,
         checking,
         classical,
         data,
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
         flows,
         generation,
         inspection,
-        likelihood,
         metrics,
         models,
         networks,
@@ -27,7 +25,8 @@ if TYPE_CHECKING:
         reference,
         schedules,
     )
-    from .adaptive import Adaptive, AdaptiveSamples
+    from ._adaptive import Adaptive, AdaptiveSamples
+    from ._likelihood import Likelihood, log_likelihood
     from .checking import Check, check
     from .classical import grids
     from .comparison import Comparison, compare
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
     )
     from .generation import generate
     from .inspection import Inspection, inspect
-    from .likelihood import Likelihood, log_likelihood
     from .pairs import Pairs, noise
     from .solver import Path, Solver
 
@@ -68,7 +66,6 @@ __all__ = [
     "Search",
     "Solver",
     "adapters",
-    "adaptive",
     "check",
     "checking",
     "classical",
@@ -85,7 +82,6 @@ __all__ = [
     "grids",
     "inspect",
     "inspection",
-    "likelihood",
     "log_likelihood",
     "metrics",
     "models",
@@ -99,7 +95,7 @@ __all__ = [
 
 #: Where names come from, which is imported when one is used; all others are modules of their own.
 _SOURCES = {
-    "adaptive": ("Adaptive", "AdaptiveSamples"),
+    "_adaptive": ("Adaptive", "AdaptiveSamples"),
     "checking": ("Check", "check"),
     "classical": ("grids",),
     "comparison": ("Comparison", "compare"),
@@ -110,7 +106,7 @@ _SOURCES = {
     ),
     "generation": ("generate",),
     "inspection": ("Inspection", "inspect"),
-    "likelihood": ("Likelihood", "log_likelihood"),
+    "_likelihood": ("Likelihood", "log_likelihood"),
     "pairs": ("Pairs", "noise"),
     "solver": ("Path", "Solver"),
 }  # fmt: skip

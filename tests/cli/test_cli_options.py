@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import fewstep as fs
 from fewstep.cli._app import VERBS
 from fewstep.cli._common import conditioned
 from fewstep.cli._options import AtLeast, call, helped
@@ -215,3 +217,45 @@ class TestConditions:
         with pytest.raises(ValueError, match=f"^{re.escape(said)}") as error:
             conditioned(None, Path(name), "cpu")
         assert "\n" not in str(error.value)
+
+
+class TestConditionsOfVerbs:
+    """A network whose velocity is its label, so that samples are noises plus labels, times what all share."""
+
+    @pytest.fixture
+    def labelled(self, tmp_path):
+        (tmp_path / "labelled.py").write_text(
+            "import fewstep as fs\n"
+            "def move(x, t, label, scale):\n"
+            "    return scale['by'] * label[:, None] + 0 * x\n"
+            "field = fs.Field(move, shape=(2,), name='labelled')\n"
+        )
+        np.savez(tmp_path / "labels.npz", label=np.arange(5.0, dtype="f4"))
+        (tmp_path / "shared.yaml").write_text("scale: {by: 2.0}\n")
+        return ("--per-sample", "labels.npz", "--conditions", "shared.yaml", "--seed", 3)
+
+    def test_sample(self, program, labelled):
+        words = ("sample", "labelled.py:field", "euler:1", "--count", 5, "--batch", 2, "--format", "pairs")
+        program(*words, *labelled)
+        (file,) = Path("samples").glob("pairs-*")
+        pairs = fs.Pairs.load(file)
+        assert torch.equal(pairs.x0, fs.noise(5, (2,), seed=3))
+        torch.testing.assert_close(pairs.x1 - pairs.x0, 2 * torch.arange(5.0)[:, None].expand(5, 2))
+
+    def test_compare(self, program, labelled):
+        words = ("compare", "labelled.py:field", "euler:2", "--count", 5, "--batch", 2)
+        table = program(*words, *labelled, "--json")
+        assert table["rows"][0]["rmse"] < 1e-5  # the tolerance of the reference; another label is 2 off
+        command = json.loads(Path("comparison/results.json").read_text())["command"]
+        assert "--conditions shared.yaml --per-sample labels.npz" in command
+
+    def test_check(self, ended, labelled):
+        np.savez("labels.npz", label=np.ones(1, dtype="f4"))
+        status, out, err = ended("check", "labelled.py:field", *labelled, "--json")
+        assert (status in (0, 1), err) == (True, "")
+        assert "findings" in out or "ok" in out
+
+    def test_a_wrong_number_of_rows_is_the_librarys_sentence(self, failure, labelled):
+        said = failure("sample", "labelled.py:field", "euler:1", "--count", 4, *labelled)
+        assert said.startswith("error: ")
+        assert "label has 5 rows" in said

@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from .. import classical, reference
+from .._adaptive import Adaptive
 from .._device import check_device
 from .._json import finite
-from ..adaptive import Adaptive
 from ..comparison import shown_name
 from ..field import Field
 from ..fitting import CurveFit, is_curve_file

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..adaptive import Adaptive
+from .._adaptive import Adaptive
 from ..data import PairShards
 from ..field import Field
 from ..flows import LOSSES, Distillation, Settings, Trainer, sample_error, warm_start

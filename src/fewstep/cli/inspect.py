@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from .. import inspection
+from .._adaptive import Adaptive
 from .._files import replacing
-from ..adaptive import Adaptive
 from ..field import Field
 from ..report import describe, inspected, warnings
 from ..schedules import Schedule, from_dict

@@ -65,7 +65,7 @@ class Cells:
         self._common: list[Any] = [
             _SCHEMA,
             field.fingerprint(),
-            fingerprint([pairs.x0, pairs.x1, pairs.conditions]),
+            fingerprint([pairs.x0, pairs.x1, pairs.conditions, pairs.per_sample]),
             keep,
             None if quality is None else quality.describe(),
             settings,

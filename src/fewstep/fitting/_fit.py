@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
 
 from .. import classical
 from ..families import Family
@@ -66,11 +65,12 @@ def fit(
     atol: float = 1e-6,
     seed: int = 0,
     batch: int = 4096,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     cache: str | Path | None = None,
     baselines: bool = True,
     progress: bool = False,
-    **conditions: Any,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
 ) -> Fit:
     """Fit a solver with ``nfe`` calls to a field; the network is only ever called, never changed.
 
@@ -86,7 +86,7 @@ def fit(
             :class:`~fewstep.families.Family`, such as one with offsets or with numbers a channel.
         pairs: how many reference pairs to make, at least 4, or the pairs themselves. By default 256; with
             ``max_calls`` from 16 to 256, as many as leave room for twenty iterations on them, unless
-            conditions come in tensors, whose rows are those of the pairs.
+            ``per_sample`` says how many there are.
         optimizer: ``"gauss_newton"``, which needs no gradients of the network, or ``"adam"``.
         loss: ``"rmse"``, ``"log_mse"``, ``"mse"`` or ``"pseudo_huber"`` of the endpoint; ``"nodes"``, the
             RMSE of every trajectory point; :class:`~fewstep.fitting.Features` of the endpoint; with Adam also
@@ -115,11 +115,12 @@ def fit(
         atol: absolute tolerance of the reference.
         seed: seed of the noises (and of Adam's minibatches). Noise ``k`` is the same for any ``pairs``.
         batch: most samples the network is given at once.
-        device: where the noises are put, when ``pairs`` is a number.
+        device: where the noises are put, when ``pairs`` is a number; by default where the network is.
         cache: folder to keep reference samples in.
         baselines: measure every classical solver with ``nfe`` calls on the validation pairs, too.
         progress: show progress bars.
-        **conditions: passed to the network; tensors with one row a pair go with the pairs.
+        conditions: keyword arguments of the network that all pairs share.
+        per_sample: those with one row a pair, or one row for all; see :meth:`fewstep.Field.bind`.
 
     Returns:
         The solver, with what it was fitted for and how, and a :class:`FitReport`.
@@ -142,6 +143,7 @@ def fit(
         batch=batch,
         device=device,
         conditions=conditions,
+        per_sample=per_sample,
         rtol=rtol,
         atol=atol,
         cache=cache,
@@ -150,8 +152,7 @@ def fit(
     way = jacobian or ("differences" if isinstance(loss, Features) else "directions")
     gauss_newton: dict[str, Any] = {"jacobian": way, "minibatch": minibatch, "seed": seed}
     planning = Rollout(field, batch, math.inf if max_calls is None else max_calls)
-    rows = any(isinstance(value, Tensor) and value.ndim for value in conditions.values())
-    if pairs is None and max_calls is not None and not rows:
+    if pairs is None and max_calls is not None and not per_sample:
         whole, begun = optimizer == "gauss_newton" and minibatch is None, family
 
         def fitter(rollout: Rollout, first: Pairs) -> GaussNewton:  # calls are the same for every loss

@@ -97,10 +97,11 @@ def fit_curve(
     atol: float = 1e-6,
     seed: int = 0,
     batch: int = 4096,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     cache: str | Path | None = None,
     progress: bool = False,
-    **conditions: Any,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
 ) -> CurveFit:
     """Fit one curve from which solvers with any number of calls are read.
 
@@ -126,10 +127,11 @@ def fit_curve(
         atol: absolute tolerance of the reference.
         seed: seed of the noises.
         batch: most samples the network is given at once.
-        device: where the noises are put, when ``pairs`` is a number.
+        device: where the noises are put, when ``pairs`` is a number; by default where the network is.
         cache: folder to keep reference samples in.
         progress: show progress bars.
-        **conditions: passed to the network; tensors with one row a pair go with the pairs.
+        conditions: keyword arguments of the network that all pairs share.
+        per_sample: those with one row a pair, or one row for all; see :meth:`fewstep.Field.bind`.
 
     Raises:
         ValueError: on arguments that do not fit together.
@@ -148,6 +150,7 @@ def fit_curve(
         batch,
         device,
         conditions,
+        per_sample,
         rtol=rtol,
         atol=atol,
         cache=cache,

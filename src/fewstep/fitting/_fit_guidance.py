@@ -106,10 +106,11 @@ def fit_guidance(
     atol: float = 1e-6,
     seed: int = 0,
     batch: int = 4096,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     cache: str | Path | None = None,
     progress: bool = False,
-    **conditions: Any,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
 ) -> GuidedFit:
     """Fit solvers at several guidance scales together, from which one for any scale between is read.
 
@@ -138,10 +139,11 @@ def fit_guidance(
         atol: absolute tolerance of the reference.
         seed: seed of the noises.
         batch: most samples the network is given at once.
-        device: where the noises are put, when ``pairs`` is a number.
+        device: where the noises are put, when ``pairs`` is a number; by default where the network is.
         cache: folder to keep reference samples in.
         progress: show progress bars.
-        **conditions: passed to the network; tensors with one row a pair go with the pairs.
+        conditions: keyword arguments of the network that all pairs share.
+        per_sample: those with one row a pair, or one row for all; see :meth:`fewstep.Field.bind`.
 
     Raises:
         ValueError: on arguments that do not fit together.
@@ -159,16 +161,17 @@ def fit_guidance(
 
     started = time.perf_counter()
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "cache": cache, "progress": progress}
-    given = _pairs_by_scale(fields, scales, pairs, (shape, seed, batch, device, conditions), options)
+    given = _pairs_by_scale(
+        fields, scales, pairs, (shape, seed, batch, device, conditions, per_sample), options
+    )
     split = {w: held_back(those, validation) for w, those in given.items()}
     train = {w: split[w][0] for w in scales}
     held_out = {w: part for w, (_, part) in split.items() if w in (*scales, *looked_at)}
     like = held_out[scales[-1]]
     for w in looked_at:
         if w not in held_out:
-            held_out[w] = reference.pairs(
-                fields(w), like.x0, batch=min(batch, 256), **options, **like.conditions
-            )
+            options |= {"conditions": like.conditions, "per_sample": like.per_sample}
+            held_out[w] = reference.pairs(fields(w), like.x0, batch=min(batch, 256), **options)
     references = [*given.values(), *(those for w, those in held_out.items() if w not in given)]
 
     first = Rollout(top, batch)

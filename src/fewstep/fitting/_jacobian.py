@@ -176,8 +176,10 @@ class Tangents:
         return self._jvp(pairs, x, t.to(x), dx, dt.to(x), self.batched is True)
 
     def _jvp(self, pairs: Pairs, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor, batched: bool) -> Tensor:
+        field = pairs.bind(self.rollout.field)
+
         def velocity(x: Tensor, t: Tensor) -> Tensor:
-            return self.rollout.field(x, t, **pairs.conditions).to(x.dtype)
+            return field(x, t).to(x.dtype)
 
         def along(dx: Tensor, dt: Tensor) -> Tensor:
             du: Tensor = torch.func.jvp(velocity, (x, t), (dx, dt))[1]

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._conditions import cut
 from .._device import check_device
 from ..field import Field
-from ..pairs import Pairs, noise, take
+from ..pairs import Pairs, noise
 from ._arguments import at_least_four, sample_shape
 from ._team import Team
 
@@ -25,8 +26,9 @@ def reference_pairs(
     shape: Sequence[int] | None,
     seed: int,
     batch: int,
-    device: torch.device | str,
-    conditions: Mapping[str, Any],
+    device: torch.device | str | None,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
     start: int = 0,
     **options: Any,
 ) -> Pairs:
@@ -36,14 +38,15 @@ def reference_pairs(
     """
     if isinstance(pairs, int):
         at_least_four(start + pairs)
-        size, device = sample_shape(field, shape), check_device(device)
+        size = sample_shape(field, shape)
+        device = check_device(field.device if device is None else device)
         x0 = noise(pairs, size, seed=seed, start=start, device=device)
-        return _shared(
-            field, x0, {"provenance": {"seed": seed}, "batch": min(batch, 256), **options}, conditions
-        )
-    if conditions:
+        options = {"provenance": {"seed": seed}, "batch": min(batch, 256), **options}
+        return _shared(field, x0, options, conditions or {}, per_sample or {})
+    if conditions or per_sample:
+        names = ", ".join([*(conditions or ()), *(per_sample or ())])
         raise ValueError(
-            f"fit: the pairs given carry their own conditions, but {', '.join(conditions)} came besides; "
+            f"fit: the pairs given carry their own conditions, but {names} came besides; "
             "pass them to fewstep.reference.pairs, or let fit make the pairs."
         )
     if not isinstance(pairs, Pairs):
@@ -52,11 +55,18 @@ def reference_pairs(
     return pairs
 
 
-def _shared(field: Field, x0: Tensor, options: Mapping[str, Any], conditions: Mapping[str, Any]) -> Pairs:
+def _shared(
+    field: Field,
+    x0: Tensor,
+    options: Mapping[str, Any],
+    conditions: Mapping[str, Any],
+    per_sample: Mapping[str, Any],
+) -> Pairs:
     """Reference pairs, of which each process makes a slice; every process gets all of them."""
     team = Team.current()
     if team.world == 1:
-        return reference.pairs(field, x0, **options, **conditions)
+        return reference.pairs(field, x0, conditions=conditions, per_sample=per_sample, **options)
+    field.bind(conditions, per_sample, len(x0), "pairs")  # raises where rows do not fit
     if len(x0) < team.world:
         raise ValueError(
             f"fit: {team.world} processes cannot share {len(x0)} pairs; pass more pairs, or start fewer."
@@ -65,7 +75,8 @@ def _shared(field: Field, x0: Tensor, options: Mapping[str, Any], conditions: Ma
 
     def work() -> Tensor:
         watched = {**options, "progress": options.get("progress", False) and team.main}
-        made.append(reference.pairs(field, x0[own], **watched, **take(conditions, own, len(x0))))
+        rows = cut(per_sample, own)
+        made.append(reference.pairs(field, x0[own], conditions=conditions, per_sample=rows, **watched))
         return made[0].x1
 
     x1, calls = team.gather(work, lambda: made[0].calls if made else 0)
@@ -78,8 +89,7 @@ def _shared(field: Field, x0: Tensor, options: Mapping[str, Any], conditions: Ma
         nfe=int(nfe.max()),
         calls=calls,
         error=float(error.square().mean().sqrt()),
-        conditions=conditions,
-        per_sample=None,
+        per_sample=per_sample,
     )
 
 

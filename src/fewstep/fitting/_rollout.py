@@ -234,18 +234,18 @@ class Rollout:
     def some(self, pairs: Pairs, index: Tensor, x: Tensor, t: float) -> Tensor:
         """The velocity at states ``(K, ...)`` with the conditions of the pairs ``index``, ``(K,)``."""
         self.spend(len(x))
+        field = pairs.bind(self.field)
         parts = zip(x.split(self.max_batch), index.split(self.max_batch), strict=True)
-        return torch.cat([self.field(part, t, **pairs.conditions_of(own)).to(x.dtype) for part, own in parts])
+        return torch.cat([field.rows(own)(part, t).to(x.dtype) for part, own in parts])
 
     def velocity(self, pairs: Pairs) -> Callable[[Tensor, Tensor | float], Tensor]:
         """The field as a function of state and time, counted; conditions repeat with the samples."""
-        B = len(pairs)
+        field, B = pairs.bind(self.field), len(pairs)
 
         def velocity(x: Tensor, t: Tensor | float) -> Tensor:
             self.spend(len(x))
-            index = torch.arange(len(x), device=x.device) % B
-            conditions = pairs.conditions if len(x) == B else pairs.conditions_of(index)
-            return self.field(x, t, **conditions).to(x.dtype)
+            own = field if len(x) == B else field.rows(torch.arange(len(x)) % B)
+            return own(x, t).to(x.dtype)
 
         return velocity
 

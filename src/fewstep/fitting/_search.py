@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from .. import classical, reference
+from .._conditions import cut
 from .._device import check_device
 from .._json import finite
 from ..comparison import compare
@@ -142,10 +145,11 @@ def search(
     atol: float = 1e-6,
     seed: int = 0,
     batch: int = 4096,
-    device: str = "cpu",
+    device: torch.device | str | None = None,
     cache: str | None = None,
     progress: bool = False,
-    **conditions: Any,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
 ) -> Search:
     """Fit every family that can make so many calls, and keep the best at each number of calls.
 
@@ -166,10 +170,12 @@ def search(
         atol: absolute tolerance of the reference.
         seed: seed of the noises.
         batch: most samples the network is given at once.
-        device: where the noises are put.
+        device: where the noises are put; by default where the network is.
         cache: folder to keep reference samples in.
         progress: show progress bars.
-        **conditions: passed to the network, the same for every noise.
+        conditions: keyword arguments of the network that all noises share.
+        per_sample: those with one row a noise, for the pairs that are made and then the tests, or one row for
+            all; see :meth:`fewstep.Field.bind`.
 
     Raises:
         ValueError: on arguments that do not fit together, or a budget that no fit fits into.
@@ -178,11 +184,17 @@ def search(
     if not budgets:
         raise ValueError("search: nfe is empty; pass numbers of network calls, such as (4, 6, 8).")
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "cache": cache, "progress": progress}
-    size, target = sample_shape(field, shape), check_device(device)
-    own = conditions if isinstance(pairs, int) else {}  # pairs that are given carry theirs
-    pairs = reference_pairs(field, pairs, shape, seed, batch, device, own, **options)
+    size, target = sample_shape(field, shape), check_device(field.device if device is None else device)
+    made, stacked = (
+        pairs if isinstance(pairs, int) else 0,
+        per_sample or {},
+    )  # pairs that are given carry theirs
+    field.bind(conditions, stacked, made + test, "noises")  # raises where rows do not fit
+    own = (conditions, cut(stacked, slice(made))) if made else ()
+    pairs = reference_pairs(field, pairs, shape, seed, batch, device, *own, **options)
     fresh = noise(test, size, seed=seed, start=len(pairs), device=target)
-    tests = reference.pairs(field, fresh, batch=min(batch, 256), **options, **conditions)
+    options |= {"conditions": conditions, "per_sample": cut(stacked, slice(made, None))}
+    tests = reference.pairs(field, fresh, batch=min(batch, 256), **options)
     calls = {"reference": pairs.calls, "test": tests.calls, "fit": 0, "classical": 0}
     judge, held_out = Rollout(field, batch), held_back(pairs, _VALIDATION)[1]
 

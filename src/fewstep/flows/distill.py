@@ -123,11 +123,9 @@ def sample_error(field: Field, solver: Solver, pairs: PairShards) -> float:
         solver: the solver.
         pairs: the pairs, all of which are taken.
     """
-    weight = next(field.model.parameters(), None) if isinstance(field.model, nn.Module) else None
-    device = torch.device("cpu") if weight is None else weight.device
     total = 0.0
     for start in range(0, len(pairs), _BATCH):
-        x0, x1 = (x.to(device) for x in pairs[range(start, min(start + _BATCH, len(pairs)))])
+        x0, x1 = (x.to(field.device) for x in pairs[range(start, min(start + _BATCH, len(pairs)))])
         total += len(x1) * metrics.rmse(solver.sample(field, x0), x1).item()
     return total / len(pairs)
 

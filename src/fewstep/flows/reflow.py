@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from .._adaptive import Adaptive
 from .._json_file import write_json
-from ..adaptive import Adaptive
 from ..data import PairShards
 from ..field import Field
 from ..generation import generate

@@ -67,6 +67,10 @@ class Records:
                 "for those too, or choose another folder."
             )
 
+    def begun(self) -> bool:
+        """Return whether the folder has blocks of samples."""
+        return bool(self._all_facts())
+
     def missing(self) -> list[Block]:
         """The blocks whose files are not complete."""
         return [block for block in self._wanted if not self._complete(block)]
