@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .._hashing import fingerprint
+from ..pairs import FACTS
 from ._dataset import Dataset
 
 __all__ = ["PairShards"]
@@ -166,8 +168,8 @@ def _shape(shard: _Shard) -> tuple[int, ...]:
     """Shape of one sample of a file; a ``ValueError`` unless the file is what its name says."""
     try:
         with safe_open(shard.path, "pt") as file:
-            keys = set(file.keys())
             x0, x1 = (tuple(file.get_slice(key).get_shape()) for key in ("x0", "x1"))
+            facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{shard.path}: not a complete file of pairs ({error}); remove it and make it again."
@@ -178,7 +180,7 @@ def _shape(shard: _Shard) -> tuple[int, ...]:
             f"{shard.path}: must hold {count} noises and samples of one shape, but holds {x0} and {x1}; "
             "remove it and make it again, with all numbers in between."
         )
-    conditions = sorted(keys - {"x0", "x1", "seeds"})
+    conditions = sorted(name for kind in ("conditions", "per_sample") for name in facts.get(kind, {}))
     if conditions:
         raise ValueError(
             f"{shard.path}: its pairs have the conditions {', '.join(conditions)}, which training does not "

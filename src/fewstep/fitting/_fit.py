@@ -152,7 +152,7 @@ def fit(
     way = jacobian or ("differences" if isinstance(loss, Features) else "directions")
     gauss_newton: dict[str, Any] = {"jacobian": way, "minibatch": minibatch, "seed": seed}
     planning = Rollout(field, batch, math.inf if max_calls is None else max_calls)
-    if pairs is None and max_calls is not None and not per_sample:
+    if pairs is None and max_calls is not None and (per_sample is None or not len(per_sample)):
         whole, begun = optimizer == "gauss_newton" and minibatch is None, family
 
         def fitter(rollout: Rollout, first: Pairs) -> GaussNewton:  # calls are the same for every loss

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -170,8 +170,13 @@ def fit_guidance(
     like = held_out[scales[-1]]
     for w in looked_at:
         if w not in held_out:
-            options |= {"conditions": like.conditions, "per_sample": like.per_sample}
-            held_out[w] = reference.pairs(fields(w), like.x0, batch=min(batch, 256), **options)
+            made = reference.pairs(like.bind(fields(w)), like.x0, batch=min(batch, 256), **options)
+            own: dict[str, Any] = {
+                "conditions": like.conditions,
+                "per_sample": like.per_sample,
+                "origin": like.origin,
+            }
+            held_out[w] = replace(made, **own)
     references = [*given.values(), *(those for w, those in held_out.items() if w not in given)]
 
     first = Rollout(top, batch)

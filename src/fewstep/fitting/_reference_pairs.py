@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._conditions import cut
+from .._conditions import refuse_conditions
 from .._device import check_device
 from ..field import Field
 from ..pairs import Pairs, noise
@@ -42,15 +42,10 @@ def reference_pairs(
         device = check_device(field.device if device is None else device)
         x0 = noise(pairs, size, seed=seed, start=start, device=device)
         options = {"provenance": {"seed": seed}, "batch": min(batch, 256), **options}
-        return _shared(field, x0, options, conditions or {}, per_sample or {})
-    if conditions or per_sample:
-        names = ", ".join([*(conditions or ()), *(per_sample or ())])
-        raise ValueError(
-            f"fit: the pairs given carry their own conditions, but {names} came besides; "
-            "pass them to fewstep.reference.pairs, or let fit make the pairs."
-        )
+        return _shared(field, x0, options, conditions, per_sample)
     if not isinstance(pairs, Pairs):
         raise ValueError(f"fit: pairs must be a number of pairs or Pairs, not {pairs!r}.")
+    refuse_conditions("fit", conditions, per_sample)
     at_least_four(len(pairs))
     return pairs
 
@@ -59,14 +54,14 @@ def _shared(
     field: Field,
     x0: Tensor,
     options: Mapping[str, Any],
-    conditions: Mapping[str, Any],
-    per_sample: Mapping[str, Any],
+    conditions: Mapping[str, Any] | None,
+    per_sample: Mapping[str, Any] | None,
 ) -> Pairs:
     """Reference pairs, of which each process makes a slice; every process gets all of them."""
     team = Team.current()
     if team.world == 1:
         return reference.pairs(field, x0, conditions=conditions, per_sample=per_sample, **options)
-    field.bind(conditions, per_sample, len(x0), "pairs")  # raises where rows do not fit
+    bound = field.bind(conditions, per_sample, len(x0), "pairs")
     if len(x0) < team.world:
         raise ValueError(
             f"fit: {team.world} processes cannot share {len(x0)} pairs; pass more pairs, or start fewer."
@@ -75,8 +70,7 @@ def _shared(
 
     def work() -> Tensor:
         watched = {**options, "progress": options.get("progress", False) and team.main}
-        rows = cut(per_sample, own)
-        made.append(reference.pairs(field, x0[own], conditions=conditions, per_sample=rows, **watched))
+        made.append(reference.pairs(bound.rows(own), x0[own], **watched))
         return made[0].x1
 
     x1, calls = team.gather(work, lambda: made[0].calls if made else 0)
@@ -89,7 +83,8 @@ def _shared(
         nfe=int(nfe.max()),
         calls=calls,
         error=float(error.square().mean().sqrt()),
-        per_sample=per_sample,
+        conditions=conditions or {},
+        per_sample=per_sample or {},
     )
 
 

@@ -185,11 +185,9 @@ def search(
         raise ValueError("search: nfe is empty; pass numbers of network calls, such as (4, 6, 8).")
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "cache": cache, "progress": progress}
     size, target = sample_shape(field, shape), check_device(field.device if device is None else device)
-    made, stacked = (
-        pairs if isinstance(pairs, int) else 0,
-        per_sample or {},
-    )  # pairs that are given carry theirs
-    field.bind(conditions, stacked, made + test, "noises")  # raises where rows do not fit
+    made = pairs if isinstance(pairs, int) else 0  # pairs that are given carry their own conditions
+    field.bind(conditions, per_sample, made + test, "noises")  # raises where rows do not fit
+    stacked = per_sample or {}
     own = (conditions, cut(stacked, slice(made))) if made else ()
     pairs = reference_pairs(field, pairs, shape, seed, batch, device, *own, **options)
     fresh = noise(test, size, seed=seed, start=len(pairs), device=target)
