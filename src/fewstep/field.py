@@ -200,6 +200,7 @@ class Field:
         per_sample: Mapping[str, Any] | None,
         count: int,
         samples: str = "samples",
+        origin: tuple[Tensor, int] | None = None,
     ) -> Field:
         """The same field for ``count`` samples whose conditions are fixed: it is called without any.
 
@@ -209,6 +210,8 @@ class Field:
                 them; one row serves all samples, and is expanded to the batch.
             count: number of samples.
             samples: how errors call the samples.
+            origin: numbers of these samples among those that they were taken from, and how many those were;
+                ``unconditional`` may have rows for all of them.
 
         Raises:
             ValueError: when a condition has a wrong number of rows, or the field is bound to others.
@@ -223,7 +226,7 @@ class Field:
         if self._bound is not None:
             raise ValueError("Field: its conditions are bound already; pass all of them to one bind.")
         other = copy(self)
-        other._bound = bind(conditions, per_sample, self.unconditional, count, samples)
+        other._bound = bind(conditions, per_sample, self.unconditional, count, samples, origin)
         return other
 
     def rows(self, index: slice | Tensor) -> Field:

@@ -53,7 +53,7 @@ def test_all_directions_are_the_whole_jacobian(family, random_theta):
     shift = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     field = fs.Field(wave, shape=(3,))
     x0 = fs.noise(5, (3,), dtype=torch.float64)
-    pairs, theta = fs.Pairs(x0, torch.zeros_like(x0), conditions={"shift": shift}), random_theta(family)
+    pairs, theta = fs.Pairs(x0, torch.zeros_like(x0), per_sample={"shift": shift}), random_theta(family)
     end, J, calls = directions(field, family, theta, pairs, step=1e-6, tolerance=0.0)
     torch.testing.assert_close(end, family.solver(theta).sample(field, x0, shift=shift))
     torch.testing.assert_close(J, exact(field, family, theta, pairs), rtol=1e-4, atol=1e-4)

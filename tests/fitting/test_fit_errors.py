@@ -100,7 +100,7 @@ def test_too_few_pairs_given_are_refused(bending):
 def test_conditions_besides_pairs_are_refused_not_ignored(bending):
     pairs = fs.Pairs(torch.zeros(8, 3), torch.zeros(8, 3))
     with pytest.raises(ValueError, match="carry their own conditions, but label came besides"):
-        fs.fit(bending, 4, pairs=pairs, label=3)
+        fs.fit(bending, 4, pairs=pairs, conditions={"label": 3})
 
 
 def never(x, t):

@@ -76,7 +76,7 @@ def test_jvp_is_exact(family, random_theta, prediction):
     shift = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     field = fs.Field(wave, fs.schedules.Cosine(), prediction, shape=(3,), name="wave")
     x0 = fs.noise(5, (3,), dtype=torch.float64)
-    pairs, theta = fs.Pairs(x0, x0, conditions={"shift": shift}), random_theta(family)
+    pairs, theta = fs.Pairs(x0, x0, per_sample={"shift": shift}), random_theta(family)
     residual, J = tangents(field, family, theta, pairs)
     torch.testing.assert_close(residual + pairs.x1, family.solver(theta).sample(field, x0, shift=shift))
     torch.testing.assert_close(J, central(field, family, theta, pairs), rtol=1e-6, atol=1e-7)

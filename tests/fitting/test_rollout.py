@@ -36,9 +36,10 @@ def brute_force(family, theta, field, x0, **conditions):
     return base, torch.stack(moved) - base
 
 
-def unit_pairs(field, count=5, **conditions):
+def unit_pairs(field, count=5, shift=None, **shared):
     x0 = fs.noise(count, field.shape, dtype=torch.float64)
-    return fs.Pairs(x0, torch.zeros_like(x0), conditions=conditions)
+    own = {} if shift is None else {"shift": shift}
+    return fs.Pairs(x0, torch.zeros_like(x0), conditions=shared, per_sample=own)
 
 
 def test_endpoint_is_what_the_solver_samples(family, bending, random_theta):
