@@ -205,7 +205,7 @@ def _cut(value: Any, index: slice | Tensor) -> Any:
 def most_rows(per_sample: Mapping[str, Any]) -> int:
     """The largest number of rows of values with more than one; 0 where there are none."""
     counts = (
-        most_rows(value) if isinstance(value, Mapping) else row_count(value) or 0
+        most_rows(value) if isinstance(value, Mapping) else _row_count(value) or 0
         for value in per_sample.values()
     )
     most = max(counts, default=0)
