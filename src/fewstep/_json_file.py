@@ -11,7 +11,7 @@ from typing import Any
 from ._files import write_text
 from ._json import finite
 
-__all__ = ["read_json", "write_json"]
+__all__ = ["read_format", "read_json", "write_json"]
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
@@ -25,7 +25,7 @@ def read_json(
     kind: str,
     saved_by: str,
     format: str,
-    schema: int | Sequence[int],
+    schema: int,
     required: Sequence[str],
     optional: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def read_json(
         kind: name of the kind of file, for messages.
         saved_by: the call that writes such a file, for messages.
         format: required value of ``format``.
-        schema: allowed value or values of ``schema``.
+        schema: required value of ``schema``.
         required: further keys that must be present.
         optional: keys that may be present.
 
@@ -55,11 +55,10 @@ def read_json(
         ) from None
     if not isinstance(content, dict) or content.get("format") != format:
         raise ValueError(f"{path}: not a {kind} file; its 'format' must be {format!r}.")
-    schemas = [schema] if isinstance(schema, int) else schema
-    if content.get("schema") not in schemas:
+    if content.get("schema") != schema:
         raise ValueError(
             f"{path}: written with schema {content.get('schema')!r}, but this version of fewstep reads "
-            f"schema {' or '.join(map(str, schemas))}; upgrade fewstep."
+            f"schema {schema}; upgrade fewstep."
         )
     required = ("format", "schema", *required)
     missing = [key for key in required if key not in content]
@@ -73,6 +72,15 @@ def read_json(
             ) + f"; a {kind} file has {', '.join((*required, *optional))}."
         )  # fmt: skip
     return content
+
+
+def read_format(path: str | os.PathLike[str]) -> str | None:
+    """The ``format`` that a JSON file names; ``None`` where it cannot be read as an object of JSON."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content.get("format") if isinstance(content, dict) else None
 
 
 def _layout(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ._hashing import fingerprint
+from ._network import state_type
 from ._predictions import Prediction
 from .field import Field, as_float64, like
 from .schedules import Reversed, Schedule
@@ -21,7 +23,7 @@ _SAME = 1e-9
 
 
 class _DerivedField(Field):
-    """A wrapper of ``field`` that delegates calls and the fingerprint to it."""
+    """Wraps a field; delegates calls, conditions and fingerprint."""
 
     def __init__(
         self, field: Field, schedule: Schedule, prediction: Prediction, moments: Any, name: str
@@ -32,7 +34,7 @@ class _DerivedField(Field):
             prediction,
             shape=field.shape,
             clock=(0, 1),
-            time=field.time,
+            time_shape=field.time_shape,
             data_moments=moments,
             name=f"{field.name} {name}",
         )
@@ -42,10 +44,31 @@ class _DerivedField(Field):
     def forwards_per_call(self) -> int:
         return self.field.forwards_per_call
 
-    def with_guidance(self, guidance: float | None) -> Field:
+    def with_guidance(self, guidance: float | Tensor | None) -> Field:
         other = copy(self)
         other.field = self.field.with_guidance(guidance)
         return other
+
+    def bind(
+        self,
+        conditions: Mapping[str, Any] | None,
+        per_sample: Mapping[str, Any] | None,
+        count: int,
+        samples: str = "samples",
+        origin: tuple[Tensor, int] | None = None,
+    ) -> Field:
+        other = copy(self)
+        other.field = self.field.bind(conditions, per_sample, count, samples, origin)
+        return other
+
+    def rows(self, index: slice | Tensor) -> Field:
+        other = copy(self)
+        other.field = self.field.rows(index)
+        return other
+
+    @property
+    def identifiable(self) -> bool:
+        return self.field.identifiable
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "guidance": self.field.guidance, "of": self.field.describe()}
@@ -103,6 +126,7 @@ class RescheduledField(_DerivedField):
         return tuple(t for t in times if 0 < t < 1)
 
     def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
+        x = x.to(state_type(x.dtype))
         level, k, source = self._correspondence(as_float64(t))
         time = source if isinstance(t, Tensor) else float(source)
         m = self.field.predict_as(self.prediction, like(k, x) * x, time, **conditions)

@@ -1,19 +1,16 @@
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import fewstep as fs
-from fewstep.cli._app import app
 
 
 @pytest.fixture
-def checked(tmp_path, monkeypatch):
+def checked(ended):
     """Run the verb; what it printed, and its exit status."""
-    monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        result = CliRunner().invoke(app, ["check", *map(str, words)])
-        return result.stdout, result.exit_code
+        status, out, _ = ended("check", *words)
+        return out, status
 
     return run
 
@@ -60,7 +57,10 @@ def test_data_by_path(checked, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("mixture", "--data", "digits"), "check: the field samples shape (24,), not (1, 8, 8)"),
+        (
+            ("mixture", "--data", "digits"),
+            "--data: digits holds samples of shape (1, 8, 8), but mixture",
+        ),
         (("digits", "--data", "dogits"), "load: there is no data called 'dogits'"),
         (("nothing",), "MODEL: 'nothing' is not bundled"),
     ],

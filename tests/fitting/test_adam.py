@@ -1,13 +1,13 @@
 import pytest
 import torch
+from fewstep.fitting._arguments import step_weights
+from fewstep.fitting.adam import Adam, EndpointObjective, PathObjective
 
 import fewstep as fs
 from fewstep.families import NonStationary, ScaleTime
 from fewstep.fitting import ENDPOINT_LOSSES
-from fewstep.fitting._arguments import step_weights
 from fewstep.fitting._dense import dense_path
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.adam import Adam, EndpointObjective, PathObjective
 
 
 def central_differences(function, theta, step=1e-6):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from fewstep.fitting.gauss_newton import MEMORY
 from torch.autograd.functional import jacobian
 
 import fewstep as fs
@@ -9,7 +10,6 @@ from fewstep.families import Curve, NonStationary, ScaleTime, Timesteps
 from fewstep.fitting._directions import Directions, axes
 from fewstep.fitting._residuals import Residuals
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.gauss_newton import MEMORY
 
 FAMILIES = {
     "fixed": lambda: NonStationary(fs.classical.adams_bashforth(2, 4)),
@@ -17,9 +17,7 @@ FAMILIES = {
     "heun": lambda: NonStationary(fs.classical.heun(2)),  # calls at t = 1
     "scale_time": lambda: ScaleTime("midpoint", 2),
     "curve": lambda: Curve("ab2").member(4).own,
-    "offset": lambda: NonStationary(fs.classical.euler(3), offset=True),
-    "channels": lambda: NonStationary(fs.classical.euler(3), offset=True, channels=3),
-    "scale_time_channels": lambda: ScaleTime("ab2", 3, offset=True, channels=3),
+    "scale_time_ab2": lambda: ScaleTime("ab2", 3),
 }
 
 
@@ -55,26 +53,26 @@ def test_all_directions_are_the_whole_jacobian(family, random_theta):
     shift = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     field = fs.Field(wave, shape=(3,))
     x0 = fs.noise(5, (3,), dtype=torch.float64)
-    pairs, theta = fs.Pairs(x0, torch.zeros_like(x0), conditions={"shift": shift}), random_theta(family)
+    pairs, theta = fs.Pairs(x0, torch.zeros_like(x0), per_sample={"shift": shift}), random_theta(family)
     end, J, calls = directions(field, family, theta, pairs, step=1e-6, tolerance=0.0)
     torch.testing.assert_close(end, family.solver(theta).sample(field, x0, shift=shift))
     torch.testing.assert_close(J, exact(field, family, theta, pairs), rtol=1e-4, atol=1e-4)
     assert calls <= 5 * family.nfe * (1 + 3 + 1)
 
 
-@pytest.mark.parametrize("tolerance", [0.1, 0.01])
-def test_few_directions_are_nearly_the_jacobian_of_a_trained_network(random_theta, tolerance):
+def test_few_directions_are_nearly_the_jacobian_of_a_trained_network(random_theta):
     field, family = fs.models.bundled("digits"), FAMILIES["around"]()
     x0 = fs.noise(8, field.shape, seed=77)
     pairs, theta = fs.Pairs(x0, x0), random_theta(family, 0.05)
-    _, J, calls = directions(field, family, theta, pairs, tolerance=tolerance)
     expected = exact(field, family, theta, pairs)
-    assert float((J - expected).norm() / expected.norm()) < max(tolerance, 0.02)
     # perturbed rollouts, each from where it departs: one call a row from there on, for every number
     alone = Rollout(field, 4096)
     tables = [family.table(theta + 1e-3 * unit).unroll() for unit in torch.eye(family.size).double()]
     alone.differences(family.table(theta).unroll(), tables, pairs)
-    assert calls < 0.8 * alone.calls
+    for tolerance in (0.1, 0.01):
+        _, J, calls = directions(field, family, theta, pairs, tolerance=tolerance)
+        assert float((J - expected).norm() / expected.norm()) < max(tolerance, 0.02)
+        assert calls < 0.8 * alone.calls
 
 
 @pytest.mark.parametrize("max_batch", [3, 4096])

@@ -3,13 +3,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from fewstep.fitting.adam import EndpointObjective
+from fewstep.fitting.gauss_newton import GaussNewton
 
 import fewstep as fs
 from fewstep.families import NonStationary, ScaleTime
 from fewstep.fitting import ENDPOINT_LOSSES, Features
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.adam import EndpointObjective
-from fewstep.fitting.gauss_newton import GaussNewton
 from fewstep.fitting.losses import FeaturePairs
 
 MATRIX = torch.tensor([[1.0, -0.5], [0.3, 2.0], [0.7, 0.2]], dtype=torch.float64)

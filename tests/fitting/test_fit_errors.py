@@ -70,7 +70,7 @@ from fewstep.families import ScaleTime
         ({"iterations": 0}, "iterations must be at least 1, not 0"),
         ({"device": "nonsense"}, "device: 'nonsense' cannot be used .* this machine has cpu"),
     ],
-    ids=str,
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
 def test_arguments_that_do_not_fit_are_named(bending, options, words):
     options = {"nfe": 4, "pairs": 8, **options}
@@ -100,7 +100,7 @@ def test_too_few_pairs_given_are_refused(bending):
 def test_conditions_besides_pairs_are_refused_not_ignored(bending):
     pairs = fs.Pairs(torch.zeros(8, 3), torch.zeros(8, 3))
     with pytest.raises(ValueError, match="carry their own conditions, but label came besides"):
-        fs.fit(bending, 4, pairs=pairs, label=3)
+        fs.fit(bending, 4, pairs=pairs, conditions={"label": 3})
 
 
 def never(x, t):

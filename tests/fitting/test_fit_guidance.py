@@ -104,11 +104,16 @@ def test_conditions_go_with_the_pairs():
 
     field = fs.Field(network, shape=(2,), unconditional={"label": torch.zeros(1)})
     options = {"scales": (1, 2), "pairs": 8, "iterations": 2, "batch": 5}
-    one = fs.fit_guidance(field, 2, **options, label=torch.arange(8.0))
+    one = fs.fit_guidance(field, 2, **options, per_sample={"label": torch.arange(8.0)})
     x0 = fs.noise(8, (2,))
     given = {
         w: fs.reference.pairs(
-            field.with_guidance(w), x0, rtol=1e-6, atol=1e-6, batch=5, label=torch.arange(8.0)
+            field.with_guidance(w),
+            x0,
+            rtol=1e-6,
+            atol=1e-6,
+            batch=5,
+            per_sample={"label": torch.arange(8.0)},
         )
         for w in (1, 2)
     }

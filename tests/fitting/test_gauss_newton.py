@@ -3,12 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from fewstep.fitting.gauss_newton import GaussNewton
 
 import fewstep as fs
 from fewstep.families import NonStationary, ScaleTime
 from fewstep.fitting import ENDPOINT_LOSSES
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.gauss_newton import GaussNewton
 
 RMSE = ENDPOINT_LOSSES["rmse"]
 

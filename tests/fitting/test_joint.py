@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fewstep.fitting.gauss_newton import GaussNewton
+from fewstep.fitting.joint import JointGaussNewton, Task
 
 from fewstep.families import Curve, Family, Guided, NonStationary, Timesteps
 from fewstep.fitting import ENDPOINT_LOSSES
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.gauss_newton import GaussNewton
-from fewstep.fitting.joint import JointGaussNewton, Task
 
 RMSE = ENDPOINT_LOSSES["rmse"]
 

@@ -2,13 +2,13 @@ import math
 
 import pytest
 import torch
+from fewstep.fitting.adam import EndpointObjective
+from fewstep.fitting.gauss_newton import GaussNewton
 
 import fewstep as fs
 from fewstep.families import NonStationary, ScaleTime, Timesteps
 from fewstep.fitting import Nodes
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.adam import EndpointObjective
-from fewstep.fitting.gauss_newton import GaussNewton
 from fewstep.fitting.losses import PathPairs
 
 #: Families, and how the times of their points follow from theta.

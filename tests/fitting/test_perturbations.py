@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from fewstep.fitting.gauss_newton import MEMORY, GaussNewton
 
 import fewstep as fs
 from fewstep.families import NonStationary
@@ -10,7 +11,6 @@ from fewstep.fitting._jacobian import Differences
 from fewstep.fitting._perturbations import LARGEST, SMALLEST, Perturbations, _variances, measure
 from fewstep.fitting._residuals import Residuals
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.gauss_newton import MEMORY, GaussNewton
 
 
 def column(value):

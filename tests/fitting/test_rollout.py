@@ -12,12 +12,6 @@ FAMILIES = {
     "scale_time_rk2": lambda: ScaleTime("midpoint", 2),
     "scale_time_rk1": lambda: ScaleTime("euler", 3),
     "scale_time_heun": lambda: ScaleTime("heun", 2),
-    "offset": lambda: NonStationary(fs.classical.adams_bashforth(2, 3), offset=True),
-}
-#: With numbers for each of three channels.
-OWN = {
-    "channels": lambda: NonStationary(fs.classical.midpoint(2), offset=True, channels=3),
-    "scale_time_channels": lambda: ScaleTime("ab2", 3, offset=True, channels=3),
 }
 STEP = 1e-3
 
@@ -25,11 +19,6 @@ STEP = 1e-3
 @pytest.fixture(params=FAMILIES)
 def family(request):
     return FAMILIES[request.param]()
-
-
-@pytest.fixture(params=OWN)
-def own(request):
-    return OWN[request.param]()
 
 
 def perturbed_thetas(theta):
@@ -47,9 +36,10 @@ def brute_force(family, theta, field, x0, **conditions):
     return base, torch.stack(moved) - base
 
 
-def unit_pairs(field, count=5, **conditions):
+def unit_pairs(field, count=5, shift=None, **shared):
     x0 = fs.noise(count, field.shape, dtype=torch.float64)
-    return fs.Pairs(x0, torch.zeros_like(x0), conditions=conditions)
+    own = {} if shift is None else {"shift": shift}
+    return fs.Pairs(x0, torch.zeros_like(x0), conditions=shared, per_sample=own)
 
 
 def test_endpoint_is_what_the_solver_samples(family, bending, random_theta):
@@ -71,27 +61,6 @@ def test_endpoint_starts_from_the_fields_initial_state(family):
     theta = torch.zeros(family.size, dtype=torch.float64)
     end = Rollout(field, 100).endpoint(table_of(family, theta), pairs)
     torch.testing.assert_close(end, family.solver(theta).sample(field, pairs.x0), rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("max_batch", [1, 12, 10_000])
-def test_channels_roll_out_as_they_sample(own, bending, random_theta, max_batch):
-    theta, pairs = random_theta(own), unit_pairs(bending)
-    tables = [table_of(own, other) for other in perturbed_thetas(theta)]
-    end, moved = Rollout(bending, max_batch).differences(table_of(own, theta), tables, pairs)
-    base, expected = brute_force(own, theta, bending, pairs.x0)
-    torch.testing.assert_close(end, base, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(moved, expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(
-        Rollout(bending, 99).endpoint(table_of(own, theta), pairs), base, rtol=1e-12, atol=1e-12
-    )
-
-
-def test_other_channels_are_refused(own):
-    field = fs.Field(lambda x, t: -x, shape=(1, 3))
-    with pytest.raises(ValueError, match=r"each of 3 channels, but dimension 1 .* \(5, 1, 3\) has not 3"):
-        Rollout(field, 99).squared_error(
-            table_of(own, torch.zeros(own.size, dtype=torch.float64)), unit_pairs(field)
-        )
 
 
 @pytest.mark.parametrize("max_batch", [1, 5, 12, 10_000])

@@ -2,13 +2,13 @@ import math
 
 import pytest
 import torch
+from fewstep.fitting.adam import Adam, EndpointObjective, SoftObjective
 
 import fewstep as fs
 from fewstep.families import NonStationary
 from fewstep.fitting import Features, Soft
 from fewstep.fitting._objective import objective
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.adam import Adam, EndpointObjective, SoftObjective
 
 MATRIX = torch.tensor([[-0.4, 1.1], [-0.9, -0.2]], dtype=torch.float64)
 FAMILY = NonStationary(fs.classical.euler(3))
@@ -122,7 +122,7 @@ def test_the_default_radius_is_ld3s(bending, double_pairs):
         (Soft("log_mse", radius=0.5), "soft(log_mse, radius=0.5)"),
         (Soft(Features(torch.sin, "mse")), "soft(features(sin, mse))"),
     ],
-    ids=str,
+    ids=["rmse", "log_mse", "features"],
 )
 def test_fits_and_counts_its_calls(bending, loss, name):
     report = fs.fit(bending, 3, pairs=12, loss=loss, optimizer="adam", iterations=60).report

@@ -140,9 +140,3 @@ def test_what_may_go_wrong_is_warned_of(solver, warning):
 def test_a_table_without_a_form_for_velocities_is_told_without_stability():
     text = describe(replace(fs.classical.heun(2), prediction="noise", schedule=fs.schedules.VE()))
     assert "stability" not in text
-
-
-def test_offsets_are_told():
-    text = describe(replace(fs.classical.euler(2), offsets=(0.0, -0.125)))
-    assert "-0.1250\n" in text
-    assert "not consistent" in text

@@ -30,9 +30,9 @@ def field(
 ) -> Field:
     """Return the field of ``model(x=x, t=t, **extras) -> velocity``, a ``ModelWrapper`` or a similar network.
 
-    flow_matching has the same time, 0 for noise and 1 for data, and the same velocity; the network is called
-    with keywords. ``t`` has shape ``(B,)``, as in training; with ``time="scalar"`` it has shape ``()``, as
-    in its ``ODESolver``. The extras of its ``sample`` are conditions.
+    flow_matching's time is ours, 0 for noise and 1 for data, and so is its velocity; the network is called
+    with keywords. ``t`` has shape ``(B,)``, as in training; with ``time_shape="scalar"`` it has shape ``()``,
+    as where its ``ODESolver`` calls. The extras of its ``sample`` are conditions.
 
     Args:
         model: the network.

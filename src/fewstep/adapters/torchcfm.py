@@ -16,8 +16,8 @@ __all__ = ["field"]
 def field(net: Network, *, schedule: Schedule | None = None, **options: Any) -> Field:
     """Return the field of ``net(t, x, **conditions) -> velocity``, trained from noise ``x0`` to data ``x1``.
 
-    torchcfm has the same time, 0 for noise and 1 for data; only the order of the arguments differs. ``t`` has
-    shape ``(B,)``, as in training, or ``()`` with ``time="scalar"``, as in torchdyn's integration.
+    torchcfm's time is ours, 0 for noise and 1 for data; only the order of the arguments differs. ``t`` has
+    shape ``(B,)``, as in training, or ``()`` with ``time_shape="scalar"``, as where torchdyn integrates.
 
     Args:
         net: the network.

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,11 +82,10 @@ class Probe:
     """Calls a network, counts the calls, and computes statistics in float64 on the CPU.
 
     Args:
-        field: the field of the network; guidance is ignored.
+        field: the field of the network, with its conditions bound; guidance is ignored.
         samples: samples per call.
         shape: shape of a sample.
         seed: seed of all noises.
-        conditions: passed to the network.
         dtype: type of the states passed to the network.
         device: device of the network.
         bar: progress bar of the calls.
@@ -98,12 +97,11 @@ class Probe:
         samples: int,
         shape: Sequence[int],
         seed: int,
-        conditions: Mapping[str, Any],
         dtype: torch.dtype,
         device: torch.device,
         bar: ProgressBar,
     ) -> None:
-        self.field, self.conditions, self.bar = copy.copy(field), conditions, bar
+        self.field, self.bar = copy.copy(field), bar
         self.field.guidance = None
         self.samples, self.shape, self.seed = samples, tuple(shape), seed
         self.dtype, self.device = dtype, device
@@ -116,7 +114,7 @@ class Probe:
         self.calls += 1
         self.bar.update()
         with torch.no_grad():
-            return told.predict(x.to(self.device, self.dtype), t, **self.conditions).double().cpu()
+            return told.predict(x.to(self.device, self.dtype), t).double().cpu()
 
     def noise(self, number: int) -> Tensor:
         """Return the noises with this number, the same for all wirings."""

@@ -1,5 +1,6 @@
 """Families of solvers: maps from parameters to tables."""
 
+from ._by_name import FAMILIES, Solvers
 from ._family import Family
 from ._linked import Linked
 from ._refined import refined
@@ -7,11 +8,12 @@ from .curve import Curve
 from .following import Following
 from .guided import Guided
 from .non_stationary import NonStationary
-from .scale_time import ScaleTime, ScaleTimeNodes, ShiftNodes
+from .scale_time import ScaleTime, ScaleTimeNodes
 from .smooth_corrections import SmoothCorrections
 from .timesteps import Timesteps
 
 __all__ = [
+    "FAMILIES",
     "Curve",
     "Family",
     "Following",
@@ -20,8 +22,8 @@ __all__ = [
     "NonStationary",
     "ScaleTime",
     "ScaleTimeNodes",
-    "ShiftNodes",
     "SmoothCorrections",
+    "Solvers",
     "Timesteps",
     "refined",
 ]

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from .._table import Table
 from ..solver import Solver
+from ._linked import Linked
 
-__all__ = ["Family", "checked_channels", "padded", "warped"]
+__all__ = ["Family", "padded", "warped"]
 
 
 class Family(ABC):
@@ -31,8 +32,8 @@ class Family(ABC):
     points: tuple[int, ...]
     #: Time of the sample.
     end: float = 1.0
-    #: How many channels of the state have numbers of their own; by default all share theirs.
-    channels: int | None = None
+    #: Name of the solver at ``theta = 0``.
+    start: str = "start"
 
     @abstractmethod
     def table(self, theta: Tensor) -> Table:
@@ -49,22 +50,18 @@ class Family(ABC):
     def describe(self, theta: Tensor) -> dict[str, Any]:
         """JSON-ready parameters, by the names they have in the paper."""
 
+    def member(self, nfe: int | None = None, guidance: float | None = None) -> Linked:
+        """These solvers, which have one number of calls and serve one guidance scale."""
+        if nfe not in (None, self.nfe):
+            raise ValueError(f"{self.name}: these solvers make {self.nfe} calls, not nfe={nfe}; fit those.")
+        return Linked(self, torch.eye(self.size, dtype=torch.float64))
+
     def solver(self, theta: Tensor | None = None, **facts: Any) -> Solver:
         """The solver of ``theta`` (by default the start), with any facts to keep in its file."""
         theta = torch.zeros(self.size, dtype=torch.float64) if theta is None else theta.detach()
         facts = {"name": f"{self.name}-{self.nfe}", "citation": self.citation, **facts}
         family = {"name": self.name, **self.describe(theta)}
         return Solver.from_table(self.table(theta), self.points, end=self.end, family=family, **facts)
-
-
-def checked_channels(family: str, channels: int | None) -> int | None:
-    """The number of channels, if it can be one."""
-    if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int) or channels < 1):
-        raise ValueError(
-            f"{family}: channels must be how many the state has, at least 1, or None for numbers that all of "
-            f"them share, not {channels!r}."
-        )
-    return channels
 
 
 def padded(part: Tensor, size: int) -> Tensor:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .._table import Table
 from ..solver import Solver
-from ._family import Family
+
+if TYPE_CHECKING:
+    from ._family import Family
 
 __all__ = ["Linked", "series"]
 

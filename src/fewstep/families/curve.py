@@ -39,7 +39,7 @@ from ._family import Family, padded
 from ._linked import Linked, series
 from ._transformed import ScaleTimeNodes, transformed
 
-__all__ = ["Curve", "CurveMember"]
+__all__ = ["Curve", "CurveMember", "bernstein", "stated"]
 
 #: A solver with so many calls weighs the terms of theta alike.
 UNIT = 4
@@ -145,12 +145,13 @@ class Curve:
         """Calls a step of the base."""
         return METHODS[self.base].stages
 
-    def member(self, nfe: int) -> Linked:
-        """The solvers with ``nfe`` calls, linked to this curve's theta.
+    def member(self, nfe: int | None = None, guidance: float | None = None) -> Linked:
+        """The solvers with ``nfe`` calls, linked to this curve's theta; they serve any guidance scale.
 
         Raises:
             ValueError: when the base cannot make exactly ``nfe`` calls.
         """
+        nfe = stated(nfe)
         alone = Curve(**{**self.describe(), "terms": 1})
         return Linked(CurveMember(alone, nfe), self.link(nfe))
 
@@ -186,7 +187,7 @@ class CurveMember(Family):
                 f"multiple of {method.stages}, not {nfe!r}."
             )
         base = method.on(grids.uniform(steps), schedule)
-        self.curve, self.nfe, self.size = curve, nfe, curve.size
+        self.curve, self.nfe, self.size, self.start = curve, nfe, curve.size, curve.base
         self.points = base.points
         self._base = base.table
         self.r = torch.cat([base.table.times, torch.tensor([base.end], dtype=torch.float64)])
@@ -209,6 +210,13 @@ class CurveMember(Family):
 
     def describe(self, theta: Tensor) -> dict[str, Any]:
         return {**self.curve.describe(), "theta": theta.tolist()}
+
+
+def stated(nfe: int | None) -> int:
+    """The number of calls, which solvers on a curve need."""
+    if nfe is None:
+        raise ValueError("curve: these solvers have any number of calls; say which, as nfe=8.")
+    return nfe
 
 
 def bernstein(degree: int, r: Tensor) -> Tensor:

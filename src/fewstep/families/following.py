@@ -37,8 +37,8 @@ class Following(Family):
     citation: ClassVar[tuple[str, ...]] = Timesteps.citation
 
     def __init__(self, init: Solver, schedule: Schedule | None = None, base: str = "deis3") -> None:
-        self.init = init
-        self.nfe, self.points, self.end, self.channels = init.nfe, init.points, init.end, init.channels
+        self.init, self.start = init, init.name
+        self.nfe, self.points, self.end = init.nfe, init.points, init.end
         start = init.to("velocity", schedule).table.unroll()
         grid = [*start.times.tolist(), init.end]
         if any(late <= early for early, late in zip(grid, grid[1:], strict=False)):
@@ -51,15 +51,14 @@ class Following(Family):
         self._start, self._base = start, self._moved(torch.zeros(self.size, dtype=torch.float64))
 
     def table(self, theta: Tensor) -> Table:
-        (times, a, b, _), base, init = self._moved(theta), self._base, self._start
-        return Table.from_reduced(Reduced(times, init.a + (a - base.a), init.b + (b - base.b), init.e))
+        (times, a, b), base, init = self._moved(theta), self._base, self._start
+        return Table.from_reduced(Reduced(times, init.a + (a - base.a), init.b + (b - base.b)))
 
     def point_times(self, theta: Tensor) -> Tensor:
         return self.moving.grid(theta)[list(self.points)]
 
     def _moved(self, theta: Tensor) -> Reduced:
-        moved = self.moving.table(theta).unroll()
-        return moved if self.channels is None else moved.over(self.channels)
+        return self.moving.table(theta).unroll()
 
     def describe(self, theta: Tensor) -> dict[str, Any]:
         return {"init": self.init.name, **self.moving.describe(theta)}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from .non_stationary import NonStationary
 from .smooth_corrections import SmoothCorrections
 from .timesteps import Timesteps
 
-__all__ = ["Curves", "Guided", "curves_from_dict", "describe_curves"]
+__all__ = ["Curves", "Guided", "describe_solvers", "solvers_from_dict"]
 
 #: Solvers of any number of calls with one theta.
 Curves: TypeAlias = Curve | SmoothCorrections
@@ -47,6 +47,8 @@ class Guided:
     Raises:
         ValueError: on a range or number of terms that is not allowed.
     """
+
+    name: ClassVar[str] = "guided"
 
     def __init__(self, solvers: NonStationary | Curves, low: float, high: float, terms: int = 2) -> None:
         if not 0 < low <= high < math.inf:
@@ -82,23 +84,22 @@ class Guided:
         v = min(1.0, max(-1.0, (math.log(guidance) - middle) / half))
         return torch.cos(math.acos(v) * torch.arange(self.terms, dtype=torch.float64))
 
-    def member(self, guidance: float, nfe: int | None = None) -> Linked:
+    def member(self, nfe: int | None = None, guidance: float | None = None) -> Linked:
         """The solvers for a guidance scale, linked to this theta.
 
         Args:
-            guidance: the scale, from ``low`` to ``high``.
             nfe: number of network calls, needed with curves only.
+            guidance: the scale, from ``low`` to ``high``; needed unless they are equal.
 
         Raises:
             ValueError: outside the range, or for a number of calls that there are no solvers of.
         """
-        outer = series(self.basis(guidance), self.solvers.size)
-        if isinstance(self.solvers, NonStationary):
-            if nfe not in (None, self.solvers.nfe):
-                raise ValueError(f"Guided: these solvers have {self.solvers.nfe} calls, not nfe={nfe}.")
-            return Linked(self.solvers, outer)
-        if nfe is None:
-            raise ValueError("Guided: these solvers have any number of calls; say which, as nfe=8.")
+        if guidance is None and self.low < self.high:
+            raise ValueError(
+                f"Guided: these solvers serve the guidance scales {self.low:g} to {self.high:g}; say which, "
+                f"as guidance={self.low:g}."
+            )
+        outer = series(self.basis(self.low if guidance is None else guidance), self.solvers.size)
         return self.solvers.member(nfe).within(outer)
 
     def describe(self) -> dict[str, Any]:
@@ -109,7 +110,7 @@ class Guided:
         """
         facts = {"low": self.low, "high": self.high, "terms": self.terms}
         if not isinstance(self.solvers, NonStationary):
-            return {**facts, "curve": describe_curves(self.solvers)}
+            return {**facts, "curve": describe_solvers(self.solvers)}
         anchor = self.solvers.anchor
         if not isinstance(anchor, Timesteps):
             raise ValueError(
@@ -123,29 +124,32 @@ class Guided:
         """Return the solvers described by :meth:`describe`."""
         range_ = {key: facts[key] for key in ("low", "high", "terms")}
         if "curve" in facts:
-            return cls(curves_from_dict(facts["curve"]), **range_)
+            curves = solvers_from_dict(facts["curve"])
+            if isinstance(curves, Guided):
+                raise ValueError("family: a guided one is made of a curve, not of another guided one.")
+            return cls(curves, **range_)
         start = facts["non_stationary"]
         schedule = schedules.from_dict(start["schedule"])
         times = Timesteps(start["base"], start["nfe"], schedule, decoupled=True)
         return cls(NonStationary(times), **range_)
 
 
-def describe_curves(curves: Curves) -> dict[str, Any]:
+def describe_solvers(solvers: Curves | Guided) -> dict[str, Any]:
     """Their name and arguments, JSON-ready."""
-    return {"name": curves.name, **curves.describe()}
+    return {"name": solvers.name, **solvers.describe()}
 
 
-def curves_from_dict(facts: Mapping[str, Any]) -> Curves:
-    """Return the curves described by :func:`describe_curves`.
+def solvers_from_dict(facts: Mapping[str, Any]) -> Curves | Guided:
+    """Return the solvers described by :func:`describe_solvers`.
 
     Raises:
         ValueError: on a name that none has.
     """
-    kinds: dict[str, type[Curve] | type[SmoothCorrections]] = {
-        kind.name: kind for kind in (Curve, SmoothCorrections)
+    kinds: dict[str, type[Curve] | type[SmoothCorrections] | type[Guided]] = {
+        kind.name: kind for kind in (Curve, SmoothCorrections, Guided)
     }
     arguments = dict(facts)
-    name = arguments.pop("name", Curve.name)  # files of Curve used to have none
+    name = arguments.pop("name", None)
     if name not in kinds:
-        raise ValueError(f"curve: name must be one of {', '.join(kinds)}, not {name!r}.")
+        raise ValueError(f"family: name must be one of {', '.join(kinds)}, not {name!r}.")
     return kinds[name].from_dict(arguments)

@@ -33,7 +33,7 @@ from ..solver import Solver
 from ._family import Family
 from ._linked import Linked, series
 from ._remembered import Remembered
-from .curve import UNIT, bernstein
+from .curve import UNIT, bernstein, stated
 from .non_stationary import NonStationary
 from .timesteps import Timesteps
 
@@ -101,12 +101,13 @@ class SmoothCorrections:
         """The matrix that makes ``theta_0 + theta_1 (4 / n) + ...`` of theta."""
         return series((UNIT / nfe) ** torch.arange(self.terms, dtype=torch.float64), sum(self.sizes))
 
-    def member(self, nfe: int) -> Linked:
-        """The solvers with ``nfe`` calls, linked to this theta.
+    def member(self, nfe: int | None = None, guidance: float | None = None) -> Linked:
+        """The solvers with ``nfe`` calls, linked to this theta; they serve any guidance scale.
 
         Raises:
             ValueError: when the base cannot make exactly ``nfe`` calls.
         """
+        nfe = stated(nfe)
         return Linked(_Corrected(self, nfe), self.link(nfe))
 
     def solver(self, theta: Tensor, nfe: int, **facts: Any) -> Solver:
@@ -131,7 +132,7 @@ class _Corrected(Family):
     citation: ClassVar[tuple[str, ...]] = SmoothCorrections.citation
 
     def __init__(self, smooth: SmoothCorrections, nfe: int) -> None:
-        self.smooth, self.size = smooth, sum(smooth.sizes)
+        self.smooth, self.size, self.start = smooth, sum(smooth.sizes), smooth.base
         self.anchor = Timesteps(smooth.base, nfe, smooth.schedule, decoupled=True)
         self._anchored = Remembered(self.anchor.table)
         self.nfe, self.points, self.end = nfe, self.anchor.points, self.anchor.end

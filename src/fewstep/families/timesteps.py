@@ -62,6 +62,7 @@ class Timesteps(Family):
         decoupled: bool = False,
     ) -> None:
         self.base = base
+        self.start = base if grid is None else f"{base} on the given times"
         self.schedule = schedule or CondOT()
         self.decoupled = decoupled
         if grid is None:
@@ -98,11 +99,11 @@ class Timesteps(Family):
         if not grid.isfinite().all():  # no grid to make a solver on: a fit has met NaN, and is to see it
             N = self.nfe
             return Table(theta.sum().expand(N), theta.sum().expand(N, N), theta.sum().expand(N, N))
-        solver = self._method.on(grid, self.schedule)
-        table = solver.table.convert(self.schedule, solver.prediction, "velocity")
-        return table._replace(times=self._told(table.times, theta[self._sizes[0] :]))
+        draft = self._method.draft(grid, self.schedule)
+        table = draft.table.convert(self.schedule, draft.prediction, "velocity")
+        return table._replace(times=self._passed(table.times, theta[self._sizes[0] :]))
 
-    def _told(self, times: Tensor, moves: Tensor) -> Tensor:
+    def _passed(self, times: Tensor, moves: Tensor) -> Tensor:
         """Return the times passed to the network, given those of the solver."""
         if not self.decoupled:
             return times

@@ -1,10 +1,11 @@
 """Fitting solvers to fields."""
 
-from ._fit import Fit, fit
-from ._fit_curve import CurveFit, fit_curve, is_curve_file
-from ._fit_guidance import GuidedFit, fit_guidance
+from ._fit import fit
+from ._load import load
+from ._report import FitReport
+from ._result import Fit
 from ._search import Search, search
-from .curve_report import CurveReport
+from ._settings import OPTIMIZERS, Adam, GaussNewton, Reference
 from .losses import (
     ENDPOINT_LOSSES,
     LOSSES,
@@ -19,29 +20,27 @@ from .losses import (
     local_errors,
     pseudo_huber,
 )
-from .report import FitReport
 
 __all__ = [
     "ENDPOINT_LOSSES",
     "LOSSES",
+    "OPTIMIZERS",
     "PATH_LOSSES",
-    "CurveFit",
-    "CurveReport",
+    "Adam",
     "EndpointLoss",
     "Features",
     "Fit",
     "FitReport",
-    "GuidedFit",
+    "GaussNewton",
     "Loss",
     "Nodes",
+    "Reference",
     "Search",
     "Soft",
     "Steps",
     "bound_weights",
     "fit",
-    "fit_curve",
-    "fit_guidance",
-    "is_curve_file",
+    "load",
     "local_errors",
     "pseudo_huber",
     "search",

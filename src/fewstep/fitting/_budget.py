@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -11,14 +13,23 @@ from torch import Tensor
 from .. import classical
 from ..field import Field
 from ..pairs import Pairs
-from ._follow import BUDGET_SPENT
-from ._reference_pairs import joined
+from ._follow import BUDGET_SPENT, Chosen
+from ._gauss_newton import Linearised
+from ._pairs import VALIDATION, joined
 from ._rivals import PAIRS as SEARCHED
 from ._rollout import Rollout
 from ._team import BudgetSpentError
-from .gauss_newton import GaussNewton
 
-__all__ = ["PAIRS", "affordable_pairs", "budget_notes", "planned_pairs", "search_cost"]
+__all__ = [
+    "PAIRS",
+    "BudgetError",
+    "Ledger",
+    "affordable_pairs",
+    "budget_notes",
+    "check_budget",
+    "planned_pairs",
+    "search_cost",
+]
 
 #: Pairs where no budget limits them, and the fewest that a budget is cut down to.
 PAIRS, FEWEST = 256, 16
@@ -34,13 +45,58 @@ LATELY, GAINING = 3, 0.3
 GAP = 1.5
 
 
+class BudgetError(ValueError):
+    """The budget of network calls is too small to begin with."""
+
+
+class Ledger:
+    """Network calls and seconds of a fit by their purpose, and notes.
+
+    Args:
+        max_calls: most network calls, errors for the report not counted; any number by default.
+    """
+
+    def __init__(self, max_calls: int | None = None) -> None:
+        self.max_calls = max_calls
+        self.calls: dict[str, int] = {"reference": 0}
+        self.seconds: dict[str, float] = {}
+        self.notes: list[str] = []
+
+    @property
+    def spent(self) -> int:
+        """Network calls so far, without those that only the report needs."""
+        return sum(calls for purpose, calls in self.calls.items() if purpose != "errors")
+
+    @property
+    def left(self) -> float:
+        """Network calls that are left."""
+        return math.inf if self.max_calls is None else self.max_calls - self.spent
+
+    @contextmanager
+    def timed(self, purpose: str) -> Iterator[None]:
+        """Count the seconds of a block."""
+        started = time.perf_counter()
+        yield
+        self.seconds[purpose] = self.seconds.get(purpose, 0.0) + time.perf_counter() - started
+
+
+def check_budget(ledger: Ledger, start: int) -> float:
+    """The calls left to the optimiser, which must do for looking at the initial solvers at least."""
+    if start > ledger.left:
+        raise BudgetError(
+            f"fit: max_calls={ledger.max_calls} is not enough: the reference took {ledger.spent} network "
+            f"calls and the start takes {start} more; raise max_calls well above {ledger.spent + start}, "
+            "or fit on fewer pairs."
+        )
+    return ledger.left
+
+
 def planned_pairs(
     make: Callable[..., Pairs],
-    fitter: Callable[[Rollout, Pairs], GaussNewton] | None,
+    fitter: Callable[[Rollout, Pairs], Linearised] | None,
     rollout: Rollout,
     nfe: int,
     searched: int,
-    share: float,
 ) -> Pairs:
     """Make a few pairs, measure what pairs and iterations cost, and make as many more as a budget allows.
 
@@ -50,7 +106,6 @@ def planned_pairs(
         rollout: the field, whose limit is the budget; it ends with the calls that measuring took.
         nfe: network calls of the solver.
         searched: network calls that choosing a start may take.
-        share: share of the pairs that validates.
     """
     first, budget = make(FEWEST), rollout.limit
     rollout.limit = budget - first.calls
@@ -59,13 +114,11 @@ def planned_pairs(
     except BudgetSpentError:
         return first
     left = budget - rollout.calls - searched
-    more = affordable_pairs(left, nfe, first.calls / len(first), linearisation, share) - len(first)
+    more = affordable_pairs(left, nfe, first.calls / len(first), linearisation) - len(first)
     return joined(first, make(more, start=len(first))) if more else first
 
 
-def affordable_pairs(
-    left: float, nfe: int, reference: float, linearisation: float | None, share: float
-) -> int:
+def affordable_pairs(left: float, nfe: int, reference: float, linearisation: float | None) -> int:
     """The number of pairs that leaves room for twenty Gauss-Newton iterations on them.
 
     Args:
@@ -74,7 +127,6 @@ def affordable_pairs(
         reference: network calls of the reference a pair.
         linearisation: network calls an iteration takes for its Jacobian, a pair; ``None`` where iterations
             take minibatches, whose cost does not grow with the pairs.
-        share: share of the pairs that validates.
 
     Returns:
         From 16 to 256 pairs.
@@ -82,12 +134,12 @@ def affordable_pairs(
     if linearisation is None:
         count = SHARE * left / reference
     else:
-        training = (1 - share) * (linearisation + TRIALS * nfe)
-        count = left / (reference + ITERATIONS * (training + share * nfe))
+        training = (1 - VALIDATION) * (linearisation + TRIALS * nfe)
+        count = left / (reference + ITERATIONS * (training + VALIDATION * nfe))
     return max(FEWEST, min(PAIRS, math.floor(count)))
 
 
-def linearisation_cost(fitter: GaussNewton, pairs: Pairs) -> float:
+def linearisation_cost(fitter: Linearised, pairs: Pairs) -> float:
     """Network calls a pair for the Jacobian of an iteration: measured at the start, on a few pairs."""
     rollout, theta = fitter.rollout, torch.zeros(fitter.family.size, dtype=torch.float64)
     few = rollout.team.own(pairs)[:4]
@@ -108,19 +160,17 @@ def search_cost(nfe: int, field: Field) -> int:
     return SEARCHED * nfe * len(classical.baselines(nfe, field.schedule, list(classical.GRIDS)))
 
 
-def budget_notes(
-    max_calls: int, spent: int, stopped: str, curve: Sequence[Mapping[str, float]], best: int, loss: str
-) -> tuple[str, ...]:
+def budget_notes(ledger: Ledger, chosen: Chosen, loss: str) -> tuple[str, ...]:
     """Whether a budget sufficed, and what more would be for.
 
     Args:
-        max_calls: the budget.
-        spent: network calls of reference and fit.
-        stopped: why the fit stopped.
-        curve: the iterates.
-        best: the one kept.
-        loss: the training loss.
+        ledger: the budget and the calls spent.
+        chosen: the iterates.
+        loss: name of the training loss.
     """
+    max_calls, spent, curve, stopped = ledger.max_calls, ledger.spent, chosen.curve, chosen.stopped
+    if max_calls is None:
+        return ()
     quality = [row["validation_psnr"] for row in curve]
     before = max(quality[: max(1, len(quality) - LATELY)])
     gain = max(quality) - before
@@ -136,7 +186,7 @@ def budget_notes(
             f"max_calls={max_calls:,} was spent, and sufficed: validation had hardly improved of late "
             f"({gain:.1f} dB over the last {LATELY} iterations)."
         )
-    row = curve[best]
+    row = curve[chosen.iteration]
     if loss == "rmse" and row["validation"] > GAP * row["loss"]:
         ratio = row["validation"] / max(row["loss"], 1e-12)
         word += f" Validation RMSE is {ratio:.1f} times that of training, so that more pairs would help."

@@ -69,10 +69,7 @@ def dense_path(
     The nodes form a cosine grid, dense at both ends, where trained flows curve most.
     """
     grid = (1 - torch.linspace(0, torch.pi, nodes, dtype=torch.float64).cos()) / 2
-    states, nfe = reference.solve(
-        field, pairs.x0, times=grid.tolist(), rtol=rtol, atol=atol, max_nfe=max_nfe, **pairs.conditions
-    )
-    velocities = torch.stack(
-        [field(x, float(t), **pairs.conditions) for t, x in zip(grid, states, strict=True)]
-    )
+    field = pairs.bind(field)
+    states, nfe = reference.solve(field, pairs.x0, times=grid.tolist(), rtol=rtol, atol=atol, max_nfe=max_nfe)
+    velocities = torch.stack([field(x, float(t)) for t, x in zip(grid, states, strict=True)])
     return DensePath(grid, states, velocities), (nfe + nodes) * len(pairs)

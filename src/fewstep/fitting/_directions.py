@@ -155,8 +155,8 @@ class _Path:
         self.end, states, predictions = rollout.history(table, pairs)
         self.rollout, self.pairs, self.states = rollout, pairs, states
         self.times = table.times.tolist()
-        self.da, self.db, self.de, self.dt, self.b = (
-            part.to(self.end) for part in (change.a, change.b, change.e, change.times, table.b)
+        self.da, self.db, self.dt, self.b = (
+            part.to(self.end) for part in (change.a, change.b, change.times, table.b)
         )
         order = range(len(self.times))
         self.x0 = states[0].flatten(1)
@@ -168,27 +168,13 @@ class _Path:
         """Return ``dx_i`` of all parameters, ``(B, P, D)``, by eq. (2); needs ``du_j`` of all ``j < i``."""
         if i == 0:
             return self.x0.new_zeros(len(self.x0), len(self.da), self.x0.shape[1])
-        direct = [self.da[:, i - 1, None], self.db[:, i - 1, :i]]
+        own = torch.cat([self.da[:, i - 1, None], self.db[:, i - 1, :i]], dim=1)
         along = [self.x0[:, None], self.u[:, :i]]
-        if self.de.ndim > 1:
-            direct.append(self.de[:, i - 1, None])
-            along.append(torch.ones_like(along[0]))
-        own = torch.cat(direct, dim=1)
-        if self.b.ndim > 2:
-            return self._by_channel(i, own, torch.cat(along, dim=1))
         weights = [own.expand(len(self.x0), -1, -1)]
         for j, (answer, F) in enumerate(self.responses[:i]):
             weights.append(self.b[i - 1, j] * answer)
             along.append(F)
         return torch.cat(weights, dim=2) @ torch.cat(along, dim=1)
-
-    def _by_channel(self, i: int, own: Tensor, along: Tensor) -> Tensor:
-        """The same where each channel has numbers of its own: ``own`` is ``(P, k, channels)``."""
-        channels = own.shape[2]
-        dx = torch.einsum("pkc,bkcr->bpcr", own, along.unflatten(2, (channels, -1)))
-        for j, (answer, F) in enumerate(self.responses[:i]):
-            dx += self.b[i - 1, j, :, None] * (answer @ F).unflatten(2, (channels, -1))
-        return dx.flatten(2)
 
     def respond(self, weights: Tensor, F: Tensor) -> None:
         """Add ``du`` of the next call, in the form of eq. (5)."""

@@ -1,76 +1,54 @@
-"""Fit a solver to a field."""
+"""Fit a solver, or several that share their parameters, to one field or more."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import classical
-from ..families import Family
-from ..field import Field
+from ..families import FAMILIES, Family, Solvers
 from ..pairs import Pairs
 from ..solver import Solver
-from ._arguments import (
-    ITERATIONS,
-    check_arguments,
-    check_budget,
-    check_gauss_newton,
-    check_processes,
-    resolve_family,
-    resolve_loss,
-)
-from ._budget import PAIRS, budget_notes, planned_pairs, search_cost
-from ._follow import PATIENCE, Chosen, follow, validated
-from ._objective import check_loss, objective
-from ._reference_pairs import held_back, reference_pairs
-from ._rivals import best_classical, velocity_table
+from ._adam import adam
+from ._budget import Ledger, budget_notes, check_budget
+from ._data import Data, given_pairs, prepared
+from ._follow import Chosen, follow
+from ._gauss_newton import Iterate, gauss_newton
+from ._objective import objective
+from ._pairs import Maker
+from ._problem import Problem
+from ._question import Fields, Question, ask
+from ._report import FitReport
+from ._result import Fit
+from ._rivals import best_classical
 from ._rollout import Rollout
-from .adam import Adam
-from .gauss_newton import GaussNewton, Iterate
-from .losses import ENDPOINT_LOSSES, Features, LeastSquares, Loss
-from .report import FitReport
+from ._settings import GaussNewton, Optimizer, Reference
+from .losses import Features, LeastSquares, Loss
 
-__all__ = ["Fit", "fit"]
-
-
-class Fit(NamedTuple):
-    """A fitted solver and the record of the fit."""
-
-    solver: Solver
-    report: FitReport
+__all__ = ["fit", "run"]
 
 
 def fit(
-    field: Field,
-    nfe: int,
+    field: Fields,
+    nfe: int | tuple[int, ...] = 8,
     *,
-    family: str | Family = "non_stationary",
-    pairs: int | Pairs | None = None,
-    optimizer: str = "gauss_newton",
-    loss: str | Loss = "rmse",
-    jacobian: Literal["directions", "differences", "jvp"] | None = None,
-    minibatch: int | None = None,
+    guidance: float | tuple[float, ...] | None = None,
+    family: str | Solvers | None = None,
     init: str | Solver | None = None,
-    shape: Sequence[int] | None = None,
-    validation: float = 0.25,
-    iterations: int | None = None,
+    loss: str | Loss = "rmse",
+    optimizer: str | Optimizer = "gauss_newton",
+    pairs: int | Pairs | Mapping[float, Pairs] | list[Pairs] | None = None,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
+    reference: Reference | None = None,
     max_calls: int | None = None,
-    rtol: float = 1e-6,
-    atol: float = 1e-6,
     seed: int = 0,
     batch: int = 4096,
-    device: torch.device | str = "cpu",
-    cache: str | Path | None = None,
-    baselines: bool = True,
+    device: torch.device | str | None = None,
     progress: bool = False,
-    **conditions: Any,
 ) -> Fit:
     """Fit a solver with ``nfe`` calls to a field; the network is only ever called, never changed.
 
@@ -78,170 +56,157 @@ def fit(
     where the loss is of those) is returned, the initial solver among them, and validation that no longer
     improves ends the fit.
 
+    Several numbers of calls, guidance scales or fields share one theta: each of them is a task, whose solver
+    is a linear image of it. What is minimised then is the mean over tasks of the logarithm of the loss, and
+    the numbers of calls and scales midway between those fitted are validated, too.
+
     Args:
-        field: the model.
-        nfe: network calls of the solver to fit.
-        family: ``"non_stationary"``, ``"timesteps"``, ``"scale_time"`` (on the midpoint method, where ``nfe``
-            is even, or another by ``init``), ``"scale_time_rk1"`` (on Euler's), or a
-            :class:`~fewstep.families.Family`, such as one with offsets or with numbers a channel.
-        pairs: how many reference pairs to make, at least 4, or the pairs themselves. By default 256; with
-            ``max_calls`` from 16 to 256, as many as leave room for twenty iterations on them, unless
-            conditions come in tensors, whose rows are those of the pairs.
-        optimizer: ``"gauss_newton"``, which needs no gradients of the network, or ``"adam"``.
-        loss: ``"rmse"``, ``"log_mse"``, ``"mse"`` or ``"pseudo_huber"`` of the endpoint; ``"nodes"``, the
-            RMSE of every trajectory point; :class:`~fewstep.fitting.Features` of the endpoint; with Adam also
-            ``"soft"``, the endpoint's from the best noise near by, and for a one-step family ``"bound"``, the
-            RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error. Losses with
-            arguments of their own are in :mod:`fewstep.fitting`.
-        jacobian: how Gauss-Newton gets it: by differences along the few ``"directions"`` that matter at
-            each call, the default but for features; ``"differences"`` of perturbed rollouts, one or two a
-            parameter, and the default for features, which are then only evaluated; both from a network that
-            is only called. Or ``"jvp"``, its forward-mode derivatives where it has them, exact in half
-            precision too and slower.
-        minibatch: training pairs that Gauss-Newton takes at a step; all of them by default. Saves calls
-            with hundreds of pairs, and costs accuracy with tens.
-        init: what a non-stationary or timesteps fit starts from: the name of a classical solver, such as
-            ``"ab2"`` or ``"deis3/cosine"`` (see :func:`fewstep.classical.named`), whose coefficients follow
-            its times, and in a non-stationary fit may be told others; ``"auto"``, the classical solver with
-            the best PSNR on at most 32 training pairs; or, for a non-stationary fit, a solver with as many
-            calls or fewer, classical or fitted, of any family. DEIS of order 3 on the cosine grid by default,
-            or where that has no velocities, Adams-Bashforth 2. For a scale-time fit, the name of its base: a
-            Runge-Kutta method, or ``"ab2"``, ``"ab3"``, ``"ab4"``.
-        shape: shape of one sample, where the field does not know it.
-        validation: share of the pairs kept for validation, at least two pairs.
-        iterations: most iterations; 40 for Gauss-Newton and 1500 for Adam by default.
+        field: the model; several models that one solver is to serve; or a function from a guidance scale to
+            the field, for models that apply guidance themselves.
+        nfe: network calls of the solver, or several numbers of them.
+        guidance: guidance scale, or several above 0; that of the field by default.
+        family: ``"non_stationary"``, the default for one number of calls; ``"timesteps"``; ``"scale_time"``
+            (on the midpoint method, where ``nfe`` is even, or another by ``init``); for several,
+            ``"smooth_corrections"``, the default, or ``"curve"``; or solvers of :mod:`fewstep.families`.
+        init: the start of a non-stationary or timesteps fit: the name of a classical solver, such as
+            ``"ab2"`` or ``"deis3/cosine"`` (see :func:`fewstep.classical.named`); ``"auto"``, the classical
+            solver with the best PSNR on at most 32 training pairs; or, for a non-stationary fit, a solver
+            with as many calls or fewer, classical or fitted, of any family. By default DEIS of order 3 on the
+            cosine grid or, where that has no velocities, Adams-Bashforth 2. For a scale-time fit the name of
+            its base: a Runge-Kutta method, or ``"ab2"``, ``"ab3"``, ``"ab4"``.
+        loss: ``"rmse"``, ``"log_mse"``, ``"mse"`` or ``"pseudo_huber"`` of the sample; ``"nodes"``, the RMSE
+            of every trajectory point; :class:`~fewstep.fitting.Features` of the sample; with Adam also
+            ``"soft"``, the sample's from the best noise near by, and for a one-step family ``"bound"``, the
+            RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error.
+        optimizer: ``"gauss_newton"``, which needs no gradients of the network, ``"adam"``, or the settings of
+            either: :class:`fewstep.fitting.GaussNewton`, :class:`fewstep.fitting.Adam`.
+        pairs: how many reference pairs to make for each field and scale, at least 4; or the pairs themselves,
+            in a list for several fields, and by scale, of the same noises, for several scales. By default as
+            many as ``per_sample`` has rows; else with ``max_calls`` from 16 to 256, as many as leave room for
+            twenty iterations on them; else 256, or 128 with several tasks.
+        conditions: keyword arguments of the network that all pairs share.
+        per_sample: keyword arguments of the network with one row a pair, or one row for all: tensors, arrays,
+            lists, and mappings of them.
+        reference: how the pairs are made.
         max_calls: stop before the fit makes more network calls than this, the reference included.
-        rtol: relative tolerance of the reference.
-        atol: absolute tolerance of the reference.
-        seed: seed of the noises (and of Adam's minibatches). Noise ``k`` is the same for any ``pairs``.
+        seed: seed of the noises (and of minibatches). Noise ``k`` is the same for any ``pairs``.
         batch: most samples the network is given at once.
-        device: where the noises are put, when ``pairs`` is a number.
-        cache: folder to keep reference samples in.
-        baselines: measure every classical solver with ``nfe`` calls on the validation pairs, too.
+        device: where the noises are put; by default where the network is.
         progress: show progress bars.
-        **conditions: passed to the network; tensors with one row a pair go with the pairs.
 
     Returns:
-        The solver, with what it was fitted for and how, and a :class:`FitReport`.
+        The solver or solvers, and the record of the fit.
 
     Raises:
         ValueError: on arguments that do not fit together.
     """
-    check_arguments(optimizer, validation, iterations)
-    loss = resolve_loss(loss, optimizer)
-    check_gauss_newton(optimizer, jacobian, minibatch)
-    check_processes(optimizer)
-    wanted, family = family, resolve_family(family, nfe, init, field)
-    check_loss(loss, family)
-    started = time.perf_counter()
-    make = partial(
-        reference_pairs,
-        field,
-        shape=shape,
-        seed=seed,
-        batch=batch,
-        device=device,
-        conditions=conditions,
-        rtol=rtol,
-        atol=atol,
-        cache=cache,
-        progress=progress,
-    )
-    way = jacobian or ("differences" if isinstance(loss, Features) else "directions")
-    gauss_newton: dict[str, Any] = {"jacobian": way, "minibatch": minibatch, "seed": seed}
-    planning = Rollout(field, batch, math.inf if max_calls is None else max_calls)
-    rows = any(isinstance(value, Tensor) and value.ndim for value in conditions.values())
-    if pairs is None and max_calls is not None and not rows:
-        whole, begun = optimizer == "gauss_newton" and minibatch is None, family
+    question = ask(field, nfe, guidance, family, init, loss, optimizer)
+    maker = Maker(conditions, per_sample, reference or Reference(), seed, device, batch, progress)
+    return run(question, maker, pairs, auto=init == "auto", max_calls=max_calls)
 
-        def fitter(rollout: Rollout, first: Pairs) -> GaussNewton:  # calls are the same for every loss
-            return GaussNewton(rollout, begun, first, ENDPOINT_LOSSES["rmse"], **gauss_newton)
 
-        searched = search_cost(nfe, field) if init == "auto" else 0
-        pairs = planned_pairs(make, fitter if whole else None, planning, nfe, searched, validation)
-    pairs = make(PAIRS if pairs is None else pairs)
-    train, held_out = held_back(pairs, validation)
+def run(
+    question: Question,
+    maker: Maker,
+    pairs: Any,
+    *,
+    auto: bool = False,
+    max_calls: int | None = None,
+    rivals: bool = True,
+) -> Fit:
+    """Answer a question: make pairs, optimise, choose, report.
 
-    rollout = Rollout(field, batch)
-    calls = {"reference": pairs.calls}
-    if planning.calls:
-        calls["plan"] = planning.calls
-    notes: tuple[str, ...] = ()
-    seconds: dict[str, float] = {}
-    if init == "auto":
-        searching = time.perf_counter()
-        left = math.inf if max_calls is None else max_calls - sum(calls.values()) - nfe * len(pairs)
-        least = 2 if wanted == "timesteps" else 1
-        choice = best_classical(Rollout(field, batch, left), nfe, train, steps=least)
-        family = resolve_family(wanted, nfe, choice.name, field)
-        calls["search"], notes = choice.calls, (choice.note,)
-        seconds["search"] = time.perf_counter() - searching
-    mapped = _features_read(loss)
-    train, more = loss.prepared(train, field, rtol=rtol, atol=atol)
-    held_out, _ = loss.judge.prepared(held_out, field, rtol=rtol, atol=atol)
-    calls["reference"] += more
-    iterates: Callable[[int], Iterator[Iterate]]
-    if optimizer == "gauss_newton" and isinstance(loss, LeastSquares):
-        iterates = GaussNewton(rollout, family, train, loss, **gauss_newton)
-    else:
-        iterates = Adam(objective(loss, rollout, family, train), family.size, train, seed=seed)
-    seconds["reference"] = time.perf_counter() - started - seconds.get("search", 0.0)
-    if max_calls is not None:
-        rollout.limit = check_budget(max_calls, sum(calls.values()), nfe * len(pairs))
-
-    started = time.perf_counter()
-    iterations = ITERATIONS[optimizer] if iterations is None else iterations
-    patience = PATIENCE[optimizer]
-    chosen = follow(
-        iterates(iterations),
-        lambda theta: validated(rollout, family, theta, held_out, loss.judge),
-        rollout,
-        iterations,
-        patience,
-        progress,
-        f"fitting {nfe} calls",
-    )
-    calls["fit"] = rollout.calls
-    seconds["fit"] = time.perf_counter() - started
-
-    started = time.perf_counter()
-    errors = {"fitted": chosen.error, "start": chosen.curve[0]["validation"]}
-    rivals = classical.baselines(nfe, field.schedule) if baselines else {}
-    judge = Rollout(field, batch)
-    errors |= {name: _error(solver, judge, held_out) for name, solver in rivals.items()}
-    calls["baselines"] = judge.calls
-    seconds["baselines"] = time.perf_counter() - started
-
-    if max_calls is not None:
-        spent = sum(calls.values()) - calls["baselines"]
-        notes += budget_notes(max_calls, spent, chosen.stopped, chosen.curve, chosen.iteration, loss.name)
+    Args:
+        question: what to fit.
+        maker: makes the pairs.
+        pairs: how many, or the pairs.
+        auto: whether to search for the best classical start.
+        max_calls: the budget.
+        rivals: whether to measure classical solvers for the report.
+    """
+    mapped, ledger = _features_read(question.loss), Ledger(max_calls)
+    with ledger.timed("reference"):
+        data = given_pairs(question, maker, pairs, ledger, searched=auto)
+    if auto:
+        with ledger.timed("search"):
+            question = _from_the_best(question, data[0], ledger, maker.batch)
+    with ledger.timed("reference"):
+        ready = prepared(question.loss, data, maker.reference, ledger)
+    problem = Problem.of(question, ready, maker.batch)
+    problem.rollout.limit = check_budget(ledger, problem.calls)
+    with ledger.timed("fit"):
+        chosen = _followed(question, problem, maker)
+        ledger.calls["fit"] = problem.rollout.calls
+    with ledger.timed("errors"):
+        rows = problem.rows(chosen.theta, rivals=rivals and question.alone)
+        ledger.calls["errors"] = problem.rollout.calls - ledger.calls["fit"]
+    notes = (*budget_notes(ledger, chosen, question.loss.name), *_notes(chosen, rows, data))
     report = FitReport(
-        nfe=nfe,
-        family=family.name,
-        optimizer=optimizer,
-        loss=loss.name,
-        parameters=family.size,
-        pairs={"train": len(train), "validation": len(held_out)},
-        errors=errors,
-        calls=calls,
-        seconds=seconds,
-        reference_error=pairs.error,
+        family=question.solvers.name,
+        start=problem.start,
+        optimizer=question.optimizer.name,
+        loss=question.loss.name,
+        parameters=len(chosen.theta),
+        pairs={"train": len(data[0].train), "validation": len(data[0].held_out)},
+        rows=rows,
+        calls=ledger.calls,
+        seconds=ledger.seconds,
+        reference_error=_reference_error(data),
         best_iteration=chosen.iteration,
         stopped=chosen.stopped,
         curve=tuple(chosen.curve),
-        notes=(*notes, *_notes(chosen, pairs, len(held_out))),
-        feature_calls=_features_read(loss) - mapped,
+        seed=maker.seed,
+        reference={key: value for key, value in data[0].train.provenance.items() if key != "field"},
+        notes=(*ledger.notes, *notes),
+        feature_calls=_features_read(question.loss) - mapped,
     )
-    made = {key: value for key, value in pairs.provenance.items() if key != "field"}
-    record = report.to_dict()
-    curve, errors_ = record.pop("curve"), record.pop("errors")
-    solver = family.solver(
-        chosen.theta,
-        fitted_for=field.describe(),
-        protocol={**record, "seed": seed, "reference": made, "curve": curve},
-        scores={"validation_rmse": errors_},
-    )
-    return Fit(solver, report)
+    return _fit(question, chosen.theta, report)
+
+
+def _from_the_best(question: Question, data: Data, ledger: Ledger, batch: int) -> Question:
+    """The question with its start replaced by the classical solver that is best on training pairs."""
+    nfe, name, field = question.nfes[0], question.solvers.name, data.source.field
+    least = 2 if name == "timesteps" else 1
+    left = ledger.left - nfe * len(data)
+    choice = best_classical(Rollout(field, batch, left), nfe, data.train, steps=least)
+    ledger.calls["search"] = choice.calls
+    ledger.notes.append(choice.note)
+    if choice.name is None:
+        return question
+    return question._replace(solvers=FAMILIES[name](question.nfes, choice.name, field))
+
+
+def _followed(question: Question, problem: Problem, maker: Maker) -> Chosen:
+    """Run the optimiser and choose an iterate."""
+    settings, loss = question.optimizer, question.loss
+    iterates: Iterator[Iterate]
+    if isinstance(settings, GaussNewton):
+        assert isinstance(loss, LeastSquares)  # as the question checked
+        iterates = gauss_newton(problem.trained, loss, settings, maker.seed)
+    else:
+        (task,) = problem.trained
+        family = task.solvers.own
+        lowered = objective(loss, task.rollout, family, task.pairs)
+        iterates = adam(lowered, family.size, task.pairs, settings, maker.seed)
+
+    def validation(theta: Tensor) -> tuple[Tensor, Tensor]:
+        found = [task.errors(theta, loss.judge) for task in problem.judged]
+        mse, judged = (torch.cat(part) for part in zip(*found, strict=True))
+        return mse, judged
+
+    calls = ", ".join(map(str, question.nfes))
+    return follow(iterates, validation, problem.rollout, settings, maker.progress, f"fitting {calls} calls")
+
+
+def _fit(question: Question, theta: Tensor, report: FitReport) -> Fit:
+    """The solvers at the parameters chosen."""
+    fields = [source.field for source in question.sources if source.guidance == question.sources[-1].guidance]
+    fitted_for = fields[0].describe()
+    if len(fields) > 1:
+        fitted_for["also"] = [field.describe() for field in fields[1:]]
+    if isinstance(question.solvers, Family):
+        return Fit(question.solvers.solver(theta), None, report, fitted_for)
+    return Fit(question.solvers, theta, report, fitted_for)
 
 
 def _features_read(loss: Loss) -> int:
@@ -249,25 +214,32 @@ def _features_read(loss: Loss) -> int:
     return loss.judge.calls if isinstance(loss.judge, Features) else 0
 
 
-def _error(solver: Solver, rollout: Rollout, pairs: Pairs) -> float:
-    table = velocity_table(solver, rollout.field)
-    if table is None:  # undefined for this field: no competitor
-        return math.inf
-    error = float(rollout.squared_error(table, pairs).sqrt().mean())
-    return error if math.isfinite(error) else math.inf
+def _reference_error(data: Sequence[Data]) -> float:
+    """The largest estimate over fields and scales; NaN where there is none."""
+    known = [part.error for part in data if not math.isnan(part.error)]
+    return max(known, default=math.nan)
 
 
-def _notes(chosen: Chosen, pairs: Pairs, held_out: int) -> tuple[str, ...]:
-    notes = []
+def _notes(chosen: Chosen, rows: Sequence[Mapping[str, Any]], data: Sequence[Data]) -> Iterator[str]:
     if chosen.iteration == 0:
-        notes.append(
-            "no iterate was better than the start on validation; the start is returned. Try more pairs."
+        yield "no iterate was better than the start on validation; the start is returned. Try more pairs."
+    errors = [row["errors"] for row in rows]
+    worse = [
+        f"{row['nfe']} calls" + ("" if row["guidance"] is None else f" at guidance {row['guidance']:g}")
+        for row in rows
+        if len(rows) > 1 and row["errors"]["fitted"] > min(row["errors"].values())
+    ]
+    if worse:
+        yield (
+            f"with {', '.join(worse)} the fit is worse on validation than its start; fit that very place "
+            "too, or more pairs."
         )
-    if pairs.error > 0.2 * chosen.error:
-        notes.append(
-            f"the reference's own error ({pairs.error:.2g}) is not small against the fitted solver's; "
-            "tighten rtol and atol."
+    error = _reference_error(data)
+    if error > 0.2 * min(each["fitted"] for each in errors):
+        yield (
+            f"the reference's own error ({error:.2g}) is not small against the fitted solver's; tighten rtol "
+            "and atol."
         )
+    held_out = len(data[0].held_out)
     if held_out < 8:
-        notes.append(f"validation rests on {held_out} pairs only; more pairs make a safer choice.")
-    return tuple(notes)
+        yield f"validation rests on {held_out} pairs only; more pairs make a safer choice."

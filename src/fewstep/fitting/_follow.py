@@ -6,22 +6,19 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from .._progress import progress_bar
-from ..families import Family
-from ..metrics import mean_psnr, per_sample_mse
-from ..pairs import Pairs
-from ._rollout import BudgetSpentError, Rollout, chunks
-from .gauss_newton import Iterate
-from .losses import LeastSquares
+from ..metrics import mean_psnr
+from ._gauss_newton import Iterate
+from ._rollout import BudgetSpentError, Rollout
+from ._settings import Optimizer
 
-__all__ = ["BUDGET_SPENT", "PATIENCE", "Chosen", "follow", "validated"]
+__all__ = ["BUDGET_SPENT", "Chosen", "follow"]
 
 BUDGET_SPENT = "the budget of network calls was spent"
-#: Validation must improve by this many dB to count, and may pause for this many reports.
-IMPROVEMENT, PATIENCE = 0.05, {"gauss_newton": 8, "adam": 50}
+#: Validation must improve by this many dB to count.
+IMPROVEMENT = 0.05
 
 
 class Chosen(NamedTuple):
@@ -39,8 +36,7 @@ def follow(
     iterates: Iterator[Iterate],
     validation: Callable[[Tensor], tuple[Tensor, Tensor]],
     rollout: Rollout,
-    iterations: int,
-    patience: int,
+    settings: Optimizer,
     progress: bool,
     desc: str,
 ) -> Chosen:
@@ -51,8 +47,7 @@ def follow(
         validation: mean squares at a theta, float64 of shape ``(B,)``: of the samples' errors, and of what is
             to be judged by, which may be their features.
         rollout: what counts the calls of both.
-        iterations: how many iterates there may be after the start.
-        patience: how many may pass without an improvement.
+        settings: of the optimiser: its iterations, and how many may pass without an improvement.
         progress: show a progress bar.
         desc: what it is to say.
 
@@ -63,7 +58,9 @@ def follow(
     curve: list[Mapping[str, float]] = []
     best: tuple[Tensor, float, float, int] | None = None
     waited, cost, most, stopped = 0, 0, math.inf, "the training loss settled"
-    with progress_bar(progress and rollout.team.main, total=iterations, desc=desc, unit="iteration") as bar:
+    with progress_bar(
+        progress and rollout.team.main, total=settings.iterations, desc=desc, unit="iteration"
+    ) as bar:
         try:
             for iteration, iterate in enumerate(iterates):
                 mse, judged = validation(iterate.theta)
@@ -86,7 +83,7 @@ def follow(
                     best = (iterate.theta, psnr, error, iteration)
                 bar.set_postfix(refresh=False, loss=f"{iterate.loss:.4g}", validation=f"{error:.4g}")
                 bar.update()
-                if waited > patience:
+                if waited > settings.patience:
                     stopped = "validation no longer improved"
                     break
                 if iteration:
@@ -95,7 +92,7 @@ def follow(
                     stopped = BUDGET_SPENT
                     break
             else:
-                if len(curve) > iterations:
+                if len(curve) > settings.iterations:
                     stopped = "the iterations were used up"
         except BudgetSpentError:
             stopped = BUDGET_SPENT
@@ -105,21 +102,3 @@ def follow(
             "call of the network is to blame."
         )
     return Chosen(*best, stopped, curve)
-
-
-@torch.no_grad()
-def validated(
-    rollout: Rollout, family: Family, theta: Tensor, pairs: Pairs, judge: LeastSquares
-) -> tuple[Tensor, Tensor]:
-    """Mean squares, float64 of shape ``(B,)``, of the samples' errors and of what ``judge`` compares."""
-    table, times = family.table(theta).unroll(), judge.times(family, theta)
-
-    def work() -> Tensor:
-        found = [torch.zeros(0, 2, dtype=torch.float64, device=pairs.x0.device)]
-        for part in chunks(rollout.team.own(pairs), rollout.max_batch):
-            end = rollout.endpoint(table, part)
-            found.append(torch.stack([per_sample_mse(end, part.x1), judge.squared(end, times, part)], dim=1))
-        return torch.cat(found)
-
-    errors, judged = torch.cat(rollout.together(work)).T
-    return errors, judged

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.autograd.functional import jacobian
 
-from .._channels import factors
 from .._table import Reduced
 from ..families import Family
 from ..pairs import Pairs
@@ -140,17 +139,16 @@ class Tangents:
     ) -> Tensor:
         """Return ``dx`` at some points for some parameters; calls before ``known`` do not depend on them."""
         N, x0 = len(table.times), states[0]
-        b = table.b if table.channels is None else factors(table.b.to(x0), 2, x0.ndim)
         dx = torch.zeros(len(change.a), *x0.shape, dtype=x0.dtype, device=x0.device)
         moved = {i: dx for i in points}  # zero before the first call that changes
         du: dict[int, Tensor] = {}
         for j in range(known, N):
             if j > 0:
-                dx = self._sum(b, change, j, x0, predictions, du)
+                dx = self._sum(table.b, change, j, x0, predictions, du)
             if j in moved:
                 moved[j] = dx
             du[j] = self._derivative(pairs, states[j], table.times[j], dx, change.times[:, j])
-        moved[N] = self._sum(b, change, N, x0, predictions, du)
+        moved[N] = self._sum(table.b, change, N, x0, predictions, du)
         return joined([moved[i] for i in points], 1)
 
     @staticmethod
@@ -162,13 +160,13 @@ class Tangents:
         predictions: dict[int, Tensor],
         du: dict[int, Tensor],
     ) -> Tensor:
-        dx = factors(change.a[:, i - 1], 1, x0.ndim) * x0
+        column = (-1, *[1] * x0.ndim)
+        dx = change.a[:, i - 1].reshape(column) * x0
         for j in range(i):
-            dx += factors(change.b[:, i - 1, j], 1, x0.ndim) * predictions[j]
+            dx += change.b[:, i - 1, j].reshape(column) * predictions[j]
         for j, derivative in du.items():
-            weight = b[i - 1, j]
-            dx += (weight if weight.ndim else float(weight)) * derivative
-        return dx + factors(change.e[:, i - 1], 1, x0.ndim) if change.e.ndim > 1 else dx
+            dx += float(b[i - 1, j]) * derivative
+        return dx
 
     def _derivative(self, pairs: Pairs, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor) -> Tensor:
         """Return ``du``, ``(G, B, ...)``, for ``dx`` of that shape and ``dt`` of shape ``(G,)``."""
@@ -176,8 +174,10 @@ class Tangents:
         return self._jvp(pairs, x, t.to(x), dx, dt.to(x), self.batched is True)
 
     def _jvp(self, pairs: Pairs, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor, batched: bool) -> Tensor:
+        field = pairs.bind(self.rollout.field)
+
         def velocity(x: Tensor, t: Tensor) -> Tensor:
-            return self.rollout.field(x, t, **pairs.conditions).to(x.dtype)
+            return field(x, t).to(x.dtype)
 
         def along(dx: Tensor, dt: Tensor) -> Tensor:
             du: Tensor = torch.func.jvp(velocity, (x, t), (dx, dt))[1]

@@ -1,13 +1,18 @@
-"""Compatibility of losses and families, and Adam's objective for each loss."""
+"""Objectives for Adam: one for each kind of loss."""
 
 from __future__ import annotations
 
-from ..families import Family
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..families import Family, ScaleTime
 from ..pairs import Pairs
-from ._arguments import step_weights
+from ._adam import EndpointObjective, Objective, PathObjective, SoftObjective
 from ._rollout import Rollout
-from .adam import EndpointObjective, Objective, PathObjective, SoftObjective
-from .losses import LeastSquares, Loss, PathPairs, Soft, Steps
+from .losses import LeastSquares, Loss, PathPairs, Soft, Steps, bound_weights, check_one_step
 
 __all__ = ["check_loss", "objective"]
 
@@ -28,3 +33,17 @@ def objective(loss: Loss, rollout: Rollout, family: Family, pairs: Pairs) -> Obj
     if isinstance(loss, Steps) and isinstance(pairs, PathPairs):
         return PathObjective(rollout, family, pairs.path, step_weights(loss.name, family))
     raise TypeError(f"fit: there is no objective for a {type(loss).__name__}.")
+
+
+def step_weights(loss: str, family: Family) -> Callable[[Tensor], Tensor]:
+    """The weights ``M(theta)`` of the steps in a path loss, if the family can have that loss."""
+    start = torch.zeros(family.size, dtype=torch.float64)
+    if loss == "local":
+        check_one_step(family.table(start), family.points)
+        return lambda theta: torch.ones(len(family.points) - 1, dtype=theta.dtype)
+    if not isinstance(family, ScaleTime):
+        raise ValueError(
+            "fit: loss='bound' is known for scale-time solvers only; use family='scale_time', or loss='rmse'."
+        )
+    bound_weights(family, start)  # raises for a base whose bound is unknown
+    return partial(bound_weights, family)

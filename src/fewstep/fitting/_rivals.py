@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from .. import classical
 from .._table import Reduced
-from ..field import Field
+from ..families._start import velocity_tables
 from ..metrics import mean_psnr
 from ..pairs import Pairs
-from ..solver import Solver
 from ._rollout import Rollout
+from ._task import Task
 
-__all__ = ["Choice", "best_classical", "mean_psnrs", "velocity_table", "velocity_tables"]
+__all__ = ["Choice", "best_classical", "mean_psnrs", "rival_errors"]
 
 #: Most training pairs that a start is chosen on.
 PAIRS = 32
@@ -63,16 +64,14 @@ def mean_psnrs(rollout: Rollout, tables: Mapping[str, Reduced], pairs: Pairs) ->
     return {name: float(mean_psnr(error)) for name, error in errors.items() if error.isfinite().all()}
 
 
-def velocity_tables(solvers: Mapping[str, Solver], field: Field) -> dict[str, Reduced]:
-    """The tables of velocities of those solvers that have one for this field."""
-    tables = {name: velocity_table(solver, field) for name, solver in solvers.items()}
-    return {name: table for name, table in tables.items() if table is not None}
-
-
-def velocity_table(solver: Solver, field: Field) -> Reduced | None:
-    """The solver's table of velocities, unless it is undefined for sampling this field."""
-    try:
-        solver.to(field.prediction, field.schedule)  # what sampling would read
-        return solver.to("velocity", field.schedule).table.unroll()
-    except ValueError:
-        return None
+def rival_errors(task: Task, nfe: int) -> dict[str, float]:
+    """RMSE of every classical solver with ``nfe`` calls, infinite where it is undefined for the field."""
+    solvers = classical.baselines(nfe, task.rollout.field.schedule)
+    tables = velocity_tables(solvers, task.rollout.field)
+    found = {}
+    for name in solvers:
+        error = math.inf
+        if name in tables:
+            error = float(task.rollout.squared_error(tables[name], task.pairs).sqrt().mean())
+        found[name] = error if math.isfinite(error) else math.inf
+    return found

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .._channels import check_channels, factors
-from .._execute import Row, bound, execute, plan
+from .._execute import Row, execute, plan
 from .._table import Reduced
 from ..field import Field
 from ..metrics import per_sample_mse
@@ -97,8 +96,8 @@ class Rollout:
 
         with torch.set_grad_enabled(any(part.requires_grad for part in table)):
             numbers = Reduced(*(part.to(pairs.x0) for part in table))
-            states = {0: self._start(table, pairs)}
-            execute(call, list(numbers.times), _rows(numbers, pairs.x0.ndim, points), states, {})
+            states = {0: self.field.initial_state(pairs.x0)}
+            execute(call, list(numbers.times), _rows(numbers, points), states, {})
             return joined([states[i] for i in points], 0)
 
     @torch.no_grad()
@@ -145,7 +144,7 @@ class Rollout:
         moved = torch.empty(len(perturbed), *end.shape, dtype=end.dtype, device=end.device)
         starts: dict[tuple[int, int], list[int]] = {}
         for p, other in enumerate(perturbed):
-            rows = moving_rows(table.a != other.a, table.b != other.b, table.e != other.e)
+            rows = moving_rows(table.a != other.a, table.b != other.b)
             starts.setdefault(first_change(rows, table.times != other.times), []).append(p)
         width = max(1, self.max_batch // len(pairs) if together is None else together)
         for (start, known), members in starts.items():
@@ -161,12 +160,10 @@ class Rollout:
     def history(self, table: Reduced, pairs: Pairs) -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
         """Return ``x_N``, and all states and predictions by index."""
         velocity = self.velocity(pairs)
-        states = {0: self._start(table, pairs)}
+        states = {0: self.field.initial_state(pairs.x0)}
         predictions: dict[int, Tensor] = {}
         keep = range(len(table.times) + 1)
-        offsets = table.e.tolist() if table.e.ndim else ()
-        rows = plan(table.a[:, None].tolist(), table.b.tolist(), keep, keep_predictions=True, offsets=offsets)
-        rows = rows if table.channels is None else bound(rows, pairs.x0)
+        rows = plan(table.a[:, None].tolist(), table.b.tolist(), keep, keep_predictions=True)
         end = execute(lambda j, x, t: velocity(x, t), table.times.tolist(), rows, states, predictions)
         return end, states, predictions
 
@@ -186,10 +183,9 @@ class Rollout:
         """
         x0 = states[0]
         B = len(x0)
-        # Tables come last, but before the channels.
-        numbers = (torch.stack(part).to(x0) for part in zip(*tables, strict=True))
-        times, a, b, e = numbers
-        stacked = Reduced(times.T, a.movedim(0, 1), b.movedim(0, 2), e if e.ndim == 1 else e.movedim(0, 1))
+        # Tables come last, before as many dimensions as the states have.
+        parts = (torch.stack(part, dim=-1).to(x0) for part in zip(*tables, strict=True))
+        stacked = Reduced(*(part.reshape(*part.shape, *[1] * x0.ndim) for part in parts))
 
         def call(j: int, x: Tensor, t: Tensor) -> Tensor:
             x = x.expand(len(tables), *x0.shape)  # a shared state where only the time is perturbed
@@ -197,14 +193,10 @@ class Rollout:
             return u
 
         known = {j: x for j, x in states.items() if j in (0, start - 1)}
-        rows = _rows(stacked, x0.ndim, points, tables=1)
-        execute(call, list(stacked.times), rows, known, predictions, start)
+        times = list(stacked.times.flatten(1))
+        execute(call, times, _rows(stacked, points), known, predictions, start)
         there = [known[i] if i >= start else states[i] for i in points]
         return joined([x.expand(len(tables), *x0.shape) for x in there], 1)
-
-    def _start(self, table: Reduced, pairs: Pairs) -> Tensor:
-        check_channels(table.channels, pairs.x0, "the solver")
-        return self.field.initial_state(pairs.x0)
 
     def together(self, work: Callable[[], Tensor]) -> list[Tensor]:
         """Return the results of all processes in rank order, and count the calls of all."""
@@ -233,18 +225,18 @@ class Rollout:
     def some(self, pairs: Pairs, index: Tensor, x: Tensor, t: float) -> Tensor:
         """Return the velocity at states ``(K, ...)`` with the conditions of the pairs ``index``, ``(K,)``."""
         self.spend(len(x))
+        field = pairs.bind(self.field)
         parts = zip(x.split(self.max_batch), index.split(self.max_batch), strict=True)
-        return torch.cat([self.field(part, t, **pairs.conditions_of(own)).to(x.dtype) for part, own in parts])
+        return torch.cat([field.rows(own)(part, t).to(x.dtype) for part, own in parts])
 
     def velocity(self, pairs: Pairs) -> Callable[[Tensor, Tensor | float], Tensor]:
-        """Return the field as a counted function of state and time; conditions repeat with the samples."""
-        B = len(pairs)
+        """The field as a function of state and time, counted; conditions repeat with the samples."""
+        field, B = pairs.bind(self.field), len(pairs)
 
         def velocity(x: Tensor, t: Tensor | float) -> Tensor:
             self.spend(len(x))
-            index = torch.arange(len(x), device=x.device) % B
-            conditions = pairs.conditions if len(x) == B else pairs.conditions_of(index)
-            return self.field(x, t, **conditions).to(x.dtype)
+            own = field if len(x) == B else field.rows(torch.arange(len(x)) % B)
+            return own(x, t).to(x.dtype)
 
         return velocity
 
@@ -260,22 +252,14 @@ def joined(parts: list[Tensor], dim: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
-def _rows(table: Reduced, ndim: int, points: Sequence[int], tables: int = 0) -> list[Row]:
-    """Return the rows of a table of tensors for states of ``ndim`` dimensions, without structural zeros.
-
-    The states at ``points`` are kept. With ``tables = 1`` it is a stack of tables, which go after the rows
-    and columns, for as many states.
-    """
-    a, b = factors(table.a, 1 + tables, ndim), factors(table.b, 2 + tables, ndim)
-    e = list(factors(table.e, 1 + tables, ndim)) if table.e.ndim > tables else ()
-    return plan([[a_i] for a_i in a], [list(b_i[: i + 1]) for i, b_i in enumerate(b)], points, offsets=e)
+def _rows(table: Reduced, points: Sequence[int]) -> list[Row]:
+    """Rows of a table of tensors, its structural zeros left out, that keep the states at ``points``."""
+    return plan([[a_i] for a_i in table.a], [list(b_i[: i + 1]) for i, b_i in enumerate(table.b)], points)
 
 
-def moving_rows(a: Tensor, b: Tensor, e: Tensor) -> Tensor:
-    """Return which rows change, bool of shape ``(N,)``, given which numbers of a reduced table do."""
-    rows = a | b.any(dim=1)
-    rows = rows | e if e.ndim else rows
-    return rows if rows.ndim == 1 else rows.any(dim=1)
+def moving_rows(a: Tensor, b: Tensor) -> Tensor:
+    """Which rows change, given which numbers of a reduced table do; bool of shape ``(N,)``."""
+    return a | b.any(dim=1)
 
 
 def first_change(rows: Tensor, times: Tensor) -> tuple[int, int]:

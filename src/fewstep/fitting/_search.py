@@ -7,19 +7,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .. import classical, reference
-from .._device import check_device
+import torch
+
+from .. import classical
+from .._conditions import cut
 from .._json import finite
 from ..comparison import compare
 from ..families import Family
+from ..families._start import velocity_tables
 from ..field import Field
-from ..pairs import Pairs, noise
+from ..pairs import Pairs
 from ..solver import Solver
-from ._arguments import sample_shape
-from ._fit import Fit, fit
-from ._reference_pairs import held_back, reference_pairs
-from ._rivals import mean_psnrs, velocity_tables
+from ._budget import BudgetError
+from ._fit import run
+from ._pairs import Maker, held_back
+from ._question import ask
+from ._result import Fit
+from ._rivals import mean_psnrs
 from ._rollout import Rollout
+from ._settings import Optimizer, Reference
+from .losses import Loss
 
 __all__ = ["FAMILIES", "Search", "search"]
 
@@ -27,8 +34,6 @@ __all__ = ["FAMILIES", "Search", "search"]
 FAMILIES = ("non_stationary", "scale_time")
 #: Grids on which the classical rivals are looked at.
 _GRIDS = ("uniform", "cosine")
-#: Share of the pairs that a fit is chosen by.
-_VALIDATION = 0.25
 #: A further call is worth it for this many dB.
 _WORTH = 1.0
 
@@ -134,42 +139,42 @@ def search(
     nfe: Sequence[int],
     *,
     families: Sequence[str | Family] = FAMILIES,
+    loss: str | Loss = "rmse",
+    optimizer: str | Optimizer = "gauss_newton",
     pairs: int | Pairs = 128,
     test: int = 64,
     max_calls: int | None = None,
-    shape: Sequence[int] | None = None,
-    rtol: float = 1e-6,
-    atol: float = 1e-6,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
+    reference: Reference | None = None,
     seed: int = 0,
     batch: int = 4096,
-    device: str = "cpu",
-    cache: str | None = None,
+    device: torch.device | str | None = None,
     progress: bool = False,
-    **conditions: Any,
 ) -> Search:
     """Fit every family that can make so many calls, and keep the best at each number of calls.
 
     All fits share the reference pairs; the best is chosen by its PSNR on the validation quarter of them, and
     scored together with the best classical solver (of all, on two grids, by the same validation pairs) on
-    noises after those of the pairs, which nothing has seen.
+    noises after those of the pairs, which no choice has seen.
 
     Args:
         field: the model.
         nfe: numbers of network calls to search.
         families: names as in :func:`fewstep.fit`, or families.
+        loss: as in :func:`fewstep.fit`.
+        optimizer: likewise.
         pairs: how many reference pairs to make, or the pairs themselves.
         test: how many noises to score on.
-        max_calls: stop before the search makes more network calls than this; what is left is shared out
+        max_calls: stop before the search makes more network calls than this; the rest is shared out
             evenly among the fits to come, and a fit for which it is not enough is left out with a note.
-        shape: shape of one sample, where the field does not know it.
-        rtol: relative tolerance of the reference.
-        atol: absolute tolerance of the reference.
+        conditions: keyword arguments of the network that all noises share.
+        per_sample: keyword arguments with one row a noise, ``pairs + test`` of them, or one row for all.
+        reference: how the pairs are made.
         seed: seed of the noises.
         batch: most samples the network is given at once.
-        device: where the noises are put.
-        cache: folder to keep reference samples in.
+        device: where the noises are put; by default where the network is.
         progress: show progress bars.
-        **conditions: passed to the network, the same for every noise.
 
     Raises:
         ValueError: on arguments that do not fit together, or a budget that no fit fits into.
@@ -177,55 +182,71 @@ def search(
     budgets = sorted(set(nfe))
     if not budgets:
         raise ValueError("search: nfe is empty; pass numbers of network calls, such as (4, 6, 8).")
-    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "cache": cache, "progress": progress}
-    size, target = sample_shape(field, shape), check_device(device)
-    own = conditions if isinstance(pairs, int) else {}  # pairs that are given carry theirs
-    pairs = reference_pairs(field, pairs, shape, seed, batch, device, own, **options)
-    fresh = noise(test, size, seed=seed, start=len(pairs), device=target)
-    tests = reference.pairs(field, fresh, batch=min(batch, 256), **options, **conditions)
-    calls = {"reference": pairs.calls, "test": tests.calls, "fit": 0, "classical": 0}
-    judge, held_out = Rollout(field, batch), held_back(pairs, _VALIDATION)[1]
-
     jobs = [(n, family) for n in budgets for family in families if _fits(family, n)]
-    # What scoring will take is set aside: two solvers a budget on the test noises, and the rivals.
+    questions = {job: ask(field, job[0], None, job[1], None, loss, optimizer) for job in jobs}
+    maker = Maker(conditions, per_sample, reference or Reference(), seed, device, batch, progress)
+    pairs, tests = _pairs_and_tests(field, pairs, test, maker)
+    maker = replace(maker, conditions=None, per_sample=None)  # the pairs carry them
+    calls = {"reference": pairs.calls, "test": tests.calls, "fit": 0, "classical": 0}
+    judge, held_out = Rollout(field, batch), held_back(pairs)[1]
+
+    # Calls that scoring will take are set aside: two solvers a budget on the test noises, and the rivals.
     scoring = sum(2 * n * len(tests) + _rival_calls(field, n) * len(held_out) for n in budgets)
+    scoring += sum(2 * n * len(held_out) for n, _ in jobs)
     fits: dict[int, Fit] = {}
     tried: list[dict[str, Any]] = []
     notes: list[str] = []
-    for k, (n, family) in enumerate(jobs):
+    for k, ((n, family), question) in enumerate(questions.items()):
         share = None
         if max_calls is not None:
             share = pairs.calls + (max_calls - scoring - sum(calls.values())) // (len(jobs) - k)
-        options = {"max_calls": share, "seed": seed, "batch": batch, "progress": progress}
         try:
-            found = fit(
-                field, n, family=family, pairs=pairs, validation=_VALIDATION, baselines=False, **options
-            )
-        except ValueError as error:
-            if share is None or "max_calls" not in str(error):
-                raise
+            found = run(question, maker, pairs, max_calls=share, rivals=False)
+        except BudgetError as error:
             notes.append(f"{family} with {n} calls was left out: {error}")
             continue
-        calls["fit"] += found.report.calls["fit"]
+        spent = found.report.calls["fit"] + found.report.calls["errors"]
+        calls["fit"] += spent
         psnr = found.report.curve[found.report.best_iteration]["validation_psnr"]
         if all(psnr > row["validation_psnr"] for row in tried if row["nfe"] == n):
             fits[n] = found
-        spent = found.report.calls["fit"]
         tried.append({"family": found.report.family, "nfe": n, "validation_psnr": psnr, "calls": spent})
     if not fits:
         raise ValueError(f"search: max_calls={max_calls} leaves nothing for any fit; raise it. {notes[0]}")
 
     rivals = {n: _best_classical(field, n, judge, held_out) for n in budgets}
     calls["classical"] = judge.calls
-    rows = []
-    for kind, solvers in (("fitted", {n: f.solver for n, f in fits.items()}), ("classical", rivals)):
-        table = compare(field, solvers.values(), noise=tests, metrics=("rmse", "psnr"))
+    solvers = {"fitted": {n: f.solver for n, f in fits.items()}, "classical": rivals}
+    rows, failures = _scored(field, solvers, tests)
+    calls["test"] += len(tests) * sum(int(row["nfe"]) for row in rows)
+    return Search(fits, tuple(rows), calls, tuple(tried), (*notes, *failures))
+
+
+def _pairs_and_tests(field: Field, pairs: int | Pairs, test: int, maker: Maker) -> tuple[Pairs, Pairs]:
+    """The pairs to fit on, and pairs of the noises after them; conditions of pairs given serve both."""
+    if isinstance(pairs, Pairs):
+        rows, maker = cut(pairs.per_sample, slice(0, test)), replace(maker, per_sample=pairs.per_sample)
+        return pairs, replace(maker, conditions=pairs.conditions, per_sample=rows)(field, test, len(pairs))
+    own = maker.per_sample or {}
+    first, rest = (cut(own, part) for part in (slice(0, pairs), slice(pairs, pairs + test)))
+    if own:
+        field.bind(maker.conditions, own, pairs + test)
+    return replace(maker, per_sample=first)(field, pairs), replace(maker, per_sample=rest)(field, test, pairs)
+
+
+def _scored(
+    field: Field, solvers: Mapping[str, Mapping[int, Solver]], tests: Pairs
+) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """Rows of the solvers of each kind on test pairs, and notes on those that failed."""
+    rows: list[Mapping[str, Any]] = []
+    notes: list[str] = []
+    for kind, its in solvers.items():
+        table = compare(field, its.values(), noise=tests, metrics=("rmse", "psnr"))
         rows += [{**row, "kind": kind} for row in table.rows if "failure" not in row]
         notes += table.failures
     if not rows:
         raise FloatingPointError(f"search: no solver gives finite samples on the test noises. {notes[-1]}")
-    calls["test"] += len(tests) * sum(int(row["nfe"]) for row in rows)
-    return Search(fits, tuple(rows), calls, tuple(tried), tuple(notes))
+    return rows, notes
 
 
 def _fits(family: str | Family, nfe: int) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._version import __version__
 from ..data import Dataset
 from .objective import Objective
 from .settings import Settings
@@ -45,8 +46,6 @@ def circumstances(
         device: the device of this process.
         processes: number of processes, with one device each.
     """
-    from .. import __version__  # which the package defines last
-
     return {
         "data": {"name": data.name, "shape": list(data.shape)},
         "validation": None if validation is None else {"name": validation.name, "count": len(validation)},

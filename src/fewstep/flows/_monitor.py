@@ -10,10 +10,10 @@ from torch import Tensor
 
 from .. import classical, metrics
 from .._files import replacing
+from ..data import is_picture, save_pictures
 from ..field import Field
 from ..pairs import noise
-from ..report import flow_scatter, save_pictures
-from ..report.pictures import is_picture
+from ..report import flow_scatter
 from ..solver import Path as Trajectory
 
 __all__ = ["SAMPLES", "aggregate_posterior", "how_straight", "preview", "spread"]

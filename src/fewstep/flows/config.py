@@ -7,13 +7,13 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from .._extras import require
 from ..data import Dataset, load
 from ..networks import GaussianEncoder
 from ._make_network import make_network, smaller
-from .couplings import Coupling, Independent, Learned, MinibatchOT, Mixed
+from .couplings import COUPLINGS, Coupling
 from .kl_weight import KLWeight
 from .objective import FlowMatching
 from .settings import Settings
@@ -36,7 +36,7 @@ class TrainConfig(Settings):
             Channels and resolution default to those of the data. A mapping with ``preset``, such as
             ``{preset: cifar10, checkpoint: true}``, is a published configuration with changes.
         encoder: likewise, for learned couplings; ``None`` is a smaller network like ``network``.
-        coupling: ``"independent"``, ``"learned"``, ``"mixed"`` or ``"minibatch-ot"``.
+        coupling: a name in :data:`fewstep.flows.COUPLINGS`.
         beta: weight of the KL term of learned couplings: a number, or a ramp ``{start, end, steps}``.
     """
 
@@ -46,10 +46,15 @@ class TrainConfig(Settings):
     channels: int | None = None
     network: str | dict[str, Any] = "unet"
     encoder: str | dict[str, Any] | None = None
-    coupling: Literal["independent", "learned", "mixed", "minibatch-ot"] = "independent"
+    coupling: str = dataclasses.field(default="independent", metadata={"choices": COUPLINGS})
     beta: float | KLWeight = 10.0
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.coupling not in COUPLINGS:
+            raise ValueError(f"coupling: must be one of {', '.join(COUPLINGS)}, not {self.coupling!r}.")
 
     @classmethod
     def parse(cls, entries: Mapping[str, Any]) -> TrainConfig:
@@ -109,11 +114,8 @@ class TrainConfig(Settings):
         return FlowMatching(make_network(self.network, shape), self._coupling(shape))
 
     def _coupling(self, shape: tuple[int, ...]) -> Coupling:
-        if self.coupling == "independent":
-            return Independent()
-        if self.coupling == "minibatch-ot":
-            return MinibatchOT()
-        spec = smaller(self.network) if self.encoder is None else self.encoder
-        encoder = GaussianEncoder(make_network(spec, shape, outputs=2 * shape[0]))
-        kind = Learned if self.coupling == "learned" else Mixed
-        return kind(encoder, self.beta if isinstance(self.beta, KLWeight) else KLWeight(self.beta))
+        def encoder() -> GaussianEncoder:
+            spec = smaller(self.network) if self.encoder is None else self.encoder
+            return GaussianEncoder(make_network(spec, shape, outputs=2 * shape[0]))
+
+        return COUPLINGS[self.coupling].build(encoder, self.beta)

@@ -12,7 +12,7 @@ and the method of torchcfm's flow matchers, so that they fit training loops writ
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from .._extras import require
 from .kl_weight import KLWeight
 
-__all__ = ["Coupled", "Coupling", "Independent", "Learned", "MinibatchOT", "Mixed", "Paired"]
+__all__ = ["COUPLINGS", "Coupled", "Coupling", "Independent", "Learned", "MinibatchOT", "Mixed", "Paired"]
+
+_Self = TypeVar("_Self", bound="Coupling")
 
 
 class Coupled(NamedTuple):
@@ -42,6 +44,21 @@ class Coupling(nn.Module):
     Subclasses define in :meth:`couple` how standard normal noise becomes ``x0``. The data keep their
     order, so that labels and other conditions need no reordering.
     """
+
+    #: Its name in a configuration and on the command line; none where it needs data in pairs.
+    name: ClassVar[str] = ""
+    #: All its noises together are N(0, I) exactly, which sampling starts from.
+    exact: ClassVar[bool] = False
+
+    @classmethod
+    def build(cls: type[_Self], encoder: Callable[[], nn.Module], beta: float | KLWeight) -> _Self:
+        """The coupling that a configuration names.
+
+        Args:
+            encoder: makes a fresh encoder, where one is learned.
+            beta: weight of the KL term of the encoder.
+        """
+        return cls()
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,8 +92,8 @@ class Coupling(nn.Module):
         return 0.0
 
     def describe(self) -> dict[str, Any]:
-        """Return facts that identify the coupling, ready for JSON."""
-        return {"name": type(self).__name__}
+        """JSON-ready facts that identify the coupling."""
+        return {"name": type(self).__name__, "exact": self.exact}
 
     def sample_location_and_conditional_flow(
         self, x0: Tensor, x1: Tensor, t: Tensor | None = None, return_noise: bool = False
@@ -115,6 +132,9 @@ class Coupling(nn.Module):
 class Independent(Coupling):
     """Noise independent of the data: plain flow matching, or 1-rectified flow."""
 
+    name = "independent"
+    exact = True
+
     def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
         return Coupled(noise, x1, _nothing(x1))
 
@@ -152,6 +172,12 @@ class Learned(Coupling):
             with up to 5 network calls, around 20 for 20 or more.
     """
 
+    name = "learned"
+
+    @classmethod
+    def build(cls: type[_Self], encoder: Callable[[], nn.Module], beta: float | KLWeight) -> _Self:
+        return cls(encoder(), beta)  # type: ignore[call-arg]
+
     def __init__(
         self, encoder: Callable[[Tensor], tuple[Tensor, Tensor]], beta: float | KLWeight = 10.0
     ) -> None:
@@ -187,6 +213,8 @@ class Mixed(Learned):
     between the encoder (``w = 1``) and the independent coupling (``w = 0``).
     """
 
+    name = "mixed"
+
     def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
         mean, logvar = self._encode(x1)
         w = _draw(torch.rand, (len(x1), *[1] * (x1.ndim - 1)), x1, generator)
@@ -204,6 +232,9 @@ class MinibatchOT(Coupling):
     them.) The larger the batch, the straighter the flow.
     """
 
+    name = "minibatch-ot"
+    exact = True
+
     def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
         ot = require("ot", "ot")
         with torch.no_grad():
@@ -214,6 +245,12 @@ class MinibatchOT(Coupling):
             device = None if generator is None else generator.device
             rows = torch.multinomial(plan.to(device), 1, generator=generator)[:, 0].to(noise.device)
         return Coupled(noise[rows], x1, _nothing(x1))
+
+
+#: Couplings of data with noise, by the names of a configuration.
+COUPLINGS: dict[str, type[Coupling]] = {
+    kind.name: kind for kind in (Independent, Learned, Mixed, MinibatchOT)
+}
 
 
 def _divergence(mean: Tensor, logvar: Tensor) -> Tensor:

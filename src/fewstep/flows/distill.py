@@ -11,11 +11,8 @@ from torch import Tensor, nn
 
 from .. import classical, metrics
 from .._hashing import fingerprint
-from ..data import PairShards
+from ..data import PairShards, is_picture, save_pictures
 from ..field import Field
-from ..generation import describe_solver
-from ..report import save_pictures
-from ..report.pictures import is_picture
 from ..solver import Solver
 from .losses import Loss, mse
 from .objective import Objective
@@ -110,7 +107,7 @@ class Distillation(Objective):
         objective = {
             "name": type(self).__name__,
             "loss": getattr(self.loss, "__name__", type(self.loss).__name__),
-            "solver": describe_solver(self.solver),
+            "solver": self.solver.describe(),
             "start": self._start,
         }
         return {**super().describe(), "objective": objective}
@@ -125,11 +122,9 @@ def sample_error(field: Field, solver: Solver, pairs: PairShards) -> float:
         solver: the solver.
         pairs: the pairs.
     """
-    weight = next(field.model.parameters(), None) if isinstance(field.model, nn.Module) else None
-    device = torch.device("cpu") if weight is None else weight.device
     total = 0.0
     for start in range(0, len(pairs), _BATCH):
-        x0, x1 = (x.to(device) for x in pairs[range(start, min(start + _BATCH, len(pairs)))])
+        x0, x1 = (x.to(field.device) for x in pairs[range(start, min(start + _BATCH, len(pairs)))])
         total += len(x1) * metrics.rmse(solver.sample(field, x0), x1).item()
     return total / len(pairs)
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from .._adaptive import Adaptive
 from .._json_file import write_json
-from ..adaptive import Adaptive
 from ..data import PairShards
 from ..field import Field
-from ..generation import describe_solver, generate
+from ..generation import generate
 from ..pairs import noise
 from ..solver import Solver
 from ._batches import stream
@@ -95,7 +95,7 @@ def reflow(
     RunFolder(out, {}, settings).check_space(sum(p.numel() * p.element_size() for p in network.parameters()))
     facts = {
         "field": field.fingerprint(),
-        "solver": describe_solver(solver),
+        "solver": solver.describe(),
         "pairs": pairs,
         "seed": settings.seed,
     }

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from .. import data as datasets
 from .._progress import ProgressBar, progress_bar
-from ..data import Dataset
-from ..report.pictures import is_picture
+from ..data import Dataset, is_picture
 from . import _monitor
 from ._accelerator import make_accelerator
 from ._averages import Averages

@@ -21,7 +21,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Stability:
-    """The table, less its offsets, on the test equation ``dx/dt = mu x``, whose solution is ``exp(mu t)``.
+    """The table on the test equation ``dx/dt = mu x``, whose solution is ``exp(mu t)``.
 
     Attributes:
         rates: the rates ``mu``.

@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from .errors import decibels
 from .estimate import Estimate
+from .figures import METRICS, Metric
 from .moments import Moments
 
-__all__ = ["ESTIMATES", "ErrorMeter", "paired_difference"]
-
-
-class _Average(NamedTuple):
-    """A metric as a function of a mean over samples: the averaged quantity, the function, its derivative."""
-
-    of_sample: Callable[[Tensor], Tensor]
-    of_mean: Callable[[float], float]
-    slope: Callable[[float], float]
-
-
-def _slope_of_root(mean: float) -> float:
-    return 0.5 / math.sqrt(mean) if mean > 0 else 0.0  # exact samples have no spread
-
-
-#: The metrics of :data:`METRICS` as functions of per-sample mean square errors.
-_AVERAGES = {
-    "rmse": _Average(torch.sqrt, lambda mean: mean, lambda mean: 1.0),
-    "psnr": _Average(decibels, lambda mean: mean, lambda mean: 1.0),
-    "pooled_rmse": _Average(lambda mse: mse, math.sqrt, _slope_of_root),
-}
+__all__ = ["ErrorMeter", "estimate_error", "paired_difference"]
 
 
 class ErrorMeter:
@@ -54,7 +29,7 @@ class ErrorMeter:
             ValueError: unless they have shape ``(n,)``.
         """
         self._moments.update(
-            torch.stack([average.of_sample(_checked(mse)) for average in _AVERAGES.values()], 1)
+            torch.stack([average.of_sample(_checked(mse)) for average in METRICS.values()], 1)
         )
 
     def __add__(self, other: ErrorMeter) -> ErrorMeter:
@@ -76,9 +51,9 @@ class ErrorMeter:
         Raises:
             ValueError: on an unknown metric, or when there are no samples.
         """
-        average, column = _average(metric), list(_AVERAGES).index(metric)
+        average, column = _metric(metric), list(METRICS).index(metric)
         mean = float(self._moments.mean[column])
-        gradient = [0.0] * len(_AVERAGES)
+        gradient = [0.0] * len(METRICS)
         gradient[column] = average.slope(mean)
         return Estimate.linearised(average.of_mean(mean), gradient, self._moments)
 
@@ -89,14 +64,11 @@ class ErrorMeter:
         return meter
 
 
-def _estimate(metric: str, mse: Tensor) -> Estimate:
+def estimate_error(metric: str, mse: Tensor) -> Estimate:
+    """A metric over all noises, estimated from the mean square errors of some samples, ``(n,)``."""
     meter = ErrorMeter()
     meter.update(mse)
     return meter.estimate(metric)
-
-
-#: Estimates by the names of :data:`METRICS`, each a function of per-sample mean square errors ``(n,)``.
-ESTIMATES: dict[str, Callable[[Tensor], Estimate]] = {name: partial(_estimate, name) for name in _AVERAGES}
 
 
 def paired_difference(mse: Tensor, other: Tensor, metric: str = "rmse") -> Estimate:
@@ -117,7 +89,7 @@ def paired_difference(mse: Tensor, other: Tensor, metric: str = "rmse") -> Estim
     Raises:
         ValueError: on an unknown metric, or different numbers of errors.
     """
-    average = _average(metric)
+    average = _metric(metric)
     if _checked(mse).shape != _checked(other).shape:
         raise ValueError(
             f"paired_difference: both solvers need errors on the same noises, not on {len(mse)} and "
@@ -129,10 +101,10 @@ def paired_difference(mse: Tensor, other: Tensor, metric: str = "rmse") -> Estim
     return Estimate.linearised(value, (average.slope(mean), -average.slope(other_mean)), moments)
 
 
-def _average(metric: str) -> _Average:
-    if metric not in _AVERAGES:
-        raise ValueError(f"metric: must be one of {', '.join(_AVERAGES)}, not {metric!r}.")
-    return _AVERAGES[metric]
+def _metric(name: str) -> Metric:
+    if name not in METRICS:
+        raise ValueError(f"metric: must be one of {', '.join(METRICS)}, not {name!r}.")
+    return METRICS[name]
 
 
 def _checked(mse: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,7 +10,6 @@ from torch import Tensor
 from .._device import widest
 
 __all__ = [
-    "METRICS",
     "decibels",
     "mean_psnr",
     "per_sample_mse",
@@ -57,11 +55,3 @@ def decibels(mse: Tensor, data_range: float = 2.0) -> Tensor:
     """PSNR in dB of each sample, from mean square errors; finite for exact samples."""
     floor = torch.finfo(mse.dtype).tiny
     return 20 * math.log10(data_range) - 10 * mse.clamp(min=floor).log10()
-
-
-#: Metrics by name, for :func:`fewstep.compare`.
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "rmse": rmse,
-    "psnr": psnr,
-    "pooled_rmse": pooled_rmse,
-}

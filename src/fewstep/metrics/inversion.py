@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..field import Field
-from ..pairs import take
 from ..solver import Solver
 from .errors import per_sample_mse
 from .estimate import Estimate
@@ -42,7 +42,8 @@ def inversion_error(
     *,
     inverse: Solver | None = None,
     batch: int = 256,
-    **conditions: Any,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
 ) -> Inversion:
     """Solve from data to noise and back, and compare with the data.
 
@@ -55,23 +56,25 @@ def inversion_error(
         field: the model.
         solver: from noise to data.
         x1: data, ``(B, ...)``.
-        inverse: from data to noise, for ``field.reversed()``; by default ``solver``, which must then be valid
-            for any schedule.
-        batch: samples per batch.
-        **conditions: passed to the network; tensors with one row a sample go with the samples.
+        inverse: from data to noise, for ``field.reversed()``; by default ``solver``, which must then hold for
+            any schedule.
+        batch: samples at once.
+        conditions: keyword arguments of the network that all samples share.
+        per_sample: those with one row a sample, or one row for all; see :meth:`fewstep.Field.bind`.
 
     Raises:
-        ValueError: when there are no data, or a solver is bound to another schedule.
+        ValueError: when there are no data, a condition has a wrong number of rows, or a solver is bound to
+            another schedule.
     """
     if not len(x1):
-        raise ValueError(f"inversion_error: x1 must hold at least one sample, not shape {tuple(x1.shape)}.")
-    backwards, there = field.reversed(), inverse or solver
+        raise ValueError(f"inversion_error: x1 must hold one sample at least, not shape {tuple(x1.shape)}.")
+    bound, there = field.bind(conditions, per_sample, len(x1)), inverse or solver
     errors, squares = [], []
     for start in range(0, len(x1), batch):
         part = slice(start, start + batch)
-        own = take(conditions, part, len(x1))
-        noise = field.initial_noise(there.sample(backwards, x1[part], **own))
-        errors.append(per_sample_mse(solver.sample(field, noise, **own), x1[part]))
+        own = bound.rows(part)
+        noise = own.initial_noise(there.sample(own.reversed(), x1[part]))
+        errors.append(per_sample_mse(solver.sample(own, noise), x1[part]))
         squares.append(per_sample_mse(noise, torch.zeros_like(noise)))
     return Inversion(
         Estimate.of(torch.cat(errors).sqrt()),

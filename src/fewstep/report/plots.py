@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from .._channels import check_shared
 from .._extras import require
 from ..inspection import Inspection, Stability
+from ..metrics import figure as named
 from ..solver import Solver
-from ._names import axis_label, is_fitted, is_gain
+from ._names import is_fitted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,12 +47,12 @@ def error_against_nfe(comparison: Comparison, metric: str = "rmse") -> Figure:
             zorder=3 if fitted else 2,
             label=name,
         )
-    if not is_gain(metric):
+    if not named(metric).gain:
         axes.set_yscale("log")
     budgets = sorted({row["nfe"] for row in comparison.rows})
     axes.set_xticks(budgets, [str(nfe) for nfe in budgets])
     axes.set_xlabel("network calls")
-    axes.set_ylabel(axis_label(metric))
+    axes.set_ylabel(named(metric).axis)
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
@@ -132,7 +132,6 @@ def _draw_stability(left: Any, middle: Any, found: Stability) -> None:
 
 
 def _draw_coefficients(figure: Figure, panels: Any, solver: Solver) -> None:
-    check_shared(solver.channels, "coefficients")
     reduced, N = solver.unroll().table, solver.nfe
     left, middle, right = panels
 

@@ -78,12 +78,11 @@ def _calls(facts: Inspection) -> list[str]:
         f"{'call':>4}  {'time':>8}  {'gain':>6}  next state = C . states + D . calls"
         + (" (* stage)" if stages else ""),
     ]
-    offsets = solver.offsets or (0.0,) * solver.nfe
-    rows = zip(solver.times, facts.errors.noise_gain, solver.C, solver.D, offsets, strict=True)
-    for j, (t, gain, c, d, e) in enumerate(rows):
+    rows = zip(solver.times, facts.errors.noise_gain, solver.C, solver.D, strict=True)
+    for j, (t, gain, c, d) in enumerate(rows):
         star = "*" if j + 1 in stages else " "
         start = f"{j:>4}  {t:8.5f}  {_short(gain):>6}  x{j + 1}{star} = "
-        terms = [*_terms(c, "x"), *_terms(d, "u"), *([f"{e:+.4f}"] if e else [])] or ["0"]
+        terms = [*_terms(c, "x"), *_terms(d, "u")] or ["0"]
         lines += _wrapped(start + "  ".join(terms), " " * len(start))
     return lines
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..._channels import factors
 from ..._table import Table
 from ...families import ScaleTime
 from ...field import Field
@@ -67,7 +66,7 @@ def local_errors(
     x = path.at(torch.cat([table.times[starts], path.end.reshape(1)]))
 
     def numbers(part: Tensor) -> Tensor:
-        return factors(part, 1, x.ndim - 1).to(x)
+        return part.reshape(-1, *[1] * (x.ndim - 1)).to(x)
 
     states, calls = [x[:-1]], []
     for k in range(1, stages + 1):
@@ -77,8 +76,7 @@ def local_errors(
         rows = starts + k - 1
         parts = [numbers(table.C[rows, starts + l]) * states[l] for l in range(k)]
         parts += [numbers(table.D[rows, starts + l]) * calls[l] for l in range(k)]
-        total = torch.stack(parts).sum(0)
-        states.append(total + numbers(table.e[rows]) if table.e.ndim else total)
+        states.append(torch.stack(parts).sum(0))
     error = (states[-1] - x[1:]).flatten(2).square().mean(2)
     return (error + FLOOR).sqrt().mean(1)
 
@@ -117,11 +115,6 @@ def bound_weights(family: ScaleTime, theta: Tensor, lipschitz: float = 1.0) -> T
         raise ValueError(
             f"loss: the bound is known for the bases euler and midpoint, not {family.base!r}; "
             "use loss='local', or loss='rmse', which serves multistep bases, too."
-        )
-    if family.channels is not None:
-        raise ValueError(
-            "loss: the bound is known for one scale that all channels share, not for channels="
-            f"{family.channels}; use loss='local' or loss='rmse'."
         )
     nodes, stages = family.nodes(theta), family.stages
     h = family.r.diff()

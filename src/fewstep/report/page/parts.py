@@ -133,14 +133,12 @@ class Grid:
         values: one sequence per row.
         rows: the rows' names.
         columns: the columns' names.
-        note: a remark for the reader.
     """
 
     title: str
     values: Sequence[Sequence[float | None]]
     rows: Sequence[str]
     columns: Sequence[str]
-    note: str = ""
 
 
 @dataclass(frozen=True)

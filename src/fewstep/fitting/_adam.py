@@ -12,16 +12,17 @@ from torch import Tensor
 from ..families import Family
 from ..pairs import Pairs
 from ._dense import DensePath
+from ._gauss_newton import Iterate
 from ._residuals import Residuals
 from ._rollout import Rollout
-from .gauss_newton import Iterate
+from ._settings import Adam
 from .losses import LeastSquares, check_one_step, local_errors
 
-__all__ = ["Adam", "EndpointObjective", "Objective", "PathObjective", "SoftObjective"]
+__all__ = ["EndpointObjective", "Objective", "PathObjective", "SoftObjective", "adam"]
 
 
 class Objective(ABC):
-    """What Adam lowers."""
+    """A loss for Adam to lower."""
 
     @abstractmethod
     def __call__(self, theta: Tensor, pairs: Pairs, index: Tensor) -> Tensor:
@@ -117,58 +118,34 @@ class PathObjective(Objective):
         return (self.weights(theta) * errors.to(theta)).sum()
 
 
-class Adam:
-    """Adam (Kingma and Ba 2015) on random minibatches, with a cosine decay of the learning rate.
+def adam(objective: Objective, size: int, pairs: Pairs, settings: Adam, seed: int = 0) -> Iterator[Iterate]:
+    """Yield the start, and then the newest parameters with the mean loss since the last yield.
 
     Args:
         objective: the loss of some pairs.
         size: number of parameters.
-        pairs: what to fit.
-        lr: initial learning rate.
-        batch: pairs an iteration.
+        pairs: the training pairs.
+        settings: how.
         seed: seed of the minibatches.
-        report_every: iterations between two yields.
     """
-
-    def __init__(
-        self,
-        objective: Objective,
-        size: int,
-        pairs: Pairs,
-        *,
-        lr: float = 0.05,
-        batch: int = 32,
-        seed: int = 0,
-        report_every: int = 10,
-    ) -> None:
-        self.objective = objective
-        self.size = size
-        self.pairs = pairs
-        self.lr = lr
-        self.batch = min(batch, len(pairs))
-        self.seed = seed
-        self.report_every = report_every
-
-    def __call__(self, iterations: int) -> Iterator[Iterate]:
-        """Yield the start, and then the newest parameters with the mean loss since the last yield."""
-        theta = torch.zeros(self.size, dtype=torch.float64, requires_grad=True)
-        optimizer = torch.optim.Adam([theta], lr=self.lr)
-        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
-        generator = torch.Generator().manual_seed(self.seed)
-        recent: list[Tensor] = []
-        for iteration in range(iterations):
-            index = torch.randperm(len(self.pairs), generator=generator)[: self.batch]
-            loss = self.objective(theta, self.pairs, index.to(self.pairs.x0.device))
-            if iteration == 0:
-                yield Iterate(theta.detach().clone(), float(loss.detach()))
-            theta.grad = self.objective.gradient(loss, theta)
-            torch.nn.utils.clip_grad_norm_([theta], 1.0)
-            optimizer.step()
-            decay.step()
-            recent.append(loss.detach())
-            if (iteration + 1) % self.report_every == 0 or iteration + 1 == iterations:
-                yield Iterate(theta.detach().clone(), float(torch.stack(recent).mean()))
-                recent.clear()
+    theta = torch.zeros(size, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([theta], lr=settings.lr)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.iterations)
+    generator = torch.Generator().manual_seed(seed)
+    recent: list[Tensor] = []
+    for iteration in range(settings.iterations):
+        index = torch.randperm(len(pairs), generator=generator)[: settings.batch]
+        loss = objective(theta, pairs, index.to(pairs.x0.device))
+        if iteration == 0:
+            yield Iterate(theta.detach().clone(), float(loss.detach()))
+        theta.grad = objective.gradient(loss, theta)
+        torch.nn.utils.clip_grad_norm_([theta], 1.0)
+        optimizer.step()
+        decay.step()
+        recent.append(loss.detach())
+        if (iteration + 1) % settings.report_every == 0 or iteration + 1 == settings.iterations:
+            yield Iterate(theta.detach().clone(), float(torch.stack(recent).mean()))
+            recent.clear()
 
 
 def _norms(x: Tensor) -> Tensor:

@@ -1,0 +1,245 @@
+"""Options of a verb, from the signature and the docstring of its function.
+
+Parameters before ``*`` are arguments, the others options. Their help is what "Args:" in the docstring says of
+them, or :data:`COMMON` where it is silent. A parameter of a dataclass, such as
+:class:`fewstep.flows.Settings`, stands for an option a field, with the help of the dataclass's own docstring:
+API and command line have one list. Every verb takes ``--config``, a YAML file of the same names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import inspect
+import re
+import types
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+__all__ = ["AtLeast", "Positive", "call", "helped", "summary"]
+
+#: Help of the options that many verbs have.
+COMMON = {
+    "seed": "Seed of the noises.",
+    "device": "Torch device, such as cpu, cuda or mps.",
+    "as_json": "Print the result as JSON on standard output.",
+    "conditions": "Conditions that all samples share, by name: a file .npz, .safetensors or .yaml.",
+    "per_sample": "Conditions with a row a sample, or one for all: a file .npz, .safetensors or .yaml.",
+}
+
+_WORDS = {int: "a whole number", float: "a number", str: "text", Path: "a path"}
+
+
+class AtLeast(NamedTuple):
+    """A bound of a number, in ``Annotated[int, AtLeast(1)]``."""
+
+    least: float
+
+
+Positive: TypeAlias = Annotated[int, AtLeast(1)]
+
+
+def helped(**words: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add help that is put together from lists, such as those of names, to what the docstring says."""
+
+    def with_help(command: Callable[..., None]) -> Callable[..., None]:
+        vars(command)["words"] = words
+        return command
+
+    return with_help
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise ValueError(f"{message.removeprefix('argument ').rstrip('.')}; see {self.prog} --help.")
+
+
+def call(command: Callable[..., None], program: str, words: Sequence[str]) -> None:
+    """Call the function of a verb with what the words and the file of ``--config`` say.
+
+    Raises:
+        ValueError: in a sentence, when a word or an entry is unknown, missing or wrong.
+    """
+    first = _Parser(program, add_help=False, allow_abbrev=False)
+    first.add_argument("--config", metavar="PATH", help="YAML file with options; flags override it.")
+    path = first.parse_known_args(words)[0].config
+    parser, settings = _parser(command, first, path)
+    if not words and any(action.required for action in parser._actions):
+        parser.print_help()
+        raise SystemExit(2)
+    given, others = parser.parse_known_intermixed_args(words)
+    if others:
+        guess = _guess(others[0], (flag for action in parser._actions for flag in action.option_strings))
+        parser.error(f"{others[0]} is no option{guess}")
+    found = {name: value for name, value in vars(given).items() if name != "config"}
+    for name, (kind, start) in settings.items():
+        names = [field.name for field in dataclasses.fields(kind)]
+        values = {} if start is MISSING else {each: getattr(start, each) for each in names}
+        values |= {each: found.pop(each) for each in names if each in found}
+        found[name] = kind.parse(values) if hasattr(kind, "parse") else kind(**values)
+    command(**found)
+
+
+def _parser(
+    command: Callable[..., None], first: _Parser, path: str | None
+) -> tuple[_Parser, dict[str, tuple[Any, Any]]]:
+    """The parser, with the entries of a file as defaults; and the parameters that are dataclasses."""
+    entries = {} if path is None else _file(Path(path))
+    parser = _Parser(
+        first.prog,
+        description=_text(command),
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=30),
+        allow_abbrev=False,
+        parents=[first],
+    )
+    kinds, settings = get_type_hints(command, include_extras=True), {}
+    helps = COMMON | vars(command).get("words", {}) | _documented(command)
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind, start = kinds[name], MISSING if parameter.default is parameter.empty else parameter.default
+        if not dataclasses.is_dataclass(kind):
+            positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+            _add(parser, name, kind, start, helps.get(name, ""), entries, positional)
+            continue
+        settings[name] = kind, start
+        group = parser.add_argument_group(summary(kind.__doc__ or "").rstrip("."))
+        inner, texts = get_type_hints(kind, include_extras=True), helps | _documented(kind)
+        for field in dataclasses.fields(kind):
+            made = field.default if field.default_factory is MISSING else field.default_factory()
+            default = made if start is MISSING else getattr(start, field.name)
+            one_of = f" One of {', '.join(field.metadata['choices'])}." if "choices" in field.metadata else ""
+            text = texts.get(field.name, "") + one_of
+            _add(group, field.name, inner[field.name], default, text, entries)
+    if entries:
+        known = [action.dest.removeprefix("as_") for action in parser._actions if action.dest != "help"]
+        unknown = ", ".join(key + _guess(key, known) for key in entries)
+        names = ", ".join(sorted(known))
+        raise ValueError(f"--config: {path} has unknown keys {unknown}; known are {names}.")
+    return parser, settings
+
+
+def _add(
+    group: Any,
+    name: str,
+    kind: Any,
+    default: Any,
+    text: str,
+    entries: dict[str, Any],
+    positional: bool = False,
+) -> None:
+    """Add an argument or an option, whose default is the entry of the file if there is one."""
+    key, plain, many = name.removeprefix("as_"), _plain(kind), get_origin(kind) is list
+    entry = entries.pop(key, None)
+    flag = key.upper() if positional else f"--{key.replace('_', '-')}"
+    unset = default is None or default is MISSING or default is False or default == ()
+    shown = "" if unset else f" [{_spelt(default)}]"
+    facts: dict[str, Any] = {"help": (text + shown).replace("%", "%%"), "default": argparse.SUPPRESS}
+    if plain is bool:
+        if entry not in (None, True, False):
+            raise ValueError(f"{flag}: must be true or false, not {entry!r}.")
+        default = argparse.SUPPRESS if entry is None else entry
+        group.add_argument(flag, dest=name, action="store_true", **facts | {"default": default})
+        return
+    facts |= {"type": partial(_read, kind), "metavar": flag if positional else _metavar(plain)}
+    needed = default is MISSING and entry is None
+    if entry is not None:
+        facts["default"] = (
+            [str(each) for each in entry] if many and isinstance(entry, list) else _spelt(entry)
+        )
+    if positional:
+        group.add_argument(name, nargs=("+" if needed else "*") if many else None if needed else "?", **facts)
+    else:
+        group.add_argument(flag, dest=name, required=needed, **facts)
+
+
+def _read(kind: Any, text: str) -> Any:
+    """A word as the type of its option; what is neither a number nor text is YAML."""
+    plain = _plain(kind)
+    if plain in _WORDS:
+        try:
+            value = plain(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {_WORDS[plain]}, not {text!r}") from None
+        for bound in getattr(kind, "__metadata__", ()):
+            if value < bound.least:
+                raise argparse.ArgumentTypeError(f"must be at least {bound.least:g}, not {text}")
+        return value
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not YAML") from None
+    if get_origin(plain) is not tuple:
+        return value
+    values = value if isinstance(value, list) else text.split(",") if text else []
+    return tuple(_read(get_args(plain)[0], str(each)) for each in values)
+
+
+def _file(path: Path) -> dict[str, Any]:
+    """The entries of a YAML file."""
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"--config: {path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(entries, dict):
+        raise ValueError(f"--config: {path} must hold options as 'name: value', not {entries!r}.")
+    return {str(key).replace("-", "_"): value for key, value in entries.items()}
+
+
+def _spelt(value: Any) -> str:
+    """A value as a word: lists of numbers with commas, all else that is no text as YAML."""
+    if isinstance(value, list | tuple) and not any(isinstance(each, list | dict) for each in value):
+        return ",".join(map(str, value))
+    dumped = isinstance(value, list | dict)
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).strip() if dumped else str(value)
+
+
+def _guess(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _plain(kind: Any) -> Any:
+    """The type without what may be left out and what bounds it; words of a list are text."""
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0])
+    if get_origin(kind) in (Union, types.UnionType):
+        others = [part for part in get_args(kind) if part is not type(None)]
+        return _plain(others[0]) if len(others) == 1 else Path if Path in others else kind
+    return str if get_origin(kind) in (Literal, list) else kind
+
+
+def _metavar(plain: Any) -> str:
+    return {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}.get(plain, "YAML")
+
+
+def summary(text: str) -> str:
+    """The first paragraph of a docstring, in a line."""
+    return " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
+
+
+def _text(documented: Any) -> str:
+    """A docstring up to its sections."""
+    return _plainly(re.split(r"\n(?:Args|Raises|Returns):\n", inspect.getdoc(documented) or "")[0].strip())
+
+
+def _documented(documented: Any) -> dict[str, str]:
+    """What "Args:" says of each parameter, or field, those of base classes too."""
+    found: dict[str, str] = {}
+    for each in reversed(documented.__mro__) if isinstance(documented, type) else [documented]:
+        _, _, rest = inspect.cleandoc(each.__doc__ or "").partition("\nArgs:\n")
+        for entry in re.split(r"\n(?=    \w+: )", "\n" + re.split(r"\n(?=\S)", rest)[0]):
+            name, _, text = entry.strip().partition(": ")
+            text = " ".join(text.split())
+            found[name] = _plainly(text[:1].upper() + text[1:])
+    return found
+
+
+def _plainly(text: str) -> str:
+    """Text without the marks of reStructuredText."""
+    text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text)
+    return re.sub(r"``?\"?(.*?)\"?``?", r"\1", text)

@@ -1,0 +1,266 @@
+"""Forward-only Gauss-Newton: no gradient is propagated back through the network, ever.
+
+Theta has tens of numbers and the losses are sums of squares (Levenberg 1944, Marquardt 1963). The
+Jacobian of the residuals comes from differences of calls, so that the network may be a black box; where
+it has forward-mode derivatives, those serve as well.
+
+Several tasks (numbers of calls, guidance scales, fields) that share a theta are fitted together: the loss is
+then the mean over tasks of the logarithm of each one's. Errors fall by orders of magnitude as calls are
+added, and a mean of errors would follow the fewest calls only; of logarithms, a percent counts the same in
+every task. With ``P`` for the link of a task, its Jacobian in theta is ``J P``, so that its normal equations
+``A = J^T W J``, ``g = J^T W r`` in its own parameters are ``P^T A P`` and ``P^T g`` in theta.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..pairs import Pairs
+from ._directions import Directions
+from ._jacobian import Columns, Differences, Tangents
+from ._residuals import Residuals
+from ._rollout import chunks
+from ._settings import GaussNewton
+from ._task import Task
+from .losses import Features, LeastSquares
+
+__all__ = ["Iterate", "Linearised", "System", "gauss_newton"]
+
+#: Trials of a step, each with more damping, before it is given up.
+TRIALS = 8
+#: The gain under which a fit has settled, as a share of the loss.
+SETTLED = 1e-3
+
+
+class Iterate(NamedTuple):
+    """One state of an optimiser: parameters, and the training loss there."""
+
+    theta: Tensor
+    loss: float
+
+
+def gauss_newton(
+    tasks: Sequence[Task], loss: LeastSquares, settings: GaussNewton, seed: int = 0
+) -> Iterator[Iterate]:
+    """Minimise ``loss + mu |theta|^2`` with a penalty ``mu`` that decays (see :class:`.GaussNewton`).
+
+    Yields the start and then an iterate a step, until no step improves the penalised training loss. With
+    minibatches the loss of an iterate is that of its minibatch, and one without a better step is skipped.
+
+    Args:
+        tasks: the solvers, which share a theta, and their prepared training pairs, equally many.
+        loss: the loss of each task; residuals are weighed by its slope, which is reweighted least squares.
+        settings: how.
+        seed: seed of the minibatches.
+    """
+    system = System(tasks, loss, settings)
+    pairs, generator = len(tasks[0].pairs), torch.Generator().manual_seed(seed)
+    batch = settings.minibatch if settings.minibatch and settings.minibatch < pairs else None
+
+    def subset() -> Tensor | None:
+        return None if batch is None else torch.randperm(pairs, generator=generator)[:batch]
+
+    theta = torch.zeros(tasks[0].solvers.size, dtype=torch.float64)
+    damping, growth, index = 1e-2, 2.0, subset()
+    current = first = system.loss(theta, index)
+    yield Iterate(theta, current)
+    for iteration in range(settings.iterations):
+        if batch and iteration:
+            index = subset()
+            current = system.loss(theta, index)
+        prior = 0.1 * settings.decay**iteration
+        mu = (abs(first) or 1.0) * max(settings.shrinkage / pairs, prior)
+        A, g = system.normal_equations(theta, index)
+        A, g = A + mu * torch.eye(len(A), dtype=A.dtype), g + mu * theta
+        objective = current + mu * float(theta @ theta)
+        for _ in range(TRIALS):
+            delta = -torch.linalg.solve(A + damping * torch.diag(A.diag()), g)
+            predicted = -float(2 * g @ delta + delta @ A @ delta)
+            trial = theta + delta
+            trial_loss = system.loss(trial, index)
+            actual = objective - trial_loss - mu * float(trial @ trial)
+            gain = actual / max(predicted, torch.finfo(torch.float64).tiny)
+            if gain > 0:
+                break
+            damping, growth = damping * growth, 2 * growth
+        else:
+            if not (batch or system.stale):
+                return
+            system.forget()
+            growth = 2.0
+            continue
+        # Nielsen (1999): trust the model more the better it predicted the gain.
+        damping, growth = damping * max(1 / 3, 1 - (2 * gain - 1) ** 3), 2.0
+        settled = current - trial_loss < system.negligible(current) and prior < 1e-6
+        theta, current = trial, trial_loss
+        yield Iterate(theta, current)
+        if settled and system.stale:
+            system.forget()
+        elif settled and not batch:
+            return
+
+
+class System:
+    """Losses and normal equations of the tasks of a fit together.
+
+    Args:
+        tasks: as for :func:`gauss_newton`.
+        loss: likewise.
+        settings: likewise.
+
+    Raises:
+        ValueError: when there are fewer pairs than processes, or the network has no such derivatives.
+    """
+
+    def __init__(self, tasks: Sequence[Task], loss: LeastSquares, settings: GaussNewton) -> None:
+        team, pairs = tasks[0].rollout.team, len(tasks[0].pairs)
+        together = min(settings.minibatch or pairs, pairs)
+        if together < team.world:
+            raise ValueError(
+                f"GaussNewton: {team.world} processes cannot share {together} training pairs; pass "
+                "more pairs, or start fewer processes."
+            )
+        # A Jacobian is kept for the one task only, and holds for all of its pairs.
+        reuse = settings.reuse if len(tasks) == 1 and together == pairs else 0
+        self.members = [Linearised(task, loss, settings, reuse) for task in tasks]
+        self._latest: tuple[Tensor, list[float]] | None = None
+
+    def loss(self, theta: Tensor, index: Tensor | None = None) -> float:
+        """The loss of the one task, or the mean logarithm of those of several, on some pairs or all."""
+        self._latest = theta, [member.loss(theta, index) for member in self.members]
+        losses = self._latest[1]
+        return losses[0] if len(losses) == 1 else sum(map(_log, losses)) / len(losses)
+
+    def normal_equations(self, theta: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """``A`` and ``g`` in theta; twice ``g`` is the gradient of the loss."""
+        if len(self.members) == 1:
+            return self.members[0].normal_equations(theta, index)
+        if self._latest is None or not torch.equal(self._latest[0], theta):
+            self.loss(theta, index)
+        assert self._latest is not None
+        A, g = theta.new_zeros(len(theta), len(theta)), torch.zeros_like(theta)
+        for member, its_loss in zip(self.members, self._latest[1], strict=True):
+            # The slope of the logarithm is one over the loss.
+            weight = 1 / (len(self.members) * its_loss)
+            its_A, its_g = member.normal_equations(theta, index)
+            A += weight * its_A
+            g += weight * its_g
+        return A, g
+
+    def negligible(self, loss: float) -> float:
+        """The gain in a step under which a fit has settled: a thousandth of its loss."""
+        return SETTLED * (abs(loss) if len(self.members) == 1 else 1.0)
+
+    @property
+    def stale(self) -> bool:
+        """True where the last step came from a Jacobian that was taken elsewhere."""
+        kept = self.members[0].kept
+        return kept is not None and kept.served > 0
+
+    def forget(self) -> None:
+        """Take the next Jacobian anew."""
+        self.members[0].kept = None
+
+
+class _Kept(NamedTuple):
+    """A Jacobian of all pairs, ``(P, K B, ...)``, where it holds, residuals there, how often it served."""
+
+    theta: Tensor
+    residual: Tensor
+    J: Tensor
+    served: int
+
+
+class Linearised:
+    """One task: its loss and its normal equations at any theta.
+
+    Args:
+        task: the solvers and pairs.
+        loss: the loss.
+        settings: how to find the Jacobian.
+        reuse: how often one serves besides where it was taken.
+
+    Attributes:
+        kept: the last Jacobian, if it may serve again.
+    """
+
+    def __init__(self, task: Task, loss: LeastSquares, settings: GaussNewton, reuse: int = 0) -> None:
+        self.rollout, self.family, self.link = task.rollout, task.solvers.own, task.solvers.link
+        self.pairs, self.loss_of, self.memory, self.reuse = task.pairs, loss, settings.memory, reuse
+        self.residuals = Residuals(self.rollout, self.family, loss)
+        jacobian = settings.jacobian or ("differences" if isinstance(loss, Features) else "directions")
+        self.columns: Columns
+        if jacobian == "jvp":
+            self.columns = Tangents(self.residuals, self.memory)
+        else:
+            differences = Directions if jacobian == "directions" else Differences
+            self.columns = differences(self.residuals, self.memory, settings.step)
+        self.kept: _Kept | None = None
+
+    @torch.no_grad()
+    def loss(self, theta: Tensor, index: Tensor | None = None) -> float:
+        """The loss on some pairs or all, infinite instead of NaN."""
+        own = self.rollout.team.own(self._some(index))
+        parts = self.rollout.together(lambda: self.residuals.squared(self.link @ theta, own))
+        value = float(self.loss_of(torch.cat(parts)))
+        return math.inf if math.isnan(value) else value
+
+    @torch.no_grad()
+    def normal_equations(self, theta: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """``P^T J^T W J P`` and ``P^T J^T W r`` a residual and dimension, summed over the processes."""
+        pairs, own = self._some(index), self.link @ theta
+        parts = self.rollout.together(lambda: torch.cat(self._summed(own, pairs), dim=1))
+        count = len(pairs) * self.loss_of.numbers(self.family, pairs)
+        total = torch.stack(parts).sum(0) / count
+        return self.link.T @ total[:, :-1] @ self.link, self.link.T @ total[:, -1]
+
+    def _some(self, index: Tensor | None) -> Pairs:
+        return self.pairs if index is None else self.pairs[index.to(self.pairs.x0.device)]
+
+    def _summed(self, theta: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """``J^T W J`` and, as a column, ``J^T W r`` of this process's pairs, over chunks of them."""
+        size, own = self.family.size, self.rollout.team.own(pairs)
+        A, g = theta.new_zeros(size, size), theta.new_zeros(size)
+        if self.kept is not None and self.kept.served < self.reuse:
+            self.kept = self._updated(self.kept, theta, own)
+            self._accumulate(A, g, self.kept.residual, self.kept.J)
+            return A, g[:, None]
+        self.kept = None  # before the next one takes its place
+        linearise, within = self.columns.at(theta, own)
+        for part in chunks(own, within.pairs):
+            residual, J = linearise(part)
+            self._accumulate(A, g, residual, J)
+        if self.reuse and within.pairs >= self.rollout.team.largest(len(pairs)):
+            self.kept = _Kept(theta, residual, J, 0)
+        return A, g[:, None]
+
+    def _updated(self, kept: _Kept, theta: Tensor, pairs: Pairs) -> _Kept:
+        """Broyden's update ``J + (dr - J dtheta) dtheta^T / |dtheta|^2``, residual by residual, in place."""
+        residual = self.residuals.at(theta, pairs)
+        step = (theta - kept.theta).to(residual)
+        rows = kept.J.flatten(1)
+        missed = (residual - kept.residual).flatten() - step @ rows
+        J = rows.addr_(step / (step @ step), missed).reshape(kept.J.shape)
+        return _Kept(theta, residual, J, kept.served + 1)
+
+    def _accumulate(self, A: Tensor, g: Tensor, residual: Tensor, J: Tensor) -> None:
+        """Add a chunk, with float64 copies of a few rows at a time instead of a second Jacobian."""
+        residual = residual.double().flatten(1)
+        weight = self.loss_of.slope(residual.square().mean(1))
+        weights = weight[:, None].expand_as(residual).flatten()
+        width = max(1, self.memory // 8 // (8 * len(A)))
+        parts = (J.flatten(1).split(width, 1), residual.flatten().split(width), weights.split(width))
+        for block, r, w in zip(*parts, strict=True):
+            rows = block.double() * w.sqrt()
+            A += (rows @ rows.T).cpu()
+            g += (rows @ (w.sqrt() * r)).cpu()
+
+
+def _log(loss: float) -> float:
+    """The logarithm, finite where a task is solved exactly."""
+    return math.log(max(loss, torch.finfo(torch.float64).tiny))

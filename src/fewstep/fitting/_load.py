@@ -1,0 +1,21 @@
+"""Read a file of a solver or of a fit."""
+
+from __future__ import annotations
+
+import os
+
+from .._json_file import read_format
+from ..solver import Solver
+from ._result import FORMAT, Fit
+
+__all__ = ["load"]
+
+
+def load(path: str | os.PathLike[str]) -> Solver | Fit:
+    """Read the file of :meth:`fewstep.Solver.save` or :meth:`fewstep.Fit.save`.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is truncated, newer than this version, or neither of these.
+    """
+    return Fit.load(path) if read_format(path) == FORMAT else Solver.load(path)

@@ -1,0 +1,140 @@
+"""The pairs of a fit: made, or taken as they are, and split into training and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from .._conditions import cut
+from .._device import check_device
+from ..field import Field
+from ..pairs import Pairs, noise
+from ._settings import Reference
+from ._team import Team
+
+__all__ = ["Maker", "held_back", "joined", "noise_shape"]
+
+#: Share of the pairs that validates.
+VALIDATION = 0.25
+#: Most samples that the reference solves together, as one step size is common to them.
+TOGETHER = 256
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes the pairs of a fit.
+
+    Args:
+        conditions: shared by all pairs.
+        per_sample: one row a pair.
+        reference: how to solve.
+        seed: seed of the noises.
+        device: where to put them; that of each field's network by default.
+        batch: most samples that the network is given at once; the reference takes 256 together.
+        progress: show a progress bar.
+    """
+
+    conditions: Mapping[str, Any] | None
+    per_sample: Mapping[str, Any] | None
+    reference: Reference
+    seed: int
+    device: torch.device | str | None
+    batch: int
+    progress: bool
+
+    def __call__(self, field: Field, pairs: int | Pairs, start: int = 0) -> Pairs:
+        """The pairs given, or as many new ones, of the noises from number ``start`` on."""
+        if isinstance(pairs, Pairs):
+            return self._given(pairs)
+        if isinstance(pairs, bool) or not isinstance(pairs, int):
+            raise ValueError(f"fit: pairs must be a number of pairs or Pairs, not {pairs!r}.")
+        at_least_four(start + pairs)
+        device = field.device if self.device is None else check_device(self.device)
+        x0 = noise(pairs, noise_shape(field), seed=self.seed, start=start, device=device)
+        return self.solve(field, x0, self.conditions, self.per_sample)
+
+    def solve(
+        self,
+        field: Field,
+        x0: Tensor,
+        conditions: Mapping[str, Any] | None,
+        per_sample: Mapping[str, Any] | None,
+    ) -> Pairs:
+        """Reference pairs, of which each process makes a slice; every process gets all of them."""
+        team = Team.current()
+        options = {**vars(self.reference), "progress": self.progress and team.main}
+        options |= {"batch": min(self.batch, TOGETHER)}
+        options |= {"provenance": {"seed": self.seed}, "conditions": conditions}
+        if team.world == 1:
+            return reference.pairs(field, x0, per_sample=per_sample, **options)
+        if len(x0) < team.world:
+            raise ValueError(
+                f"fit: {team.world} processes cannot share {len(x0)} pairs; pass more pairs, or start fewer."
+            )
+        field.bind(conditions, per_sample, len(x0))  # a wrong number of rows is one of all, not of a slice
+        own, made = team.slice(len(x0)), []
+
+        def work() -> Tensor:
+            made.append(reference.pairs(field, x0[own], per_sample=cut(per_sample or {}, own), **options))
+            return made[0].x1
+
+        x1, calls = team.gather(work, lambda: made[0].calls if made else 0)
+        facts, _ = team.gather(lambda: torch.tensor([[made[0].nfe, made[0].error]]).double(), lambda: 0)
+        nfe, error = torch.cat(facts).T
+        return replace(
+            made[0],
+            x0=x0,
+            x1=torch.cat(x1),
+            nfe=int(nfe.max()),
+            calls=calls,
+            error=float(error.square().mean().sqrt()),
+            per_sample=per_sample or {},
+        )
+
+    def _given(self, pairs: Pairs) -> Pairs:
+        besides = [*(self.conditions or ()), *(self.per_sample or ())]
+        if besides:
+            raise ValueError(
+                f"fit: the pairs given carry their own conditions, but {', '.join(besides)} came besides; "
+                "pass them to fewstep.reference.pairs, or let fit make the pairs."
+            )
+        at_least_four(len(pairs))
+        return pairs
+
+
+def noise_shape(field: Field) -> tuple[int, ...]:
+    """The shape to draw noise in, which the field must say."""
+    if field.shape is None:
+        raise ValueError(
+            "fit: to draw noise the shape of one sample must be known; give it to the Field, as in "
+            "Field(..., shape=(channels, height, width)), or pass pairs=fewstep.reference.pairs(field, x0)."
+        )
+    return field.shape
+
+
+def at_least_four(count: int) -> None:
+    """Raise a ``ValueError`` unless there are enough pairs to split."""
+    if count < 4:
+        raise ValueError(f"fit: needs at least 4 pairs, two of them for validation, not {count}.")
+
+
+def joined(first: Pairs, rest: Pairs) -> Pairs:
+    """Two lots of pairs from one reference, with all of their calls and the error of both estimates."""
+    return replace(
+        first,
+        x0=torch.cat([first.x0, rest.x0]),
+        x1=torch.cat([first.x1, rest.x1]),
+        nfe=max(first.nfe, rest.nfe),
+        calls=first.calls + rest.calls,
+        error=((first.error**2 + rest.error**2) / 2) ** 0.5,
+    )
+
+
+def held_back(pairs: Pairs) -> tuple[Pairs, Pairs]:
+    """Pairs to train on, and a quarter of them, at least two, to validate with."""
+    return pairs.split(min(max(2, round(VALIDATION * len(pairs))), len(pairs) - 2))

@@ -1,0 +1,83 @@
+"""The tasks of a fit: solvers that share a theta, on the pairs of every field and scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ._data import Data
+from ._question import Question, Source
+from ._rivals import rival_errors
+from ._rollout import Rollout
+from ._task import Task
+from .losses import ENDPOINT_LOSSES
+
+__all__ = ["Problem"]
+
+
+class Place(NamedTuple):
+    """Where a task stands: its number of calls, field and scale, and whether it is fitted."""
+
+    nfe: int
+    source: Source
+    trained: bool
+
+
+class Problem(NamedTuple):
+    """Tasks to fit, and tasks to judge by.
+
+    Args:
+        rollout: counts the calls of all.
+        trained: on training pairs.
+        judged: on validation pairs, those midway between fitted numbers of calls and scales included.
+        places: of the judged tasks.
+        start: name of the solver at ``theta = 0``.
+    """
+
+    rollout: Rollout
+    trained: list[Task]
+    judged: list[Task]
+    places: list[Place]
+    start: str
+
+    @classmethod
+    def of(cls, question: Question, data: Sequence[Data], batch: int) -> Problem:
+        """The tasks of a question on prepared pairs."""
+        first = Rollout(data[0].source.field, batch)
+        trained, judged, places = [], [], []
+        models = [part.source.model for part in data]
+        ordered = sorted(data, key=lambda part: (models.index(part.source.model), part.source.guidance or 0))
+        for nfe in sorted({*question.nfes, *question.midway}):
+            for source, train, held_out in ((part.source, part.train, part.held_out) for part in ordered):
+                solvers, rollout = question.solvers.member(nfe, source.guidance), first.sharing(source.field)
+                fitted = nfe in question.nfes and len(train) > 0
+                if fitted:
+                    trained.append(Task(rollout, solvers, train))
+                judged.append(Task(rollout, solvers, held_out))
+                places.append(Place(nfe, source, fitted))
+        return cls(first, trained, judged, places, judged[0].solvers.own.start)
+
+    @property
+    def calls(self) -> int:
+        """Network calls of looking at one theta: its training loss and its validation."""
+        return sum(task.calls for task in (*self.trained, *self.judged))
+
+    def rows(self, theta: Tensor, *, rivals: bool) -> tuple[Mapping[str, Any], ...]:
+        """Validation errors of the fitted solvers, of the start and, if asked for, of classical solvers."""
+        self.rollout.limit = math.inf
+        rows = []
+        for (nfe, source, trained), task in zip(self.places, self.judged, strict=True):
+            errors = {"fitted": _rmse(task, theta), self.start: _rmse(task, torch.zeros_like(theta))}
+            if rivals:
+                errors = {**rival_errors(task, nfe), **errors}
+            place = {"nfe": nfe, "guidance": source.guidance, "model": source.model, "trained": trained}
+            rows.append({**place, "errors": errors})
+        return tuple(rows)
+
+
+def _rmse(task: Task, theta: Tensor) -> float:
+    return float(task.errors(theta, ENDPOINT_LOSSES["rmse"])[0].sqrt().mean())

@@ -1,0 +1,233 @@
+"""The question that a fit answers: fields, numbers of calls, guidance scales, and solvers for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+from ..families import FAMILIES, Family, Guided, NonStationary, Solvers
+from ..families.guided import Curves
+from ..field import Field
+from ..solver import Solver
+from ._objective import check_loss
+from ._settings import GaussNewton, Optimizer, resolve_optimizer
+from ._team import Team
+from .losses import LOSSES, EndpointLoss, Features, LeastSquares, Loss
+
+__all__ = ["Fields", "Question", "Source", "ask"]
+
+#: A field, one for several scales (a function of the scale), or several fields.
+Fields = Field | Callable[[float], Field] | Sequence[Field]
+
+
+class Source(NamedTuple):
+    """A field, with its guidance scale where several are fitted, and its name where several fields are."""
+
+    field: Field
+    guidance: float | None = None
+    model: str | None = None
+
+
+class Question(NamedTuple):
+    """The arguments of a fit, resolved and checked.
+
+    Args:
+        sources: the fields to fit, at every scale.
+        between: further scales, for validation.
+        nfes: numbers of calls.
+        solvers: what is fitted, up to theta.
+        loss: the loss of each task.
+        optimizer: its settings.
+    """
+
+    sources: list[Source]
+    between: list[Source]
+    nfes: tuple[int, ...]
+    solvers: Family | Curves | Guided
+    loss: Loss
+    optimizer: Optimizer
+
+    @property
+    def alone(self) -> bool:
+        """True for one solver of one field."""
+        return len(self.sources) == len(self.nfes) == 1
+
+    @property
+    def family(self) -> Family:
+        """The family of the one number of calls and scale."""
+        return self.solvers.member(self.nfes[0]).own
+
+    @property
+    def midway(self) -> list[int]:
+        """Between each fitted number of calls and the next, the number midway that the base can make."""
+        stages = getattr(self.curves, "stages", 1)
+        pairs = zip(self.nfes, self.nfes[1:], strict=False)
+        return sorted({(low + high) // 2 // stages * stages for low, high in pairs} - set(self.nfes))
+
+    @property
+    def curves(self) -> Solvers:
+        """The solvers at one guidance scale."""
+        return self.solvers.solvers if isinstance(self.solvers, Guided) else self.solvers
+
+
+def ask(
+    field: Fields,
+    nfe: int | Sequence[int],
+    guidance: float | Sequence[float] | None,
+    family: str | Solvers | None,
+    init: str | Solver | None,
+    loss: str | Loss,
+    optimizer: str | Optimizer,
+) -> Question:
+    """Read the arguments of a fit."""
+    nfes, scales = _nfes(nfe), _scales(guidance)
+    sources = _sources(field, scales)
+    optimizer = resolve_optimizer(optimizer)
+    loss = _loss(loss, optimizer)
+    solvers = _solvers(family, nfes, scales, init, sources[-1].field)
+    between: list[Source] = []
+    if len(scales) > 1:
+        middles = [(low + high) / 2 for low, high in zip(scales, scales[1:], strict=False)]
+        between = _sources(field, middles)
+    else:
+        sources = [source._replace(guidance=None) for source in sources]
+    question = Question(sources, between, nfes, solvers, loss, optimizer)
+    _check_together(question, init)
+    return question
+
+
+def _nfes(nfe: int | Sequence[int]) -> tuple[int, ...]:
+    numbers = tuple(nfe) if isinstance(nfe, Sequence) and not isinstance(nfe, str) else (nfe,)
+    whole = [isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in numbers]
+    if not numbers or not all(whole) or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            "fit: nfe must be a whole number of at least 1, or different ones such as (4, 6, 8), "
+            f"not {nfe!r}."
+        )
+    return tuple(sorted(numbers))
+
+
+def _scales(guidance: float | Sequence[float] | None) -> tuple[float, ...]:
+    if guidance is None:
+        return ()
+    scales = tuple(guidance) if isinstance(guidance, Sequence) else (guidance,)
+    numbers = all(isinstance(w, int | float) and 0 < w < math.inf for w in scales)
+    if not scales or not numbers or len(set(scales)) < len(scales):
+        raise ValueError(
+            f"fit: guidance must be a scale above 0, or different ones such as (1, 2, 5), not {guidance!r}."
+        )
+    return tuple(sorted(float(w) for w in scales))
+
+
+def _sources(field: Fields, scales: Sequence[float]) -> list[Source]:
+    """Each field at each scale; scales are noted where there are several, names where fields are."""
+    several = list(field) if isinstance(field, list | tuple) else [field]
+    if not several:
+        raise ValueError("fit: field is an empty list; pass a Field, or several of them.")
+    names = [getattr(one, "name", "") for one in several]
+    if len(set(names)) < len(names):
+        names = [f"{name} {number}" for number, name in enumerate(names, start=1)]
+    return [
+        Source(_at_scale(one, w), w, name if len(several) > 1 else None)
+        for one, name in zip(several, names, strict=True)
+        for w in scales or (None,)
+    ]
+
+
+def _at_scale(field: object, w: float | None) -> Field:
+    """A field at a scale: by its own guidance, or by a function of the scale."""
+    if isinstance(field, Field):
+        return field if w is None else field.with_guidance(w)
+    if w is not None and callable(field) and not isinstance(field, nn.Module):
+        made = field(w)
+        if isinstance(made, Field):
+            return made
+        field = made
+    raise ValueError(
+        f"fit: field is a {type(field).__name__}, but must be a fewstep.Field; wrap the network, as in "
+        "Field(network, shape=(3, 32, 32)), with its schedule and prediction where it is no plain flow."
+    )
+
+
+def _loss(loss: str | Loss, optimizer: Optimizer) -> Loss:
+    """The loss of a name, if the optimiser can minimise it."""
+    if not isinstance(loss, Loss):
+        if loss not in LOSSES:
+            raise ValueError(f"fit: loss must be one of {', '.join(LOSSES)}, or a Loss, not {loss!r}.")
+        loss = LOSSES[loss]
+    if isinstance(optimizer, GaussNewton) and not isinstance(loss, LeastSquares):
+        raise ValueError(
+            f"fit: loss={loss.name!r} needs gradients through the network; pass optimizer='adam'."
+        )
+    return loss
+
+
+def _solvers(
+    family: str | Solvers | None,
+    nfes: tuple[int, ...],
+    scales: tuple[float, ...],
+    init: str | Solver | None,
+    field: Field,
+) -> Family | Curves | Guided:
+    """The solvers of a name, or those given, at every scale."""
+    if family is None:
+        family = "non_stationary" if len(nfes) == 1 else "smooth_corrections"
+    if isinstance(family, str):
+        if family not in FAMILIES:
+            raise ValueError(
+                f"fit: family must be one of {', '.join(FAMILIES)}, or a Family, not {family!r}."
+            )
+        solvers: Family | Curves | Guided = FAMILIES[family](nfes, init, field)
+    elif init is not None:
+        raise ValueError("fit: a Family starts from its own solver; leave init out.")
+    elif isinstance(family, Family | Curves | Guided):
+        solvers = family
+    else:
+        raise ValueError(f"fit: family must be one of {', '.join(FAMILIES)}, or a Family, not {family!r}.")
+    if isinstance(solvers, Family) and nfes != (solvers.nfe,):
+        raise ValueError(
+            f"fit: nfe={nfes[0] if len(nfes) == 1 else nfes}, but the family given makes solvers of "
+            f"{solvers.nfe} calls."
+        )
+    if len(scales) < 2 or isinstance(solvers, Guided):
+        return solvers
+    if not isinstance(solvers, NonStationary | Curves) or isinstance(init, Solver):
+        raise ValueError(
+            "fit: several guidance scales are fitted by family='non_stationary', 'smooth_corrections' or "
+            f"'curve' from a classical solver by name, not by {solvers.name!r} from {init or 'its own'!s}."
+        )
+    return Guided(solvers, scales[0], scales[-1], 2)
+
+
+def _check_together(question: Question, init: str | Solver | None) -> None:
+    """Raise for arguments that do not go together, before anything is called."""
+    optimizer, loss = question.optimizer, question.loss
+    for n in question.nfes:
+        for source in (*question.sources, *question.between):
+            question.solvers.member(n, source.guidance)  # raises where there is none
+    world = Team.current().world
+    if world > 1 and not isinstance(optimizer, GaussNewton):
+        raise ValueError(
+            f"fit: optimizer={optimizer.name!r} cannot share its work among {world} processes; run it in "
+            "one, or pass optimizer='gauss_newton'."
+        )
+    if len(question.nfes) == 1 and isinstance(question.solvers, Family):
+        check_loss(loss, question.family)
+    if question.alone:
+        return
+    if not isinstance(optimizer, GaussNewton):
+        raise ValueError(
+            f"fit: optimizer={optimizer.name!r} fits one solver of one field; pass optimizer='gauss_newton'."
+        )
+    if not isinstance(loss, EndpointLoss | Features) or getattr(loss, "loss", loss).name == "log_mse":
+        raise ValueError(
+            "fit: several solvers, scales or fields share the mean logarithm of their losses, which must be "
+            f"'rmse', 'mse', 'pseudo_huber' or Features, not {loss.name!r}."
+        )
+    if init == "auto" and len(question.nfes) > 1:
+        raise ValueError(
+            "fit: init='auto' starts one number of calls; name a classical solver, or leave it out."
+        )

@@ -1,0 +1,149 @@
+"""The record of a fit: errors, calls, seconds, and the way there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .._json import finite
+
+__all__ = ["FitReport"]
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """The record of a fit.
+
+    Errors are the RMSE of the validation pairs, on which the iterate was chosen; for a score free of
+    that choice compare on fresh noises with :func:`fewstep.compare`.
+
+    Args:
+        family: the family's name.
+        start: the solver at ``theta = 0``, by its name among the errors.
+        optimizer: ``"gauss_newton"`` or ``"adam"``.
+        loss: the name of the loss that was minimised.
+        parameters: numbers fitted.
+        pairs: ``train`` and ``validation`` pairs.
+        rows: one entry a task: ``nfe``, ``guidance`` where scales were fitted, ``model`` where fields were,
+            ``trained`` (false where it was only validated) and ``errors``, RMSE by solver: ``fitted``, the
+            start and, with one task, every classical solver with as many calls.
+        calls: network calls, one for each sample and evaluation: ``reference``, ``plan`` (to find how many
+            pairs a budget allows), ``search`` (for the start, with ``init="auto"``), ``fit`` (training and
+            validation) and ``errors`` (only for ``rows``).
+        seconds: wall time, split likewise.
+        reference_error: estimated RMSE of the reference, the largest of all tasks; NaN where unknown.
+        best_iteration: the iterate that was kept, 0 being the start.
+        stopped: why the optimiser stopped.
+        curve: one entry an iterate: iteration, loss, validation RMSE and PSNR (of the features, where the
+            loss is of those), network calls so far.
+        seed: seed of the noises.
+        reference: provenance of the pairs.
+        notes: caveats to read before trusting the result.
+        feature_calls: samples that the map of a loss of features was given, which are no network calls.
+    """
+
+    family: str
+    start: str
+    optimizer: str
+    loss: str
+    parameters: int
+    pairs: Mapping[str, int]
+    rows: tuple[Mapping[str, Any], ...]
+    calls: Mapping[str, int]
+    seconds: Mapping[str, float]
+    reference_error: float
+    best_iteration: int
+    stopped: str
+    curve: tuple[Mapping[str, float], ...] = field(repr=False)
+    seed: int = 0
+    reference: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    notes: tuple[str, ...] = ()
+    feature_calls: int = 0
+
+    @property
+    def errors(self) -> Mapping[str, float]:
+        """RMSE by solver, of the one task.
+
+        Raises:
+            ValueError: when there are several tasks, whose errors are in ``rows``.
+        """
+        if len(self.rows) > 1:
+            raise ValueError(f"report: this fit has {len(self.rows)} tasks; read the errors in report.rows.")
+        return dict(self.rows[0]["errors"])
+
+    @property
+    def rival(self) -> str:
+        """The best of everything else that was measured in the one task, the start included."""
+        return best_rival(self.errors)
+
+    @property
+    def ratio(self) -> float:
+        """Error of the fitted solver over that of its best rival."""
+        return self.errors["fitted"] / self.errors[self.rival]
+
+    def facts(self, nfe: int, guidance: float | None = None) -> dict[str, Any]:
+        """Protocol and scores of one of the fitted solvers, JSON-ready, for its file."""
+        protocol = self.to_dict()
+        scores = [
+            row["errors"] for row in protocol.pop("rows") if (row["nfe"], row["guidance"]) == (nfe, guidance)
+        ]
+        return {"protocol": protocol, "scores": {"validation_rmse": scores[0]} if scores else None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready copy, in which ``None`` stands for values that are not finite."""
+        record: dict[str, Any] = finite(asdict(self))
+        return record
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> FitReport:
+        """The report of a :meth:`to_dict`; errors of ``None`` are infinite."""
+        rows = (
+            {**row, "errors": {k: math.inf if v is None else v for k, v in row["errors"].items()}}
+            for row in record["rows"]
+        )
+        unknown = record["reference_error"] is None
+        return cls(**{
+            **record,
+            "rows": tuple(rows),
+            "curve": tuple(record["curve"]),
+            "notes": tuple(record["notes"]),
+            "reference_error": math.nan if unknown else record["reference_error"],
+        })  # fmt: skip
+
+    def __str__(self) -> str:
+        spent = {key: count for key, count in self.calls.items() if key != "errors"}
+        lines = [
+            f"{self.family} from {self.start}, {self.parameters} parameters; {self.optimizer} on "
+            f"{self.loss}, {self.pairs['train']} + {self.pairs['validation']} pairs",
+            *(_words(row) for row in self.rows),
+            f"{sum(spent.values()):,} network calls "
+            f"({' + '.join(f'{count:,} {key}' for key, count in spent.items())}), "
+            f"{sum(self.seconds.values()):.1f} s; {self.stopped}",
+        ]
+        if not all(row["trained"] for row in self.rows):
+            lines.append("* not fitted, only validated")
+        if len(self.rows) == 1:
+            ordered = sorted(self.errors.items(), key=lambda item: item[1])
+            lines.append("validation RMSE: " + ", ".join(f"{name} {value:.4g}" for name, value in ordered))
+        if self.feature_calls:
+            lines.append(f"{self.feature_calls:,} samples were given to the feature map")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def best_rival(errors: Mapping[str, float]) -> str:
+    """The solver besides the fitted one with the least error."""
+    rivals = {name: error for name, error in errors.items() if name != "fitted"}
+    return min(rivals, key=lambda name: rivals[name])
+
+
+def _words(row: Mapping[str, Any]) -> str:
+    """One task: its errors as a ratio to the best rival."""
+    errors = row["errors"]
+    rival = best_rival(errors)
+    where = f"{row['nfe']} calls" + ("" if row["guidance"] is None else f" at guidance {row['guidance']:g}")
+    where += "" if row["model"] is None else f" of {row['model']}"
+    star = "" if row["trained"] else "*"
+    ratio = errors["fitted"] / errors[rival] if errors[rival] else math.inf
+    return f"{where}{star}: RMSE {errors['fitted']:.4g}, {ratio:.2f}x {rival} ({errors[rival]:.4g})"

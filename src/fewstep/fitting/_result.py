@@ -1,0 +1,170 @@
+"""A fit: the fitted solver or solvers, the record, and their file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _solver_file
+from .._json_file import read_json, write_json
+from ..families.guided import Curves, Guided, describe_solvers, solvers_from_dict
+from ..solver import Solver
+from ._report import FitReport
+
+__all__ = ["FORMAT", "Fit"]
+
+FORMAT, SCHEMA = "fewstep.fit", 1
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Fitted solvers and the record of the fit.
+
+    Args:
+        solvers: the fitted solver, without the facts of its file; or functions of the number of calls, the
+            guidance scale or both, up to theta.
+        theta: the parameters of those functions, float64; none for a solver.
+        report: the record of the fit.
+        fitted_for: the field it was fitted to (at the largest scale), with further fields under ``also``.
+
+    Raises:
+        ValueError: when theta does not have the numbers of the functions.
+    """
+
+    solvers: Solver | Curves | Guided
+    theta: Tensor | None
+    report: FitReport
+    fitted_for: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        size = None if isinstance(self.solvers, Solver) else self.solvers.size
+        given = None if self.theta is None else self.theta.numel()
+        if size != given:
+            raise ValueError(f"theta: these solvers have {size} numbers, not {given}.")
+
+    @property
+    def any_nfe(self) -> bool:
+        """True where it has solvers for every number of calls, from the least fitted on."""
+        own = self.solvers.solvers if isinstance(self.solvers, Guided) else self.solvers
+        return isinstance(own, Curves)
+
+    @property
+    def nfe(self) -> int:
+        """Network calls of the one solver."""
+        return self.solver.nfe
+
+    @property
+    def solver(self) -> Solver:
+        """The fitted solver, of a fit with one number of calls and one guidance scale.
+
+        Raises:
+            ValueError: when there are several.
+        """
+        if isinstance(self.solvers, Solver):
+            return self.at()
+        trained = [(row["nfe"], row["guidance"]) for row in self.report.rows if row["trained"]]
+        if len(set(trained)) > 1:
+            places = ", ".join(f"nfe={n}" + ("" if w is None else f" guidance={w:g}") for n, w in trained)
+            raise ValueError(
+                f"fit: one solver for each of {places}; take one with fit.at(nfe=..., guidance=...)."
+            )
+        return self.at(*trained[0])
+
+    def at(self, nfe: int | None = None, guidance: float | None = None) -> Solver:
+        """The solver for a number of calls and a guidance scale, with the facts of its file.
+
+        Args:
+            nfe: number of network calls; needed where several were fitted, from the least of them on. Between
+                fitted numbers the solvers interpolate, least surely where calls are few; beyond the largest
+                they extrapolate.
+            guidance: the guidance scale that the field will have; needed where several were fitted, and
+                within their range.
+
+        Raises:
+            ValueError: on a number of calls or a scale that this fit does not serve.
+        """
+        if isinstance(self.solvers, Solver):
+            return self._only(nfe, guidance)
+        if nfe is not None:
+            self._check_least(nfe)
+        scales = isinstance(self.solvers, Guided)
+        if guidance is not None and not scales:
+            self._check_scale(guidance)
+        assert self.theta is not None
+        member = self.solvers.member(nfe, guidance)
+        at = guidance if scales else None
+        fitted_for = self.fitted_for if at is None else {**self.fitted_for, "guidance": float(at)}
+        facts = self.report.facts(member.nfe, None if at is None else float(at))
+        return member.solver(self.theta, fitted_for=fitted_for, **facts)
+
+    def sample(self, *args: Any, **options: Any) -> Any:
+        """Sample with the one solver; see :meth:`fewstep.Solver.sample`."""
+        return self.solver.sample(*args, **options)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a JSON file that a person can read; numbers keep every bit. :func:`fewstep.load` reads it."""
+        if isinstance(self.solvers, Solver):
+            facts: dict[str, Any] = {"solver": self.solvers.to_dict()}
+        else:
+            assert self.theta is not None
+            facts = {"family": describe_solvers(self.solvers), "theta": self.theta.tolist()}
+        head = {"format": FORMAT, "schema": SCHEMA}
+        write_json(path, {**head, **facts, "fitted_for": self.fitted_for, "report": self.report.to_dict()})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Fit:
+        """Read a file that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when the file is truncated, newer than this version, or not a fit.
+        """
+        optional = ("solver", "family", "theta")
+        content = read_json(path, "fit", "fit.save()", FORMAT, SCHEMA, ("fitted_for", "report"), optional)
+        try:
+            report = FitReport.from_dict(content["report"])
+            if "solver" in content:
+                solver = Solver(**_solver_file.arguments(content["solver"]))
+                return cls(solver, None, report, content["fitted_for"])
+            theta = torch.tensor(content["theta"], dtype=torch.float64)
+            if not bool(theta.isfinite().all()):
+                raise ValueError("theta: must be finite numbers.")
+            return cls(solvers_from_dict(content["family"]), theta, report, content["fitted_for"])
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    def __str__(self) -> str:
+        return str(self.report)
+
+    def _only(self, nfe: int | None, guidance: float | None) -> Solver:
+        assert isinstance(self.solvers, Solver)
+        if nfe not in (None, self.solvers.nfe):
+            raise ValueError(
+                f"fit: nfe={nfe}, but this fit has one solver, of {self.solvers.nfe} calls; fit "
+                f"nfe=({self.solvers.nfe}, {nfe}) for both."
+            )
+        if guidance is not None:
+            self._check_scale(guidance)
+        facts = self.report.facts(self.solvers.nfe, None)
+        return replace(self.solvers, fitted_for=self.fitted_for, **facts)
+
+    def _check_scale(self, guidance: float) -> None:
+        own = self.fitted_for.get("guidance") or 1
+        if guidance != own:
+            raise ValueError(
+                f"fit: guidance={guidance:g}, but this fit is for the scale {own:g}; fit "
+                f"guidance=({own:g}, {guidance:g}) for both."
+            )
+
+    def _check_least(self, nfe: int) -> None:
+        least = min(row["nfe"] for row in self.report.rows if row["trained"])
+        if nfe < least:
+            raise ValueError(
+                f"fit: nfe={nfe} is below the least number of calls fitted, {least}, and nothing is known "
+                f"there; fit numbers of calls that begin at {nfe}."
+            )

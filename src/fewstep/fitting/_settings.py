@@ -1,0 +1,133 @@
+"""Settings of a fit: the reference, Gauss-Newton and Adam."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+__all__ = ["OPTIMIZERS", "Adam", "GaussNewton", "Optimizer", "Reference", "resolve_optimizer"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Settings of the reference samples of a fit.
+
+    See :func:`fewstep.reference.pairs`.
+
+    Args:
+        rtol: relative tolerance.
+        atol: absolute tolerance.
+        max_nfe: network calls a batch after which to give up.
+        cache: folder to keep finished batches in.
+    """
+
+    rtol: float = 1e-6
+    atol: float = 1e-6
+    max_nfe: int = 2000
+    cache: str | Path | None = None
+
+
+@dataclass(frozen=True)
+class GaussNewton:
+    """Settings of forward-only Gauss-Newton (Levenberg 1944, Marquardt 1963).
+
+    The penalty ``mu |theta|^2`` starts at a tenth of the initial loss and falls by ``decay`` an iteration to
+    ``shrinkage / pairs`` of it: the iterates trace a path from the prior to the data, along which validation
+    chooses (iteratively regularised Gauss-Newton, Bakushinskii 1992).
+
+    Args:
+        iterations: most iterations.
+        jacobian: ``"directions"``, differences along the few directions that all columns span at each call;
+            ``"differences"`` of perturbed rollouts, one or two a parameter; or ``"jvp"``, exact forward-mode
+            derivatives, each of which counts as two network calls. By default directions or, for losses of
+            features, differences, which only evaluate the feature map.
+        minibatch: training pairs a step, drawn anew each time; all of them by default. Saves calls with
+            hundreds of pairs, and costs accuracy with tens.
+        step: one step for all forward differences: in theta, or for directions as a share of the state. By
+            default measured, for each parameter or call, from rounding noise and curvature.
+        shrinkage: final penalty over the initial loss, times the number of pairs.
+        decay: factor of the penalty from one iteration to the next.
+        memory: bytes for the Jacobian and the rollouts that make it, besides what the network takes; more
+            pairs than fit are taken in chunks, of one pair at least.
+        reuse: iterations that a Jacobian serves besides its own, each after Broyden's update (1965), which
+            makes it right along the step just taken and costs one rollout; with one task, where it fits in
+            memory as a whole.
+
+    Raises:
+        ValueError: on a setting that cannot be.
+    """
+
+    name: ClassVar[str] = "gauss_newton"
+    #: Iterations without an improvement of validation that end a fit.
+    patience: ClassVar[int] = 8
+
+    iterations: int = 40
+    jacobian: Literal["directions", "differences", "jvp"] | None = None
+    minibatch: int | None = None
+    step: float | None = None
+    shrinkage: float = 0.01
+    decay: float = 0.3
+    memory: int = 256 * 2**20
+    reuse: int = 1
+
+    def __post_init__(self) -> None:
+        _at_least_one("GaussNewton", iterations=self.iterations)
+        if self.jacobian not in (None, "directions", "differences", "jvp"):
+            raise ValueError(
+                f"GaussNewton: jacobian must be 'directions', 'differences' or 'jvp', not {self.jacobian!r}."
+            )
+        if self.jacobian == "jvp" and self.step is not None:
+            raise ValueError(f"GaussNewton: jacobian='jvp' takes no step; leave step={self.step} out.")
+        if self.minibatch is not None and self.minibatch < 1:
+            raise ValueError(f"GaussNewton: minibatch must be at least 1 pair, not {self.minibatch}.")
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Settings of Adam (Kingma and Ba 2015) on random minibatches, with a cosine decay of the learning rate.
+
+    Args:
+        iterations: iterations.
+        lr: initial learning rate.
+        batch: pairs an iteration.
+        report_every: iterations between two looks at validation.
+
+    Raises:
+        ValueError: on a setting that cannot be.
+    """
+
+    name: ClassVar[str] = "adam"
+    #: Looks at validation without an improvement that end a fit.
+    patience: ClassVar[int] = 50
+
+    iterations: int = 1500
+    lr: float = 0.05
+    batch: int = 32
+    report_every: int = 10
+
+    def __post_init__(self) -> None:
+        _at_least_one("Adam", iterations=self.iterations, batch=self.batch, report_every=self.report_every)
+
+
+Optimizer = GaussNewton | Adam
+#: The settings by the name of their optimiser.
+OPTIMIZERS: dict[str, type[GaussNewton] | type[Adam]] = {kind.name: kind for kind in (GaussNewton, Adam)}
+
+
+def resolve_optimizer(optimizer: str | Optimizer) -> Optimizer:
+    """The settings given, or the default ones of a name."""
+    if isinstance(optimizer, GaussNewton | Adam):
+        return optimizer
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"fit: optimizer must be one of {', '.join(OPTIMIZERS)}, fitting.GaussNewton(...) or "
+            f"fitting.Adam(...), not {optimizer!r}."
+        )
+    return OPTIMIZERS[optimizer]()
+
+
+def _at_least_one(where: str, **counts: int) -> None:
+    for label, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"{where}: {label} must be a whole number of at least 1, not {count!r}.")
