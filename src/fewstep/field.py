@@ -117,7 +117,6 @@ class Field:
         self.name = name or type(model).__name__
         self._named = name is not None
         self._bound: Bound | None = None
-        self._own_time: set[int] = set()
 
     @property
     def device(self) -> torch.device:
@@ -182,7 +181,7 @@ class Field:
                 )
             conditions = bound.arguments(len(x))
         guided = self._guided(t, x)
-        m = call_network(self.model, x, time, conditions, self._own_time)
+        m = call_network(self.model, x, time, conditions)
         if guided is False or self.guidance is None:
             return m
         if bound is None:
@@ -190,7 +189,7 @@ class Field:
         else:
             conditions = bound.away(len(x))
         weaker = self.model if self.guide is None else self.guide
-        away = call_network(weaker, x, time, conditions, self._own_time)
+        away = call_network(weaker, x, time, conditions)
         scale = self.guidance if guided is True else torch.where(guided, self.guidance, 1.0).to(m)
         return away + scale * (m - away)
 

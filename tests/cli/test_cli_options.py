@@ -109,7 +109,7 @@ def test_help_comes_from_the_docstrings(capsys):
         driven("--help")
     shown = " ".join(capsys.readouterr().out.split())
     for text in (
-        "Go somewhere. And back.",
+        "usage: fewstep drive PLACE STOPS [OPTIONS] Go somewhere. And back.",
         "PLACE From a list.",
         "STOPS Where to stop; 10 % of them are kept.",
         "--speed FLOAT In metres a second.",

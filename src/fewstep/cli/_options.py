@@ -91,8 +91,11 @@ def _parser(
 ) -> tuple[_Parser, dict[str, tuple[Any, Any]]]:
     """The parser, with the entries of a file as defaults; and the parameters that are dataclasses."""
     entries = {} if path is None else _file(Path(path))
+    parameters = inspect.signature(command).parameters
+    places = [name.upper() for name, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
     parser = _Parser(
         first.prog,
+        usage=" ".join([first.prog, *places, "[OPTIONS]"]),
         description=_text(command),
         formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=30),
         allow_abbrev=False,
@@ -100,14 +103,14 @@ def _parser(
     )
     kinds, settings = get_type_hints(command, include_extras=True), {}
     helps = COMMON | vars(command).get("words", {}) | _documented(command)
-    for name, parameter in inspect.signature(command).parameters.items():
+    for name, parameter in parameters.items():
         kind, start = kinds[name], MISSING if parameter.default is parameter.empty else parameter.default
         if not dataclasses.is_dataclass(kind):
             positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
             _add(parser, name, kind, start, helps.get(name, ""), entries, positional)
             continue
         settings[name] = kind, start
-        group = parser.add_argument_group(summary(kind.__doc__ or "").rstrip("."))
+        group = parser.add_argument_group(_plainly(summary(kind.__doc__ or "")).rstrip("."))
         inner, texts = get_type_hints(kind, include_extras=True), helps | _documented(kind)
         for field in dataclasses.fields(kind):
             made = field.default if field.default_factory is MISSING else field.default_factory()
@@ -143,7 +146,9 @@ def _add(
         if entry not in (None, True, False):
             raise ValueError(f"{flag}: must be true or false, not {entry!r}.")
         default = argparse.SUPPRESS if entry is None else entry
-        group.add_argument(flag, dest=name, action="store_true", **facts | {"default": default})
+        group.add_argument(
+            flag, dest=name, action=argparse.BooleanOptionalAction, **facts | {"default": default}
+        )
         return
     facts |= {"type": partial(_read, kind), "metavar": flag if positional else _metavar(plain)}
     needed = default is MISSING and entry is None
