@@ -118,7 +118,7 @@ def _noises(
     if isinstance(noise, int):
         if field.shape is None:
             raise ValueError(
-                f"noise={noise} asks for noises, but the field's shape is unknown; pass the noises, or "
+                f"noise={noise} draws noises, but the field's shape is unknown; pass the noises, or "
                 "Field(..., shape=...)."
             )
         place = check_device(field.device if device is None else device)
