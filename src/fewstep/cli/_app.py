@@ -66,7 +66,8 @@ def run() -> None:
         with _terminated_as_interrupted():
             app()
     except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
-        typer.echo(f"error: {error}", err=True)
+        notes = getattr(error, "__notes__", [])  # with what a network was called that raised it
+        typer.echo("\n".join([f"error: {error}", *notes]), err=True)
         sys.exit(2)
 
 
