@@ -114,7 +114,7 @@ def sample(
 
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()), bar:
         rows = table.rows_for(x0, trajectory)
-        x1 = execute(call, table.times, rows, states, predictions)
+        x1 = execute(call, table.times, rows, states, predictions).to(x0.dtype)
     if not (differentiable or torch.isfinite(x1).all()):
         _explain(table, field, x0, name, conditions)
     if not trajectory:
