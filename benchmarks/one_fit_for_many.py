@@ -46,9 +46,9 @@ def guided() -> fs.Field:
     )
 
 
-def reference(field: fs.Field, count: int, seed: int, **conditions: Any) -> fs.Pairs:
+def reference(field: fs.Field, count: int, seed: int, **per_sample: Any) -> fs.Pairs:
     x0 = fs.noise(count, field.shape or (), seed=seed)
-    return fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6, **conditions)
+    return fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6, per_sample=per_sample)
 
 
 def compared(one: fs.Solver, own: fs.Fit, field: fs.Field, tests: fs.Pairs) -> dict[str, Any]:
