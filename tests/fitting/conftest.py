@@ -1,9 +1,13 @@
-"""Small fields whose network counts what it is asked."""
+"""Small fields whose network counts what it is asked, and ways to look at one theta of a fit."""
 
 import pytest
 import torch
 
 import fewstep as fs
+from fewstep.fitting import ENDPOINT_LOSSES, GaussNewton
+from fewstep.fitting._gauss_newton import Linearised, gauss_newton
+from fewstep.fitting._rollout import Rollout
+from fewstep.fitting._task import Task
 
 
 class Counting:
@@ -57,3 +61,25 @@ def double_pairs():
         return fs.reference.pairs(field, x0, rtol=1e-10, atol=1e-10, **conditions)
 
     return make
+
+
+@pytest.fixture
+def linearised():
+    """``linearised(rollout, family, pairs, loss, **settings)``: loss and normal equations at any theta."""
+
+    def make(rollout, family, pairs, loss=ENDPOINT_LOSSES["rmse"], reuse=0, **settings):
+        return Linearised(Task(rollout, family.member(), pairs), loss, GaussNewton(**settings), reuse)
+
+    return make
+
+
+@pytest.fixture
+def run():
+    """``run(field, family, pairs, loss, **settings)``: the iterates of Gauss-Newton, and its rollout."""
+
+    def run(field, family, pairs, loss=ENDPOINT_LOSSES["rmse"], max_batch=4096, **settings):
+        rollout = Rollout(field, max_batch)
+        settings = GaussNewton(**{"iterations": 30, **settings})
+        return list(gauss_newton([Task(rollout, family.member(), pairs)], loss, settings)), rollout
+
+    return run

@@ -83,7 +83,7 @@ def test_calls_are_those_that_the_network_saw(bending, double_pairs):
 def test_conditions_reach_the_network():
     field = fs.Field(lambda x, t, target: target - x, shape=(2,))
     x0, target = torch.zeros(3, 2), torch.arange(6.0).reshape(3, 2)
-    pairs = fs.reference.pairs(field, x0, target=target)
+    pairs = fs.reference.pairs(field, x0, per_sample={"target": target})
     path, _ = dense_path(field, pairs, rtol=1e-6, atol=1e-6)
     x1 = path.at(torch.ones(1, dtype=torch.float64))[0]
     torch.testing.assert_close(x1, target * (1 - torch.tensor(-1.0).exp()), rtol=1e-4, atol=1e-4)

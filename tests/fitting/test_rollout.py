@@ -12,12 +12,6 @@ FAMILIES = {
     "scale_time_rk2": lambda: ScaleTime("midpoint", 2),
     "scale_time_rk1": lambda: ScaleTime("euler", 3),
     "scale_time_heun": lambda: ScaleTime("heun", 2),
-    "offset": lambda: NonStationary(fs.classical.adams_bashforth(2, 3), offset=True),
-}
-#: With numbers for each of three channels.
-OWN = {
-    "channels": lambda: NonStationary(fs.classical.midpoint(2), offset=True, channels=3),
-    "scale_time_channels": lambda: ScaleTime("ab2", 3, offset=True, channels=3),
 }
 STEP = 1e-3
 
@@ -25,11 +19,6 @@ STEP = 1e-3
 @pytest.fixture(params=FAMILIES)
 def family(request):
     return FAMILIES[request.param]()
-
-
-@pytest.fixture(params=OWN)
-def own(request):
-    return OWN[request.param]()
 
 
 def perturbed_thetas(theta):
@@ -47,9 +36,9 @@ def brute_force(family, theta, field, x0, **conditions):
     return base, torch.stack(moved) - base
 
 
-def unit_pairs(field, count=5, **conditions):
+def unit_pairs(field, count=5, **given):
     x0 = fs.noise(count, field.shape, dtype=torch.float64)
-    return fs.Pairs(x0, torch.zeros_like(x0), conditions=conditions)
+    return fs.Pairs(x0, torch.zeros_like(x0), **given)
 
 
 def test_endpoint_is_what_the_solver_samples(family, bending, random_theta):
@@ -71,27 +60,6 @@ def test_endpoint_starts_from_the_fields_initial_state(family):
     theta = torch.zeros(family.size, dtype=torch.float64)
     end = Rollout(field, 100).endpoint(table_of(family, theta), pairs)
     torch.testing.assert_close(end, family.solver(theta).sample(field, pairs.x0), rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("max_batch", [1, 12, 10_000])
-def test_channels_roll_out_as_they_sample(own, bending, random_theta, max_batch):
-    theta, pairs = random_theta(own), unit_pairs(bending)
-    tables = [table_of(own, other) for other in perturbed_thetas(theta)]
-    end, moved = Rollout(bending, max_batch).differences(table_of(own, theta), tables, pairs)
-    base, expected = brute_force(own, theta, bending, pairs.x0)
-    torch.testing.assert_close(end, base, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(moved, expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(
-        Rollout(bending, 99).endpoint(table_of(own, theta), pairs), base, rtol=1e-12, atol=1e-12
-    )
-
-
-def test_other_channels_are_refused(own):
-    field = fs.Field(lambda x, t: -x, shape=(1, 3))
-    with pytest.raises(ValueError, match=r"each of 3 channels, but dimension 1 .* \(5, 1, 3\) has not 3"):
-        Rollout(field, 99).squared_error(
-            table_of(own, torch.zeros(own.size, dtype=torch.float64)), unit_pairs(field)
-        )
 
 
 @pytest.mark.parametrize("max_batch", [1, 5, 12, 10_000])
@@ -118,7 +86,8 @@ def conditional_field():
 def conditions(count=5):
     generator = torch.Generator().manual_seed(1)
     draw = {"dtype": torch.float64, "generator": generator}
-    return {"shift": torch.randn(count, 3, **draw), "matrix": torch.randn(3, 3, **draw)}
+    shared = {"matrix": torch.randn(3, 3, **draw)}
+    return {"conditions": shared, "per_sample": {"shift": torch.randn(count, 3, **draw)}}
 
 
 @pytest.mark.parametrize("max_batch", [5, 11, 10_000])
@@ -130,7 +99,7 @@ def test_differences_give_each_sample_its_own_condition_and_all_the_shared_one(
     _, moved = Rollout(conditional_field, max_batch).differences(
         table_of(family, theta), [table_of(family, other) for other in perturbed_thetas(theta)], pairs
     )
-    _, expected = brute_force(family, theta, conditional_field, pairs.x0, **given)
+    _, expected = brute_force(family, theta, conditional_field, pairs.x0, **given["conditions"], **given["per_sample"])
     torch.testing.assert_close(moved, expected, rtol=0, atol=1e-12)
 
 
@@ -143,7 +112,7 @@ def test_a_shared_tensor_is_never_indexed_even_where_a_chunk_has_its_length(cond
     tables = [table_of(family, other) for other in perturbed_thetas(theta)]
     rollout = Rollout(conditional_field, 100)
     parts = [rollout.differences(table_of(family, theta), tables, part)[1] for part in chunks(pairs, size)]
-    _, expected = brute_force(family, theta, conditional_field, pairs.x0, **given)
+    _, expected = brute_force(family, theta, conditional_field, pairs.x0, **given["conditions"], **given["per_sample"])
     torch.testing.assert_close(torch.cat(parts, dim=1), expected, rtol=0, atol=1e-12)
 
 
