@@ -6,6 +6,9 @@ ARGS =
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
+# Tests run on every core, in at most WORKERS processes; in this one with ARGS='-n 0'.
+WORKERS = 8
+
 .PHONY: help demo test lint benchmark clean
 
 help: ## list the targets (the default)
@@ -16,7 +19,7 @@ demo: $(INSTALLED) ## fit a solver to a bundled model and show what it gains
 
 test: lint ## lint, types and the tests
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(INSTALLED) ## ruff (rules and format) and mypy
 	@echo "== ruff check"

@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fewstep.fitting.adam import Adam, EndpointObjective
+from fewstep.fitting.gauss_newton import GaussNewton
 
 import fewstep as fs
 from fewstep.families import Family, NonStationary
 from fewstep.fitting import ENDPOINT_LOSSES
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.adam import Adam, EndpointObjective
-from fewstep.fitting.gauss_newton import GaussNewton
 
 TRAIN, VALIDATION, TEST = 24, 8, 256
 SEED, TEST_SEED = 77, 31_337

@@ -61,7 +61,7 @@ def sample(
     """Our sample from the peer's start; ``predict(x, level)`` is the network in the peer's coordinates."""
     if solver.nfe != run.calls:
         raise ValueError(f"sample: {solver.name} makes {solver.nfe} calls, the peer made {run.calls}.")
-    field = Field(predict, schedule, prediction, time="scalar", clock="sigma")
+    field = Field(predict, schedule, prediction, time_shape="scalar", clock="sigma")
     return solver.sample(field, run.start / float(schedule(0.0).sigma))
 
 

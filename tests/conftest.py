@@ -13,6 +13,10 @@ import torch
 
 import fewstep as fs
 
+# One thread a process, those that tests start too: the workers of pytest-xdist share the cores.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
 
 @pytest.fixture
 def counted():

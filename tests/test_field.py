@@ -51,11 +51,11 @@ def test_a_time_may_be_a_number_a_scalar_or_a_batch(prediction):
     torch.testing.assert_close(mixed[[1, 3]], field(x, 0.9)[[1, 3]], rtol=1e-14, atol=1e-14)
 
 
-@pytest.mark.parametrize(("time", "shape"), [("batch", (4,)), ("scalar", ())])
+@pytest.mark.parametrize(("time_shape", "shape"), [("batch", (4,)), ("scalar", ())])
 @pytest.mark.parametrize("t", [0.25, torch.tensor(0.25)])
-def test_the_network_sees_the_time_in_the_shape_it_asked_for(counted, time, shape, t):
+def test_the_network_sees_the_time_in_the_shape_it_asked_for(counted, time_shape, shape, t):
     network = counted(double)
-    fs.Field(network, time=time)(torch.ones(4, 1, 2), t)
+    fs.Field(network, time_shape=time_shape)(torch.ones(4, 1, 2), t)
     (seen,) = network.times
     assert seen.shape == shape
     assert bool((seen == 0.25).all())
@@ -64,9 +64,9 @@ def test_the_network_sees_the_time_in_the_shape_it_asked_for(counted, time, shap
 @pytest.mark.parametrize(
     ("dtype", "expected"), [(torch.float64, torch.float64), (torch.bfloat16, torch.float32)]
 )
-def test_the_time_is_never_coarser_than_float32(counted, dtype, expected):
+def test_times_and_velocities_are_never_coarser_than_float32(counted, dtype, expected):
     network = counted(double)
-    assert fs.Field(network)(torch.ones(4, 2, dtype=dtype), 0.3).dtype == dtype
+    assert fs.Field(network)(torch.ones(4, 2, dtype=dtype), 0.3).dtype == expected
     assert network.times[0].dtype == expected
 
 
@@ -122,7 +122,7 @@ def test_an_output_unlike_the_state_is_an_error(output, words):
     ("options", "words"),
     [
         ({"prediction": "epsilon"}, "prediction: must be one of"),
-        ({"time": "steps"}, "time must be 'batch' or 'scalar', not 'steps'"),
+        ({"time_shape": "steps"}, "time_shape must be 'batch' or 'scalar', not 'steps'"),
         ({"guidance": 2.0}, "guidance=2.0 needs unconditional"),
     ],
 )

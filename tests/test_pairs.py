@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 import fewstep as fs
-from fewstep.pairs import take
 
 
 def test_a_noise_has_its_number_whatever_the_batch():
@@ -47,17 +47,17 @@ def test_bad_requests_for_noise_are_named(options):
 def make_pairs():
     x0 = fs.noise(6, (2,))
     label = torch.arange(6)
-    return fs.Pairs(
-        x0, 2 * x0, 20, 120, 1e-6, {"label": label, "scale": torch.tensor(2.0)}, {"rtol": 1e-5, "by": ["a"]}
-    )
+    shared, own = {"scale": torch.tensor(2.0)}, {"label": label}
+    return fs.Pairs(x0, 2 * x0, 20, 120, 1e-6, shared, own, {"rtol": 1e-5, "by": ["a"]})
 
 
 def same(a, b):
     assert torch.equal(a.x0, b.x0)
     assert torch.equal(a.x1, b.x1)
     assert (a.nfe, a.calls, a.error, a.provenance) == (b.nfe, b.calls, b.error, b.provenance)
-    assert a.conditions.keys() == b.conditions.keys()
-    assert all(torch.equal(a.conditions[key], b.conditions[key]) for key in a.conditions)
+    for one, other in ((a.conditions, b.conditions), (a.per_sample, b.per_sample)):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_pairs_come_back_from_their_file(tmp_path):
@@ -71,9 +71,9 @@ def test_slices_take_their_conditions_with_them():
     part = pairs[2:5]
     assert len(part) == 3
     assert torch.equal(part.x1, pairs.x1[2:5])
-    assert part.conditions["label"].tolist() == [2, 3, 4]
+    assert part.per_sample["label"].tolist() == [2, 3, 4]
     assert part.conditions["scale"] == 2
-    assert pairs[torch.tensor([5, 0])].conditions["label"].tolist() == [5, 0]
+    assert pairs[torch.tensor([5, 0])].per_sample["label"].tolist() == [5, 0]
     assert (part.nfe, part.error) == (pairs.nfe, pairs.error)
 
 
@@ -81,15 +81,7 @@ def test_a_split_is_the_whole():
     first, last = make_pairs().split(2)
     assert (len(first), len(last)) == (4, 2)
     assert torch.equal(torch.cat([first.x0, last.x0]), make_pairs().x0)
-    assert last.conditions["label"].tolist() == [4, 5]
-
-
-def test_take_passes_on_what_is_not_one_a_sample():
-    conditions = {"label": torch.arange(4), "null": None, "mode": "fast", "pair": torch.arange(2)}
-    part = take(conditions, slice(1, 3), 4)
-    assert part["label"].tolist() == [1, 2]
-    assert (part["null"], part["mode"]) == (None, "fast")
-    assert part["pair"] is conditions["pair"]
+    assert last.per_sample["label"].tolist() == [4, 5]
 
 
 def test_shapes_must_agree():
@@ -97,11 +89,47 @@ def test_shapes_must_agree():
         fs.Pairs(torch.zeros(2, 2), torch.zeros(2, 3))
 
 
-def test_only_tensor_conditions_are_saved(tmp_path):
-    pairs = fs.Pairs(torch.zeros(1, 2), torch.zeros(1, 2), conditions={"prompt": "a cat"})
-    with pytest.raises(ValueError, match="only tensor conditions can be saved, not prompt"):
+def test_conditions_of_every_kind_come_back_from_their_file(tmp_path):
+    x0 = fs.noise(3, (2,))
+    shared = {"mode": "fast", "null": None, "sizes": (64, [1.5, True]), "flat.text": torch.zeros(2)}
+    own = {
+        "prompt": ["a", "b", "c"],
+        "label": np.arange(3),
+        "flat": {"text": torch.arange(6.0).reshape(3, 2), "names": np.array(["x", "y", "z"])},
+    }
+    fs.Pairs(x0, x0 * 2, conditions=shared, per_sample=own).save(tmp_path / "pairs.safetensors")
+    loaded = fs.Pairs.load(tmp_path / "pairs.safetensors")
+    assert {k: v for k, v in loaded.conditions.items() if k != "flat.text"} == {
+        "mode": "fast",
+        "null": None,
+        "sizes": (64, [1.5, True]),
+    }
+    assert torch.equal(loaded.conditions["flat.text"], torch.zeros(2))
+    assert loaded.per_sample["prompt"] == ["a", "b", "c"]
+    assert loaded.per_sample["label"].tolist() == [0, 1, 2]
+    assert torch.equal(loaded.per_sample["flat"]["text"], torch.arange(6.0).reshape(3, 2))
+    assert loaded.per_sample["flat"]["names"] == ["x", "y", "z"]
+
+
+def test_names_with_dots_are_not_taken_for_nested_ones(tmp_path):
+    x0 = fs.noise(2, (2,))
+    both = {"a.b": torch.zeros(2), "a": {"b": torch.ones(2)}}
+    fs.Pairs(x0, x0 * 2, conditions=both).save(tmp_path / "pairs.safetensors")
+    loaded = fs.Pairs.load(tmp_path / "pairs.safetensors").conditions
+    assert (loaded["a.b"].tolist(), loaded["a"]["b"].tolist()) == ([0, 0], [1, 1])
+
+
+def test_conditions_that_no_file_can_keep_are_refused(tmp_path):
+    pairs = fs.Pairs(torch.zeros(1, 2), torch.ones(1, 2), conditions={"hook": {"f": len}})
+    with pytest.raises(ValueError, match=r"conditions\.hook\.f holds a builtin_function_or_method"):
         pairs.save(tmp_path / "pairs.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_half_precision_is_kept_in_float32():
+    x = torch.ones(2, 3, dtype=torch.bfloat16)
+    pairs = fs.Pairs(x, x)
+    assert (pairs.x0.dtype, pairs.x1.dtype) == (torch.float32, torch.float32)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"x" * 100])
@@ -129,6 +157,6 @@ def test_numbers_of_the_noises_are_kept_and_are_no_condition(tmp_path):
     loaded = fs.Pairs.load(tmp_path / "pairs.safetensors")
     assert loaded.seeds.tolist() == [7, 8, 9, 10]
     assert loaded[1:3].seeds.tolist() == [8, 9]
-    assert loaded.conditions == {}
+    assert loaded.conditions == loaded.per_sample == {}
     assert loaded.error != loaded.error  # not estimated: null in the file, as JSON has no NaN
     assert b"NaN" not in (tmp_path / "pairs.safetensors").read_bytes()

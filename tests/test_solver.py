@@ -38,8 +38,18 @@ def test_any_shape_and_type_comes_back_as_it_went_in(shape, dtype):
         x1 = solver.sample(elementwise, x0)
         assert (x1.shape, x1.dtype) == (x0.shape, dtype)
         path = solver.sample(elementwise, x0, trajectory=True)
-        assert path.states.dtype == dtype
+        assert (path.states.dtype, path.x1.dtype) == (torch.promote_types(dtype, torch.float32), dtype)
         assert torch.equal(path.x1, x1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_of_noise_and_sample_alone(dtype):
+    """Between the two it is sampling in float32, to the last bit."""
+    x0 = draw(5, 3, dtype=dtype)
+    for solver in (fs.classical.euler(64), fs.classical.named("deis3", 8), fs.classical.rk4(2)):
+        wide = solver.sample(elementwise, x0.float())
+        assert torch.equal(solver.sample(elementwise, x0), wide.to(dtype))
+        assert torch.equal(solver.sample(elementwise, x0, trajectory=True).states[-1], wide)
 
 
 def test_a_network_in_another_type_does_not_change_the_type_of_the_state():
@@ -184,12 +194,39 @@ def test_overflow_and_bad_noise_are_told_apart_from_a_bad_network():
         (torch.zeros(2, 2, dtype=torch.int64), "must be a floating-point tensor .* not torch.int64"),
         ([1.0], "not list"),
         (torch.tensor(1.0), r"of shape \(\)"),
-        (torch.zeros(2, 3), r"has shape \(2, 3\), but this field samples shape \(2,\)"),
     ],
 )
 def test_noise_that_does_not_fit_is_refused(x0, words):
     with pytest.raises(ValueError, match=f"x0: .*{words}"):
         fs.classical.euler(2).sample(fs.Field(elementwise, shape=(2,)), x0)
+
+
+def test_another_resolution_than_that_of_the_noise_drawn_is_no_mistake():
+    field, x0 = fs.Field(elementwise, shape=(2, 4, 4)), draw(3, 2, 8, 8)
+    assert fs.classical.euler(2).sample(field, x0).shape == x0.shape
+
+
+def test_the_worked_update_of_the_docstring():
+    solver = fs.classical.midpoint(steps=1)
+    assert (solver.times, solver.points) == ((0, 0.5), (0, 2))
+    assert (solver.C, solver.D) == (((1,), (1, 0)), ((0.5,), (0, 1)))
+    path = solver.sample(lambda x, t: -x, torch.ones(1, 1), trajectory=True)
+    assert path.predictions.flatten().tolist() == [-1, -0.5]
+    assert path.x1.item() == 0.5
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("trajectry", "trajectory"), ("Progress", "progress"), ("differentiabel", "differentiable"),
+     ("callbacks", "callback")],
+)  # fmt: skip
+def test_a_misspelt_argument_is_not_taken_for_a_condition(counted, word, meant):
+    network = counted(lambda x, t, **conditions: x)
+    with pytest.raises(TypeError, match=f"no argument '{word}'; did you mean {meant}"):
+        fs.classical.euler(2).sample(network, draw(2, 2), **{word: True})
+    assert not network.times
+    names = ("label", "class_labels", "encoder_hidden_states", "y", "c", "pooled_projections", "track")
+    fs.classical.euler(2).sample(lambda x, t, **conditions: x, draw(2, 2), **dict.fromkeys(names, 1))
 
 
 GOOD = {"times": (0.0, 0.5), "C": ((1.0,), (0.0, 1.0)), "D": ((0.5,), (0.0, 0.5)), "points": (0, 1, 2)}

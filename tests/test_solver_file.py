@@ -77,7 +77,7 @@ def edited(path, change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c.update(schema=3), "schema 3, but this version of fewstep reads schema 1 or 2; upgrade"),
+        (lambda c: c.update(schema=3), "schema 3, but this version of fewstep reads schema 1; upgrade"),
         (lambda c: c.update(format="other"), "not a solver file; its 'format' must be 'fewstep.solver'"),
         (lambda c: c.update(speed=1, colour=2), "has unknown keys 'speed', 'colour'; a solver file has"),
         (lambda c: c.pop("D"), "lacks 'D'; a solver file has"),
@@ -92,6 +92,7 @@ def edited(path, change):
         (lambda c: c.update(points=[0, 3]), "points: must increase from 0 to 4"),
         (lambda c: c.update(schedule={"name": "linear"}), "schedule: unknown name 'linear'"),
         (lambda c: c.update(schedule="vp"), "schedule: must be an object"),
+        (lambda c: c.update(fitted_for=7), "fitted_for: must be an object with names and values, not 7"),
         (lambda c: c.update(prediction="x0"), "prediction: must be one of"),
         (lambda c: c.update(prediction="data"), "schedule: a table of data predictions"),
     ],

@@ -1,60 +1,57 @@
 """fewstep: samples of ODE-based generative models in very few network calls."""
 
-from . import (
-    adapters,
-    adaptive,
-    checking,
-    classical,
-    data,
-    families,
-    fitting,
-    flows,
-    generation,
-    inspection,
-    likelihood,
-    metrics,
-    models,
-    networks,
-    pairs,
-    reference,
-    schedules,
-)
-from .adaptive import Adaptive, AdaptiveSamples
-from .checking import Check, check
-from .classical import grids
-from .comparison import Comparison, compare
-from .field import Field
-from .fitting import (
-    CurveFit,
-    CurveReport,
-    Fit,
-    FitReport,
-    GuidedFit,
-    Search,
-    fit,
-    fit_curve,
-    fit_guidance,
-    search,
-)
-from .generation import generate
-from .inspection import Inspection, inspect
-from .likelihood import Likelihood, log_likelihood
-from .pairs import Pairs, noise
-from .solver import Path, Solver
+from __future__ import annotations
 
-__version__ = "0.1.0"
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from . import (
+        adapters,
+        checking,
+        classical,
+        data,
+        families,
+        fitting,
+        flows,
+        generation,
+        inspection,
+        metrics,
+        models,
+        networks,
+        pairs,
+        reference,
+        schedules,
+    )
+    from ._adaptive import Adaptive, AdaptiveSamples
+    from ._likelihood import Likelihood, log_likelihood
+    from .checking import Check, check
+    from .classical import grids
+    from .comparison import Comparison, compare
+    from .field import Field
+    from .fitting import (
+        Fit,
+        FitReport,
+        Search,
+        fit,
+        load,
+        search,
+    )
+    from .generation import generate
+    from .inspection import Inspection, inspect
+    from .pairs import Pairs, noise
+    from .solver import Path, Solver
 
 __all__ = [
     "Adaptive",
     "AdaptiveSamples",
     "Check",
     "Comparison",
-    "CurveFit",
-    "CurveReport",
     "Field",
     "Fit",
     "FitReport",
-    "GuidedFit",
     "Inspection",
     "Likelihood",
     "Pairs",
@@ -62,7 +59,6 @@ __all__ = [
     "Search",
     "Solver",
     "adapters",
-    "adaptive",
     "check",
     "checking",
     "classical",
@@ -70,8 +66,6 @@ __all__ = [
     "data",
     "families",
     "fit",
-    "fit_curve",
-    "fit_guidance",
     "fitting",
     "flows",
     "generate",
@@ -79,7 +73,7 @@ __all__ = [
     "grids",
     "inspect",
     "inspection",
-    "likelihood",
+    "load",
     "log_likelihood",
     "metrics",
     "models",
@@ -90,3 +84,33 @@ __all__ = [
     "schedules",
     "search",
 ]
+
+#: Where names come from, which is imported when one is used; all others are modules of their own.
+_SOURCES = {
+    "_adaptive": ("Adaptive", "AdaptiveSamples"),
+    "checking": ("Check", "check"),
+    "classical": ("grids",),
+    "comparison": ("Comparison", "compare"),
+    "field": ("Field",),
+    "fitting": ("Fit", "FitReport", "Search", "fit", "load", "search"),
+    "generation": ("generate",),
+    "inspection": ("Inspection", "inspect"),
+    "_likelihood": ("Likelihood", "log_likelihood"),
+    "pairs": ("Pairs", "noise"),
+    "solver": ("Path", "Solver"),
+}  # fmt: skip
+_SOURCE = {name: module for module, names in _SOURCES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is used for the first time: torch takes seconds to load, and ``fewstep --help`` none."""
+    if name not in __all__:
+        raise AttributeError(f"module 'fewstep' has no attribute {name!r}")
+    module = import_module(f".{_SOURCE.get(name, name)}", __name__)
+    value = getattr(module, name) if name in _SOURCE else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""Writing a table down state by state."""
+"""A table built state by state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TableBuilder:
 
     @property
     def last(self) -> int:
-        """Index of the newest state, and of the call that is made there."""
+        """Index of the newest state and of the call made there."""
         return len(self._rows)
 
     def add(self, time: Tensor, C: Mapping[int, Tensor], D: Mapping[int, Tensor], *, point: bool) -> int:
@@ -38,7 +38,7 @@ class TableBuilder:
         return self.last
 
     def finish(self) -> tuple[Table, tuple[int, ...]]:
-        """The table whose output is the newest state, and its trajectory points."""
+        """Return the table whose output is the newest state, and its trajectory points."""
         N = self.last
         C, D = (torch.zeros(N, N, dtype=torch.float64) for _ in range(2))
         for i, (c, d) in enumerate(self._rows):

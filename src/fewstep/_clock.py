@@ -1,4 +1,4 @@
-"""What a network is told of the time."""
+"""The time argument passed to the network."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .schedules import DDPM, Discrete, Schedule
 
 __all__ = ["Clock", "check_clock", "default_clock", "describe_clock", "network_time"]
 
-#: A pair ``(at t = 0, at t = 1)`` to run evenly between, a name, or a function of ``t``.
+#: A pair ``(at t = 0, at t = 1)`` to interpolate linearly, a name, or a function of ``t``.
 Clock = tuple[float, float] | Literal["sigma", "timestep"] | Callable[[Tensor], Tensor]
 
 
 def default_clock(schedule: Schedule) -> Clock:
-    """Timesteps for a schedule that has them, else ``t`` itself."""
+    """Return the timesteps of a schedule that has them, else ``t`` itself."""
     return "timestep" if isinstance(schedule, DDPM | Discrete) else (0, 1)
 
 
 def check_clock(clock: Clock, schedule: Schedule) -> None:
-    """Raise a ``ValueError`` for what is no clock of this schedule."""
+    """Raise a ``ValueError`` unless ``clock`` is a clock of this schedule."""
     pair = isinstance(clock, tuple) and len(clock) == 2 and all(isinstance(c, int | float) for c in clock)
     if not (pair or callable(clock) or clock in ("sigma", "timestep")):
         raise ValueError(
@@ -33,12 +33,12 @@ def check_clock(clock: Clock, schedule: Schedule) -> None:
     if clock == "timestep" and not isinstance(schedule, DDPM | Discrete):
         raise ValueError(
             f"Field: clock='timestep' needs a schedule with timesteps, DDPM or Discrete, not {schedule!r}; "
-            "say what the network is told, for example clock=(999, 0)."
+            "give the times at both ends, for example clock=(999, 0)."
         )
 
 
 def network_time(clock: Clock, schedule: Schedule, t: Tensor) -> Tensor:
-    """The number that stands for the time ``t``, like ``t``."""
+    """Return the network's time argument at ``t``, shaped like ``t``."""
     if isinstance(clock, tuple):
         start, end = clock
         return t if clock == (0, 1) else start + (end - start) * t
@@ -51,7 +51,7 @@ def network_time(clock: Clock, schedule: Schedule, t: Tensor) -> Tensor:
 
 
 def describe_clock(clock: Clock) -> Any:
-    """The clock for a JSON file."""
+    """Return the clock in a form ready for JSON."""
     if callable(clock):
         return repr(clock) if is_dataclass(clock) else getattr(clock, "__qualname__", type(clock).__name__)
     return list(clock) if isinstance(clock, tuple) else clock

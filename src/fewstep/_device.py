@@ -1,4 +1,4 @@
-"""Choosing a device, with a clear word when it is not there."""
+"""Devices: lookup by name, and their properties."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["check_device", "device_name", "widest"]
 
 
 def check_device(device: str | torch.device) -> torch.device:
-    """The device of that name.
+    """Return the device with this name.
 
     Raises:
-        ValueError: when it is no device, or this machine has none of the kind.
+        ValueError: when there is no such device on this machine.
     """
     try:
         found = torch.device(device)
@@ -28,10 +28,10 @@ def check_device(device: str | torch.device) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What kind of device it is, for the record of a measurement."""
+    """Return the model of a CUDA device or the type of any other, for the record of a measurement."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def widest(device: torch.device) -> torch.dtype:
-    """The most exact floating-point type of a device: float64, which Apple's GPUs do not have."""
+    """Return the widest floating-point type of a device: float64, but float32 on Apple's GPUs."""
     return torch.float32 if device.type == "mps" else torch.float64

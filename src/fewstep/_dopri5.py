@@ -10,7 +10,10 @@ from torch import Tensor
 
 from ._extras import require
 
-__all__ = ["CallLimitError", "dopri5"]
+__all__ = ["CallLimitError", "answers_differ", "check_tolerances", "dopri5"]
+
+#: Relative difference of two answers to one question that is more than rounding.
+_ROUNDING = 1e-5
 
 #: What is integrated: one tensor, or several of one type whose errors are controlled each by itself.
 State = TypeVar("State", Tensor, tuple[Tensor, ...])
@@ -18,6 +21,32 @@ State = TypeVar("State", Tensor, tuple[Tensor, ...])
 
 class CallLimitError(RuntimeError):
     """The adaptive solver wanted more network calls than it was allowed."""
+
+
+def check_tolerances(name: str, rtol: float, atol: float) -> None:
+    """Raise a ``ValueError`` unless the tolerances are numbers of at least 0, and not both 0."""
+    if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
+        raise ValueError(
+            f"{name}: rtol and atol must be at least 0 and not both 0, not rtol={rtol:g}, atol={atol:g}; "
+            "1e-5 is usual."
+        )
+
+
+def answers_differ(evaluate: Callable[[], Tensor | tuple[Tensor, ...]]) -> str:
+    """A sentence on a network that answers differently to the same question, empty where it does not.
+
+    Args:
+        evaluate: calls the network, always for the same states and time.
+    """
+    with torch.no_grad():
+        first, second = (u[0] if isinstance(u, tuple) else u for u in (evaluate(), evaluate()))
+        change, scale = (float(x.square().mean().sqrt()) for x in (first - second, first))
+    if not change > _ROUNDING * scale:
+        return ""
+    return (
+        f"the network answers differently when called twice with one state (RMS difference {change:.2g}), so "
+        "no step size can meet a tolerance; call model.eval() if it has dropout, or fix the noise it draws"
+    )
 
 
 def dopri5(
@@ -50,23 +79,36 @@ def dopri5(
         The states, stacked along a new first dimension, and the number of calls.
 
     Raises:
+        ValueError: when a tolerance is negative.
         CallLimitError: when ``max_nfe`` calls are not enough.
         FloatingPointError: when the velocity is NaN or infinite, or the step size falls to nothing.
     """
     torchdiffeq = require("torchdiffeq", "fit")
+    check_tolerances(name, rtol, atol)
     nfe = 0
+    last: tuple[Tensor, State] | None = None
+    failure: BaseException | None = None
+
+    def repeated() -> str:
+        """The reason, if it is that the velocity is random."""
+        return "" if last is None else answers_differ(lambda: velocity(*last))
 
     def counted(t: Tensor, x: State) -> State:
-        nonlocal nfe
+        nonlocal nfe, last, failure
         nfe += 1
         if nfe > max_nfe:
+            reason = repeated() or "raise max_nfe, loosen the tolerances, or look at the field there"
             raise CallLimitError(
                 f"{name}: {max_nfe} calls did not reach t = {times[-1]:g} (stopped at t = {float(t):.4f}) "
-                f"with rtol={rtol:g}, atol={atol:g}; raise max_nfe, loosen the tolerances, or look at the "
-                "field there."
+                f"with rtol={rtol:g}, atol={atol:g}; {reason}."
             )
         # The guess of the first step may look far past the end, where a field need not exist.
-        u = velocity(t.clamp(min(times), max(times)), x)
+        last = t.clamp(min(times), max(times)), x
+        try:
+            u = velocity(*last)
+        except AssertionError as error:
+            failure = error
+            raise
         for source, part in zip(sources, u if isinstance(u, tuple) else (u,), strict=True):
             if not part.isfinite().all():
                 raise FloatingPointError(
@@ -92,8 +134,8 @@ def dopri5(
                 options=options,
             )
         except AssertionError as error:  # how torchdiffeq says that the step underflowed
-            raise FloatingPointError(
-                f"{name}: the step size fell to nothing ({error}); loosen rtol={rtol:g}, atol={atol:g}, "
-                "or pass dtype=torch.float64."
-            ) from None
+            if error is failure:
+                raise
+            reason = repeated() or f"loosen rtol={rtol:g}, atol={atol:g}, or pass dtype=torch.float64"
+            raise FloatingPointError(f"{name}: the step size fell to nothing ({error}); {reason}.") from None
     return states, nfe

@@ -1,13 +1,29 @@
-"""Conversions that stay finite where the path is pure noise or pure data.
+"""Conversions between predictions that stay finite where the path is pure noise or pure data.
 
-In pure data (sigma = 0) a prediction of the data repeats ``x``, and in pure noise (alpha = 0) a prediction of
-the noise does: the other half must come from elsewhere. It has a limit, which every exact network shares:
+An exact network predicts combinations of ``d = E[x1 | x_t = x]`` and ``e = E[x0 | x_t = x]``. For predictions
+``p = p_d d + p_e e`` and ``q = q_d d + q_e e`` (coefficients in :mod:`fewstep._predictions`),
 
-    expected noise -> 0                   in pure data   (x0 is independent of a smooth density's x1),
-    expected data  -> mean of the data    in pure noise.
+    x = alpha d + sigma e                                                        (1)
+    p = A x + B q,   with A, B ~ 1 / D,   D = alpha q_e - sigma q_d              (2)
 
-Where sigma' is infinite as well (VP in pure data) the limit depends on the density and cannot be told from a
-single prediction; there, and where the mean is not known, the conversion is taken a little inside.
+D = 0 where q is parallel to x: the data prediction in pure data (sigma = 0), the noise prediction in pure
+noise (alpha = 0), a velocity that is a multiple of x. There q adds nothing to (1), which yields one of d and
+e; the other has a limit. With p1 the density of the data, p_t that of x_t, and normalising constants Z,
+
+    p(x0 | x) = N(x0; 0, I) p1((x - sigma x0) / alpha) / Z  ->  N(0, I)     as sigma -> 0, for smooth p1
+    e = -sigma grad log p_t(x)  ->  0                                       in pure data       (3)
+    p(x1 | x) = p1(x1) N(x; alpha x1, sigma^2 I) / Z  ->  p1(x1)            as alpha -> 0
+    d  ->  mean of the data                                                 in pure noise      (4)
+
+(the equality in (3) is Tweedie's formula, Efron 2011). Inserted into p = p_d d + p_e e, with (1):
+
+    p = p_d x / alpha                                       in pure data, p_e finite   (5)
+    p = p_e x / sigma + p_d mean                            in pure noise, p_d finite  (6)
+
+(5) is p = p_d q where q is the data prediction. If p is the velocity and sigma' is infinite in pure data
+(VP), p_e = sigma' and p_e e = -sigma sigma' grad log p_t(x) has a finite limit that depends on the density:
+one prediction does not determine it. There, and in (6) if the mean is unknown, (2) is evaluated a small
+margin inside [0, 1].
 """
 
 from __future__ import annotations
@@ -23,15 +39,15 @@ from .schedules import Schedule
 
 __all__ = ["Affine", "finite_conversion"]
 
-#: How far inside, for float32 and coarser states: what a trained network says nearer to the end is noise.
+#: Margin for float32 and coarser states; nearer to the end, trained networks are unreliable.
 _MARGIN = 1e-5
-#: For float64, where rounding is divided by the distance: the square root of its precision. Where it is not,
-#: the distance itself is the only error.
+#: Margins for float64. Where (2) divides rounding errors by the margin, the square root of the precision
+#: balances both errors; elsewhere the margin itself is the only error.
 _ILL_CONDITIONED, _WELL_CONDITIONED = 1e-8, 1e-12
 
 
 class Affine(NamedTuple):
-    """``wanted = A x + B given + offset * mean of the data``, for what is given at ``times``."""
+    """``wanted = A x + B given + offset * mean of the data``, with ``given`` predicted at ``times``."""
 
     A: Tensor
     B: Tensor
@@ -40,7 +56,7 @@ class Affine(NamedTuple):
 
 
 class _End(NamedTuple):
-    """What happens at one end: nothing special, a limit, or neither."""
+    """One end of the path: regular, or with the limit ``A, B, offset`` of (5) or (6), if there is one."""
 
     regular: bool
     limit: tuple[float, float, float] | None = None
@@ -49,14 +65,14 @@ class _End(NamedTuple):
 def finite_conversion(
     schedule: Schedule, t: Tensor, wanted: str, given: str, dtype: torch.dtype, *, mean_known: bool
 ) -> Affine:
-    """``A, B, offset`` at times ``t`` in [0, 1], both ends included, and the times to ask the network at.
+    """Return ``A, B, offset`` at times ``t`` in [0, 1], ends included, and the times to call the network at.
 
     Args:
         schedule: the schedule.
         t: times, any shape.
-        wanted: the prediction to make.
-        given: the prediction to make it from.
-        dtype: of the state, which decides how far inside is a little.
+        wanted: the prediction to convert to.
+        given: the prediction to convert from.
+        dtype: type of the state, which sets the margin.
         mean_known: whether the caller can add ``offset`` times the mean of the data.
     """
     inside, limits = t, []

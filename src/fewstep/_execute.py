@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
-__all__ = ["Coefficient", "Row", "bound", "execute", "plan"]
+from ._table import Rows
 
-#: A number, or a tensor that broadcasts against the states: while fitting, or for numbers that each channel
-#: has for itself, which are sequences until they are bound to states.
-Coefficient = float | Sequence[float] | Tensor
+__all__ = ["Coefficient", "Readied", "Row", "execute", "explain", "plan"]
+
+#: A number, or, while fitting, a tensor that broadcasts against the states.
+Coefficient = float | Tensor
+#: ``call(j, x_j, t_j)`` gives ``u_j``.
+Call = Callable[[int, Tensor, Any], Tensor]
 
 
 class Row(NamedTuple):
@@ -22,7 +25,6 @@ class Row(NamedTuple):
     predictions: tuple[tuple[int, Coefficient], ...]
     unread_states: tuple[int, ...]
     unread_predictions: tuple[int, ...]
-    offset: Coefficient | None = None
 
 
 def plan(
@@ -30,7 +32,6 @@ def plan(
     D: Sequence[Sequence[Coefficient]],
     keep_states: Iterable[int] = (),
     keep_predictions: bool = False,
-    offsets: Sequence[Coefficient] = (),
 ) -> list[Row]:
     """Drop the zeros of a table and find when each state and prediction is read last."""
     rows = [(_nonzero(c), _nonzero(d)) for c, d in zip(C, D, strict=True)]
@@ -50,48 +51,43 @@ def plan(
             predictions,
             tuple(j for j in range(i + 1) if last_state[j] == i and j not in kept),
             () if keep_predictions else tuple(j for j in range(i + 1) if last_call[j] == i),
-            offsets[i] if offsets and _counts(offsets[i]) else None,
         )
         for i, (states, predictions) in enumerate(rows)
     ]
 
 
-def bound(rows: Sequence[Row], x: Tensor) -> list[Row]:
-    """Rows for states like ``x``: numbers a channel become tensors ``(channels, 1, ...)``, in one copy.
+class Readied(NamedTuple):
+    """A table as the loop runs it, for networks of one prediction and schedule.
 
-    They are kept in float32 at least, as single numbers are.
+    Args:
+        rows: what to add up.
+        recorded: the same, keeping trajectory points and predictions.
+        estimated: the calls, at an end of time, of which the table reads another prediction than the
+            network's: the field's estimate of it.
     """
-    own = [c for row in rows for c in _coefficients(row) if isinstance(c, Sequence)]
-    if not own:
-        return list(rows)
-    numbers = torch.tensor(own, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
-    each = iter(numbers.reshape(*numbers.shape, *[1] * (x.ndim - 2)).unbind())
 
-    def for_states(c: Coefficient) -> Coefficient:
-        return next(each) if isinstance(c, Sequence) else c
+    rows: list[Row]
+    recorded: list[Row]
+    estimated: list[int]
 
-    return [
-        row._replace(
-            states=tuple((j, for_states(c)) for j, c in row.states),
-            predictions=tuple((j, for_states(c)) for j, c in row.predictions),
-            offset=None if row.offset is None else for_states(row.offset),
-        )
-        for row in rows
-    ]
+    @classmethod
+    def of(cls, C: Rows, D: Rows, points: Iterable[int], estimated: list[int]) -> Readied:
+        """The plans of a table for this network."""
+        return cls(plan(C, D), plan(C, D, points, keep_predictions=True), estimated)
 
 
 def execute(
-    call: Callable[[int, Tensor, Any], Tensor],
+    call: Call,
     times: Sequence[Coefficient],
     rows: Sequence[Row],
     states: dict[int, Tensor],
     predictions: dict[int, Tensor],
     start: int = 1,
 ) -> Tensor:
-    """Compute ``x_i = sum_j C[i,j] x_j + sum_j D[i,j] u_j + e_i`` for ``i = start .. N``; return ``x_N``.
+    """Compute ``x_i = sum_j C[i,j] x_j + sum_j D[i,j] u_j`` for ``i = start .. N``; return ``x_N``.
 
-    ``call(j, x_j, t_j)`` gives ``u_j``. ``states`` and ``predictions`` hold what is known already
-    (at least ``x_0``) and receive what is computed, less what no later row reads.
+    ``states`` and ``predictions`` hold what is known already (at least ``x_0``) and receive what is computed,
+    less what no later row reads.
     """
     for i in range(start, len(rows) + 1):
         row = rows[i - 1]
@@ -99,8 +95,7 @@ def execute(
             predictions[i - 1] = call(i - 1, states[i - 1], times[i - 1])
         # No name for the terms: it would keep them alive during the next call.
         states[i] = _weighted_sum(
-            [(c, states[j]) for j, c in row.states] + [(c, predictions[j]) for j, c in row.predictions],
-            row.offset,
+            [(c, states[j]) for j, c in row.states] + [(c, predictions[j]) for j, c in row.predictions]
         )
         for j in row.unread_states:
             states.pop(j, None)
@@ -109,27 +104,50 @@ def execute(
     return states[len(rows)]
 
 
-def _counts(c: Coefficient) -> bool:
-    """Whether a coefficient does anything."""
-    return isinstance(c, Tensor) or (any(c) if isinstance(c, Sequence) else c != 0)
+def explain(
+    call: Call,
+    times: Sequence[float],
+    rows: Sequence[Row],
+    x0: Tensor,
+    start: Callable[[], Tensor],
+    name: str,
+) -> NoReturn:
+    """Repeat a sampling from ``start()`` that ended in NaN or infinity, look at every call, and raise.
+
+    Raises:
+        ValueError: when the noise ``x0`` is to blame.
+        FloatingPointError: at the first call whose result is not finite, or when all were.
+    """
+    if not torch.isfinite(x0).all():
+        raise ValueError("x0: the noise itself holds NaN or infinity.")
+
+    def watched(j: int, x: Tensor, t: float) -> Tensor:
+        m = call(j, x, t)
+        if not torch.isfinite(m).all():
+            state = "finite" if torch.isfinite(x).all() else "already infinite"
+            raise FloatingPointError(
+                f"the network returned NaN or infinity at call {j} of {len(times)}, t = {t:g}, from a "
+                f"{state} state of magnitude {x.abs().max():.3g}; look at the model there, or use a "
+                "solver that does not call it at that time."
+            )
+        return m
+
+    with torch.no_grad():
+        execute(watched, times, rows, {0: start()}, {})
+    raise FloatingPointError(
+        f"sampling with {name!r} overflowed {x0.dtype} although every network output was finite; "
+        "use a wider dtype for x0, or a solver with smaller coefficients."
+    )
 
 
 def _nonzero(row: Sequence[Coefficient]) -> tuple[tuple[int, Coefficient], ...]:
-    return tuple((j, c) for j, c in enumerate(row) if _counts(c))
+    return tuple((j, c) for j, c in enumerate(row) if isinstance(c, Tensor) or c != 0)
 
 
-def _coefficients(row: Row) -> list[Coefficient]:
-    """All of a row, in the order in which they are bound."""
-    terms = [c for _, c in (*row.states, *row.predictions)]
-    return terms if row.offset is None else [*terms, row.offset]
-
-
-def _weighted_sum(terms: Sequence[tuple[Any, Tensor]], offset: Any) -> Tensor:
+def _weighted_sum(terms: Sequence[tuple[Any, Tensor]]) -> Tensor:
     (c, x), *rest = terms
     dtype = x.dtype
     total: Tensor = c * x
     for c, x in rest:
         total = total + c * x if isinstance(c, Tensor) else torch.add(total, x, alpha=c)
-    if offset is not None:
-        total = total + offset
     return total if total.dtype == dtype else total.to(dtype)

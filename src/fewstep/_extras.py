@@ -9,7 +9,7 @@ __all__ = ["require"]
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import ``module``, or say which extra of fewstep brings it.
+    """Import ``module``, which belongs to an extra of fewstep.
 
     Raises:
         ImportError: naming the extra to install.

@@ -1,4 +1,4 @@
-"""JSON that every reader accepts: no NaN and no Infinity, which the standard does not know."""
+"""Standard JSON, which has no NaN and no Infinity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["finite"]
 
 
 def finite(value: Any) -> Any:
-    """A copy in which every number that is not finite, however deep, is ``None``."""
+    """Return a copy with ``None`` for every number that is not finite, at any depth."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

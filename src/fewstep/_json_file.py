@@ -1,4 +1,4 @@
-"""JSON files of one object each: readable by a person, checked when they are read."""
+"""JSON files of one object each, laid out for people and validated when read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["read_format", "read_json", "write_json"]
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write an object to ``path``, whole or not at all; numbers that are not finite become ``None``."""
+    """Write an object to ``path``, atomically; numbers that are not finite become ``null``."""
     lines = (f"  {json.dumps(key)}: {_layout(value)}" for key, value in finite(content).items())
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
@@ -25,24 +25,24 @@ def read_json(
     kind: str,
     saved_by: str,
     format: str,
-    schema: int | Sequence[int],
+    schema: int,
     required: Sequence[str],
     optional: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The object in the file at ``path``.
+    """Read the object in the file at ``path``.
 
     Args:
         path: the file.
-        kind: what such a file holds, for messages.
-        saved_by: the call that writes one, likewise.
-        format: what its ``format`` must be.
-        schema: what its ``schema`` must be, one number or several.
-        required: keys besides those two that it must have.
-        optional: keys that it may have.
+        kind: name of the kind of file, for messages.
+        saved_by: the call that writes such a file, for messages.
+        format: required value of ``format``.
+        schema: required value of ``schema``.
+        required: further keys that must be present.
+        optional: keys that may be present.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is no complete object of this format and schema, with these keys.
+        ValueError: when it is not a complete object of this format and schema with these keys.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -55,11 +55,10 @@ def read_json(
         ) from None
     if not isinstance(content, dict) or content.get("format") != format:
         raise ValueError(f"{path}: not a {kind} file; its 'format' must be {format!r}.")
-    schemas = [schema] if isinstance(schema, int) else schema
-    if content.get("schema") not in schemas:
+    if content.get("schema") != schema:
         raise ValueError(
             f"{path}: written with schema {content.get('schema')!r}, but this version of fewstep reads "
-            f"schema {' or '.join(map(str, schemas))}; upgrade fewstep."
+            f"schema {schema}; upgrade fewstep."
         )
     required = ("format", "schema", *required)
     missing = [key for key in required if key not in content]
@@ -85,7 +84,7 @@ def read_format(path: str | os.PathLike[str]) -> str | None:
 
 
 def _layout(value: Any) -> str:
-    """JSON with a table's rows, and an object's entries, on lines of their own."""
+    """Return JSON with one line per row of a table and per entry of an object."""
     if isinstance(value, tuple) and value and isinstance(value[0], tuple):
         return "[\n    " + ",\n    ".join(json.dumps(row) for row in value) + "\n  ]"
     if isinstance(value, dict) and value:

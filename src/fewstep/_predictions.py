@@ -1,4 +1,4 @@
-"""What a network may predict, and how one prediction is turned into another.
+"""The predictions of a network, and the conversions between them.
 
 At a time ``t`` every quantity of interest is a combination of the data ``d`` and the noise ``e``:
 
@@ -24,16 +24,16 @@ PREDICTIONS: tuple[str, ...] = get_args(Prediction)
 
 
 def check_prediction(prediction: str) -> None:
-    """Raise a ``ValueError`` for a name that is no prediction."""
+    """Raise a ``ValueError`` unless ``prediction`` is the name of one."""
     if prediction not in PREDICTIONS:
         raise ValueError(f"prediction: must be one of {', '.join(PREDICTIONS)}, not {prediction!r}.")
 
 
 def conversion(point: SchedulePoint, wanted: str, given: str) -> tuple[Tensor, Tensor]:
-    """``A, B`` such that ``wanted = A x + B given``, at every time of ``point``.
+    """Return ``A, B`` with ``wanted = A x + B given``, at every time of ``point``.
 
-    They are infinite where ``given`` says nothing new about ``x``: a noise prediction in pure noise
-    (alpha = 0), a data prediction in pure data (sigma = 0).
+    They are not finite where ``given`` is parallel to ``x``: a noise prediction in pure noise (alpha = 0),
+    a data prediction in pure data (sigma = 0).
     """
     x = (point.alpha, point.sigma)
     p, q = in_data_and_noise(point, wanted), in_data_and_noise(point, given)
@@ -44,7 +44,7 @@ def conversion(point: SchedulePoint, wanted: str, given: str) -> tuple[Tensor, T
 
 
 def in_data_and_noise(point: SchedulePoint, prediction: str) -> tuple[Tensor, Tensor]:
-    """Coefficients of the data and of the noise in a prediction."""
+    """Return the coefficients of the data and of the noise in a prediction."""
     zero, one = 0 * point.alpha, 0 * point.alpha + 1
     return {
         "velocity": (point.d_alpha, point.d_sigma),

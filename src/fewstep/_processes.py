@@ -1,4 +1,4 @@
-"""What the processes of ``torch.distributed`` tell each other."""
+"""Collectives over the processes of ``torch.distributed``."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["exchange", "place", "total"]
 
 
 def place() -> tuple[int, int]:
-    """The number of this process and how many there are: 0 and 1 without ``torch.distributed``."""
+    """Return rank and world size: 0 and 1 without ``torch.distributed``."""
     return (dist.get_rank(), dist.get_world_size()) if _several() else (0, 1)
 
 
 def exchange(tensor: Tensor) -> list[Tensor]:
-    """A tensor of the same shape from every process, in their order, lying where the backend can take them.
+    """All-gather tensors of one shape, in rank order, on a device that the backend supports.
 
-    Where ``torch.distributed`` is not initialised, this process is the only one.
+    Without ``torch.distributed`` the result is the tensor alone.
     """
     if not _several():
         return [tensor]
@@ -28,7 +28,7 @@ def exchange(tensor: Tensor) -> list[Tensor]:
 
 
 def total(tensor: Tensor) -> Tensor:
-    """The sum of a tensor of the same shape over all processes, with the same bits in each."""
+    """All-reduce tensors of one shape to their sum, the same to the bit in every process."""
     if not _several():
         return tensor
     result = _at_meeting(tensor).clone(memory_format=torch.contiguous_format)

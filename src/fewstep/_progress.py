@@ -35,9 +35,9 @@ class _Silent:
 
 
 def progress_bar(show: bool = True, **options: Any) -> ProgressBar:
-    """A tqdm bar on standard error, or an object that shows nothing and needs no tqdm.
+    """Return a tqdm bar on standard error, or a silent stand-in that needs no tqdm.
 
-    Where standard error is a file, the bar leaves a line every half a minute.
+    If standard error is not a terminal, the bar writes a line every half minute.
     """
     if not show:
         return _Silent()

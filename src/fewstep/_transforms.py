@@ -1,7 +1,8 @@
-"""The same path seen in other coordinates: run backwards, or under another schedule."""
+"""Fields derived by a change of coordinates: reversed in time, or under another schedule."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ._hashing import fingerprint
+from ._network import state_type
 from ._predictions import Prediction
 from .field import Field, as_float64, like
 from .schedules import Reversed, Schedule
@@ -16,12 +18,12 @@ from .schedules import Reversed, Schedule
 __all__ = ["RescheduledField", "ReversedField"]
 
 
-#: Log signal-to-noise ratios that differ less are the same.
+#: Log signal-to-noise ratios that differ by less count as equal.
 _SAME = 1e-9
 
 
 class _DerivedField(Field):
-    """A field made of another, ``field``, which it asks and is told apart by."""
+    """Wraps a field; delegates calls, conditions and fingerprint."""
 
     def __init__(
         self, field: Field, schedule: Schedule, prediction: Prediction, moments: Any, name: str
@@ -32,7 +34,7 @@ class _DerivedField(Field):
             prediction,
             shape=field.shape,
             clock=(0, 1),
-            time=field.time,
+            time_shape=field.time_shape,
             data_moments=moments,
             name=f"{field.name} {name}",
         )
@@ -42,10 +44,30 @@ class _DerivedField(Field):
     def forwards_per_call(self) -> int:
         return self.field.forwards_per_call
 
-    def with_guidance(self, guidance: float | None) -> Field:
+    def with_guidance(self, guidance: float | Tensor | None) -> Field:
         other = copy(self)
         other.field = self.field.with_guidance(guidance)
         return other
+
+    def bind(
+        self,
+        conditions: Mapping[str, Any] | None,
+        per_sample: Mapping[str, Any] | None,
+        count: int,
+        samples: str = "samples",
+    ) -> Field:
+        other = copy(self)
+        other.field = self.field.bind(conditions, per_sample, count, samples)
+        return other
+
+    def rows(self, index: slice | Tensor) -> Field:
+        other = copy(self)
+        other.field = self.field.rows(index)
+        return other
+
+    @property
+    def identifiable(self) -> bool:
+        return self.field.identifiable
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "guidance": self.field.guidance, "of": self.field.describe()}
@@ -55,12 +77,12 @@ class _DerivedField(Field):
 
 
 class ReversedField(_DerivedField):
-    """From data to noise: ``u(x, t) = -u_field(x, 1 - t)``, with data and noise in each other's place."""
+    """The field from data to noise, ``u(x, t) = -u_field(x, 1 - t)``, with data and noise swapped."""
 
     def __init__(self, field: Field) -> None:
         turned: dict[str, Prediction] = {"data": "noise", "noise": "data"}
         prediction = turned.get(field.prediction, field.prediction)
-        # The noise plays the data here, and its moments are known.
+        # Noise takes the place of the data here, and its moments are known.
         super().__init__(field, Reversed(field.schedule), prediction, (0.0, 1.0), "reversed")
 
     @property
@@ -68,7 +90,7 @@ class ReversedField(_DerivedField):
         return tuple(1 - t for t in reversed(self.field.discontinuities))
 
     def initial_state(self, noise: Tensor) -> Tensor:
-        """Data are where this field starts, as they are."""
+        """Return ``noise`` unchanged: this field starts from data."""
         return noise
 
     def initial_noise(self, state: Tensor) -> Tensor:
@@ -82,10 +104,10 @@ class ReversedField(_DerivedField):
 class RescheduledField(_DerivedField):
     """The scale-time transform: ``x = k xbar`` at the time of equal signal-to-noise ratio.
 
-    Where both schedules have the ratio, ``(alpha, sigma) = k (alphabar, sigmabar)``; there the expected data
-    and noise are the same, and ``v`` is ``k`` times the other. Noisier than ``field`` can be, the data count
-    as Gaussian with its ``data_moments``, which leads to its own initial state; cleaner than it can be, the
-    data stay as they are.
+    At ratios that both schedules reach, ``(alpha, sigma) = k (alphabar, sigmabar)``: expected data and noise
+    are equal, and ``v`` is scaled by ``k``. At noisier times than ``field`` has, the data are taken as
+    Gaussian with its ``data_moments``, which leads to the initial state of ``field``; at cleaner times,
+    ``x / alpha`` is taken as the data.
     """
 
     def __init__(self, field: Field, schedule: Schedule) -> None:
@@ -103,6 +125,7 @@ class RescheduledField(_DerivedField):
         return tuple(t for t in times if 0 < t < 1)
 
     def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
+        x = x.to(state_type(x.dtype))
         level, k, source = self._correspondence(as_float64(t))
         time = source if isinstance(t, Tensor) else float(source)
         m = self.field.predict_as(self.prediction, like(k, x) * x, time, **conditions)
@@ -121,7 +144,7 @@ class RescheduledField(_DerivedField):
         return m
 
     def _correspondence(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The log signal-to-noise ratio at ``t``, the scale ``k``, and the time of ``field``."""
+        """Return the log signal-to-noise ratio at ``t``, the scale ``k``, and the time of ``field``."""
         level = self.schedule.log_snr(t)
         source = self.field.schedule.inverse_log_snr(level.clamp(self._noisiest, self._cleanest)).clamp(0, 1)
         own, other = self.schedule(t), self.field.schedule(source)

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ._clock import Clock, check_clock, default_clock, describe_clock, network_time
+from ._conditions import Bound, bind, expand_unconditional
 from ._ends import Affine, finite_conversion
 from ._hashing import fingerprint
+from ._network import call_network, floating_type, home, state_type
 from ._predictions import Prediction, check_prediction
 from .schedules import CondOT, Schedule
 
@@ -34,20 +36,27 @@ class Field:
     as in Kynkäänniemi et al. (2024); and autoguidance (Karras et al. 2024) where ``guide`` is a weaker
     model. Scale 1 is no guidance.
 
+    The network may return a buffer that it reuses, may write into its input, and may be of half precision. It
+    gets copies of state and time, the state in the type of its first floating-point parameter; predictions
+    and velocities are float32 at least. Half precision is too coarse for time, which is therefore passed in
+    float32, and in the network's own type only where it refuses tensors of two types.
+
     Args:
         model: any callable ``model(x, time, **conditions) -> Tensor`` like ``x``.
         schedule: the noise schedule the model was trained with, ``CondOT()`` by default.
         prediction: ``"velocity"``, ``"noise"`` (epsilon), ``"data"`` (x1) or ``"v"``.
-        shape: shape of one sample without the batch dimension, where it is known; fitting then
-            needs no other hint of what noise to draw.
+        shape: shape of one sample without the batch dimension, in which noise is drawn; samples of other
+            shapes are made from noise of those.
         clock: what the network is told of the time: a pair ``(at t = 0, at t = 1)``, such as ``(0, 1)``, or
             ``(1000, 0)`` for a network told 1000 in pure noise; ``"sigma"``, the noise level
             ``sigma / alpha``; ``"timestep"``, that of a :class:`~fewstep.schedules.DDPM` or
             :class:`~fewstep.schedules.Discrete` schedule, and the default there; or a function of ``t``.
-        time: ``"batch"`` hands the network its time as a tensor of shape ``(B,)``, ``"scalar"`` as
+        time_shape: ``"batch"`` passes the time to the network as a tensor of shape ``(B,)``, ``"scalar"`` as
             one of shape ``()``.
         guidance: guidance scale; ``None`` or 1 calls the network once.
-        unconditional: keyword arguments that replace the caller's for what is guided away from.
+        unconditional: keyword arguments that replace the caller's for what is guided away from. A tensor,
+            array, list or tuple of one row is expanded to the batch where what it replaces has one row a
+            sample; one with as many rows as samples is cut into batches with them.
         guide: the model that is guided away from, ``model`` itself by default; called alike.
         guidance_interval: first and last time of guidance, within [0, 1]; the noise level ``s`` is at time
             ``schedule.inverse_log_snr(-log(s))``.
@@ -62,7 +71,8 @@ class Field:
         ``()`` or ``(B,)``, in [0, 1]; the velocity is like ``x``.
 
     Raises:
-        ValueError: on an unknown prediction, clock or time, or guidance with nothing to guide away from.
+        ValueError: on an unknown prediction, clock or time_shape, or guidance with nothing to guide away
+            from.
     """
 
     def __init__(
@@ -73,8 +83,8 @@ class Field:
         *,
         shape: tuple[int, ...] | None = None,
         clock: Clock | None = None,
-        time: Literal["batch", "scalar"] = "batch",
-        guidance: float | None = None,
+        time_shape: Literal["batch", "scalar"] = "batch",
+        guidance: float | Tensor | None = None,
         unconditional: Mapping[str, Any] | None = None,
         guide: Callable[..., Tensor] | None = None,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
@@ -85,9 +95,8 @@ class Field:
         self.schedule = CondOT() if schedule is None else schedule
         self.clock = default_clock(self.schedule) if clock is None else clock
         check_clock(self.clock, self.schedule)
-        if time not in ("batch", "scalar"):
-            raise ValueError(f"Field: time must be 'batch' or 'scalar', not {time!r}.")
-        _check_guidance(guidance, unconditional, guide)
+        if time_shape not in ("batch", "scalar"):
+            raise ValueError(f"Field: time_shape must be 'batch' or 'scalar', not {time_shape!r}.")
         if not 0 <= guidance_interval[0] < guidance_interval[1] <= 1:
             raise ValueError(
                 "Field: guidance_interval must be two increasing times within [0, 1], "
@@ -99,14 +108,26 @@ class Field:
         self.model = model
         self.prediction: Prediction = prediction
         self.shape = None if shape is None else tuple(shape)
-        self.time = time
-        self.guidance = None if guidance == 1 else guidance
+        self.time_shape = time_shape
+        self.guidance = _checked_guidance(guidance, unconditional, guide)
         self.unconditional = dict(unconditional or {})
         self.guide = guide
         self.guidance_interval = guidance_interval
         self.data_moments = data_moments
         self.name = name or type(model).__name__
         self._named = name is not None
+        self._bound: Bound | None = None
+        self._own_time: set[int] = set()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is: the device of its first parameter or buffer, the CPU where it has none."""
+        return home(self.model)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The type of the network's first floating-point parameter, ``None`` where it has none."""
+        return floating_type(self.model)
 
     @property
     def forwards_per_call(self) -> int:
@@ -119,7 +140,7 @@ class Field:
         return () if self.guidance is None else tuple(t for t in self.guidance_interval if 0 < t < 1)
 
     def __call__(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
-        """The velocity ``dx/dt`` at ``x`` and ``t``."""
+        """The velocity ``dx/dt`` at ``x`` and ``t``; conditions are passed to the network untouched."""
         return self.predict_as("velocity", x, t, **conditions)
 
     def predict_as(self, wanted: Prediction, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
@@ -129,6 +150,7 @@ class Field:
         """
         if wanted == self.prediction:
             return self.predict(x, t, **conditions)
+        x = x.to(state_type(x.dtype))
         A, B, offset, times = self.conversion(wanted, t, x)
         m = self.predict(x, times if isinstance(t, Tensor) else float(times), **conditions)
         value = like(A, x) * x + like(B, x) * m
@@ -145,19 +167,72 @@ class Field:
         return finite_conversion(self.schedule, t, wanted, self.prediction, x.dtype, mean_known=known)
 
     def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
-        """What the network predicts at ``x`` and ``t``, guidance included.
+        """The network's prediction at ``x`` and ``t``, guidance included, in float32 at least.
 
         Raises:
-            ValueError: when the network's output is not shaped like ``x``.
+            ValueError: when the network's output is no floating-point tensor shaped like ``x``.
+            TypeError: when there are conditions although those of the field are bound.
         """
-        time = self._network_time(t, x)
+        time, bound = self._network_time(t, x), self._bound
+        if bound is not None:
+            if conditions:
+                raise TypeError(
+                    f"Field: its conditions are bound, but {', '.join(conditions)} came besides; bind all of "
+                    "them together."
+                )
+            conditions = bound.arguments(len(x))
         guided = self._guided(t, x)
-        m = self._forward(self.model, x, time, conditions)
+        m = call_network(self.model, x, time, conditions, self._own_time)
         if guided is False or self.guidance is None:
             return m
-        away = self._forward(self.guide or self.model, x, time, {**conditions, **self.unconditional})
-        scale = self.guidance if guided is True else torch.where(guided, self.guidance, 1.0).to(x)
+        if bound is None:
+            conditions = conditions | expand_unconditional(self.unconditional, conditions, len(x))
+        else:
+            conditions = bound.away(len(x))
+        weaker = self.model if self.guide is None else self.guide
+        away = call_network(weaker, x, time, conditions, self._own_time)
+        scale = self.guidance if guided is True else torch.where(guided, self.guidance, 1.0).to(m)
         return away + scale * (m - away)
+
+    def bind(
+        self,
+        conditions: Mapping[str, Any] | None,
+        per_sample: Mapping[str, Any] | None,
+        count: int,
+        samples: str = "samples",
+    ) -> Field:
+        """The same field for ``count`` samples whose conditions are fixed: it is called without any.
+
+        Args:
+            conditions: keyword arguments of the network that all samples share, passed on untouched.
+            per_sample: those with one row a sample, in tensors, arrays, lists or tuples, and in mappings of
+                them; one row serves all samples, and is expanded to the batch.
+            count: number of samples.
+            samples: how errors call the samples.
+
+        Raises:
+            ValueError: when a condition has a wrong number of rows, or the field is bound to others.
+        """
+        if self._bound is not None and not (conditions or per_sample):
+            if self._bound.per_sample and self._bound.count != count:
+                raise ValueError(
+                    f"Field: its conditions are bound for {self._bound.count} samples, not for {count} "
+                    f"{samples}; take some by .rows(index), or bind them anew."
+                )
+            return self
+        if self._bound is not None:
+            raise ValueError("Field: its conditions are bound already; pass all of them to one bind.")
+        other = copy(self)
+        other._bound = bind(conditions, per_sample, self.unconditional, count, samples)
+        return other
+
+    def rows(self, index: slice | Tensor) -> Field:
+        """This field for some of the samples that it is bound to, which an index tensor may repeat."""
+        if self._bound is None or not self._bound.per_sample:
+            return self
+        other = copy(self)
+        other._bound = self._bound.rows(index)
+        return other
 
     def initial_state(self, noise: Tensor) -> Tensor:
         """The state at ``t = 0`` made of standard normal noise: ``sigma(0) * noise``.
@@ -165,11 +240,13 @@ class Field:
         Given ``data_moments = (mean, std)``, it is the Gaussian of ``x_0``'s own mean and variance,
         ``alpha(0) mean + sqrt(sigma(0)^2 + alpha(0)^2 std^2) * noise``.
         """
+        noise = noise.to(state_type(noise.dtype))
         shift, scale = self._initial_law(noise)
         return noise if scale is None else shift + scale * noise
 
     def initial_noise(self, state: Tensor) -> Tensor:
         """The standard normal noise that :meth:`initial_state` makes ``state`` of."""
+        state = state.to(state_type(state.dtype))
         shift, scale = self._initial_law(state)
         return state if scale is None else (state - shift) / scale
 
@@ -196,15 +273,14 @@ class Field:
 
         return self if schedule == self.schedule else RescheduledField(self, schedule)
 
-    def with_guidance(self, guidance: float | None) -> Field:
+    def with_guidance(self, guidance: float | Tensor | None) -> Field:
         """The same field at another guidance scale.
 
         Raises:
             ValueError: when there is nothing to guide away from.
         """
-        _check_guidance(guidance, self.unconditional or None, self.guide)
         other = copy(self)
-        other.guidance = None if guidance == 1 else guidance
+        other.guidance = _checked_guidance(guidance, self.unconditional or None, self.guide)
         return other
 
     def describe(self) -> dict[str, Any]:
@@ -223,19 +299,25 @@ class Field:
             "shape": None if self.shape is None else list(self.shape),
         }
 
+    @property
+    def identifiable(self) -> bool:
+        """True where a cache can tell the model from others: by its weights, or by a name."""
+        return self._named or isinstance(self.model, nn.Module)
+
     def fingerprint(self) -> str:
-        """A hash of all that decides the samples: description, initial state, guidance and weights.
+        """A hash of all that decides the samples: description, initial state, conditions and weights.
 
         Raises:
             ValueError: when the model has no weights to hash and no name to stand for it.
         """
-        if not isinstance(self.model, nn.Module) and not self._named:
+        if not self.identifiable:
             raise ValueError(
                 "Field: a cache cannot tell one plain function from another; pass Field(..., name='...') "
                 "with a name that changes when the model does."
             )
         weights = [m.state_dict() if isinstance(m, nn.Module) else {} for m in (self.model, self.guide)]
-        return fingerprint([self.describe(), self.unconditional, self.data_moments, weights])
+        bound = [] if self._bound is None else [vars(self._bound)]
+        return fingerprint([self.describe(), self.unconditional, self.data_moments, weights, *bound])
 
     def __repr__(self) -> str:
         guided = "" if self.guidance is None else f", guidance={self.guidance}"
@@ -253,14 +335,14 @@ class Field:
         mean, std = (torch.as_tensor(moment).to(x) for moment in self.data_moments or (0.0, 0.0))
         return mean, std
 
-    def _network_time(self, t: Tensor | float, x: Tensor) -> Tensor:
-        dtype = torch.promote_types(x.dtype, torch.float32)  # half precision is too coarse for time
+    def _network_time(self, t: Tensor | float, x: Tensor) -> Callable[[torch.dtype], Tensor]:
+        """Makes the time argument of the network in a given type, new each time."""
+        shape, device = ((len(x),) if self.time_shape == "batch" else ()), x.device
         if not isinstance(t, Tensor):
             number = float(network_time(self.clock, self.schedule, torch.tensor(t, dtype=torch.float64)))
-            shape = (x.shape[0],) if self.time == "batch" else ()
-            return torch.full(shape, number, dtype=dtype, device=x.device)
-        told = network_time(self.clock, self.schedule, t.to(device=x.device)).to(dtype)
-        return told.expand(x.shape[0]) if self.time == "batch" else told
+            return lambda dtype: torch.full(shape, number, dtype=dtype, device=device)
+        times = network_time(self.clock, self.schedule, t.to(device=device))
+        return lambda dtype: (times.to(dtype).expand(shape) if shape else times.to(dtype)).clone()
 
     def _guided(self, t: Tensor | float, x: Tensor) -> bool | Tensor:
         """Whether guidance acts at ``t``: known beforehand, or sample by sample."""
@@ -273,18 +355,6 @@ class Field:
             return first <= t <= last
         inside = (t >= first) & (t <= last)
         return like(inside, x).bool()
-
-    def _forward(
-        self, model: Callable[..., Tensor], x: Tensor, t: Tensor, conditions: Mapping[str, Any]
-    ) -> Tensor:
-        m = model(x, t, **conditions)
-        if not isinstance(m, Tensor) or m.shape != x.shape:
-            got = f"shape {tuple(m.shape)}" if isinstance(m, Tensor) else f"a {type(m).__name__}"
-            raise ValueError(
-                f"Field: the network returned {got} for a state of shape {tuple(x.shape)}; wrap it so "
-                "that model(x, t) returns one tensor like x."
-            )
-        return m
 
 
 def as_float64(t: Tensor | float) -> Tensor:
@@ -299,12 +369,23 @@ def like(c: Tensor, x: Tensor) -> Tensor:
     return c.to(x).reshape(-1, *[1] * (x.ndim - 1)) if c.ndim else c
 
 
-def _check_guidance(guidance: float | None, unconditional: object, guide: object) -> None:
-    if guidance not in (None, 1) and unconditional is None and guide is None:
+def _checked_guidance(guidance: float | Tensor | None, unconditional: object, guide: object) -> float | None:
+    """The scale as a number, ``None`` for no guidance."""
+    if isinstance(guidance, Tensor):
+        if guidance.numel() != 1:
+            raise ValueError(
+                f"Field: guidance must be one number, not a tensor of shape {tuple(guidance.shape)}; make a "
+                "field for each scale by with_guidance."
+            )
+        guidance = guidance.item()
+    if guidance in (None, 1):
+        return None
+    if unconditional is None and guide is None:
         raise ValueError(
             f"Field: guidance={guidance} needs unconditional={{...}}, the keyword arguments "
             "that make the network unconditional, or guide=..., a weaker model."
         )
+    return guidance
 
 
 def _check_network(label: str, network: Callable[..., Tensor]) -> None:

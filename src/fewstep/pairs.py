@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,15 +14,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ._conditions import bind, cut
 from ._files import write_safetensors
 from ._json import finite
+from ._network import state_type
+from .field import Field
 
-__all__ = ["Pairs", "noise", "take"]
+__all__ = ["Pairs", "noise"]
 
 #: The key under which a safetensors file of pairs keeps its facts.
 _FACTS = "fewstep.pairs"
-#: What its names of conditions begin with.
-_CONDITION = "condition."
 
 
 def noise(
@@ -65,17 +66,19 @@ class Pairs:
     """Noises ``x0`` and their reference samples ``x1``.
 
     Args:
-        x0: noises, ``(B, ...)``.
+        x0: noises, ``(B, ...)``; kept in float32 at least.
         x1: the (nearly) exact solutions at ``t = 1``, like ``x0``.
         nfe: network calls that the reference needed a sample; the largest over batches.
         calls: network calls in all, one for each sample and evaluation, error estimate included.
         error: RMSE of ``x1`` as estimated with ten times tighter tolerances; NaN when not estimated.
-        conditions: keyword arguments of the network; tensors with first dimension ``B`` belong to
-            the samples one by one, everything else to all of them.
+        conditions: keyword arguments of the network that all pairs share.
+        per_sample: those with one row a pair, in tensors, arrays, lists, tuples, and mappings of them; one
+            row serves all pairs.
         provenance: how the pairs were made.
-        per_sample: names of the conditions that belong to the samples one by one, where tensors with
-            first dimension ``B`` would not tell; parts of the pairs keep those of the whole.
         seeds: the numbers of the noises in their stream, int64 of shape ``(B,)``, where they are known.
+
+    Raises:
+        ValueError: when the shapes differ, or a condition has a wrong number of rows.
     """
 
     x0: Tensor
@@ -84,8 +87,8 @@ class Pairs:
     calls: int = 0
     error: float = float("nan")
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    per_sample: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    per_sample: Collection[str] | None = None
     seeds: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -94,9 +97,10 @@ class Pairs:
                 "Pairs: x0 and x1 must have one shape, "
                 f"not {tuple(self.x0.shape)} and {tuple(self.x1.shape)}."
             )
-        if self.per_sample is None:
-            names = [key for key, value in self.conditions.items() if _has_rows(value, len(self))]
-            object.__setattr__(self, "per_sample", names)
+        bind(self.conditions, self.per_sample, {}, len(self), "pairs")  # raises where rows do not fit
+        for name in ("x0", "x1"):
+            x = getattr(self, name)
+            object.__setattr__(self, name, x.to(state_type(x.dtype)))
 
     def __len__(self) -> int:
         return len(self.x0)
@@ -104,13 +108,12 @@ class Pairs:
     def __getitem__(self, index: slice | Tensor) -> Pairs:
         """Some of the pairs; the counts and the provenance stay those of the whole."""
         seeds = None if self.seeds is None else self.seeds[index]
-        own = self.conditions_of(index)
-        return replace(self, x0=self.x0[index], x1=self.x1[index], conditions=own, seeds=seeds)
+        own = cut(self.per_sample, index)
+        return replace(self, x0=self.x0[index], x1=self.x1[index], per_sample=own, seeds=seeds)
 
-    def conditions_of(self, index: slice | Tensor) -> dict[str, Any]:
-        """The conditions of some of the samples."""
-        own = self.per_sample or ()
-        return {key: value[index] if key in own else value for key, value in self.conditions.items()}
+    def bind(self, field: Field) -> Field:
+        """The field for these pairs, their conditions bound: it is called without any."""
+        return field.bind(self.conditions, self.per_sample, len(self), "pairs")
 
     def split(self, last: int) -> tuple[Pairs, Pairs]:
         """All but the ``last`` pairs, and those."""
@@ -118,20 +121,24 @@ class Pairs:
         return self[:cut], self[cut:]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the pairs to a safetensors file; conditions must be tensors."""
-        odd = [key for key, value in self.conditions.items() if not isinstance(value, Tensor)]
-        if odd:
-            raise ValueError(f"Pairs: only tensor conditions can be saved, not {', '.join(odd)}.")
+        """Write the pairs to a safetensors file.
+
+        Arrays of numbers among the conditions come back as tensors, everything else as it is.
+
+        Raises:
+            ValueError: when a condition is neither a tensor or array nor what JSON can hold.
+        """
+        tensors = {"x0": self.x0, "x1": self.x1}
+        if self.seeds is not None:
+            tensors["seeds"] = self.seeds
         facts = {
             "nfe": self.nfe,
             "calls": self.calls,
             "error": finite(self.error),
             "provenance": dict(self.provenance),
-            "per_sample": list(self.per_sample or ()),
+            "conditions": _packed(self.conditions, "conditions", tensors),
+            "per_sample": _packed(self.per_sample, "per_sample", tensors),
         }
-        tensors = {"x0": self.x0, "x1": self.x1, **{_CONDITION + k: v for k, v in self.conditions.items()}}
-        if self.seeds is not None:
-            tensors["seeds"] = self.seeds
         write_safetensors(path, tensors, {_FACTS: json.dumps(facts)})
 
     @classmethod
@@ -145,18 +152,46 @@ class Pairs:
             with safe_open(path, "pt", device=str(device)) as file:
                 facts = json.loads(file.metadata()[_FACTS])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}
-            x0, x1, seeds = tensors.pop("x0"), tensors.pop("x1"), tensors.pop("seeds", None)
+            for name in ("conditions", "per_sample"):
+                facts[name] = _unpacked(facts[name], tensors)
             facts["error"] = math.nan if facts["error"] is None else facts["error"]
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            return cls(tensors["x0"], tensors["x1"], seeds=tensors.get("seeds"), **facts)
+        except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: not a complete file of pairs ({error}); make it again.") from error
-        conditions = {key.removeprefix(_CONDITION): value for key, value in tensors.items()}
-        return cls(x0, x1, conditions=conditions, seeds=seeds, **facts)
 
 
-def take(conditions: Mapping[str, Any], index: slice | Tensor, count: int) -> dict[str, Any]:
-    """The conditions of some samples: per-sample tensors are indexed, the rest passes through."""
-    return {key: value[index] if _has_rows(value, count) else value for key, value in conditions.items()}
+def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """A condition for JSON, every tensor in it put into ``tensors`` and replaced by its key there."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(value) if value.dtype.kind in "biuf" else value.tolist()
+    if isinstance(value, Tensor):
+        while name in tensors:  # a name with dots may be that of a nested value
+            name += "_"
+        tensors[name] = value
+        return {"tensor": name}
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {"mapping": {key: _packed(inner, f"{name}.{key}", tensors) for key, inner in value.items()}}
+    if isinstance(value, list | tuple):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [_packed(inner, f"{name}.{k}", tensors) for k, inner in enumerate(value)]}
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ValueError(
+        f"Pairs: {name} holds a {type(value).__name__}, which a file cannot keep; use tensors, arrays, "
+        "strings, numbers, and lists and mappings of them."
+    )
 
 
-def _has_rows(value: object, count: int) -> bool:
-    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == count
+def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The condition that :func:`_packed` made ``value`` of."""
+    if not isinstance(value, dict):
+        return value
+    ((kind, inner),) = value.items()
+    if kind == "tensor":
+        return tensors[inner]
+    if kind == "mapping":
+        return {key: _unpacked(one, tensors) for key, one in inner.items()}
+    found = [_unpacked(one, tensors) for one in inner]
+    return found if kind == "list" else tuple(found)

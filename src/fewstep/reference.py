@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import lt
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +17,17 @@ from ._device import widest
 from ._dopri5 import CallLimitError, dopri5
 from ._files import write_text
 from ._hashing import fingerprint
+from ._network import state_type
 from ._progress import progress_bar
 from .field import Field
-from .pairs import Pairs, take
+from .pairs import Pairs
 
 __all__ = ["CallLimitError", "Solution", "pairs", "solve"]
 
 #: How many samples the error of a reference is estimated on.
 ERROR_SAMPLES = 8
+#: The estimate of the error may take this many times the calls that a batch may.
+_ERROR_CALLS = 4
 
 
 class Solution(NamedTuple):
@@ -53,26 +57,33 @@ def solve(
     Args:
         field: the field.
         x0: standard normal noise, ``(B, ...)``.
-        times: where to return the state, increasing from 0; the last one is where to stop.
+        times: where to return the state, increasing from 0 within [0, 1]; the last one is where to stop.
         rtol: relative tolerance of the local error.
         atol: absolute tolerance of the local error.
         max_nfe: network calls after which to give up.
-        dtype: type of the integrated state, ``x0``'s by default; float64 keeps rounding out of
-            the state while the network still sees ``x0``'s type.
+        dtype: type of the integrated state, by default that of ``x0``, float32 at least; float64 keeps
+            rounding out of the state while the field still sees the other.
         **conditions: passed to the network untouched.
 
     Raises:
+        ValueError: when the times do not increase from 0 within [0, 1], or a tolerance is negative.
         CallLimitError: when ``max_nfe`` calls are not enough.
         FloatingPointError: when the network returns NaN, or float32 cannot resolve the tolerance.
     """
+    if len(times) < 2 or times[0] != 0 or times[-1] > 1 or not all(map(lt, times, times[1:])):
+        raise ValueError(
+            f"times: must increase from 0 within [0, 1], two of them at least, not {tuple(times)}; (0, 1) "
+            "solves from noise to data."
+        )
+    seen = state_type(x0.dtype)
 
     def velocity(t: Tensor, x: Tensor) -> Tensor:
-        return field(x.to(x0.dtype), t, **conditions).to(x.dtype)
+        return field(x.to(seen), t, **conditions).to(x.dtype)
 
-    state = field.initial_state(x0).to(dtype or x0.dtype)
+    state = field.initial_state(x0).to(state_type(dtype or seen))
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
     states, nfe = dopri5(velocity, state, times, "reference", jumps=field.discontinuities, **options)
-    return Solution(states.to(x0.dtype), nfe)
+    return Solution(states.to(seen), nfe)
 
 
 def pairs(
@@ -87,7 +98,8 @@ def pairs(
     cache: str | Path | None = None,
     progress: bool = False,
     provenance: Mapping[str, Any] | None = None,
-    **conditions: Any,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
 ) -> Pairs:
     """Reference samples of given noises, batch by batch.
 
@@ -103,11 +115,20 @@ def pairs(
             back from it, and an interrupted run goes on where it stopped.
         progress: show a progress bar of the samples.
         provenance: further facts to record, such as the seed of the noise.
-        **conditions: passed to the network; tensors with first dimension ``B`` go with the samples.
+        conditions: keyword arguments of the network that all samples share.
+        per_sample: those with one row a sample, or one row for all; see :meth:`Field.bind`.
 
     Returns:
-        The pairs, with call counts and an estimate of their error.
+        The pairs, with call counts and an estimate of their error: NaN where that does not get there in four
+        times ``max_nfe`` calls, or in the precision of the device, with ``error_note`` in the provenance.
+
+    Raises:
+        ValueError: when a condition has a wrong number of rows, or a tolerance is negative.
+        CallLimitError: when ``max_nfe`` calls are not enough for a batch.
+        FloatingPointError: when the network returns NaN, or float32 cannot resolve the tolerance.
     """
+    x0 = x0.to(state_type(x0.dtype))
+    bound = field.bind(conditions, per_sample, len(x0), "pairs")
     facts = {
         "field": field.describe(),
         "method": "dopri5",
@@ -117,7 +138,8 @@ def pairs(
         "batch": batch,
         **(provenance or {}),
     }
-    folder = None if cache is None else _cache_folder(Path(cache), field, x0, conditions, facts)
+    known = [x0, conditions or {}, per_sample or {}]
+    folder = None if cache is None else _cache_folder(Path(cache), field, known, facts)
     parts: list[Pairs] = []
     with progress_bar(progress, total=len(x0), desc="reference", unit="sample") as bar:
         for first in range(0, len(x0), batch):
@@ -126,13 +148,12 @@ def pairs(
             if file is not None and file.exists():
                 parts.append(Pairs.load(file, device=x0.device))
             else:
-                given = take(conditions, index, len(x0))
                 options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
-                states, nfe = solve(field, x0[index], dtype=dtype, **options, **given)
+                states, nfe = solve(bound.rows(index), x0[index], dtype=dtype, **options)
                 parts.append(Pairs(x0[index], states[-1], nfe, nfe * len(states[-1])))
                 if first == 0:
-                    few = take(conditions, slice(0, min(batch, ERROR_SAMPLES)), len(x0))
-                    parts[0] = _with_error(field, parts[0], options, few)
+                    few = bound.rows(slice(0, min(batch, ERROR_SAMPLES)))
+                    parts[0] = _with_error(few, parts[0], options)
                 if file is not None:
                     parts[-1].save(file)
             bar.update(len(parts[-1]))
@@ -142,25 +163,35 @@ def pairs(
         nfe=max(part.nfe for part in parts),
         calls=sum(part.calls for part in parts),
         error=parts[0].error,
-        conditions=conditions,
-        provenance=facts,
+        conditions=dict(conditions or {}),
+        per_sample=dict(per_sample or {}),
+        provenance={**facts, **parts[0].provenance},
     )
 
 
-def _with_error(field: Field, part: Pairs, options: dict[str, Any], conditions: Mapping[str, Any]) -> Pairs:
-    """Estimate the error of a few samples against ten times tighter tolerances, in float64 if there is."""
-    few = slice(0, ERROR_SAMPLES)  # whose conditions these are
-    tighter = {**options, "rtol": options["rtol"] / 10, "atol": options["atol"] / 10}
-    states, nfe = solve(field, part.x0[few], dtype=widest(part.x0.device), **tighter, **conditions)
-    error = (states[-1] - part.x1[few]).square().mean().sqrt().item()
-    return replace(part, error=error, calls=part.calls + nfe * len(states[-1]))
+def _with_error(field: Field, part: Pairs, options: dict[str, Any]) -> Pairs:
+    """Estimate the error of a few samples against ten times tighter tolerances, in float64 if there is.
+
+    Args:
+        field: bound to the conditions of the first :data:`ERROR_SAMPLES`.
+        part: the first batch.
+        options: of :func:`solve`.
+    """
+    few, cap = slice(0, ERROR_SAMPLES), _ERROR_CALLS * options["max_nfe"]
+    x0, x1 = part.x0[few], part.x1[few]
+    tighter = {"rtol": options["rtol"] / 10, "atol": options["atol"] / 10, "max_nfe": cap}
+    try:
+        states, nfe = solve(field, x0, dtype=widest(x0.device), **tighter)
+    except (CallLimitError, FloatingPointError) as failure:
+        note = {"error_note": f"the error is unknown, for ten times tighter tolerances failed ({failure})"}
+        return replace(part, calls=part.calls + cap * len(x0), provenance=note)
+    error = (states[-1] - x1).square().mean().sqrt().item()
+    return replace(part, error=error, calls=part.calls + nfe * len(x0))
 
 
-def _cache_folder(
-    cache: Path, field: Field, x0: Tensor, conditions: Mapping[str, Any], facts: Mapping[str, Any]
-) -> Path:
-    """The folder of this very request, with its provenance written down."""
-    record = {**facts, "fingerprint": field.fingerprint(), "noise": fingerprint([x0, conditions])}
+def _cache_folder(cache: Path, field: Field, known: Sequence[Any], facts: Mapping[str, Any]) -> Path:
+    """The folder of this very request, with its provenance written down; ``known``: noises, conditions."""
+    record = {**facts, "fingerprint": field.fingerprint(), "noise": fingerprint(known)}
     text = json.dumps(record, indent=2, sort_keys=True)
     folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
     if not (folder / "provenance.json").exists():

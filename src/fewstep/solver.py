@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import os
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
-from . import _solver_file
-from ._channels import check_channels
+from . import _fitted_for, _solver_file
+from ._execute import Readied, execute, explain
+from ._hashing import fingerprint
+from ._path import Path, check_conditions, check_noise
 from ._predictions import Prediction, check_prediction
-from ._sampling import Path, Readied, check_noise, ready, sample
-from ._table import Number, Rows, Table, frozen, lower_triangle
+from ._progress import progress_bar
+from ._table import Rows, Table, check_numbers, lower_triangle, square
 from .field import Field
 from .schedules import Schedule
 
@@ -30,14 +31,19 @@ class Solver:
 
     Call ``j`` evaluates ``u_j`` at ``(x_j, times[j])``, and
 
-        ``x_i = sum_{j<i} C[i-1][j] x_j + sum_{j<i} D[i-1][j] u_j + offsets[i-1]``,   ``i = 1 .. N``,
+        ``x_i = sum_{j<i} C[i-1][j] x_j + sum_{j<i} D[i-1][j] u_j``,   ``i = 1 .. N``,
 
-    whose last state ``x_N`` is the sample. Everything else follows from these numbers. Instead of a number, a
-    coefficient or an offset may be a tuple of them, one for each channel (dimension 1 of the state).
+    whose last state ``x_N`` is the sample. Everything else follows from these numbers.
+
+    ``midpoint(steps=1)`` has ``times = (0, 1/2)``, ``C = ((1,), (1, 0))``, ``D = ((1/2,), (0, 1))`` and
+    ``points = (0, 2)``. On ``dx/dt = -x`` it turns ``x_0 = 1`` into a sample with two calls:
+
+        ``u_0 = -1``,       ``x_1 = 1 x_0 + 1/2 u_0 = 0.5``,            a stage at ``t = 1/2``;
+        ``u_1 = -0.5``,     ``x_2 = 1 x_0 + 0 x_1 + 0 u_0 + 1 u_1 = 0.5``,      for ``exp(-1) = 0.37``.
 
     Args:
         times: when the network is called, ``N`` numbers in [0, 1].
-        C: coefficients of the states; row ``i - 1`` has ``i`` numbers. All of C and D have channels, or none.
+        C: coefficients of the states; row ``i - 1`` has ``i`` numbers.
         D: coefficients of the calls, likewise.
         points: indices of the states that lie on the trajectory (the others are stages), from 0 to N.
         end: the time that the sample is at, normally 1.
@@ -45,11 +51,11 @@ class Solver:
         prediction: what the ``u_j`` are: ``"velocity"``, or another prediction of ``schedule``.
         schedule: the schedule a table for another prediction than velocity holds for.
         family: the family and theta that the table was built from.
-        fitted_for: the field it was fitted to.
+        fitted_for: the field it was fitted to, as :meth:`Field.describe` tells it; where there were several,
+            the others are a list under ``"also"``.
         protocol: how it was fitted.
         scores: what it reached there.
         citation: what to cite.
-        offsets: what is added to each state, ``N`` numbers; or none of them, as in every classical solver.
 
     Raises:
         ValueError: when the numbers do not make a solver.
@@ -68,73 +74,39 @@ class Solver:
     protocol: Mapping[str, Any] | None = field(default=None, hash=False)
     scores: Mapping[str, Any] | None = field(default=None, hash=False)
     citation: tuple[str, ...] = ()
-    offsets: tuple[Number, ...] = ()
 
     def __post_init__(self) -> None:
-        N = len(self.times)
-        _check(N > 0, "times: a solver needs at least one call")
-        for label, rows in (("C", self.C), ("D", self.D)):
-            shape = [len(row) for row in rows]
-            fits = shape == list(range(1, N + 1))
-            _check(fits, f"{label}: {N} calls need rows of 1 to {N} numbers, not {shape}")
-            for i, row in enumerate(rows):
-                _check(all(map(_finite, row)), f"{label}: row {i} must be finite, not {list(row)}")
-        fits = len(self.offsets) in (0, N) and all(map(_finite, self.offsets))
-        _check(fits, f"offsets: must be {N} finite numbers or none, not {list(self.offsets)}")
-        own = {_channels(c) for rows in (self.C, self.D) for row in rows for c in row}
-        others = {_channels(c) for c in self.offsets}
-        counts = (own | others) - {None}
-        _check(
-            len(own) == 1 and len(others) < 2 and len(counts) < 2 and 0 not in counts,
-            "C, D and offsets: must have single numbers, or one for each of as many channels, throughout",
-        )
-        _check(
-            all(0 <= t <= 1 for t in (*self.times, self.end)),
-            f"times: must lie in [0, 1], not {[*self.times, self.end]}",
-        )
-        _check(
-            len(self.points) > 1
-            and self.points[0] == 0
-            and self.points[-1] == N
-            and all(i < j for i, j in pairwise(self.points)),
-            f"points: must increase from 0 to {N}, not {list(self.points)}",
-        )
-        at = self.point_times
-        _check(
-            all(s < t for s, t in pairwise(at)),
-            f"times: must increase strictly from point to point, not {list(at)}",
-        )
+        check_numbers(self.times, self.C, self.D, self.points, self.end)
         check_prediction(self.prediction)
-        _check(
-            self.prediction == "velocity" or self.schedule is not None,
-            f"schedule: a table of {self.prediction} predictions holds for one schedule and must name it",
-        )
+        if self.prediction != "velocity" and self.schedule is None:
+            raise ValueError(
+                f"Solver: schedule: a table of {self.prediction} predictions holds for one schedule and must "
+                "name it."
+            )
 
     @property
     def nfe(self) -> int:
         """Number of network calls: exact, by construction."""
         return len(self.times)
 
-    @cached_property
-    def channels(self) -> int | None:
-        """How many channels have numbers of their own; ``None`` where all share theirs."""
-        return self.table.channels
-
-    def channel(self, k: int) -> Solver:
-        """The solver of one channel, whose numbers then serve any state.
-
-        Raises:
-            ValueError: when there are no channels, or not so many.
-        """
-        if self.channels is None or not 0 <= k < self.channels:
-            has = "no channels" if self.channels is None else f"channels 0 to {self.channels - 1}"
-            raise ValueError(f"solver {self.name!r}: channel must be one that it has, not {k}; it has {has}.")
-        return self._with_table(self.table.channel(k))
-
     @property
     def point_times(self) -> tuple[float, ...]:
         """Times of the trajectory points."""
         return tuple((*self.times, self.end)[i] for i in self.points)
+
+    @overload
+    def sample(
+        self, field: Field | Callable[..., Tensor], x0: Tensor, *, trajectory: Literal[False] = ...,
+        progress: bool = ..., differentiable: bool = ...,
+        callback: Callable[[int, Tensor, Tensor], None] | None = ..., **conditions: Any,
+    ) -> Tensor: ...  # fmt: skip
+
+    @overload
+    def sample(
+        self, field: Field | Callable[..., Tensor], x0: Tensor, *, trajectory: Literal[True],
+        progress: bool = ..., differentiable: bool = ...,
+        callback: Callable[[int, Tensor, Tensor], None] | None = ..., **conditions: Any,
+    ) -> Path: ...  # fmt: skip
 
     def sample(
         self,
@@ -146,12 +118,13 @@ class Solver:
         differentiable: bool = False,
         callback: Callable[[int, Tensor, Tensor], None] | None = None,
         **conditions: Any,
-    ) -> Any:
+    ) -> Tensor | Path:
         """Turn noise into samples with exactly :attr:`nfe` calls of the field.
 
         Args:
             field: a :class:`~fewstep.Field`, or a plain callable ``velocity(x, t)``.
-            x0: standard normal noise, ``(B, ...)``; its dtype and device are those of the state.
+            x0: standard normal noise, ``(B, ...)``, on the device of the network. States are of its dtype, or
+                float32 where that is wider.
             trajectory: return a :class:`Path` instead of the samples.
             progress: show a progress bar of the calls.
             differentiable: let gradients flow to ``x0`` and the network. The samples are then not looked at
@@ -167,29 +140,62 @@ class Solver:
         estimate of that is taken, whose limit is known: see :meth:`Field.predict_as`.
 
         Raises:
-            ValueError: when ``x0`` does not fit the field or the solver's channels, or the table the field's
-                schedule.
+            ValueError: when ``x0`` is no batch of noise, or the table is for another schedule than the
+                field's.
+            TypeError: when a condition is named almost like an argument: ``trajectry=True``.
             FloatingPointError: when the network returns NaN or infinity; names the call and time.
         """
         field = field if isinstance(field, Field) else Field(field)
-        check_noise(x0, field)
-        check_channels(self.channels, x0, f"solver {self.name!r}")
-        return sample(
-            self._readied(field.prediction, field.schedule),
-            field,
-            x0,
-            self.points,
-            self.point_times,
-            name=self.name,
-            trajectory=trajectory,
-            progress=progress,
-            differentiable=differentiable,
-            callback=callback,
-            conditions=conditions,
+        check_noise(x0)
+        check_conditions(conditions)
+        readied = self._readied(field.prediction, field.schedule)
+        self._warn_of_mismatch(field)
+
+        def start() -> Tensor:  # sums in half precision would lose what a small step adds
+            return field.initial_state(x0.to(torch.promote_types(x0.dtype, torch.float32)))
+
+        def call(j: int, x: Tensor, t: float) -> Tensor:
+            if j in readied.estimated:
+                return field.predict_as(self.prediction, x, t, **conditions).to(x.dtype)
+            return field.predict(x, t, **conditions).to(x.dtype)
+
+        def reported(j: int, x: Tensor, t: float) -> Tensor:
+            m = call(j, x, t)
+            bar.update()
+            if callback is not None:
+                callback(j, x, m)
+            return m
+
+        states, predictions = {0: start()}, dict[int, Tensor]()
+        rows = readied.recorded if trajectory else readied.rows
+        bar = progress_bar(progress, total=self.nfe, unit="call", desc=self.name)
+        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()), bar:
+            x1 = execute(reported, self.times, rows, states, predictions).to(x0.dtype)
+        if not (differentiable or torch.isfinite(x1).all()):
+            explain(call, self.times, readied.rows, x0, start, self.name)
+        if not trajectory:
+            return x1
+        return Path(
+            x1,
+            torch.stack([states[i] for i in self.points]),
+            torch.tensor(self.point_times, dtype=torch.float64),
+            torch.stack([predictions[j] for j in range(self.nfe)]),
+            torch.tensor(self.times, dtype=torch.float64),
         )
 
+    def mismatch(self, field: Field) -> str | None:
+        """What the solver was fitted for where ``field`` is something else, in one sentence.
+
+        Compares the names of the models, the schedules and the guidance scales. A model without a name of its
+        own, such as a plain function, may be any.
+        """
+        found = (
+            None if self.fitted_for is None else _fitted_for.differences(self.fitted_for, field.describe())
+        )
+        return None if found is None else f"solver {self.name!r} was fitted for {found}"
+
     def unroll(self) -> Solver:
-        """The same solver in reduced form ``x_i = a_i x_0 + sum_j b_ij u_j + e_i``."""
+        """The same solver in reduced form ``x_i = a_i x_0 + sum_j b_ij u_j``."""
         return self._with_table(Table.from_reduced(self.table.unroll()))
 
     def to(self, prediction: Prediction, schedule: Schedule | None = None) -> Solver:
@@ -239,11 +245,24 @@ class Solver:
             )
         table, end = self.table.reschedule(source, target, self.end)
         self._check_calls(table, "data", source, "choose a grid that stops short of pure data")
-        return replace(self._with_table(table), end=end, prediction="data", schedule=target)
+        fitted_for = self.fitted_for and self.fitted_for.get(
+            "of", {**self.fitted_for, "schedule": target.to_dict()}
+        )
+        made = self._with_table(table)
+        return replace(made, end=end, prediction="data", schedule=target, fitted_for=fitted_for)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that :meth:`save` writes."""
+        return _solver_file.content(self._arguments)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready facts that identify the solver: its name, calls, and a hash of its numbers."""
+        numbers = [*self.table, self.points, self.end, self.prediction, self.schedule]
+        return {"name": self.name, "nfe": self.nfe, "fingerprint": fingerprint(numbers)}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the solver as a JSON file that a person can read; numbers keep every bit."""
-        _solver_file.write(path, self)
+        _solver_file.write(path, self._arguments)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Solver:
@@ -256,36 +275,43 @@ class Solver:
 
     @classmethod
     def from_table(cls, table: Table, points: tuple[int, ...], **facts: Any) -> Solver:
-        """Freeze a tensor table into a solver, whose :attr:`table` keeps the gradients of this one.
-
-        Without gradients, channels that are all alike become one number, and zero offsets none.
-        """
-        differentiable = any(part.requires_grad for part in table)
-        table = table if differentiable else table.simplest()
-        solver = cls(**_numbers(table), points=tuple(points), **facts)
-        if differentiable:
-            solver.__dict__["table"] = table
-        return solver
+        """Freeze a tensor table into a solver, which keeps its numbers and no gradients."""
+        return cls(**_numbers(table), points=tuple(points), **facts)
 
     @cached_property
     def table(self) -> Table:
-        """The numbers as float64 tensors; differentiable in the grid of a classical solver, if that was."""
-        times, *offsets = (
-            torch.tensor(numbers, dtype=torch.float64) for numbers in (self.times, self.offsets) if numbers
-        )
-        return Table(times, _square(self.C), _square(self.D), *offsets)
+        """The numbers as float64 tensors."""
+        return Table(torch.tensor(self.times, dtype=torch.float64), square(self.C), square(self.D))
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        return {argument.name: getattr(self, argument.name) for argument in fields(self)}
 
     def _readied(self, prediction: Prediction, schedule: Schedule) -> Readied:
         """The table for networks of one kind, made once."""
         self._check_schedule(schedule)
         key = (prediction, schedule)
         if key not in self._cache:
-            self._cache[key] = ready(self.table, self.points, schedule, self.prediction, prediction)
+            table, estimated = self.table.convert_where_finite(schedule, self.prediction, prediction)
+            self._cache[key] = Readied.of(
+                lower_triangle(table.C), lower_triangle(table.D), self.points, estimated
+            )
         return self._cache[key]
 
     @cached_property
     def _cache(self) -> dict[tuple[Prediction, Schedule], Readied]:
         return {}
+
+    def _warn_of_mismatch(self, field: Field) -> None:
+        found = self.mismatch(field)
+        if found is not None and found not in self._warned:
+            self._warned.add(found)
+            advice = "fit again for it, or silence this with warnings.filterwarnings('ignore', 'solver')"
+            warnings.warn(f"{found}; {advice}.", stacklevel=3)
+
+    @cached_property
+    def _warned(self) -> set[str]:
+        return set()
 
     def _check_calls(self, table: Table, given: str, schedule: Schedule, remedy: str) -> None:
         undefined = (~table.finite_calls()).nonzero()
@@ -307,30 +333,7 @@ class Solver:
         return replace(self, **_numbers(table))
 
 
-def _check(condition: bool, problem: str) -> None:
-    if not condition:
-        raise ValueError(f"Solver: {problem}.")
-
-
 def _numbers(table: Table) -> dict[str, Any]:
     """The numbers of a table, as a solver holds them."""
-    return {
-        "times": tuple(table.times.tolist()),
-        "C": lower_triangle(table.C),
-        "D": lower_triangle(table.D),
-        "offsets": frozen(table.e) if table.e.ndim else (),
-    }
-
-
-def _channels(number: Number) -> int | None:
-    return len(number) if isinstance(number, tuple) else None
-
-
-def _finite(number: Number) -> bool:
-    return all(map(math.isfinite, number)) if isinstance(number, tuple) else math.isfinite(number)
-
-
-def _square(rows: Rows) -> Tensor:
-    N, own = len(rows), _channels(rows[0][0])
-    zero = 0.0 if own is None else (0.0,) * own
-    return torch.tensor([[*row, *[zero] * (N - len(row))] for row in rows], dtype=torch.float64)
+    times = tuple(table.times.tolist())
+    return {"times": times, "C": lower_triangle(table.C), "D": lower_triangle(table.D)}

@@ -123,7 +123,7 @@ def test_fields_that_are_told_different_levels_are_told_apart(adapter, exact):
 
 @pytest.mark.parametrize("levels", [(2.0, 1.0), (0.0, 1.0), (0.1, math.inf)])
 def test_levels_must_increase_from_above_zero(adapter, exact, levels):
-    with pytest.raises(ValueError, match="two increasing, positive levels"):
+    with pytest.raises(ValueError, match="must be positive and increasing"):
         adapter.field(Denoiser(exact), sigma_min=levels[0], sigma_max=levels[1])
 
 
@@ -189,7 +189,7 @@ def test_preconditioned_networks_are_told_apart_by_their_data(exact):
         (lambda: edm.Preconditioned(lambda x, c: x), "network must be a module, not a function"),
         (
             lambda: edm.Preconditioned(nn.Identity(), 0.0),
-            "sigma_data=0.0 and sigma_min=0.002 must be positive",
+            "sigma_data and sigma_min must be positive, not 0.0 and 0.002",
         ),
     ],
 )

@@ -108,7 +108,7 @@ def test_flow_matching_may_ask_for_a_scalar_time():
 
     x = torch.ones(3, 2)
     flow_matching.field(model)(x, 0.5)
-    flow_matching.field(model, time="scalar")(x, 0.5)
+    flow_matching.field(model, time_shape="scalar")(x, 0.5)
     assert seen == [(3,), ()]
 
 

@@ -23,7 +23,7 @@ def equal_log_snr():
 def measured_order(mixture_1d, line, equal_log_snr):
     """``measured_order(build, schedule)``: of ``build(grid)`` on a mixture with a closed-form flow map."""
 
-    def measure(build, schedule, steps=40, grid=equal_log_snr):
+    def measure(build, schedule, steps=24, grid=equal_log_snr):
         network, transport = mixture_1d(schedule, "data")
 
         def error(count):

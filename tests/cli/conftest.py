@@ -3,40 +3,49 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
 import fewstep as fs
 from fewstep.cli import main
-from fewstep.cli._app import app
 
 
 @pytest.fixture
-def program(tmp_path, monkeypatch):
-    """Run a verb that must succeed, in an empty folder; with --json the result is parsed."""
+def ended(tmp_path, monkeypatch, capsys):
+    """Run a verb in an empty folder: exit status, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-        return json.loads(result.stdout) if "--json" in words else result.stdout
+        monkeypatch.setattr("sys.argv", ["fewstep", *map(str, words)])
+        try:
+            main()
+            status = 0
+        except SystemExit as left:
+            status = left.code
+        return status, *capsys.readouterr()
 
     return run
 
 
 @pytest.fixture
-def failure(tmp_path, monkeypatch, capsys):
-    """Run a verb that must fail with status 2; the one line that it says."""
-    monkeypatch.chdir(tmp_path)
+def program(ended):
+    """Run a verb that must succeed; with --json the result is parsed."""
 
     def run(*words):
-        monkeypatch.setattr("sys.argv", ["fewstep", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert ended.value.code == 2
-        assert captured.out == ""
-        assert "Traceback" not in captured.err
-        return captured.err
+        status, out, err = ended(*words)
+        assert status == 0, out + err
+        return json.loads(out) if "--json" in words else out
+
+    return run
+
+
+@pytest.fixture
+def failure(ended):
+    """Run a verb that must fail with status 2; the one line that it says."""
+
+    def run(*words):
+        status, out, err = ended(*words)
+        assert (status, out) == (2, "")
+        assert "Traceback" not in err
+        return err
 
     return run
 

@@ -1,19 +1,16 @@
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import fewstep as fs
-from fewstep.cli._app import app
 
 
 @pytest.fixture
-def checked(tmp_path, monkeypatch):
+def checked(ended):
     """Run the verb; what it printed, and its exit status."""
-    monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        result = CliRunner().invoke(app, ["check", *map(str, words)])
-        return result.stdout, result.exit_code
+        status, out, _ = ended("check", *words)
+        return out, status
 
     return run
 

@@ -5,10 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import image
-from typer.testing import CliRunner
 
 import fewstep as fs
-from fewstep.cli._app import app
 
 
 def test_compare_writes_tables_a_plot_and_a_page(program, solver_file):
@@ -164,16 +162,16 @@ def test_a_solver_given_twice_has_one_row(program, solver_file):
     assert [row["solver"] for row in rows] == ["euler", "midpoint", "midpoint (midpoint)"]
 
 
-def test_a_solver_fitted_for_another_model_is_noted(program, solver_file):
+def test_a_solver_fitted_for_another_model_is_noted(ended, solver_file):
     facts = {"model": "other", "shape": [2], "guidance": 3.0}
     replace(fs.classical.midpoint(2), fitted_for=facts).save(solver_file)
-    result = CliRunner().invoke(app, ["compare", "mixture", str(solver_file), "--count", "3"])
-    assert result.exit_code == 0
-    assert result.stderr == (
-        f"note: {solver_file} was fitted for model other, shape [2], guidance 3.0; "
-        "this is model fewstep/mixture, shape [24], guidance None\n"
+    status, _, said = ended("compare", "mixture", solver_file, "--count", 3)
+    assert status == 0
+    assert said == (
+        "note: solver 'midpoint' was fitted for model other, guidance 3, "
+        "but this field has model fewstep/mixture, guidance None\n"
     )
-    assert CliRunner().invoke(app, ["compare", "mixture", "euler:4", "--count", "3"]).stderr == ""
+    assert ended("compare", "mixture", "euler:4", "--count", 3)[2] == ""
 
 
 def test_lists_of_a_configuration_are_lists(program):
@@ -185,19 +183,23 @@ def test_lists_of_a_configuration_are_lists(program):
 
 def test_quality_of_mnist_needs_no_data(program):
     words = ("mnist", "euler", "--nfe", "1", "--count", 3, "--ref", "mnist", "--keep", 1)
-    result = program("compare", *words, "--json")
+    printed = program("compare", *words)
+    result = json.loads(Path("comparison/results.json").read_text())
     assert result["rows"][0]["frechet_mnist"] > result["protocols"]["mnist"]["reference"]["frechet_mnist"] > 0
-    assert "--ref mnist" in json.loads(Path("comparison/results.json").read_text())["command"]
+    assert "--ref mnist" in result["command"]
     few = "Fréchet distance: 3 pictures are too few for a covariance of 64 features"
-    assert f"{few}; the value is far too high." in program("compare", *words).splitlines()
+    assert f"{few}; the value is far too high." in printed.splitlines()
     assert few in Path("comparison/index.html").read_text()
 
 
 def test_quality_against_data_has_all_figures(program):
-    words = ("mnist", "euler", "--nfe", "1", "--count", 6, "--data", "small.npz", "--features", "mnist")
+    Path("own.py").write_text(
+        "import fewstep as fs\ndecay = fs.Field(lambda x, t: -x / 2, shape=(1, 28, 28), name='decay')\n"
+    )
+    words = "own.py:decay euler --nfe 1 --count 6 --data small.npz --features mnist".split()
     np.savez("small.npz", images=np.random.default_rng(0).integers(0, 256, (9, 28, 28), dtype=np.uint8))
     result = program("compare", *words, "--json")
     (row,) = result["rows"]
-    real = result["protocols"]["mnist"]["quality"]["real"]
+    real = result["protocols"]["own.py:decay"]["quality"]["real"]
     assert (real["count"], real["one_by_one"]) == (9, 6)
     assert {"frechet_mnist", "kernel_mnist", "precision", "recall", "density", "coverage"} <= row.keys()

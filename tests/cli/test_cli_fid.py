@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 
@@ -251,7 +250,6 @@ def test_processes_of_torchrun_share_the_pictures(program, torchscript, pictures
     words = ["-m", "fewstep", "fid", "calc", "samples.npz", "--ref", "stats.npz", *own, "--json"]
     finished = subprocess.run(
         [*torchrun, *words, "--batch", "6"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -68,7 +68,7 @@ def test_config_may_name_the_model(program, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("nfee: 3\n", "--config: fit.yaml has unknown keys nfee; known are as_json, atol, batch"),
+        ("nfee: 3\n", "--config: fit.yaml has unknown keys nfee (did you mean nfe?); known are atol, batch"),
         ("just words\n", "--config: fit.yaml must hold options as 'name: value', not 'just words'"),
         ("3\n", "--config: fit.yaml must hold options as 'name: value', not 3"),
         ("a: [\n", "--config: fit.yaml cannot be read"),

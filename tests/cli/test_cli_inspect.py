@@ -1,11 +1,13 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
-import torch
 from matplotlib import image
+from typer.testing import CliRunner
 
 import fewstep as fs
+from fewstep.cli._app import app
 
 
 def test_inspect_tells_what_is_in_the_file(program, solver_file):
@@ -112,9 +114,12 @@ def test_the_program_as_a_process_ends_with_status_2_and_no_traceback(tmp_path):
     assert ended.stderr == "error: none.json: there is no such solver file; solver.save() writes one.\n"
 
 
-def test_inspect_looks_at_one_channel(program, tmp_path):
-    family = fs.families.NonStationary(fs.classical.euler(1), channels=2)
-    family.solver(torch.tensor([0.0, 0.1, 0.0, 0.2], dtype=torch.float64)).save(tmp_path / "own.json")
-    facts = program("inspect", tmp_path / "own.json", "--channel", 1, "--json")
-    assert facts["C"] == [[1.1]]
-    assert facts["D"] == [[1.2]]
+def test_inspect_never_compares_with_a_model_that_nobody_named(program, tmp_path):
+    facts = {
+        **fs.models.bundled("digits").describe(),
+        "guidance": 3.0,
+        "schedule": fs.schedules.VP().to_dict(),
+    }
+    replace(fs.classical.euler(2), fitted_for=facts).save(tmp_path / "fitted.json")
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path / "fitted.json")])
+    assert (result.exit_code, result.stderr) == (0, "")

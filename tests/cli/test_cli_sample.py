@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 
@@ -130,8 +129,7 @@ def test_torchrun_itself(tmp_path):
         "--format",
         "npz",
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*run, *words], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    subprocess.run([*run, *words], cwd=tmp_path, check=True, capture_output=True)
     result = json.loads((tmp_path / "samples" / "result.json").read_text())
     assert (result["count"], result["protocol"]["processes"]) == (100, [2])
     parts = [np.load(path)["samples"] for path in sorted((tmp_path / "samples").glob("*.npz"))]
@@ -208,4 +206,4 @@ def test_an_absent_device_is_named(failure):
 
 @pytest.mark.parametrize("option", ["--count", "--batch"])
 def test_counts_start_at_one(failure, option):
-    assert f"Invalid value for '{option}'" in failure("sample", "mixture", "euler:2", option, 0)
+    assert f"{option}: must be at least 1, not 0." in failure("sample", "mixture", "euler:2", option, 0)

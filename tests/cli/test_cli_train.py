@@ -10,8 +10,8 @@ from fewstep.flows import Trainer
 from fewstep.models import load_field
 
 QUICK = [
-    "--data", "digits", "--set", "network={class: MLP, width: 32, blocks: 1}", "--steps", "6",
-    "--batch", "8", "--set", "log_every=2", "--device", "cpu",
+    "--data", "digits", "--network", "{class: MLP, width: 32, blocks: 1}", "--steps", "6",
+    "--batch", "8", "--log-every", "2", "--device", "cpu",
 ]  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def test_a_run_ends_with_a_field_and_goes_on_when_asked_for_more(program, tmp_pa
 
 
 def test_the_configuration_in_the_folder_goes_on_with_the_run(program, tmp_path):
-    words = ["--coupling", "learned", "--set", "beta={start: 1, end: 3, steps: 4}", "--set", "page_every=0"]
+    words = ["--coupling", "learned", "--beta", "{start: 1, end: 3, steps: 4}", "--page-every", "0"]
     first = program("train", *QUICK, *words, "--out", "run", "--json")
     assert first["files"].keys() == {"flow"}
     words = ["--config", "run/config.yaml", "--out", "run", "--device", "cpu", "--steps", "8"]
@@ -67,9 +67,9 @@ def test_a_dry_run_writes_nothing(program, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "digits", "--set", "stepz=1"], "unknown 'stepz' (did you mean 'steps'?)"),
-        (["--data", "digits", "--set", "steps"], "--set: must be name=value, not 'steps'."),
-        (["--data", "digits", "--set", "ema=[1"], "--set: the value of 'ema=[1' is not YAML."),
+        (["--data", "digits", "--stepz", "1"], "does not take '--stepz'; did you mean --steps?"),
+        (["--data", "digits", "--steps", "many"], "--steps: must be a whole number, not 'many'."),
+        (["--data", "digits", "--ema", "[1"], "--ema: '[1' is not YAML."),
         (["--config", "absent.yaml"], "--config: absent.yaml cannot be read"),
         (["--data", "digits", "--device", "nonsense"], "device: 'nonsense' cannot be used"),
         (["--data", "digits", "--network", "cifar10"], "this network was built for (B, 3, 32, 32)"),

@@ -77,7 +77,7 @@ class TestNpz:
     def test_floats_have_no_other_size(self, tmp_path):
         path = self.save(tmp_path, data=np.zeros((2, 1, 8, 8)))
         assert fs.data.load(path, resolution=8, channels=1).shape == (1, 8, 8)
-        with pytest.raises(ValueError, match=r"only 8-bit pictures can be resized .* leave resolution"):
+        with pytest.raises(ValueError, match=r"only 8-bit images can be resized .* leave resolution"):
             fs.data.load(path, resolution=16)
 
     @pytest.mark.parametrize(
@@ -85,7 +85,10 @@ class TestNpz:
         [
             (np.zeros((5, 8, 8), np.int64), "not int64"),
             (np.zeros((5, 8), np.uint8), r"not uint8 of shape \(5, 8\)"),
-            (np.zeros((5, 8, 8, 8), np.uint8), r"no axis of its shape \(5, 8, 8, 8\) can be channels"),
+            (
+                np.zeros((5, 8, 8, 8), np.uint8),
+                r"no axis of its shape \(5, 8, 8, 8\) can be the 1, 3 or 4 channels",
+            ),
             (np.array([{}]), r"cannot be read \(.*allow_pickle"),
         ],
     )
@@ -97,7 +100,7 @@ class TestNpz:
         path = self.save(tmp_path, data=pictures(400))
         content = path.read_bytes()
         path.write_bytes(content[:-200])
-        with pytest.raises(ValueError, match=r"data\.npz: is not an npz file, or not a whole one"):
+        with pytest.raises(ValueError, match=r"data\.npz: is not a complete npz file"):
             fs.data.load(path)
         path.write_bytes(content[:5000] + bytes(100) + content[5100:])
         with pytest.raises(ValueError, match=r"array 'data': cannot be read .*CRC"):
@@ -127,8 +130,8 @@ class TestIdx:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda x: b"\0\0\x08\x01" + x[4:], "begins with 00 00 08 01, where 00 00 08 03"),
-            (lambda x: x[:-1], "has 271 bytes, where its header needs 272"),
+            (lambda x: b"\0\0\x08\x01" + x[4:], "begins with 00 00 08 01, not with 00 00 08 03"),
+            (lambda x: x[:-1], "has 271 bytes, but its header needs 272"),
             (lambda x: x[:9], "has 9 bytes"),
             (lambda x: b"", "begins with , where"),
         ],
@@ -165,11 +168,11 @@ class TestCifar:
         content = self.binary(pictures(2, size=32))
         for k in (1, 3):
             (tmp_path / f"data_batch_{k}.bin").write_bytes(content)
-        with pytest.raises(ValueError, match="of its train files, number 2 is missing"):
+        with pytest.raises(ValueError, match="number 2 of the train files is missing"):
             fs.data.load(tmp_path)
         for broken in (content[:-1], b"\x0a" + content[1:], b""):
             (tmp_path / "data_batch_2.bin").write_bytes(broken)
-            with pytest.raises(ValueError, match=r"data_batch_2\.bin: is not a whole file of CIFAR-10"):
+            with pytest.raises(ValueError, match=r"data_batch_2\.bin: is not a complete file of CIFAR-10"):
                 fs.data.load(tmp_path)
 
     def test_sprites(self, tmp_path, pictures, encoded):

@@ -83,7 +83,7 @@ class TestFilesOfAFolderOrZip:
 
     def test_files_beside_the_splits_are_not_dropped_in_silence(self, lay, pictures, kind):
         path = lay(kind, {"train/0.png": pictures(1)[0], "zebra/1.png": pictures(1)[0]})
-        with pytest.raises(ValueError, match=r"files outside of train/, .* such as zebra/1\.png"):
+        with pytest.raises(ValueError, match=r"files outside train/, .* such as zebra/1\.png"):
             fs.data.load(path)
 
     def test_a_picture_that_differs_is_named_with_the_first(self, lay, pictures, kind):
@@ -229,7 +229,7 @@ class TestParquet:
     def test_pictures_and_tables_together_are_ambiguous(self, table, pictures, encoded):
         folder = table("data.parquet", pictures(1)).parent
         (folder / "preview.png").write_bytes(encoded(pictures(1)[0]))
-        with pytest.raises(ValueError, match="holds both pictures and parquet files"):
+        with pytest.raises(ValueError, match="holds both images and parquet files"):
             fs.data.load(folder)
 
 
@@ -286,7 +286,7 @@ class TestForm:
 
     def test_sixteen_bits_are_refused(self, lay, encoded):
         content = encoded(Image.fromarray(np.zeros((4, 4), np.uint16)))
-        with pytest.raises(ValueError, match=r"a\.png: a picture of mode I;16; convert it to 8 bits"):
+        with pytest.raises(ValueError, match=r"a\.png: an image of mode I;16; convert it to 8 bits"):
             self.load(lay, content)
 
     @pytest.mark.parametrize(

@@ -61,21 +61,6 @@ def test_calls_at_one_time_are_refused():
         Following(fs.classical.heun(3))
 
 
-def test_offsets_and_channels_come_along():
-    """A solver that each channel has numbers of its own in is followed, and refined, channel by channel."""
-    family = NonStationary(fs.classical.named("ab2", 3), offset=True, channels=2)
-    start = family.solver(random_theta(family))
-    x0 = fs.noise(4, (2, 3), dtype=torch.float64)
-    more = refined(start, 5)
-    torch.testing.assert_close(more.sample(velocity, x0), start.sample(velocity, x0), rtol=1e-12, atol=1e-12)
-    following = Following(more)
-    assert following.solver().D == more.unroll().D
-    theta = random_theta(following)
-    for k in range(2):
-        alone = Following(more.channel(k)).solver(theta)
-        assert following.solver(theta).channel(k).D == alone.D
-
-
 @pytest.mark.parametrize("name", list(some_solvers()))
 @pytest.mark.parametrize("nfe", [6, 7, 9])
 def test_a_refined_solver_gives_the_same_samples(name, nfe):

@@ -118,70 +118,6 @@ def test_a_multistep_base_steps_on_the_transformed_velocity(order):
     torch.testing.assert_close(family.solver(theta).sample(field, x0), xbar / s[n], rtol=1e-12, atol=1e-12)
 
 
-def own_field(x, t):
-    """A velocity that mixes neighbouring channels."""
-    return field(x, t) + 0.3 * x.roll(1, dims=1)
-
-
-@pytest.mark.parametrize("channels", [None, 3])
-@pytest.mark.parametrize("base", ["euler", "midpoint", "ab2"])
-def test_a_shifted_path_is_stepped_on_as_it_is_defined(base, channels):
-    """On xbar = s x + b the velocity is s' x + t' s u(x, t) + b', with x = (xbar - b) / s."""
-    family = ScaleTime(base, 4, offset=True, channels=channels)
-    theta = random_theta(family)
-    t, dt, s, ds = family.nodes(theta)
-    b, db = family.shift(theta)
-    assert bool((b[0] == 0).all() and (b[-1] == 0).all())
-    assert (s.shape, b.shape) == ((len(t), *([channels] if channels else [])),) * 2
-    node = {round(float(r), 12): k for k, r in enumerate(family._grid)}
-
-    def wide(value):
-        return value[:, None] if channels else value
-
-    def ubar(xbar, r):
-        k = node[round(float(r[0]), 12)]
-        x = (xbar - wide(b[k])) / wide(s[k])
-        return wide(ds[k]) * x + dt[k] * wide(s[k]) * own_field(x, t[k]) + wide(db[k])
-
-    x0 = fs.noise(4, (3, 2), dtype=torch.float64)
-    plain = (classical(base, 4).sample(ubar, x0) - wide(b[-1])) / wide(s[-1])
-    torch.testing.assert_close(family.solver(theta).sample(own_field, x0), plain, rtol=1e-11, atol=1e-11)
-
-
-@pytest.mark.parametrize("train", ["both", "time", "scale"])
-@each_base
-def test_shifts_and_channels_start_from_the_base_to_the_bit(base, train):
-    family, plain = ScaleTime(base, 3, train, offset=True, channels=2), classical(base, 3)
-    start = family.solver()
-    assert (start.times, start.C, start.D, start.offsets) == (plain.times, plain.C, plain.D, ())
-    table = family.table(torch.zeros(family.size, dtype=torch.float64))
-    for k in range(2):
-        assert all(map(torch.equal, table.channel(k)[:3], plain.table[:3]))
-    assert not table.e.any()
-    x0 = fs.noise(5, (2,))
-    assert torch.equal(start.sample(field, x0), plain.sample(field, x0))
-
-
-@pytest.mark.parametrize("n", [1, 4, 8])
-def test_shifts_and_channels_add_numbers_at_the_nodes(n):
-    assert ScaleTime("euler", n, offset=True).size == 4 * n - 1 + 2 * n - 1
-    assert ScaleTime("euler", n, channels=3).size == 2 * n - 1 + 3 * 2 * n
-    assert ScaleTime("ab2", n, offset=True, channels=3).size == 2 * n - 1 + 3 * (4 * n - 1)
-    assert ScaleTime("ab2", n, "time", offset=True, channels=3).size == 2 * n - 1 + 3 * (2 * n - 1)
-
-
-def test_slopes_of_a_shift_reach_every_offset():
-    """That b_n = 0 loses nothing: b' alone has the rank of the table's rows."""
-    for base in ("euler", "midpoint", "ab3", "kutta3"):
-        family = ScaleTime(base, 2, offset=True)
-        theta = random_theta(family)
-        jacobian = torch.autograd.functional.jacobian(lambda free, f=family: f.table(free).e, theta)
-        slopes = family._sizes["db"]
-        # kutta3's last stage shares the node of the next step's first
-        assert int(torch.linalg.matrix_rank(jacobian[:, -slopes:])) == slopes
-        assert (slopes == family.nfe) == (base != "kutta3")
-
-
 def test_an_exact_change_of_schedule_loses_no_order():
     """Smooth t(r), s(r) sampled at the nodes keep midpoint's order 2."""
     velocity = fs.models.random_mixture(2, 3, std=0.5)
@@ -279,8 +215,6 @@ def test_the_solver_file_tells_theta_and_nodes(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"channels": 0}, "ScaleTime: channels must be how many the state has, at least 1, .* not 0"),
-        ({"channels": True}, "ScaleTime: channels must be how many the state has, at least 1, .* not True"),
         ({"base": "rk45"}, "base must be one of euler, midpoint, heun, .* not 'rk45'"),
         ({"train": "all"}, "train must be 'both', 'time' or 'scale', not 'all'"),
         ({"steps": 0}, "steps: must be a whole number of at least 1, not 0"),

@@ -61,19 +61,19 @@ def test_all_directions_are_the_whole_jacobian(family, random_theta):
     assert calls <= 5 * family.nfe * (1 + 3 + 1)
 
 
-@pytest.mark.parametrize("tolerance", [0.1, 0.01])
-def test_few_directions_are_nearly_the_jacobian_of_a_trained_network(random_theta, tolerance):
+def test_few_directions_are_nearly_the_jacobian_of_a_trained_network(random_theta):
     field, family = fs.models.bundled("digits"), FAMILIES["around"]()
     x0 = fs.noise(8, field.shape, seed=77)
     pairs, theta = fs.Pairs(x0, x0), random_theta(family, 0.05)
-    _, J, calls = directions(field, family, theta, pairs, tolerance=tolerance)
     expected = exact(field, family, theta, pairs)
-    assert float((J - expected).norm() / expected.norm()) < max(tolerance, 0.02)
     # perturbed rollouts, each from where it departs: one call a row from there on, for every number
     alone = Rollout(field, 4096)
     tables = [family.table(theta + 1e-3 * unit).unroll() for unit in torch.eye(family.size).double()]
     alone.differences(family.table(theta).unroll(), tables, pairs)
-    assert calls < 0.8 * alone.calls
+    for tolerance in (0.1, 0.01):
+        _, J, calls = directions(field, family, theta, pairs, tolerance=tolerance)
+        assert float((J - expected).norm() / expected.norm()) < max(tolerance, 0.02)
+        assert calls < 0.8 * alone.calls
 
 
 @pytest.mark.parametrize("max_batch", [3, 4096])

@@ -6,13 +6,13 @@ import json
 
 import pytest
 import torch
+from fewstep.fitting._fit_curve import resolve_curve
+from fewstep.fitting.joint import JointGaussNewton, Task
 
 import fewstep as fs
 from fewstep.families import Curve, SmoothCorrections
 from fewstep.fitting import ENDPOINT_LOSSES
-from fewstep.fitting._fit_curve import resolve_curve
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.joint import JointGaussNewton, Task
 
 SMALL = {
     "nfes": (3, 5),

@@ -90,7 +90,7 @@ from fewstep.fitting import Adam, GaussNewton, Nodes, Reference
         ({"guidance": (1, 3)}, r"needs unconditional=\{\.\.\.\}"),
         ({"device": "nonsense"}, "device: 'nonsense' cannot be used .* this machine has cpu"),
     ],
-    ids=str,
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
 def test_arguments_that_do_not_fit_are_named(bending, options, words):
     options = {"nfe": 4, "pairs": 8, **options}

@@ -122,7 +122,7 @@ def test_the_default_radius_is_ld3s(bending, double_pairs):
         (Soft("log_mse", radius=0.5), "soft(log_mse, radius=0.5)"),
         (Soft(Features(torch.sin, "mse")), "soft(features(sin, mse))"),
     ],
-    ids=str,
+    ids=["rmse", "log_mse", "features"],
 )
 def test_fits_and_counts_its_calls(bending, loss, name):
     report = fs.fit(bending, 3, pairs=12, loss=loss, optimizer=Adam(60)).report

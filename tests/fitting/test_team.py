@@ -1,7 +1,6 @@
 """Processes that share a fit end where one ends, to the bit among themselves."""
 
 import json
-import os
 import subprocess
 import sys
 import textwrap
@@ -14,7 +13,6 @@ import fewstep as fs
 from fewstep.fitting._rollout import Rollout
 from fewstep.fitting._team import BudgetSpentError, Team
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 
 #: Fits of a float64 field, run by every process: with pairs given, within a budget, and with pairs to make.
@@ -66,9 +64,7 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("team")
     script = folder / "fits.py"
     script.write_text(textwrap.dedent(FITS))
-    done = subprocess.run(
-        [*TORCHRUN, str(script), str(folder)], capture_output=True, text=True, timeout=240, env=ENVIRONMENT
-    )
+    done = subprocess.run([*TORCHRUN, str(script), str(folder)], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     scope = {"__name__": "fits"}
     exec(script.read_text(), scope)
@@ -147,7 +143,7 @@ def test_torchrun_itself_writes_the_files_once(tmp_path):
     words = ["fit", "mixture", "--nfe", "3,4", "--pairs", "16", "--iterations", "2", "--json", "--out", "out"]
     done = subprocess.run(
         [*TORCHRUN, "-m", "fewstep", *words],
-        cwd=tmp_path, env=ENVIRONMENT, check=True, capture_output=True, text=True,
+        cwd=tmp_path, check=True, capture_output=True, text=True,
     )  # fmt: skip
     files = [entry["file"] for entry in json.loads(done.stdout)["solvers"]]  # one process speaks
     assert sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "out").iterdir()) == sorted(files)

@@ -103,7 +103,10 @@ def test_settings_are_handed_on_and_a_configuration_survives_yaml():
         ({"stepz": 1}, r"config: unknown 'stepz' \(did you mean 'steps'\?\); known are"),
         ({"steps": "many"}, r"config: steps: input should be a valid integer.*, not 'many'\."),
         ({"lr": -1}, r"config: lr: must be a positive number, not -1"),
-        ({"coupling": "magic"}, r"config: coupling: input should be 'independent', 'learned'.*, not 'magic'"),
+        (
+            {"coupling": "magic"},
+            r"config: coupling: must be one of independent, learned, mixed, minibatch-ot, not 'magic'",
+        ),
         ({"beta": -1.0, "coupling": "learned"}, r"beta: must be a positive number"),
         ({"data": None}, r"config: data: input should be a valid string, not None"),
     ],
@@ -125,7 +128,7 @@ def test_missing_data_is_told():
         ("resnet", "no preset 'resnet'; there are mnist, cifar10"),
         ({"width": 3}, r"network: must name its class, as in \{class: UNet"),
         ({"class": "UNet", "depth": 3}, "network: UNet cannot be built: .*'depth'"),
-        ({"class": "ResNet"}, "'ResNet' is no network of this version of fewstep"),
+        ({"class": "ResNet"}, "'ResNet' is not a network of this version of fewstep"),
         ("absent.json", "network: absent.json cannot be read as a JSON object"),
     ],
 )
@@ -135,7 +138,7 @@ def test_networks_that_cannot_be_are_refused(network, message):
 
 
 def test_points_need_a_perceptron():
-    with pytest.raises(ValueError, match=r"a UNet takes pictures, not samples of shape \(2,\); use 'mlp'"):
+    with pytest.raises(ValueError, match=r"a UNet takes images, not samples of shape \(2,\); use 'mlp'"):
         build((2,), network="unet")
 
 

@@ -126,18 +126,20 @@ def test_minibatch_transport_has_the_shape_of_pictures():
 def test_pairs_are_used_as_they_are():
     x0, x1 = data(), data() + 1
     assert torch.equal(Paired()(x1, x0).x0, x0)
-    with pytest.raises(ValueError, match="takes noise and data in pairs"):
+    with pytest.raises(ValueError, match="takes pairs of noise and data"):
         Paired()(x1)
 
 
 def test_noise_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"x0: must be shaped like x1, \(64, 3\), not \(63, 3\)"):
+    with pytest.raises(ValueError, match=r"x0: must have the shape of x1, \(64, 3\), not \(63, 3\)"):
         Independent()(data(), data(63))
 
 
 def test_an_encoder_with_the_wrong_channels_is_refused():
     coupling = Learned(lambda x: (x[:, :2], x[:, :2]))
-    with pytest.raises(ValueError, match=r"encoder: must return a mean and a log-variance like the data"):
+    with pytest.raises(
+        ValueError, match=r"encoder: must return a mean and a log-variance of the data's shape"
+    ):
         coupling(data())
 
 

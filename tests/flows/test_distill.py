@@ -169,7 +169,7 @@ def test_what_cannot_be_distilled_is_told(tmp_path, pairs):
         Distillation(Linear().requires_grad_(False))
     with pytest.raises(ValueError, match="loss: as a module, this MSELoss would be trained"):
         Distillation(Linear(), nn.MSELoss())
-    with pytest.raises(ValueError, match="distillation takes noises and samples in pairs, but got samples"):
+    with pytest.raises(ValueError, match="distillation takes pairs of noise and sample, but got samples"):
         trainer(Distillation(Linear()), ArrayDataset(torch.zeros(4, 2)), tmp_path / "run")
 
 
@@ -194,11 +194,14 @@ def test_a_warm_start_is_a_copy_that_can_be_trained():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": lambda x, t: x}, "is a function, whose weights cannot be trained"),
+        ({"model": lambda x, t: x}, "is a function, which has no weights to train"),
         ({"model": nn.Identity()}, "has no weights to train"),
         ({"prediction": "noise"}, r"predicts noise under CondOT\(\), but training on from it needs velocity"),
         ({"schedule": fs.schedules.Cosine()}, r"predicts velocity under Cosine\(.*\), but training on"),
-        ({"guidance": 2.0, "unconditional": {"c": None}}, "is guided by 2, which its network alone is not"),
+        (
+            {"guidance": 2.0, "unconditional": {"c": None}},
+            "has guidance 2, which its network alone does not apply",
+        ),
     ],
     ids=lambda value: None if isinstance(value, dict) else "says",
 )

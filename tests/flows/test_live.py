@@ -78,7 +78,7 @@ def test_a_run_says_what_it_is(tmp_path):
     found = record(tmp_path)
     assert (found["format"], found["schema"]) == ("fewstep.run", 1)
     assert found["run"] == run.folder.facts
-    assert found["run"]["coupling"] == {"name": "Learned", "beta": 1.0}
+    assert found["run"]["coupling"] == {"name": "Learned", "exact": False, "beta": 1.0}
     assert found["data"] == {"name": "points", "shape": [2]}
     assert found["validation"] == {"name": "points", "count": 64}
     flow = fs.models.load_network(tmp_path / "flow.safetensors")

@@ -128,7 +128,7 @@ def test_mistakes_are_told_before_any_work(tmp_path, monkeypatch):
         run(tmp_path / "out", field=field(shape=None))
     with pytest.raises(ValueError, match="pairs, rounds: must be at least 1, not 256 and 0"):
         run(tmp_path / "out", rounds=0)
-    with pytest.raises(ValueError, match="is a function, whose weights cannot be trained"):
+    with pytest.raises(ValueError, match="is a function, which has no weights to train"):
         run(tmp_path / "out", field=fs.Field(lambda x, t: x, shape=(1,), name="plain"))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="reflow: runs in one process"):

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 
 import pytest
@@ -90,23 +89,3 @@ def test_a_damaged_stage_shows_in_the_order():
     assert facts.exactness.consistent
     assert facts.exactness.residuals["slope"] == pytest.approx((-0.2, 0))
     assert facts.convergence.order == pytest.approx(1, abs=0.03)
-
-
-@pytest.mark.parametrize("schedule", [None, VP()], ids=repr)
-def test_offsets_are_residuals_of_their_own(schedule):
-    """x_1 = x_0 + u_0 / 2 + 0.1, and x_2 = x_1 + u_1 / 2 - 0.3 = x_0 + ... - 0.2."""
-    plain = fs.classical.euler(2) if schedule is None else fs.classical.ddim(2, schedule=schedule)
-    solver = replace(plain, offsets=(0.1, -0.3))
-    exact = fs.inspect(solver).exactness
-    C = solver.C[1]
-    assert exact.residuals["offset"] == pytest.approx((0.1, 0.1 * C[1] - 0.3))
-    assert not exact.consistent
-    if schedule is None:
-        assert (exact.quadrature_degree, exact.linear_order) == (-1, -1)
-        assert fs.inspect(solver).stability == fs.inspect(plain).stability
-    assert fs.inspect(solver).not_measured == "inconsistent"
-    json.dumps(fs.inspect(solver).to_dict(), allow_nan=False)
-
-
-def test_offsets_that_cancel_are_still_no_part_of_a_consistent_solver():
-    assert not fs.inspect(replace(fs.classical.euler(2), offsets=(0.1, -0.1))).exactness.consistent

@@ -100,7 +100,7 @@ def test_it_does_not_depend_on_the_axes_and_scales_with_the_square():
 
 def test_what_cannot_be_compared():
     x = draw(8, 10, 3)
-    with pytest.raises(ValueError, match="one number of dimensions, not 3 and 2"):
+    with pytest.raises(ValueError, match="the same number of dimensions, not 3 and 2"):
         frechet_distance(Moments.of(x), Moments.of(x[:, :2]))
     with pytest.raises(ValueError, match="a covariance needs 2 feature vectors"):
         frechet_distance(Moments.of(x), Moments.of(x[:1]))

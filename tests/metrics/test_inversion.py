@@ -72,5 +72,5 @@ def test_conditions_go_with_their_samples(x1):
 
 
 def test_no_data(field):
-    with pytest.raises(ValueError, match="x1 must hold one sample at least"):
+    with pytest.raises(ValueError, match="x1 must hold at least one sample"):
         inversion_error(field, fs.classical.euler(4), torch.zeros(0, 3))

@@ -77,9 +77,9 @@ def test_what_does_not_fit():
     x = draw(8, 10)
     with pytest.raises(ValueError, match="subset must be from 2 to 10, the vectors of the smaller set"):
         kernel_distance(x, x)
-    with pytest.raises(ValueError, match="each set needs two vectors at least"):
+    with pytest.raises(ValueError, match="each set must have at least two vectors"):
         squared_mmd(x, x[:1])
-    with pytest.raises(ValueError, match="one length, on one device, but x has 6 on cpu, y has 5 on cpu"):
+    with pytest.raises(ValueError, match="the same length and device, but x has 6 on cpu, y has 5 on cpu"):
         squared_mmd(x, x[:, :5])
     with pytest.raises(ValueError, match="y holds NaN or infinity"):
         squared_mmd(x, x / 0)

@@ -52,4 +52,22 @@ def test_half_precision_samples_are_measured_in_double():
 def test_every_metric_has_its_name():
     assert set(fs.metrics.METRICS) == {"rmse", "psnr", "pooled_rmse"}
     for name, metric in fs.metrics.METRICS.items():
-        assert metric is getattr(fs.metrics, name)
+        assert metric.function is getattr(fs.metrics, name)
+        assert metric.name == name
+        assert fs.metrics.figure(name) is metric
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "axis", "gain"),
+    [
+        ("psnr", "PSNR", "PSNR to the reference (dB)", True),
+        ("recall", "recall", "recall", True),
+        ("kid", "KID", "KID", False),
+        ("frechet_own_net", "Fréchet distance", "Fréchet distance, own_net features", False),
+        ("kernel_mnist", "kernel distance", "kernel distance, mnist features", False),
+        ("rmse_low", "rmse_low", "rmse_low", False),
+    ],
+)
+def test_a_column_has_words_and_a_direction(name, label, axis, gain):
+    found = fs.metrics.figure(name)
+    assert (found.label, found.axis, found.gain) == (label, axis, gain)

@@ -127,7 +127,7 @@ def test_processes_end_with_the_same_moments_of_all_their_features(tmp_path):
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
@@ -182,7 +182,7 @@ class TestFile:
     @pytest.mark.parametrize(
         ("arrays", "message"),
         [
-            ({"mu": np.zeros(3)}, "holds mu, where mu and sigma belong"),
+            ({"mu": np.zeros(3)}, "holds mu, but a file of moments holds mu and sigma"),
             ({"mu": np.zeros(3), "sigma": np.zeros((3, 2))}, r"sigma \(d, d\), not \(3,\) and \(3, 2\)"),
             ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, r"mu must be \(d,\)"),
             ({"mu": np.zeros(2), "sigma": np.full((2, 2), np.nan)}, "sigma must be finite"),
@@ -219,20 +219,20 @@ class TestFile:
 
 class TestErrors:
     def test_too_few_vectors(self, features):
-        with pytest.raises(ValueError, match="a mean needs 1 feature vectors at least, not 0"):
+        with pytest.raises(ValueError, match="a mean needs at least 1 feature vectors, not 0"):
             _ = Moments().mean
-        with pytest.raises(ValueError, match="a covariance needs 2 feature vectors at least, not 1"):
+        with pytest.raises(ValueError, match="a covariance needs at least 2 feature vectors, not 1"):
             _ = Moments.of(features[:1]).covariance
 
     def test_other_dimensions(self, features):
         moments = Moments.of(features)
-        with pytest.raises(ValueError, match="must have 5 dimensions, as the first had, not 4"):
+        with pytest.raises(ValueError, match="must have 5 dimensions, as the first ones, not 4"):
             moments.update(features[:, :4])
         with pytest.raises(ValueError, match="must have 5 dimensions"):
             moments + Moments.of(features[:, :4])
 
     def test_other_protocols(self, features):
-        with pytest.raises(ValueError, match="only features of one protocol can be added"):
+        with pytest.raises(ValueError, match="only features of the same protocol can be added"):
             Moments.of(features, {"network": "a"}) + Moments.of(features, {"network": "b"})
 
     @pytest.mark.parametrize(

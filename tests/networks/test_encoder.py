@@ -69,7 +69,9 @@ def test_moments_are_of_the_data_type_of_the_data():
 
 @pytest.mark.parametrize("network", [UNet(3, width=8), MLP((3,), width=8), SongUNet(8, 3, 5, **SMALL)])
 def test_a_network_of_other_channels_is_refused(network):
-    with pytest.raises(ValueError, match=r"makes [35] channels of 3, but an encoder needs 6"):
+    with pytest.raises(
+        ValueError, match=r"has [35] output channels for 3 input channels, but an encoder needs 6"
+    ):
         GaussianEncoder(network)
 
 

@@ -53,8 +53,8 @@ class Nameless(nn.Module):
     ("network", "message"),
     [
         (nn.Linear(1, 1), r"a Linear has no \.config"),
-        (Nameless(), "'Nameless' is no network of this version of fewstep; there are .*SongUNet"),
-        (ReverseTime(Nameless()), "'Nameless' is no network"),
+        (Nameless(), "'Nameless' is not a network of this version of fewstep; there are .*SongUNet"),
+        (ReverseTime(Nameless()), "'Nameless' is not a network"),
     ],
 )
 def test_a_network_that_could_not_be_read_is_not_written(tmp_path, network, message):
@@ -78,11 +78,11 @@ def test_files_that_are_damaged_or_absent_are_told(tmp_path):
     [
         ("{", "is not JSON"),
         ('["MLP"]', "does not name a class and arguments"),
-        (json.dumps({"class": "GAN", "arguments": {}}), "'GAN' is no network of this version"),
+        (json.dumps({"class": "GAN", "arguments": {}}), "'GAN' is not a network of this version"),
         (json.dumps({"class": "MLP", "arguments": {"depth": 3}}), "cannot be built: .*'depth'"),
         (
             json.dumps({"class": "MLP", "arguments": {"shape": [2], "width": 8, "blocks": 1}}),
-            "it lacks 'embed",
+            "missing 'embed",
         ),
     ],
 )

@@ -106,7 +106,7 @@ def test_every_text_is_escaped_wherever_it_stands(parsed):
         Image(png_bytes(), EVIL, EVIL),
         Planes(EVIL, {EVIL: torch.zeros(2, 3, 2)}, EVIL),
         Timeline(EVIL, {EVIL: [0.5]}, EVIL),
-        Grid(EVIL, [[1.0]], [EVIL], [EVIL], EVIL),
+        Grid(EVIL, [[1.0]], [EVIL], [EVIL]),
         Table(EVIL, [EVIL], [[EVIL]]),
         Facts({EVIL: {EVIL: [EVIL, {EVIL: EVIL}]}}),
         Code(EVIL, EVIL),

@@ -222,7 +222,7 @@ def test_long_words_do_not_widen_the_page(browser, tmp_path):
         parts.Pictures(word, [parts.Strip(word, torch.zeros(9, 1, 4, 4), word)], word),
         parts.Planes(word, {word: x}, word),
         parts.Timeline(word, {word: [0.5]}, word),
-        parts.Grid(word, [[1.0]], [word], [word], word),
+        parts.Grid(word, [[1.0]], [word], [word]),
         parts.Table(word, [word, "x"], [[word, 1]]),
         parts.Facts({word: {word: [word, {word: word}]}}),
         parts.Code(word, word),

@@ -4,8 +4,8 @@ import torch
 from matplotlib import image
 
 import fewstep as fs
-from fewstep.report import picture_rows, save_pictures
-from fewstep.report.pictures import is_picture, sheet_levels
+from fewstep.data import is_picture, save_pictures, sheet_levels
+from fewstep.report import picture_rows
 
 
 def tinted(count, channels=1, size=2):

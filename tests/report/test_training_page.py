@@ -72,7 +72,7 @@ def test_a_run_with_a_learned_coupling_shows_everything(tmp_path):
     ]
     for step, curvature in ((200, 0.3), (400, 0.2)):
         lines.append(line(step, **looked, **noises, curvature=curvature, truncation_rmse_4=0.1))
-    folder = write(tmp_path / "run", lines, {"coupling": {"name": "Learned"}}, ended=FINISHED)
+    folder = write(tmp_path / "run", lines, {"coupling": {"name": "Learned", "exact": False}}, ended=FINISHED)
     page = training_page(folder)
 
     shown = charts(page)
@@ -100,7 +100,9 @@ def test_a_run_with_a_learned_coupling_shows_everything(tmp_path):
 
 def test_an_independent_coupling_has_no_kl_and_its_noises_are_exact(tmp_path):
     lines = [logged(step, 1 / step, validation_aggregate_mean=0.0) for step in (100, 200)]
-    shown = charts(training_page(write(tmp_path / "run", lines, {"coupling": {"name": "Independent"}})))
+    shown = charts(
+        training_page(write(tmp_path / "run", lines, {"coupling": {"name": "Independent", "exact": True}}))
+    )
     assert list(shown) == ["Loss", "Learning rate", "Speed", "Wall clock"]
 
 

@@ -1,12 +1,12 @@
-"""Fields from what other frameworks' users have.
+"""Adapters: fields from the networks of other frameworks.
 
-One module a framework, each with a function ``field`` that returns a :class:`fewstep.Field`. None of them
-imports the framework: a network is known by how it is called, a scheduler by its settings. Keyword arguments
-that an adapter does not name itself, such as ``guidance`` or ``data_moments``, go to the field. Conditions
-are keyword arguments of the network, given where the field is sampled.
+There is one module per framework, with a function ``field`` that returns a :class:`fewstep.Field`. None of
+them imports the framework: only the call signature of a network and the settings of a scheduler matter. Other
+keyword arguments, such as ``guidance`` or ``data_moments``, are passed to the field. Conditions are keyword
+arguments of the network, given when the field is sampled.
 
     ================  ====================================================================
-    framework         its network
+    framework         network
     ================  ====================================================================
     diffusers         a pipeline, or a U-Net or transformer with its scheduler
     edm               ``net(x, sigma, class_labels) -> denoised``

@@ -15,16 +15,16 @@ from ._network import Network, adapted_field
 
 __all__ = ["LOWEST", "Denoise", "denoiser_field", "precondition"]
 
-#: The levels that EDM samples between (Karras et al. 2022, table 1); a network may have others.
+#: The noise levels that EDM samples between (Karras et al. 2022, table 1); a network may have others.
 LOWEST, HIGHEST = 0.002, 80.0
 
 
 @dataclass(frozen=True)
 class Denoise:
-    """``D(x, sigma)`` of a network that is not told levels below ``lowest``, where it was never trained.
+    """``D(x, sigma)`` of a network that is not called at levels below ``lowest``, where it was not trained.
 
-    There ``x - D`` is taken for proportional to ``sigma``: the expected noise stays the same. Were ``D``
-    to stay the same instead, the velocity ``sigma' (x - D) / sigma`` would lead on and on towards the mode.
+    There ``x - D`` is proportional to ``sigma``, so that the expected noise is constant. With a constant
+    ``D`` instead, the velocity ``sigma' (x - D) / sigma`` would keep moving the state towards the mode.
     """
 
     lowest: float
@@ -44,15 +44,15 @@ def denoiser_field(
     rho: float,
     **options: Any,
 ) -> Field:
-    """The field of a denoiser, told levels within those of EDM and of its own where none are given."""
+    """Return the field of a denoiser; its noise levels default to those of EDM within its own."""
     if sigma_min is None:
         sigma_min = max(LOWEST, float(getattr(denoiser, "sigma_min", 0.0)))
     if sigma_max is None:
         sigma_max = min(HIGHEST, float(getattr(denoiser, "sigma_max", math.inf)))
     if not 0 < sigma_min < sigma_max < math.inf:
         raise ValueError(
-            f"field: sigma_min={sigma_min} and sigma_max={sigma_max} must be two increasing, positive levels "
-            "of noise; pass those that the network was trained between."
+            f"field: sigma_min and sigma_max must be positive and increasing, not {sigma_min} and "
+            f"{sigma_max}; pass the range of noise levels in training."
         )
     schedule = VE(sigma_max, 0.0, rho)
     options.setdefault("clock", "sigma")
@@ -62,9 +62,10 @@ def denoiser_field(
 def precondition(
     raw: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor, sigma_data: float, lowest: float
 ) -> Tensor:
-    """``D = c_skip x + c_out F(c_in x, c_noise)`` (Karras et al. 2022, eq. 7 and table 1, column EDM).
+    """Return ``D = c_skip x + c_out F(c_in x, c_noise)`` (Karras et al. 2022, eq. 7 and table 1, column EDM).
 
-    ``c_noise = log(sigma) / 4`` stops at ``lowest``: at ``sigma = 0``, where ``D = x``, it has no value.
+    ``c_noise = log(sigma) / 4`` is limited to ``sigma >= lowest``: it is infinite at ``sigma = 0``, where
+    ``D = x``.
     """
     square = sigma**2 + sigma_data**2
     c_skip, c_out, c_in = sigma_data**2 / square, sigma * sigma_data / square.sqrt(), square.rsqrt()

@@ -1,4 +1,4 @@
-"""What a diffusers scheduler's settings say of the network that goes with it."""
+"""The convention of a diffusers network, read from its scheduler's settings."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _EDM = {"EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"}
 
 
 class Convention(NamedTuple):
-    """How to read a network.
+    """The schedule, prediction and call of a network.
 
     Attributes:
         schedule: its schedule.
-        prediction: what it predicts.
-        clock: what it is told of the time; the schedule's own by default.
-        sign: what its output is multiplied by.
-        sigma_data: for a raw network that is to be preconditioned, the standard deviation of the data.
-        sigma_min: for such a network, the least level it is told.
-        learned_variance: whether it returns a variance behind its prediction.
+        prediction: its prediction.
+        clock: the time argument passed to it; the schedule's own by default.
+        sign: factor of its output.
+        sigma_data: standard deviation of the data for a raw network to be preconditioned, else ``None``.
+        sigma_min: for a raw network, the lowest noise level passed to it.
+        learned_variance: whether its output also holds a variance.
     """
 
     schedule: Schedule
@@ -52,10 +52,10 @@ class Convention(NamedTuple):
 
 
 def convention(scheduler: Any) -> Convention:
-    """The convention of a scheduler, or of its settings.
+    """Return the convention of a scheduler, or of its settings.
 
     Raises:
-        ValueError: on settings that say nothing of the network, or not enough.
+        ValueError: on settings that do not determine the network's convention.
     """
     config = scheduler if isinstance(scheduler, Mapping) else getattr(scheduler, "config", None)
     if not isinstance(config, Mapping):
@@ -67,7 +67,7 @@ def convention(scheduler: Any) -> Convention:
     names = [str(config.get("_class_name"))] if config is scheduler else [c.__name__ for c in classes]
     if config.get("thresholding"):
         warnings.warn(
-            "diffusers: the scheduler's dynamic thresholding is no part of an ODE and is not applied.",
+            "diffusers: the scheduler's dynamic thresholding is not part of an ODE and is not applied.",
             stacklevel=4,
         )
     if not _EDM.isdisjoint(names):
@@ -80,8 +80,8 @@ def convention(scheduler: Any) -> Convention:
     if table is not None or config.get("trained_betas") is not None or "beta_schedule" in config:
         return _betas(config, table)
     raise ValueError(
-        f"diffusers: {names[0]} is no scheduler whose network is known: it has neither betas nor straight "
-        "flow paths nor EDM's levels; give the network to fewstep.Field with its schedule and prediction."
+        f"diffusers: the convention of {names[0]} is unknown: it has neither betas nor straight flow paths "
+        "nor EDM's levels; pass the network to fewstep.Field with its schedule and prediction."
     )
 
 
@@ -91,9 +91,9 @@ def _is_flow(config: Mapping[str, Any], names: list[str]) -> bool:
 
 
 def _flow(config: Mapping[str, Any]) -> Convention:
-    """``x = sigma noise + (1 - sigma) data``, a network told ``T sigma`` that predicts noise minus data."""
+    """Straight paths, with a network of ``T sigma`` that predicts noise minus data by default."""
     steps, kind = config.get("num_train_timesteps", 1000), config.get("prediction_type", "flow_prediction")
-    if config.get("invert_sigmas"):  # Mochi: its levels are our time, and its velocity is ours
+    if config.get("invert_sigmas"):  # Mochi: its sigma is our t, and its velocity has our sign
         return Convention(CondOT(), "velocity", (0, steps))
     if kind == "flow_prediction":
         return Convention(CondOT(), "velocity", (steps, 0), sign=-1)
@@ -106,7 +106,7 @@ def _flow(config: Mapping[str, Any]) -> Convention:
 
 
 def _edm(config: Mapping[str, Any], sigma_data: float) -> Convention:
-    """A raw network under EDM's preconditioning; ``v_prediction`` is its negative there."""
+    """A raw network under EDM's preconditioning, with the sign reversed under ``v_prediction``."""
     kind = config.get("prediction_type", "epsilon")
     if kind not in ("epsilon", "v_prediction"):
         raise ValueError(f"diffusers: prediction_type={kind!r} is unknown to EDM's schedulers.")
@@ -136,7 +136,7 @@ def _betas(config: Mapping[str, Any], table: Any) -> Convention:
 
 
 def _schedule(config: Mapping[str, Any], table: Any) -> Schedule:
-    """The named betas where they are those of the table, else the table."""
+    """Return the named schedule if it matches the table, else the table."""
     named = _named(config)
     if table is None and named is not None:
         return named
@@ -149,7 +149,7 @@ def _schedule(config: Mapping[str, Any], table: Any) -> Schedule:
             )
         return Discrete(torch.cumprod(1 - torch.as_tensor(betas, dtype=torch.float64), 0).tolist())
     own = torch.as_tensor(table).double().cpu()
-    # Theirs are products of float32 numbers, and some schedulers keep a trace of signal where there is none.
+    # diffusers multiplies in float32, and some schedulers keep a little signal at zero terminal SNR.
     if named is not None and named.count == len(own):
         if torch.allclose(torch.tensor(named.table, dtype=torch.float64), own, rtol=2e-4, atol=1e-6):
             return named

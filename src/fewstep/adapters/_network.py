@@ -1,4 +1,4 @@
-"""Networks of other frameworks, called the way a field calls its own."""
+"""Networks of other frameworks behind a field's call signature."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Network = Callable[..., Any]
 
 
 class Adapted(nn.Module):
-    """A module called otherwise: ``call(network, x, time, **conditions)``.
+    """A wrapper that evaluates a module as ``call(network, x, time, **conditions)``.
 
     Args:
-        network: the module; it is used, not copied, and its weights are those of this one.
-        call: how to call it: a function, or a dataclass whose settings are part of what a field is known by.
+        network: the module; it is used, not copied.
+        call: a function, or a dataclass with settings, which become part of the field's fingerprint.
     """
 
     def __init__(self, network: nn.Module, call: Callable[..., Tensor]) -> None:
@@ -35,11 +35,11 @@ class Adapted(nn.Module):
         return self.call(self.network, x, time, **conditions)
 
     def get_extra_state(self) -> str:
-        """How the weights are read, which they do not tell."""
+        """Return the call convention, which the weights alone do not determine."""
         return repr(self.call) if is_dataclass(self.call) else self.call.__qualname__
 
     def set_extra_state(self, state: str) -> None:
-        """Other weights are read as these were."""
+        """Ignore the state; the call convention does not change with the weights."""
 
 
 def adapted_field(
@@ -51,15 +51,15 @@ def adapted_field(
     guide: Network | None = None,
     **options: Any,
 ) -> Field:
-    """The field of a network, and of a guide, that are called as ``call(network, x, time, **conditions)``."""
+    """Return the field of a network and its guide, called as ``call(network, x, time, **conditions)``."""
     if options.get("name") is None and isinstance(network, nn.Module):
-        options["name"] = type(network).__name__  # a plain function must be named by who knows it
+        options["name"] = type(network).__name__  # a plain function must be named by the caller
     away = None if guide is None else _adapt(guide, call)
     return Field(_adapt(network, call), schedule, prediction, guide=away, **options)
 
 
 def _adapt(network: Network, call: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A module where ``network`` is one, so that a field finds its weights; else a function."""
+    """Return a module if ``network`` is one, so that a field finds its weights, else a function."""
     if isinstance(network, nn.Module):
         return Adapted(network, call)
     if not callable(network):

@@ -1,4 +1,4 @@
-"""Pipelines, U-Nets and transformers of diffusers, with their schedulers."""
+"""Fields from diffusers: pipelines, U-Nets and transformers with their schedulers."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ from ._network import Network, adapted_field
 
 __all__ = ["field"]
 
-#: Transformers that are told the level itself, not a thousand times it; their pipelines divide.
+#: Transformers that take sigma itself, not a thousand times it; their pipelines divide the timestep.
 _UNIT_TIME = ("Flux", "Chroma", "QwenImage", "LongCatImage", "OvisImage", "AuraFlow")
-#: Transformers that know time and velocity as we do, from noise to data; their pipelines turn both round.
+#: Transformers with our time and velocity, from noise to data; their pipelines reverse both.
 _OUR_TIME = ("Lumina2",)
 
 
 def field(model_or_pipeline: Any, scheduler: Any = None, **options: Any) -> Field:
-    """The field of a diffusers model, as its scheduler's settings tell how to read it.
+    """Return the field of a diffusers model, with the convention given by its scheduler's settings.
 
-    diffusers counts timesteps up from data to noise; here time runs up from noise to data.
+    In diffusers, timesteps increase from data to noise; here time increases from noise to data.
 
-    - *Betas* (DDIM, DDPM, PNDM, DPM-Solver, UniPC, Euler, Heun and the rest): timestep ``k`` of ``T`` is at
-      ``t = (T - 1 - k) / T``, told as a float, and pure data at ``t = 1``. ``epsilon``, ``v_prediction`` and
-      ``sample`` are noise, v and data. The state is the variance-preserving one of DDIM; that of Euler and
-      its kin is larger by ``1 / alpha``. A learned variance behind the prediction is left out.
+    - *Betas* (DDIM, DDPM, PNDM, DPM-Solver, UniPC, Euler, Heun and others): timestep ``k`` of ``T`` is at
+      ``t = (T - 1 - k) / T`` and passed as a float; pure data is at ``t = 1``. ``epsilon``, ``v_prediction``
+      and ``sample`` are noise, v and data. The state is variance preserving, as in DDIM; that of Euler and
+      related schedulers is larger by ``1 / alpha``. A learned variance is dropped from the output.
     - *Flow matching* (FlowMatchEuler, FlowMatchHeun, others with ``use_flow_sigmas``): ``CondOT()``; the
-      network is told ``num_train_timesteps (1 - t)`` and predicts noise minus data, the negative of the
-      velocity. Transformers of Flux, Chroma, QwenImage, LongCatImage, OvisImage and AuraFlow are told
-      ``1 - t``, as by their pipelines, and Lumina2 ``t``, whose velocity is ours; for another that is
-      special, pass ``clock``. A ``shift`` moves the scheduler's steps and not the field: it belongs to
-      the grid, :func:`fewstep.grids.flow_shift`.
+      network takes ``num_train_timesteps (1 - t)`` and predicts noise minus data, the negative of the
+      velocity. As in their pipelines, transformers of Flux, Chroma, QwenImage, LongCatImage, OvisImage and
+      AuraFlow take ``1 - t``, and Lumina2 takes ``t`` and predicts our velocity; for other exceptions, pass
+      ``clock``. A ``shift`` moves the scheduler's steps and not the field: it is a property of the grid,
+      :func:`fewstep.grids.flow_shift`.
     - *EDM* (EDMEuler, EDMDPMSolverMultistep, and EulerDiscrete with continuous timesteps): a raw network,
       preconditioned by EDM's formulas with the scheduler's ``sigma_data``; see
       :class:`fewstep.adapters.edm.Preconditioned`. Under ``v_prediction`` its output is negated.
 
     The network's other arguments (``encoder_hidden_states``, ``class_labels``, ``pooled_projections`` ...)
-    are conditions. Guidance is the field's:
+    are conditions. Guidance is an option of the field:
     ``guidance=7.5, unconditional={"encoder_hidden_states": empty}``.
 
-    Two things that schedulers do are no part of the ODE and left out: clipping the predicted data
-    (``clip_sample``, on by default in DDIM and DDPM; dynamic thresholding, which is warned about), and noise
-    added on the way. And the start differs a little: a solver here starts at :meth:`Field.initial_state`,
-    which is ``sigma(0)`` times the noise; theirs at ``init_noise_sigma`` times it, which is 1 where
-    ``sigma(0)`` is not quite, and ``sqrt(sigma_max^2 + 1)`` instead of ``sigma_max`` for EDM. For the very
-    same samples, give ours ``field.initial_noise(state)`` of their state.
+    Two operations of schedulers are not part of the ODE and are omitted: clipping of the predicted data
+    (``clip_sample``, on by default in DDIM and DDPM, and dynamic thresholding, which gives a warning), and
+    added noise. The initial state differs slightly: a solver here starts at :meth:`Field.initial_state`,
+    ``sigma(0)`` times the noise, but diffusers at ``init_noise_sigma`` times the noise, which is 1 where
+    ``sigma(0)`` is slightly smaller, and ``sqrt(sigma_max^2 + 1)`` instead of ``sigma_max`` for EDM. For
+    identical samples, start here from ``field.initial_noise(state)`` of the state in diffusers.
 
     Args:
-        model_or_pipeline: a pipeline, of which ``unet`` or ``transformer``, and ``scheduler``, are taken; or
-            a network called as ``(sample, timestep)`` or with ``hidden_states=`` and ``timestep=``, returning
-            a tensor, a tuple or an output with ``.sample``.
-        scheduler: a scheduler, or its settings as a mapping; needed without a pipeline.
-        **options: of :class:`~fewstep.Field`. ``shape`` is otherwise read from the settings of
-            two-dimensional networks that name their ``sample_size``.
+        model_or_pipeline: a pipeline with a ``unet`` or ``transformer`` and a ``scheduler``; or a network
+            called as ``(sample, timestep)`` or with ``hidden_states=`` and ``timestep=``, returning a tensor,
+            a tuple or an output with ``.sample``.
+        scheduler: a scheduler, or its settings as a mapping; required without a pipeline.
+        **options: options of :class:`~fewstep.Field`. ``shape`` defaults to that of the settings of
+            two-dimensional networks with a ``sample_size``.
 
     Raises:
-        ValueError: when there is no network or scheduler, or one whose convention is not known.
+        ValueError: when the network or the scheduler is missing, or its convention is unknown.
     """
     network, scheduler = _parts(model_or_pipeline, scheduler)
     reading = convention(scheduler)
@@ -81,7 +81,7 @@ def field(model_or_pipeline: Any, scheduler: Any = None, **options: Any) -> Fiel
 
 @dataclass(frozen=True)
 class _Call:
-    """How a network of diffusers is called, and what is made of its output."""
+    """The call of a diffusers network, and the processing of its output."""
 
     keywords: bool
     half: bool
@@ -112,7 +112,7 @@ class _Call:
 
 
 def _parts(given: Any, scheduler: Any) -> tuple[Network, Any]:
-    """The network and the scheduler of a pipeline, or those given."""
+    """Return the network and the scheduler of a pipeline, or those given."""
     network = given
     if not isinstance(given, nn.Module) and hasattr(given, "scheduler"):
         parts = [getattr(given, name, None) for name in ("unet", "transformer")]
@@ -126,14 +126,14 @@ def _parts(given: Any, scheduler: Any) -> tuple[Network, Any]:
     if scheduler is None:
         raise ValueError(
             "diffusers: scheduler is missing; pass the pipeline, or the scheduler that the network was "
-            "trained with, which says what it predicts."
+            "trained with, which determines its prediction."
         )
     return network, scheduler
 
 
 def _takes_keywords(network: Network) -> bool:
-    """Whether the state is an argument ``hidden_states``, whose place among the others varies."""
-    network = getattr(network, "_orig_mod", network)  # as torch.compile keeps it
+    """True for networks that take the state as ``hidden_states``, whose position varies."""
+    network = getattr(network, "_orig_mod", network)  # the network inside torch.compile's wrapper
     try:
         parameters = inspect.signature(
             network.forward if isinstance(network, nn.Module) else network
@@ -149,9 +149,9 @@ def _doubles_channels(settings: Mapping[str, Any]) -> bool:
 
 
 def _shape(kind: str, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """The shape of a sample, where the settings of a two-dimensional network tell it."""
+    """Return the shape of a sample from the settings of a two-dimensional network, or ``None``."""
     channels, size, out = (settings.get(key) for key in ("in_channels", "sample_size", "out_channels"))
-    # With other channels going in than coming out, part of the input is a condition.
+    # With more channels in than out, part of the input is a condition.
     if "2D" not in kind or channels is None or size is None or out not in (None, channels, 2 * channels):
         return None
     height, width = (size, size) if isinstance(size, int) else size

@@ -1,4 +1,4 @@
-"""Noise predictions as DPM-Solver takes them: a function and its ``NoiseScheduleVP``."""
+"""Fields from DPM-Solver: a noise prediction function and its ``NoiseScheduleVP``."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ __all__ = ["field"]
 
 
 def field(model_fn: Callable[..., Tensor], noise_schedule: Any, **options: Any) -> Field:
-    """The field of ``model_fn(x, t_continuous) -> noise``, the result of DPM-Solver's ``model_wrapper``.
+    """Return the field of ``model_fn(x, t_continuous) -> noise``, made by DPM-Solver's ``model_wrapper``.
 
-    The continuous time there runs down, from ``T = 1`` in noise, and so is ``1 - t``; the function is told
-    it in the shape ``(B,)`` and never below ``1 / N``, where its first training step lies. What it predicts
-    is the noise, whatever the network inside does; for guidance, either wrap it there, or here with
-    conditions.
+    The continuous time decreases from ``T = 1`` in noise: it is ``1 - t``, passed in shape ``(B,)`` and at
+    least ``1 / N``, the time of the first training step. The function predicts the noise, whatever the
+    network inside predicts. For guidance, use ``model_wrapper``, or pass conditions here.
 
     Args:
         model_fn: the function.
         noise_schedule: its ``NoiseScheduleVP``, or an object like it: with ``schedule="linear"``,
             ``beta_0`` and ``beta_1``; or ``schedule="discrete"`` and ``log_alpha_array``, the logarithms of
-            ``alpha`` at times ``1 / N ... 1``. Between those times it interpolates ``log(alpha)`` with
-            straight lines, and :class:`~fewstep.schedules.Discrete` the log signal-to-noise ratio with a
-            spline.
-        **options: of :class:`~fewstep.Field`.
+            ``alpha`` at times ``1 / N ... 1``. Between these times it interpolates ``log(alpha)`` linearly,
+            but :class:`~fewstep.schedules.Discrete` the log signal-to-noise ratio with a spline.
+        **options: options of :class:`~fewstep.Field`.
 
     Raises:
         ValueError: on another kind of noise schedule, or another range of time.
@@ -42,7 +40,7 @@ def field(model_fn: Callable[..., Tensor], noise_schedule: Any, **options: Any) 
 
 @dataclass(frozen=True)
 class Countdown:
-    """``1 - t``, but never below ``lowest``."""
+    """The time ``1 - t``, at least ``lowest``."""
 
     lowest: float
 
@@ -51,7 +49,7 @@ class Countdown:
 
 
 def _schedule(given: Any) -> tuple[Schedule, int]:
-    """The schedule, and the number of training steps."""
+    """Return the schedule and the number of training steps."""
     kind, last = getattr(given, "schedule", None), float(getattr(given, "T", 1.0))
     if kind not in ("linear", "discrete") or last != 1:
         raise ValueError(

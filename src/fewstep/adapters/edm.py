@@ -1,4 +1,4 @@
-"""Networks of EDM and EDM2 (Karras et al. 2022, 2024)."""
+"""Fields from networks of EDM and EDM2 (Karras et al. 2022, 2024)."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def field(
     rho: float = 7.0,
     **options: Any,
 ) -> Field:
-    """The field of ``net(x, sigma, class_labels=None) -> D(x)``, which denoises ``x = data + sigma noise``.
+    """Return the field of ``net(x, sigma, class_labels=None) -> D(x)``, a denoiser of ``data + sigma noise``.
 
-    EDM counts noise levels down from ``sigma_max``; here time runs up from it, ``sigma(t)`` as in EDM's
-    eq. 5, to pure data. The state has EDM's scale: it starts at ``sigma_max`` times the noise. The network is
-    told ``sigma`` of shape ``(B,)``, never below ``sigma_min``: closer to the data the expected noise is
-    taken for what it is there, as by EDM's last step to zero. Labels are a condition, ``class_labels=...``.
-    A ``guide``, the weaker network of autoguidance, is a network of the same kind.
+    The noise level decreases from ``sigma_max`` at ``t = 0``, with ``sigma(t)`` as in EDM's eq. 5, to zero at
+    ``t = 1``. The state has EDM's scale: it starts at ``sigma_max`` times the noise. The network takes
+    ``sigma`` of shape ``(B,)``, at least ``sigma_min``: below that level the expected noise is held constant,
+    as in EDM's last step to zero. Labels are a condition, ``class_labels=...``. A ``guide``, the weaker
+    network of autoguidance, has the same signature.
 
     Args:
         net: the denoiser; a raw network ``F`` must be :class:`Preconditioned` first.
-        sigma_max: level of noise at ``t = 0``; the smaller of 80 and ``net.sigma_max`` by default.
-        sigma_min: least level the network is told, positive; the larger of 0.002 and ``net.sigma_min`` by
-            default.
-        rho: how the levels lie in time.
-        **options: of :class:`~fewstep.Field`; its ``shape`` is otherwise read from ``img_channels`` and
+        sigma_max: noise level at ``t = 0``; the smaller of 80 and ``net.sigma_max`` by default.
+        sigma_min: lowest level passed to the network, positive; the larger of 0.002 and ``net.sigma_min``
+            by default.
+        rho: exponent of the levels in time.
+        **options: options of :class:`~fewstep.Field`; ``shape`` defaults to that of ``img_channels`` and
             ``img_resolution``.
 
     Raises:
@@ -48,7 +48,7 @@ def field(
 
 
 class Preconditioned(nn.Module):
-    """The denoiser made of a raw network: ``D = c_skip x + c_out F(c_in x, c_noise)``.
+    """The denoiser of a raw network: ``D = c_skip x + c_out F(c_in x, c_noise)``.
 
     With ``s = sigma^2 + sigma_data^2``: ``c_skip = sigma_data^2 / s``, ``c_out = sigma sigma_data /
     sqrt(s)``, ``c_in = 1 / sqrt(s)`` and ``c_noise = log(sigma) / 4`` (Karras et al. 2022, eq. 7 and table
@@ -57,14 +57,14 @@ class Preconditioned(nn.Module):
     Args:
         network: ``F``, called as ``network(x, c_noise, **conditions)``; it is used, not copied.
         sigma_data: standard deviation of the data, 0.5 in EDM.
-        sigma_min: level below which ``c_noise`` does not follow.
+        sigma_min: level below which ``c_noise`` is constant.
 
     Shape:
         ``x``: ``(B, ...)``; ``sigma``: ``()`` or ``(B,)``; output like ``x``. ``F`` gets ``c_noise`` shaped
         like ``sigma``.
 
     Raises:
-        ValueError: when ``network`` is no module, or a level is not positive.
+        ValueError: when ``network`` is not a module, or a level is not positive.
     """
 
     def __init__(self, network: nn.Module, sigma_data: float = 0.5, *, sigma_min: float = LOWEST) -> None:
@@ -73,7 +73,8 @@ class Preconditioned(nn.Module):
             raise ValueError(f"Preconditioned: network must be a module, not a {type(network).__name__}.")
         if not (sigma_data > 0 and sigma_min > 0):
             raise ValueError(
-                f"Preconditioned: sigma_data={sigma_data} and sigma_min={sigma_min} must be positive."
+                f"Preconditioned: sigma_data and sigma_min must be positive, not {sigma_data} and "
+                f"{sigma_min}."
             )
         self.network = network
         self.sigma_data = sigma_data
@@ -88,7 +89,7 @@ class Preconditioned(nn.Module):
         return precondition(raw, x, sigma, self.sigma_data, self.sigma_min)
 
     def get_extra_state(self) -> dict[str, float]:
-        """Saved with the weights, and so part of what a field is known by."""
+        """Return the settings, saved with the weights and so part of the field's fingerprint."""
         return {"sigma_data": self.sigma_data, "sigma_min": self.sigma_min}
 
     def set_extra_state(self, state: dict[str, float]) -> None:

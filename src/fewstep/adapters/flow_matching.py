@@ -1,4 +1,4 @@
-"""Networks and schedulers of flow_matching."""
+"""Fields and schedules from flow_matching."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ _SCHEDULES: dict[str, Callable[[Any], Schedule]] = {
 def field(
     model: Network, scheduler: Any = None, *, prediction: Prediction = "velocity", **options: Any
 ) -> Field:
-    """The field of ``model(x=x, t=t, **extras) -> velocity``, a ``ModelWrapper`` or any network like it.
+    """Return the field of ``model(x=x, t=t, **extras) -> velocity``, a ``ModelWrapper`` or a similar network.
 
     flow_matching's time is ours, 0 for noise and 1 for data, and so is its velocity; the network is called
-    with keywords. ``t`` has shape ``(B,)``, as in training; with ``time="scalar"`` it has shape ``()``, as
-    where its ``ODESolver`` calls. The extras of its ``sample`` are conditions.
+    with keywords. ``t`` has shape ``(B,)``, as in training; with ``time_shape="scalar"`` it has shape ``()``,
+    as where its ``ODESolver`` calls. The extras of its ``sample`` are conditions.
 
     Args:
         model: the network.
-        scheduler: the path's scheduler, or the path, or a schedule of ours; straight paths by default.
-        prediction: what the network returns; flow_matching names them velocity, target (``"data"``) and
-            epsilon (``"noise"``).
-        **options: of :class:`~fewstep.Field`.
+        scheduler: the path, its scheduler, or a fewstep schedule; straight paths by default.
+        prediction: the prediction of the network; flow_matching names them velocity, target (``"data"``)
+            and epsilon (``"noise"``).
+        **options: options of :class:`~fewstep.Field`.
 
     Raises:
-        ValueError: on a scheduler that is not known.
+        ValueError: on an unknown scheduler.
     """
     path = schedules.CondOT() if scheduler is None else schedule(scheduler)
     return adapted_field(model, _by_keywords, path, prediction, **options)
 
 
 def schedule(scheduler: Any) -> Schedule:
-    """The schedule of a scheduler of flow_matching, or of a path that has one.
+    """Return the schedule of a flow_matching scheduler, or of a path that has one.
 
     Args:
-        scheduler: one of its classes, told by their names and settings, and compared with what it says itself
-            at a few times; a schedule of ours is returned as it is.
+        scheduler: a scheduler, recognised by class name and settings and compared with its own values at a
+            few times; a fewstep schedule is returned unchanged.
 
     Raises:
-        ValueError: on a class that is not known, or one whose numbers differ from what its name promises.
+        ValueError: on an unknown class, or one whose values differ from those of the named schedule.
     """
     scheduler = getattr(scheduler, "scheduler", scheduler)
     if isinstance(scheduler, Schedule):
@@ -74,7 +74,7 @@ def schedule(scheduler: Any) -> Schedule:
     ):
         if not torch.allclose(ours, torch.as_tensor(own).to(ours), rtol=1e-4, atol=1e-5):
             raise ValueError(
-                f"flow_matching: this {name} is not {found!r}: at t = {t.tolist()} it says "
+                f"flow_matching: this {name} is not {found!r}: at t = {t.tolist()} it gives "
                 f"{torch.as_tensor(own).tolist()}, not {ours.tolist()}; pass the schedule as one of "
                 "fewstep.schedules."
             )

@@ -1,4 +1,4 @@
-"""Denoisers as k-diffusion's samplers take them."""
+"""Fields from k-diffusion's denoisers."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def field(
     rho: float = 7.0,
     **options: Any,
 ) -> Field:
-    """The field of ``denoiser(x, sigma, **extra_args) -> denoised``, of states ``x = data + sigma noise``.
+    """Return the field of ``denoiser(x, sigma, **extra_args) -> denoised``, of states ``data + sigma noise``.
 
-    k-diffusion's wrappers (``CompVisDenoiser`` and its like) bring networks of any parametrisation into this
-    form; hand over the wrapper, not the network inside. Its samplers want ``randn * sigmas[0]`` and levels
-    that fall; a solver here wants ``randn``, scales it itself, and time rises. What its samplers are given
-    as ``extra_args`` are conditions. The denoiser is told ``sigma`` of shape ``(B,)``, never below
-    ``sigma_min``: closer to the data the expected noise is taken for what it is there.
+    k-diffusion's wrappers (``CompVisDenoiser`` and others) bring networks of any parametrisation into this
+    form; pass the wrapper, not the network inside. Its samplers take ``randn * sigmas[0]`` and decreasing
+    levels; a solver here takes ``randn`` and scales it, and time increases. The samplers' ``extra_args`` are
+    conditions. The denoiser takes ``sigma`` of shape ``(B,)``, at least ``sigma_min``: below that level the
+    expected noise is held constant.
 
     Args:
         denoiser: the wrapper, or any denoiser.
-        sigma_max: level of noise at ``t = 0``; the smaller of 80 and ``denoiser.sigma_max`` by default.
-        sigma_min: least level the denoiser is told, positive; the larger of 0.002 and
+        sigma_max: noise level at ``t = 0``; the smaller of 80 and ``denoiser.sigma_max`` by default.
+        sigma_min: lowest level passed to the denoiser, positive; the larger of 0.002 and
             ``denoiser.sigma_min`` by default.
-        rho: how the levels lie in time, as in Karras et al. (2022), eq. 5.
-        **options: of :class:`~fewstep.Field`.
+        rho: exponent of the levels in time, as in Karras et al. (2022), eq. 5.
+        **options: options of :class:`~fewstep.Field`.
 
     Raises:
         ValueError: when the levels do not increase from above zero.

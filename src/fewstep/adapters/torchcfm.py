@@ -1,4 +1,4 @@
-"""Networks of torchcfm, which take the time first."""
+"""Fields from torchcfm's networks, which take the time first."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["field"]
 
 
 def field(net: Network, *, schedule: Schedule | None = None, **options: Any) -> Field:
-    """The field of ``net(t, x, **conditions) -> velocity``, trained from noise ``x0`` to data ``x1``.
+    """Return the field of ``net(t, x, **conditions) -> velocity``, trained from noise ``x0`` to data ``x1``.
 
     torchcfm's time is ours, 0 for noise and 1 for data; only the order of the arguments differs. ``t`` has
-    shape ``(B,)``, as in training, or ``()`` with ``time="scalar"``, as where torchdyn integrates.
+    shape ``(B,)``, as in training, or ``()`` with ``time_shape="scalar"``, as where torchdyn integrates.
 
     Args:
         net: the network.
-        schedule: of the path: ``CondOT()`` by default, for the straight paths of every flow matcher but
+        schedule: the path: by default ``CondOT()``, for the straight paths of every flow matcher but
             ``VariancePreservingConditionalFlowMatcher``, whose path is ``Cosine()``.
-        **options: of :class:`~fewstep.Field`.
+        **options: options of :class:`~fewstep.Field`.
     """
     return adapted_field(net, _time_first, CondOT() if schedule is None else schedule, "velocity", **options)
 

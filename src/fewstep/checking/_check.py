@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._json import finite
+from .._network import state_type
 from .._progress import progress_bar
 from .._transforms import RescheduledField, ReversedField
 from ..field import Field
-from ..pairs import take
 from ._judge import Finding, Judgement, with_data, without_data
 from ._measure import Law, Probe
 from ._wiring import declared, rewired
@@ -99,7 +100,8 @@ def check(
     seed: int = 0,
     shape: tuple[int, ...] | None = None,
     progress: bool = False,
-    **conditions: Any,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
 ) -> Check:
     """Find out whether a field is wired as its network was trained.
 
@@ -120,14 +122,15 @@ def check(
     field is no conditional expectation.
 
     Args:
-        field: the field; its network is given states of the data's type, or else float32.
+        field: the field; the states are put where its network is.
         data: real data as the network was trained on, ``(N, ...)``; rows are taken evenly.
         samples: samples a network call; fewer if there are fewer data.
         seed: of all noises.
-        shape: shape of a sample, where neither data nor field say.
+        shape: shape of a sample where there are no data, by default the field's.
         progress: show a progress bar of the network calls.
-        **conditions: passed to the network; tensors with as many rows as the data (or without data, as
-            ``samples``) belong to the samples one by one.
+        conditions: keyword arguments of the network that all samples share.
+        per_sample: those with one row a sample, as many as data (or without data, as ``samples``), or one row
+            for all; see :meth:`fewstep.Field.bind`.
 
     Returns:
         The findings, and where there are some, how the network seems to be meant. With data that takes
@@ -135,8 +138,8 @@ def check(
         750 where something is wrong.
 
     Raises:
-        ValueError: when the shape is unknown or does not fit, data are too few or not finite, or the field
-            was derived from another one.
+        ValueError: when the shape is unknown, data are too few or not finite, a condition has a wrong number
+            of rows, or the field was derived from another one.
     """
     if isinstance(field, RescheduledField | ReversedField):
         raise ValueError(f"check: {field!r} was derived from another field; check that one, its .field.")
@@ -150,19 +153,18 @@ def check(
         raise ValueError(
             "check: does not know the shape of a sample; pass shape=..., data=..., or Field(..., shape=...)."
         )
-    if field.shape not in (None, shape):
-        raise ValueError(f"check: the field samples shape {field.shape}, not {shape}; pass data like that.")
+    bound = field.bind(conditions, per_sample, samples if data is None else len(data))
     rows = None
     if data is not None:
         if not bool(data.isfinite().all()):
             raise ValueError("data: must be finite, but hold NaN or infinity.")
         samples = min(samples, len(data))
         rows = torch.linspace(0, len(data) - 1, samples).long()
-        conditions = take(conditions, rows, len(data))
+        bound = bound.rows(rows)
 
-    dtype = data.dtype if data is not None and data.is_floating_point() else torch.float32
+    dtype = state_type(torch.float32 if data is None else data.dtype)
     with progress_bar(progress, desc="check", unit="call") as bar:
-        probe = Probe(field, samples, shape, seed, conditions, dtype, _device(field), bar)
+        probe = Probe(bound, samples, shape, seed, dtype, field.device, bar)
         if data is None:
             judgement = without_data(probe)
         else:
@@ -194,9 +196,3 @@ def _report(field: Field, probe: Probe, judgement: Judgement, data: bool) -> Che
         calls=probe.calls,
         notes=tuple(notes),
     )
-
-
-def _device(field: Field) -> torch.device:
-    """Where the network is: its states must be there."""
-    weights = field.model.parameters() if isinstance(field.model, nn.Module) else iter(())
-    return next((weight.device for weight in weights), torch.device("cpu"))

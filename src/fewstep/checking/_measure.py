@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,11 +82,10 @@ class Probe:
     """Asks a network, counts the calls, and keeps the statistics in float64 on the CPU.
 
     Args:
-        field: whose network it is; guidance is left out.
+        field: whose network it is, its conditions bound; guidance is left out.
         samples: samples a call.
         shape: shape of a sample.
         seed: of all noises.
-        conditions: passed to the network.
         dtype: of the states that the network is given.
         device: where it is.
         bar: is told of every call.
@@ -98,12 +97,11 @@ class Probe:
         samples: int,
         shape: Sequence[int],
         seed: int,
-        conditions: Mapping[str, Any],
         dtype: torch.dtype,
         device: torch.device,
         bar: ProgressBar,
     ) -> None:
-        self.field, self.conditions, self.bar = copy.copy(field), conditions, bar
+        self.field, self.bar = copy.copy(field), bar
         self.field.guidance = None
         self.samples, self.shape, self.seed = samples, tuple(shape), seed
         self.dtype, self.device = dtype, device
@@ -116,7 +114,7 @@ class Probe:
         self.calls += 1
         self.bar.update()
         with torch.no_grad():
-            return told.predict(x.to(self.device, self.dtype), t, **self.conditions).double().cpu()
+            return told.predict(x.to(self.device, self.dtype), t).double().cpu()
 
     def noise(self, number: int) -> Tensor:
         """The noises of a number, the same for all wirings."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..schedules import CondOT, Schedule
 from ..solver import Solver
 from . import grids
+from ._draft import Draft
 from .adams import adams_bashforth
 from .deis import deis
 from .exploding import edm_heun, lms
@@ -36,13 +37,13 @@ class Method(NamedTuple):
     """How a classical solver is made on a grid, and how many steps it makes of its calls.
 
     Args:
-        make: called with ``grid=``, and ``schedule=`` if the solver is bound to one.
+        make: called with ``grid=``, and ``schedule=`` if the solver is bound to one; returns a draft.
         stages: calls a step.
         bound: whether it is bound to a schedule.
         short_ends: whether a step of infinite length in lambda costs one call, whatever the stages.
     """
 
-    make: Callable[..., Solver]
+    make: Callable[..., Draft]
     stages: int = 1
     bound: bool = True
     short_ends: bool = False
@@ -55,6 +56,10 @@ class Method(NamedTuple):
 
     def on(self, grid: Sequence[float] | Tensor, schedule: Schedule) -> Solver:
         """The solver on a grid."""
+        return self.draft(grid, schedule).solver()
+
+    def draft(self, grid: Sequence[float] | Tensor, schedule: Schedule) -> Draft:
+        """Its table, differentiable in the grid, and what else makes the solver."""
         return self.make(grid=grid, schedule=schedule) if self.bound else self.make(grid=grid)
 
 
@@ -73,26 +78,26 @@ _RUNGE_KUTTA = (
 #: Classical solvers by name.
 METHODS: dict[str, Method] = {
     **{
-        name: Method(partial(runge_kutta, TABLEAUX[name]), TABLEAUX[name].stages, bound=False)
+        name: Method(partial(runge_kutta.draft, TABLEAUX[name]), TABLEAUX[name].stages, bound=False)
         for name in _RUNGE_KUTTA
     },
-    "ab2": Method(partial(adams_bashforth, 2), bound=False),
-    "ab3": Method(partial(adams_bashforth, 3), bound=False),
-    "ab4": Method(partial(adams_bashforth, 4), bound=False),
-    "ddim": Method(ddim),
-    "dpmpp_2m": Method(partial(dpmpp, "2M")),
-    "dpmpp_3m": Method(partial(dpmpp, "3M")),
-    "unipc2": Method(partial(unipc, 2)),
-    "unipc3": Method(partial(unipc, 3)),
-    "deis2": Method(partial(deis, 2)),
-    "deis3": Method(partial(deis, 3)),
-    "ipndm": Method(partial(ipndm, 4)),
-    "lms": Method(partial(lms, 4)),
-    "dpmpp_2s": Method(partial(dpmpp, "2S"), 2, short_ends=True),
-    "dpm_solver_2": Method(partial(dpm_solver, "2S"), 2, short_ends=True),
-    "edm_heun": Method(edm_heun, 2, short_ends=True),
-    "dpmpp_3s": Method(partial(dpmpp, "3S"), 3, short_ends=True),
-    "dpm_solver_3": Method(partial(dpm_solver, "3S"), 3, short_ends=True),
+    "ab2": Method(partial(adams_bashforth.draft, 2), bound=False),
+    "ab3": Method(partial(adams_bashforth.draft, 3), bound=False),
+    "ab4": Method(partial(adams_bashforth.draft, 4), bound=False),
+    "ddim": Method(ddim.draft),
+    "dpmpp_2m": Method(partial(dpmpp.draft, "2M")),
+    "dpmpp_3m": Method(partial(dpmpp.draft, "3M")),
+    "unipc2": Method(partial(unipc.draft, 2)),
+    "unipc3": Method(partial(unipc.draft, 3)),
+    "deis2": Method(partial(deis.draft, 2)),
+    "deis3": Method(partial(deis.draft, 3)),
+    "ipndm": Method(partial(ipndm.draft, 4)),
+    "lms": Method(partial(lms.draft, 4)),
+    "dpmpp_2s": Method(partial(dpmpp.draft, "2S"), 2, short_ends=True),
+    "dpm_solver_2": Method(partial(dpm_solver.draft, "2S"), 2, short_ends=True),
+    "edm_heun": Method(edm_heun.draft, 2, short_ends=True),
+    "dpmpp_3s": Method(partial(dpmpp.draft, "3S"), 3, short_ends=True),
+    "dpm_solver_3": Method(partial(dpm_solver.draft, "3S"), 3, short_ends=True),
 }
 
 

@@ -1,18 +1,42 @@
 """Writing down solvers that integrate the linear part of the ODE exactly.
 
-In either of two coordinates, with ``s = sigma / alpha = exp(-lambda)``, the ODE is an integral:
+On the path ``x = alpha data + sigma noise`` the velocity is ``alpha' data + sigma' noise``. With one of the
+two eliminated it is linear in ``x``, but for a network's prediction of the other. With
+``lambda = log(alpha / sigma)`` and primes for d/dt,
 
-    d(x / sigma) = data d(1 / s)            d(x / alpha) = noise ds
+    dx/dt = (sigma' / sigma) x + alpha lambda' data                                                     (1)
+    dx/dt = (alpha' / alpha) x - sigma lambda' noise                                                    (2)
 
-A solver weighs the predictions made so far. Its weights ``w_j`` count in units in which a prediction
-that does not change has the weight ``1 - exp(-h)``, for ``h`` the length of the step in lambda:
+Divided by ``sigma`` and ``alpha`` the linear part vanishes, and the ODE is an integral:
 
-    x' = (sigma' / sigma) x + alpha' sum_j w_j data_j
-    x' = (alpha' / alpha) x - alpha' s sum_j w_j noise_j
+    d(x / sigma) = e^lambda data dlambda              d(x / alpha) = -e^-lambda noise dlambda           (3)
 
-Both are stored as tables of data predictions, ``noise_j = (x_j - alpha_j data_j) / sigma_j``, because
-these stay finite in pure noise (alpha = 0), where the first step of any such solver is one of order 1,
-and no solver here calls the network in pure data (sigma = 0).
+Over a step of length ``h`` in lambda, from ``x, alpha, sigma`` to ``x*, alpha*, sigma*``, with ``u`` the
+distance from the end at which the weight ``e^-u`` is one (the last for data, the first for noise), and with
+``s = sigma / alpha = e^-lambda`` at the start:
+
+    x* = (sigma* / sigma) x + alpha* int_0^h e^-u data du                                               (4)
+    x* = (alpha* / alpha) x - alpha* s int_0^h e^-u noise du                                            (5)
+
+Solvers differ in what they put in place of the prediction. A polynomial through the predictions ``m_j`` made
+so far, of data (DPM-Solver++, Lu et al., arXiv 2211.01095; UniPC, Zhao et al., arXiv 2302.04867) or of noise
+(DEIS, Zhang and Chen, arXiv 2204.13902), makes of the integral, with the Lagrange polynomials ``l_j``,
+
+    sum_j w_j m_j,      w_j = int_0^h e^-u l_j(u) du,      sum_j w_j = 1 - e^-h,                        (6)
+
+and every other rule is a choice of the ``w_j``, too. Those of (6) solve ``sum_j w_j u_j^k = gamma(k + 1, h)``
+for ``k = 0, 1, ...``, the moments of ``e^-u``.                                                         (7)
+
+A row of the table is then, with ``start`` the state that the step begins at and ``m_j = data_j``,
+
+    C[start] = sigma* / sigma,      D[j] = alpha* w_j                                                   (8)
+
+and, as the table reads data predictions only, with ``noise_j = (x_j - alpha_j data_j) / sigma_j`` in (5),
+
+    C[start] = alpha* / alpha,   C[j] -= v_j,   D[j] = alpha_j v_j,   v_j = alpha* s w_j / sigma_j.     (9)
+
+It reads data predictions because these stay finite in pure noise (alpha = 0), where the first step of any
+such solver is one of order 1, and no solver here calls the network in pure data (sigma = 0).
 """
 
 from __future__ import annotations
@@ -26,8 +50,8 @@ from torch import Tensor
 
 from .._builder import TableBuilder
 from ..schedules import CondOT, Schedule, SchedulePoint
-from ..solver import Solver
 from . import grids
+from ._draft import Draft
 
 __all__ = [
     "DataBuilder",
@@ -47,7 +71,7 @@ Weights = Mapping[int, Tensor]
 
 
 class ExponentialBuilder(TableBuilder, ABC):
-    """Collects the states of a solver that weighs one kind of prediction.
+    """Collects the states of a solver that weighs one kind of prediction, with weights in the units of (6).
 
     Args:
         schedule: the schedule the table holds for.
@@ -147,7 +171,7 @@ class ExponentialBuilder(TableBuilder, ABC):
 
 
 class DataBuilder(ExponentialBuilder):
-    """Weighs data predictions: ``x' = (sigma' / sigma) x + alpha' sum_j w_j data_j``."""
+    """Weighs data predictions, as in (4) and (8)."""
 
     def _ratio(self, new: SchedulePoint, start: int) -> Tensor:
         return new.sigma / self.at[start].sigma
@@ -160,7 +184,7 @@ class DataBuilder(ExponentialBuilder):
 
 
 class NoiseBuilder(ExponentialBuilder):
-    """Weighs noise predictions: ``x' = (alpha' / alpha) x - alpha' s sum_j w_j noise_j``."""
+    """Weighs noise predictions, as in (5) and (9)."""
 
     def sigma_step(
         self, time: Tensor, weights: Weights, *, start: int | None = None, point: bool = True
@@ -254,12 +278,9 @@ def multistep(
             add(t[i + 1], list(range(i, i - order, -1)))
 
 
-def finish(builder: ExponentialBuilder, end: Tensor, name: str) -> Solver:
+def finish(builder: ExponentialBuilder, end: Tensor, name: str) -> Draft:
     """The finished solver."""
-    table, points = builder.finish()
-    return Solver.from_table(
-        table, points, end=end.item(), name=name, prediction="data", schedule=builder.schedule
-    )
+    return Draft(*builder.finish(), end.item(), name, "data", builder.schedule)
 
 
 def _scaled(factor: Tensor | float, weights: Weights) -> dict[int, Tensor]:

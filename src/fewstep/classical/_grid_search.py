@@ -8,7 +8,7 @@ al. 2025) follow the state that the steps so far have really led to.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -45,7 +45,9 @@ def gits(
     max_nfe: int = 2000,
     batch: int = 32,
     progress: bool = False,
-    **conditions: Any,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
+    device: torch.device | str | None = None,
 ) -> GridSearch:
     """The grid with the least sum of local errors (GITS; Chen et al. 2024, *Trajectory Regularity*).
 
@@ -73,7 +75,9 @@ def gits(
         max_nfe: network calls of a batch's reference after which to give up.
         batch: samples at once; their states at all candidates are in memory together.
         progress: show a progress bar of the samples.
-        **conditions: passed to the network; tensors with one row a noise go with the noises.
+        conditions: keyword arguments of the network that all noises share.
+        per_sample: those with one row a noise, or one row for all; see :meth:`fewstep.Field.bind`.
+        device: where the noises are put, when ``noise`` is a number; by default where the network is.
 
     Returns:
         The grid, the network calls that it took and its cost.
@@ -94,6 +98,8 @@ def gits(
         candidates=candidates,
         tolerances={"rtol": rtol, "atol": atol, "max_nfe": max_nfe},
         conditions=conditions,
+        per_sample=per_sample,
+        device=device,
     )
     K, samples, calls = len(task.times), len(task.x0), 0
     total = torch.zeros(K, K, dtype=torch.float64)
@@ -124,7 +130,9 @@ def optimal_steps(
     max_nfe: int = 2000,
     batch: int = 32,
     progress: bool = False,
-    **conditions: Any,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
+    device: torch.device | str | None = None,
 ) -> GridSearch:
     """The grid whose steps end nearest to the reference (OSS; Pei et al. 2025, *Optimal Stepsize*).
 
@@ -154,6 +162,8 @@ def optimal_steps(
         candidates=candidates,
         tolerances={"rtol": rtol, "atol": atol, "max_nfe": max_nfe},
         conditions=conditions,
+        per_sample=per_sample,
+        device=device,
     )
     K, samples, calls = len(task.times), len(task.x0), 0
     chunks = list(task.chunks(batch))

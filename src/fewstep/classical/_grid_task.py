@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import reference
+from .._device import check_device
+from .._network import state_type
 from ..field import Field
-from ..pairs import Pairs, take
+from ..pairs import Pairs
 from ..pairs import noise as draw_noise
 from ..schedules import Schedule
 from ._grids import check_steps, cosine, resolve
@@ -24,7 +26,7 @@ Rule = Literal["euler", "ddim"]
 
 
 class SearchTask(NamedTuple):
-    """A field, the noises to search with and the times to choose from.
+    """A field bound to the conditions of the noises to search with, and the times to choose from.
 
     One step from candidate ``i`` to ``j`` is ``x_j = a[i, j] x_i + b[i, j] u_i``, ``u_i`` the velocity.
     """
@@ -32,7 +34,6 @@ class SearchTask(NamedTuple):
     field: Field
     times: list[float]
     x0: Tensor
-    conditions_of: Callable[[slice], dict[str, Any]]
     a: Tensor
     b: Tensor
     tolerances: Mapping[str, Any]
@@ -48,7 +49,9 @@ class SearchTask(NamedTuple):
         rule: Rule,
         candidates: Sequence[float] | None,
         tolerances: Mapping[str, Any],
-        conditions: dict[str, Any],
+        conditions: Mapping[str, Any] | None,
+        per_sample: Mapping[str, Any] | None,
+        device: torch.device | str | None,
     ) -> SearchTask:
         """Read the arguments of a search.
 
@@ -64,22 +67,21 @@ class SearchTask(NamedTuple):
                 f"{float(times[0]):g} on."
             )
         a, b = _one_step(rule, times, field.schedule)
-        x0, conditions_of = _noises(field, noise, seed, conditions)
-        return cls(field, times.tolist(), x0, conditions_of, a, b, tolerances)
+        bound, x0 = _noises(field, noise, seed, conditions or {}, per_sample or {}, device)
+        return cls(bound, times.tolist(), x0, a, b, tolerances)
 
     def chunks(self, batch: int) -> Iterator[slice]:
         yield from (slice(i, i + batch) for i in range(0, len(self.x0), batch))
 
     def solve(self, index: slice) -> tuple[Tensor, int]:
         """Exact states of some samples at all candidates, ``(K, B, ...)``, and the calls they took."""
-        given = self.conditions_of(index)
         states, nfe = reference.solve(
-            self.field, self.x0[index], times=self.times, **self.tolerances, **given
+            self.field.rows(index), self.x0[index], times=self.times, **self.tolerances
         )
         return states, nfe * states.shape[1]
 
     def velocity(self, x: Tensor, i: int, index: slice) -> Tensor:
-        return self.field(x, self.times[i], **self.conditions_of(index))
+        return self.field.rows(index)(x, self.times[i])
 
     def step(self, x: Tensor, u: Tensor, i: int) -> Tensor:
         """States at all candidates after ``i``, ``(K - 1 - i, B, ...)``, each by one step from ``i``."""
@@ -101,25 +103,30 @@ def rmse(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _noises(
-    field: Field, noise: int | Tensor | Pairs, seed: int, conditions: dict[str, Any]
-) -> tuple[Tensor, Callable[[slice], dict[str, Any]]]:
-    """The noises, and the conditions of some of them."""
+    field: Field,
+    noise: int | Tensor | Pairs,
+    seed: int,
+    conditions: Mapping[str, Any],
+    per_sample: Mapping[str, Any],
+    device: torch.device | str | None,
+) -> tuple[Field, Tensor]:
+    """The field bound to the conditions of the noises, and these."""
     if isinstance(noise, Pairs):
-        if conditions:
+        if conditions or per_sample:
             raise ValueError(
-                f"noise: these pairs have their own conditions, but {', '.join(conditions)} came besides; "
-                "pass pairs.x0 with all the conditions."
+                f"noise: these pairs have their own conditions, but {', '.join([*conditions, *per_sample])} "
+                "came besides; pass pairs.x0 with all the conditions."
             )
-        return noise.x0, noise.conditions_of
+        return noise.bind(field), noise.x0
     if isinstance(noise, int):
         if field.shape is None:
             raise ValueError(
                 f"noise={noise} asks for noises, but the field's shape is unknown; pass the noises, or "
                 "Field(..., shape=...)."
             )
-        noise = draw_noise(noise, field.shape, seed=seed)
-    count = len(noise)
-    return noise, lambda index: take(conditions, index, count)
+        place = check_device(field.device if device is None else device)
+        noise = draw_noise(noise, field.shape, seed=seed, device=place)
+    return field.bind(conditions, per_sample, len(noise), "noises"), noise.to(state_type(noise.dtype))
 
 
 def _one_step(rule: Rule, times: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:

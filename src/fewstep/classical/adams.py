@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 
 from .._builder import TableBuilder
-from .._table import Table
-from ..solver import Solver
 from . import grids
 from ._arguments import check_order
+from ._draft import Draft, solver
 from .runge_kutta import TABLEAUX, add_step
 
 __all__ = ["adams_bashforth"]
 
 
+@solver
 def adams_bashforth(
     order: int,
     steps: int | None = None,
     *,
     grid: Sequence[float] | None = None,
     start: Literal["lower_order", "runge_kutta"] = "lower_order",
-) -> Solver:
+) -> Draft:
     """Adams-Bashforth: integrate the polynomial through the last ``order`` slopes.
 
     Args:
@@ -45,12 +45,6 @@ def adams_bashforth(
     if start not in ("lower_order", "runge_kutta"):
         raise ValueError(f"adams_bashforth: start must be 'lower_order' or 'runge_kutta', not {start!r}.")
     t = grids.resolve(steps, grid)
-    table, points = adams_bashforth_table(order, t, start)
-    return Solver.from_table(table, points, end=t[-1].item(), name=f"ab{order}")
-
-
-def adams_bashforth_table(order: int, t: Tensor, start: str = "lower_order") -> tuple[Table, tuple[int, ...]]:
-    """The table of an Adams-Bashforth method on a grid, differentiable in the grid."""
     builder = TableBuilder(t[0])
     calls: list[int] = []  # the call at each point so far
     for i in range(len(t) - 1):
@@ -62,7 +56,7 @@ def adams_bashforth_table(order: int, t: Tensor, start: str = "lower_order") -> 
         weights = lagrange_integrals(t[i + 1 - k : i + 1], t[i], t[i + 1])
         D = dict(zip(calls[-k:], weights, strict=True))
         builder.add(t[i + 1], {builder.last: torch.ones_like(t[0])}, D, point=True)
-    return builder.finish()
+    return Draft(*builder.finish(), t[-1].item(), f"ab{order}")
 
 
 def lagrange_integrals(nodes: Tensor, lower: Tensor, upper: Tensor) -> Tensor:

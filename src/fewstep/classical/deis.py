@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from ..schedules import Schedule
-from ..solver import Solver
 from ._arguments import check_order
+from ._draft import Draft, solver
 from ._exponential_builder import NoiseBuilder, begin_noise, finish, multistep, step_orders
 from .adams import gauss_legendre, lagrange_polynomials
 
 __all__ = ["deis"]
 
 
+@solver
 def deis(
     order: int,
     steps: int | None = None,
@@ -25,7 +26,7 @@ def deis(
     grid: Sequence[float] | None = None,
     variable: Literal["time", "log_rho"] = "time",
     lower_order_final: bool = False,
-) -> Solver:
+) -> Draft:
     """DEIS (Zhang and Chen 2023), one call a step.
 
     The noise predictions of the last ``order`` points are extrapolated by a polynomial ``P``:

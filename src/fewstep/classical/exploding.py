@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..schedules import Schedule
-from ..solver import Solver
 from ._arguments import check_order
+from ._draft import Draft, solver
 from ._exponential_builder import NoiseBuilder, begin_noise, finish, multistep, step_orders
 from .adams import lagrange_integrals
 from .runge_kutta import TABLEAUX, ButcherTableau
@@ -20,13 +20,14 @@ from .runge_kutta import TABLEAUX, ButcherTableau
 __all__ = ["edm_heun", "exploding_runge_kutta", "lms"]
 
 
+@solver
 def exploding_runge_kutta(
     tableau: ButcherTableau,
     steps: int | None = None,
     *,
     schedule: Schedule | None = None,
     grid: Sequence[float] | None = None,
-) -> Solver:
+) -> Draft:
     """Any explicit Runge-Kutta method for ``dy / ds = noise``.
 
     A step from pure noise has infinite length and is of order 1, and so is a step to pure data whose
@@ -41,9 +42,10 @@ def exploding_runge_kutta(
     return _on_levels(tableau, f"exploding_{tableau.name}", steps, schedule, grid)
 
 
+@solver
 def edm_heun(
     steps: int | None = None, *, schedule: Schedule | None = None, grid: Sequence[float] | None = None
-) -> Solver:
+) -> Draft:
     """Heun's method in sigma (Karras et al. 2022, algorithm 1), with Euler steps to and from infinity.
 
     Two calls a step, but one in the step to pure data, and in a step from pure noise: ``2 n - 1`` calls
@@ -53,13 +55,14 @@ def edm_heun(
     return _on_levels(TABLEAUX["heun"], "edm_heun", steps, schedule, grid)
 
 
+@solver
 def lms(
     order: int = 4,
     steps: int | None = None,
     *,
     schedule: Schedule | None = None,
     grid: Sequence[float] | None = None,
-) -> Solver:
+) -> Draft:
     """Linear multistep: the polynomial in ``sigma / alpha`` through the last noises; one call a step.
 
     Also known as rhoAB-DEIS (Zhang and Chen 2023) and as k-diffusion's ``sample_lms``. Adams-Bashforth on
@@ -93,7 +96,7 @@ def _on_levels(
     steps: int | None,
     schedule: Schedule | None,
     grid: Sequence[float] | None,
-) -> Solver:
+) -> Draft:
     builder, t = begin_noise(steps, schedule, grid)
     calls_end = 1 in tableau.c
     for time in t[1:]:

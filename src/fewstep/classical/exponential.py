@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..schedules import Schedule
-from ..solver import Solver
+from ._draft import Draft, solver
 from ._exponential_builder import ExponentialBuilder, begin, finish, multistep, step_orders
 from .exponential_runge_kutta import EXPONENTIAL_TABLEAUX, add_step, singlestep
 
@@ -28,9 +28,10 @@ __all__ = ["ddim", "dpm_solver", "dpmpp"]
 Variant = Literal["1", "2M", "3M", "2S", "3S"]
 
 
+@solver
 def ddim(
     steps: int | None = None, *, schedule: Schedule | None = None, grid: Sequence[float] | None = None
-) -> Solver:
+) -> Draft:
     """DDIM (Song et al. 2021), deterministic: order 1, one call a step.
 
     The same as DPM-Solver(1) and DPM-Solver++(1), as DEIS and UniP of order 1, and as Euler's method
@@ -39,6 +40,7 @@ def ddim(
     return _solver("data", "1", "ddim", steps, schedule, grid)
 
 
+@solver
 def dpmpp(
     variant: Variant,
     steps: int | None = None,
@@ -46,7 +48,7 @@ def dpmpp(
     schedule: Schedule | None = None,
     grid: Sequence[float] | None = None,
     lower_order_final: bool = False,
-) -> Solver:
+) -> Draft:
     """DPM-Solver++ (Lu et al. 2022b): ``"1"``, multistep ``"2M"``, ``"3M"``, singlestep ``"2S"``, ``"3S"``.
 
     The multistep variants cost one call a step. They start with lower orders; a step that ends in
@@ -65,9 +67,10 @@ def dpmpp(
     Raises:
         ValueError: on an unknown variant.
     """
-    return _solver("data", variant, f"dpmpp_{variant.lower()}", steps, schedule, grid, lower_order_final)
+    return _solver("data", variant, f"dpmpp_{variant}".lower(), steps, schedule, grid, lower_order_final)
 
 
+@solver
 def dpm_solver(
     variant: Variant,
     steps: int | None = None,
@@ -75,7 +78,7 @@ def dpm_solver(
     schedule: Schedule | None = None,
     grid: Sequence[float] | None = None,
     lower_order_final: bool = False,
-) -> Solver:
+) -> Draft:
     """DPM-Solver (Lu et al. 2022a): singlestep ``"2S"`` and ``"3S"``, and ``"1"``, ``"2M"`` and ``"3M"``.
 
     As :func:`dpmpp`, calls and arguments included, but expanded in the noise prediction. ``"2S"`` is
@@ -85,7 +88,7 @@ def dpm_solver(
     Raises:
         ValueError: on an unknown variant.
     """
-    name = f"dpm_solver_{variant.lower()}"
+    name = f"dpm_solver_{variant}".lower()
     return _solver("noise", variant, name, steps, schedule, grid, lower_order_final)
 
 
@@ -97,7 +100,7 @@ def _solver(
     schedule: Schedule | None,
     grid: Sequence[float] | None,
     lower_order_final: bool = False,
-) -> Solver:
+) -> Draft:
     if variant not in get_args(Variant):
         known = ", ".join(map(repr, get_args(Variant)))
         raise ValueError(f"{name.rsplit('_', 1)[0]}: variant must be one of {known}, not {variant!r}.")

@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from ..schedules import Schedule
-from ..solver import Solver
+from ._draft import Draft, solver
 from ._exponential_builder import ExponentialBuilder, begin, finish, multistep, step_orders
 
 __all__ = ["EXPONENTIAL_TABLEAUX", "ExponentialTableau", "exponential_adams", "exponential_runge_kutta"]
@@ -61,6 +61,7 @@ EXPONENTIAL_TABLEAUX: dict[str, ExponentialTableau] = {
 }
 
 
+@solver
 def exponential_runge_kutta(
     tableau: ExponentialTableau,
     steps: int | None = None,
@@ -68,7 +69,7 @@ def exponential_runge_kutta(
     schedule: Schedule | None = None,
     grid: Sequence[float] | None = None,
     prediction: Literal["data", "noise"] = "data",
-) -> Solver:
+) -> Draft:
     """Any explicit exponential Runge-Kutta method that integrates polynomials in lambda.
 
     One call a stage, but one in a step of infinite length in lambda, which is of order 1.
@@ -88,6 +89,7 @@ def exponential_runge_kutta(
     return finish(builder, t[-1], f"exponential_{tableau.name}")
 
 
+@solver
 def exponential_adams(
     order: int,
     steps: int | None = None,
@@ -96,7 +98,7 @@ def exponential_adams(
     grid: Sequence[float] | None = None,
     prediction: Literal["data", "noise"] = "data",
     lower_order_final: bool = False,
-) -> Solver:
+) -> Draft:
     """Exponential Adams-Bashforth: the polynomial in lambda through the last predictions; one call a step.
 
     On noise predictions it is DEIS in ``log_rho``, on data predictions what :func:`dpmpp` would be with

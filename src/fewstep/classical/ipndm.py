@@ -8,21 +8,22 @@ import torch
 from torch import Tensor
 
 from ..schedules import Schedule
-from ..solver import Solver
 from ._arguments import check_order
+from ._draft import Draft, solver
 from ._exponential_builder import begin_noise, finish, multistep, step_orders
 from .adams import lagrange_integrals
 
 __all__ = ["ipndm"]
 
 
+@solver
 def ipndm(
     order: int = 4,
     steps: int | None = None,
     *,
     schedule: Schedule | None = None,
     grid: Sequence[float] | None = None,
-) -> Solver:
+) -> Draft:
     """Improved pseudo linear multistep (Liu et al. 2022; Zhang and Chen 2023, appendix), one call a step.
 
     DDIM with, in place of the noise, a combination of the last noise predictions, whose weights are

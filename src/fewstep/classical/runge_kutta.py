@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from .._builder import TableBuilder
-from .._table import Table
 from ..solver import Solver
 from . import grids
+from ._draft import Draft, solver
 
 __all__ = [
     "TABLEAUX",
@@ -133,23 +134,14 @@ def add_step(builder: TableBuilder, tableau: ButcherTableau, t: Tensor, i: int) 
         builder.add(times[k], {start: one}, D, point=k == tableau.stages)
 
 
-def runge_kutta_table(
-    tableau: ButcherTableau, t: Tensor, last: ButcherTableau | None = None
-) -> tuple[Table, tuple[int, ...]]:
-    """The table of a Runge-Kutta method on a grid, differentiable in the grid."""
-    builder, steps = TableBuilder(t[0]), len(t) - 1
-    for i in range(steps):
-        add_step(builder, last if last and i == steps - 1 else tableau, t, i)
-    return builder.finish()
-
-
+@solver
 def runge_kutta(
     tableau: ButcherTableau,
     steps: int | None = None,
     *,
     grid: Sequence[float] | None = None,
     last: ButcherTableau | None = None,
-) -> Solver:
+) -> Draft:
     """Any explicit Runge-Kutta method, on ``steps`` uniform steps or on a grid of times.
 
     Args:
@@ -162,18 +154,57 @@ def runge_kutta(
         A solver with ``steps * tableau.stages`` calls, if ``last`` changes nothing.
     """
     t = grids.resolve(steps, grid)
-    table, points = runge_kutta_table(tableau, t, last)
-    return Solver.from_table(table, points, end=t[-1].item(), name=tableau.name)
+    builder, steps = TableBuilder(t[0]), len(t) - 1
+    for i in range(steps):
+        add_step(builder, last if last and i == steps - 1 else tableau, t, i)
+    return Draft(*builder.finish(), t[-1].item(), tableau.name)
 
 
-def euler(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
-    """Euler's method: order 1, one call a step."""
-    return runge_kutta(TABLEAUX["euler"], steps, grid=grid)
+class _OnGrid(Protocol):
+    def __call__(self, steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver: ...
 
 
-def midpoint(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
-    """The midpoint method: order 2, two calls a step, none of them at ``t = 1``."""
-    return runge_kutta(TABLEAUX["midpoint"], steps, grid=grid)
+def _method(name: str, about: str) -> _OnGrid:
+    """The function that makes the solver of a tableau."""
+
+    def make(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
+        return runge_kutta(TABLEAUX[name], steps, grid=grid)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = f"""{about}
+
+    Args:
+        steps: number of uniform steps.
+        grid: times to step through, instead.
+    """
+    return make
+
+
+euler = _method("euler", "Euler's method: order 1, one call a step.")
+midpoint = _method("midpoint", "The midpoint method: order 2, two calls a step, none of them at ``t = 1``.")
+ralston = _method("ralston", "Ralston's method: order 2 with the least error bound, two calls a step.")
+heun3 = _method("heun3", "Heun's third-order method: three calls a step, none of them at its end.")
+kutta3 = _method("kutta3", "Kutta's third-order method: three calls a step, the last of them at its end.")
+ssprk3 = _method(
+    "ssprk3",
+    "The strong-stability-preserving method of order 3: three calls a step, the second at its end.",
+)
+bogacki_shampine = _method(
+    "bogacki_shampine",
+    "The third-order method of Bogacki and Shampine's pair: three calls a step, none at its end.",
+)
+rk4 = _method(
+    "rk4",
+    "The classical Runge-Kutta method: order 4, four calls a step, the last of them at ``t = 1``.",
+)
+three_eighths = _method(
+    "three_eighths",
+    "Kutta's 3/8 rule, torchdiffeq's ``rk4``: order 4, four calls a step, the last at its end.",
+)
+dormand_prince = _method(
+    "dormand_prince",
+    "The fifth-order method of Dormand and Prince's pair, with steps of given length: six calls each.",
+)
 
 
 def heun(
@@ -191,43 +222,3 @@ def heun(
     """
     last = TABLEAUX["euler"] if euler_last else None
     return runge_kutta(TABLEAUX["heun"], steps, grid=grid, last=last)
-
-
-def ralston(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
-    """Ralston's method: order 2 with the least error bound, two calls a step."""
-    return runge_kutta(TABLEAUX["ralston"], steps, grid=grid)
-
-
-def heun3(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
-    """Heun's third-order method: three calls a step, none of them at its end."""
-    return runge_kutta(TABLEAUX["heun3"], steps, grid=grid)
-
-
-def kutta3(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
-    """Kutta's third-order method: three calls a step, the last of them at its end."""
-    return runge_kutta(TABLEAUX["kutta3"], steps, grid=grid)
-
-
-def ssprk3(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
-    """The strong-stability-preserving method of order 3: three calls a step, the second at its end."""
-    return runge_kutta(TABLEAUX["ssprk3"], steps, grid=grid)
-
-
-def bogacki_shampine(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
-    """The third-order method of Bogacki and Shampine's pair: three calls a step, none at its end."""
-    return runge_kutta(TABLEAUX["bogacki_shampine"], steps, grid=grid)
-
-
-def rk4(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
-    """The classical Runge-Kutta method: order 4, four calls a step, the last of them at ``t = 1``."""
-    return runge_kutta(TABLEAUX["rk4"], steps, grid=grid)
-
-
-def three_eighths(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
-    """Kutta's 3/8 rule, torchdiffeq's ``rk4``: order 4, four calls a step, the last at its end."""
-    return runge_kutta(TABLEAUX["three_eighths"], steps, grid=grid)
-
-
-def dormand_prince(steps: int | None = None, *, grid: Sequence[float] | None = None) -> Solver:
-    """The fifth-order method of Dormand and Prince's pair, with steps of given length: six calls each."""
-    return runge_kutta(TABLEAUX["dormand_prince"], steps, grid=grid)

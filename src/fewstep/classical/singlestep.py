@@ -9,13 +9,14 @@ from typing import Literal
 from torch import Tensor
 
 from ..schedules import Schedule
-from ..solver import Solver
 from ._arguments import check_order
+from ._draft import Draft, solver
 from ._exponential_builder import ExponentialBuilder, begin, finish
 
 __all__ = ["dpm_singlestep"]
 
 
+@solver
 def dpm_singlestep(
     order: int,
     steps: int | None = None,
@@ -24,7 +25,7 @@ def dpm_singlestep(
     grid: Sequence[float] | None = None,
     prediction: Literal["data", "noise"] = "data",
     lower_order_final: bool = True,
-) -> Solver:
+) -> Draft:
     """Singlestep DPM-Solver++ (data) or DPM-Solver (noise) whose stages lie at the points of the grid.
 
     Where :func:`dpmpp` and :func:`dpm_solver` put stages between the grid's points, here every point is a

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from ..schedules import Schedule
-from ..solver import Solver
 from ._arguments import check_order
+from ._draft import Draft, solver
 from ._exponential_builder import ExponentialBuilder, begin, finish, step_orders
 
 __all__ = ["unipc"]
 
 
+@solver
 def unipc(
     order: int,
     steps: int | None = None,
@@ -25,7 +26,7 @@ def unipc(
     variant: Literal["bh1", "bh2"] = "bh2",
     prediction: Literal["data", "noise"] = "data",
     lower_order_final: bool = True,
-) -> Solver:
+) -> Draft:
     """UniPC (Zhao et al. 2023), one call a step.
 
     The predictor integrates the polynomial in lambda through the last ``order`` predictions. The network

@@ -9,8 +9,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run ``fewstep``: the entry point of the console script."""
-    for module in ("typer", "yaml"):
-        require(module, "cli")
+    require("yaml", "cli")
     from ._app import run
 
     run()

@@ -2,72 +2,82 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import FrameType
-from typing import Annotated, Any
 
-import typer
-import typer.core
+from .._version import __version__
+from ._options import call, summary
 
-from .. import __version__
-from . import check, compare, demo, distill, fid, fit, inspect, recommend, reflow, sample, train, view
+__all__ = ["VERBS", "run"]
 
-__all__ = ["app", "run"]
+#: The modules of this folder that are verbs, which are loaded when they are used.
+VERBS = (
+    "demo", "train", "check", "fit", "recommend", "sample", "compare", "distill", "reflow", "inspect", "view",
+    "fid",
+)  # fmt: skip
 
-
-class _Program(typer.core.TyperGroup):
-    """The program, which says what Ctrl-C and SIGTERM leave behind, where typer would end in silence."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("interrupted; what was finished is kept", err=True)
-            raise typer.Exit(130) from None
+_ABOUT = "Samples of ODE-based generative models in very few network calls."
 
 
-app = typer.Typer(
-    name="fewstep",
-    cls=_Program,
-    help="Samples of ODE-based generative models in very few network calls.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for verb in (demo, train, check, fit, recommend, sample, compare, distill, reflow, inspect, view):
-    app.command(verb.__name__.rsplit(".", 1)[1], no_args_is_help=verb is not demo)(verb.command)
-app.add_typer(fid.app, name="fid")
-
-
-def _show_version(asked: bool) -> None:
-    if asked:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def program(
-    version: Annotated[
-        bool,
-        typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_show_version),
-    ] = False,
-) -> None:
-    """Samples of ODE-based generative models in very few network calls."""
-
-
-def run() -> None:
+def run(words: Sequence[str] | None = None) -> None:
     """Run the program; a mistake of the user's ends in one sentence and exit status 2."""
     try:
         with _terminated_as_interrupted():
-            app()
+            _run(sys.argv[1:] if words is None else words)
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
-        typer.echo(f"error: {error}", err=True)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _run(words: Sequence[str]) -> None:
+    verb = _chosen("fewstep", _ABOUT, {name: _summary(name) for name in VERBS}, words)
+    if verb is None:
+        return
+    module = importlib.import_module(f".{verb}", __package__)
+    if not hasattr(module, "COMMANDS"):
+        call(module.command, f"fewstep {verb}", words[1:])
+        return
+    commands: Mapping[str, Callable[..., None]] = module.COMMANDS
+    program, about = f"fewstep {verb}", summary(module.command.__doc__)
+    abouts = {name: summary(command.__doc__ or "") for name, command in commands.items()}
+    kind = _chosen(program, about, abouts, words[1:])
+    if kind is not None:
+        call(commands[kind], f"{program} {kind}", words[2:])
+
+
+def _chosen(program: str, about: str, verbs: Mapping[str, str], words: Sequence[str]) -> str | None:
+    """The verb that the first word names; ``None`` where the words were answered already."""
+    first = words[0] if words else "--help"
+    if first == "--version" and program == "fewstep":
+        print(__version__)
+        return None
+    if first in ("--help", "-h"):
+        listed = "\n".join(f"  {name:<{max(map(len, verbs))}}  {text}" for name, text in verbs.items())
+        print(f"usage: {program} VERB ...\n\n{about}\n\n{listed}\n\nMore: {program} VERB --help")
+        if words:
+            return None
+        sys.exit(2)
+    if first not in verbs:
+        raise ValueError(f"{program}: there is no verb {first!r}; there are {', '.join(verbs)}.")
+    return first
+
+
+def _summary(verb: str) -> str:
+    """What a verb does, as its function says, which is read and not loaded: torch takes seconds."""
+    spec = find_spec(f".{verb}", __package__)
+    source = spec and spec.loader and spec.loader.get_source(spec.name)  # type: ignore[attr-defined]
+    functions = [node for node in ast.parse(source or "").body if isinstance(node, ast.FunctionDef)]
+    return next(summary(ast.get_docstring(node) or "") for node in functions if node.name == "command")
 
 
 @contextmanager

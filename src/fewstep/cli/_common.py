@@ -1,92 +1,61 @@
-"""What the verbs share: options, and reading models, solvers and configurations from words."""
+"""Reading models, solvers, conditions and numbers from words, and printing results."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import json
+import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Any
+from zipfile import BadZipFile
 
-import typer
+import numpy as np
+import torch
 import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from .. import classical, reference
+from .._adaptive import Adaptive
 from .._device import check_device
 from .._json import finite
-from ..adaptive import Adaptive
 from ..comparison import shown_name
+from ..families import Guided
 from ..field import Field
-from ..fitting import CurveFit, is_curve_file
+from ..fitting import Fit, load
 from ..generation import parse_ranges
 from ..models import BUNDLED, bundled, load_field
 from ..pairs import Pairs, noise
+from ..schedules import Schedule
 from ..solver import Solver
 
 __all__ = [
-    "ConfigOption",
-    "DeviceOption",
-    "JsonOption",
-    "ModelArgument",
-    "SeedOption",
+    "MODEL",
     "choose_solver",
+    "conditioned",
     "draw_pairs",
+    "is_solver_file",
     "load_model",
     "load_solvers",
     "parse_numbers",
+    "read_solvers",
     "report",
     "sample_shape",
     "watched",
 ]
 
 
-def _read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Make the entries of a YAML file the defaults of the other options."""
-    if path is None:
-        return None
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"--config: {path} cannot be read: {reason}") from None
-    if not isinstance(entries, dict):
-        raise ValueError(f"--config: {path} must hold options as 'name: value', not {entries!r}.")
-    known = {parameter.name for parameter in context.command.params}
-    unknown = [key for key in entries if str(key).replace("-", "_") not in known]
-    if unknown:
-        raise ValueError(
-            f"--config: {path} has unknown keys {', '.join(unknown)}; known are "
-            f"{', '.join(sorted(map(str, known)))}."
-        )
-    options = {str(key).replace("-", "_"): value for key, value in entries.items()}
-    for parameter in context.command.params:
-        value = options.get(parameter.name or "")
-        if isinstance(value, list) and parameter.nargs == 1 and not getattr(parameter, "multiple", False):
-            options[str(parameter.name)] = ",".join(map(str, value))  # as flags have lists
-    context.default_map = {**(context.default_map or {}), **options}
-    return path
-
-
-ModelArgument = Annotated[
-    str,
-    typer.Argument(
-        help=f"A bundled model ({', '.join(BUNDLED)}), FILE.safetensors with a network of fewstep, or "
-        "FILE.py:NAME or package.module:NAME, where NAME is a fewstep.Field or a function that returns one."
-    ),
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", help="YAML file with options; flags override it.", is_eager=True, callback=_read_config
-    ),
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the noises.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="Torch device, such as cpu, cuda or mps.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+#: Help of the argument that names a model.
+MODEL = (
+    f"A bundled model ({', '.join(BUNDLED)}), FILE.safetensors with a network of fewstep, or FILE.py:NAME or "
+    "package.module:NAME, where NAME is a fewstep.Field or a function that returns one."
+)
 
 
 def load_model(spec: str, device: str) -> Field:
@@ -142,35 +111,41 @@ def _import(source: str) -> ModuleType:
 
 
 def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str, list[Solver]]:
-    """Solver files, and classical solvers and curves at each NFE that they can have.
+    """As :func:`read_solvers`, with a note where a solver was fitted for something else than ``field``."""
+    found = read_solvers(specs, budgets, field.schedule, field.guidance)
+    for solvers in found.values():
+        mismatches = [text for text in (solver.mismatch(field) for solver in solvers) if text is not None]
+        for text in mismatches:  # once is enough
+            warnings.filterwarnings("ignore", re.escape(text))
+        if mismatches:
+            print(f"note: {mismatches[0]}", file=sys.stderr)
+    return found
 
-    ``midpoint`` or a curve file is taken at every number of calls in ``budgets``, ``midpoint:8`` at eight.
+
+def read_solvers(
+    specs: list[str], budgets: list[int], schedule: Schedule, guidance: float | None = None
+) -> dict[str, list[Solver]]:
+    """Files of solvers and fits, and classical solvers at each NFE that they can have.
+
+    ``midpoint``, or a fit for every number of calls, is taken at all of ``budgets``, ``midpoint:8`` at eight.
     """
     found: dict[str, list[Solver]] = {}
     for spec in specs:
         head, _, tail = spec.rpartition(":")
         path, calls = (head, tail) if tail.isdigit() else (spec, "")
-        if is_curve_file(path):
-            curve = CurveFit.load(path)
-            solvers = [curve.solver(nfe) for nfe in ([int(calls)] if calls else budgets)]
-            _warn_of_another_model(path, solvers[0], field)
-            for solver in solvers:
-                _add(found, "fitted curve", solver, path)
-            continue
-        if spec.endswith(".json") or Path(spec).is_file():
-            solver = Solver.load(spec)
-            _warn_of_another_model(spec, solver, field)
-            _add(found, shown_name(solver), solver, spec)
+        if is_solver_file(path):
+            for solver in _fitted(load(path), [int(calls)] if calls else budgets, guidance):
+                _add(found, shown_name(solver), solver, path)
             continue
         name, _, calls = spec.partition(":")
         if calls and not (calls.isdigit() and int(calls)):
             raise ValueError(f"SOLVER: {spec!r}: after the colon comes a number of calls, as in midpoint:8.")
         method = classical.METHODS.get(name.partition("/")[0])
         for nfe in [int(calls)] if calls else budgets:
-            if not calls and method is not None and method.steps(nfe, field.schedule) is None:
+            if not calls and method is not None and method.steps(nfe, schedule) is None:
                 continue
             try:
-                solver = classical.named(name, nfe, field.schedule)
+                solver = classical.named(name, nfe, schedule)
             except ValueError as error:
                 raise ValueError(
                     f"SOLVER: {spec!r} is neither a solver file nor a classical one; {error}"
@@ -184,6 +159,14 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
     return found
 
 
+def _fitted(made: Solver | Fit, budgets: list[int], guidance: float | None) -> list[Solver]:
+    """A solver, or those of a fit for some numbers of calls and a guidance scale."""
+    if isinstance(made, Solver):
+        return [made]
+    scale = guidance or 1.0 if isinstance(made.solvers, Guided) else None
+    return [made.at(nfe, scale) for nfe in (budgets if made.any_nfe else [None])]
+
+
 def _add(found: dict[str, list[Solver]], name: str, solver: Solver, source: str) -> None:
     """Put a solver under its name, once; others with that name and NFE are told apart by their source."""
     for candidate in (name, f"{name} ({Path(source).stem})", f"{name} ({source})"):
@@ -195,15 +178,9 @@ def _add(found: dict[str, list[Solver]], name: str, solver: Solver, source: str)
             return
 
 
-def _warn_of_another_model(source: str, solver: Solver, field: Field) -> None:
-    """Note where a solver was fitted for something else, for which alone it is good."""
-    if solver.fitted_for is None:
-        return
-    own, other = finite(field.describe()), solver.fitted_for
-    differ = [key for key in ("model", "shape", "guidance") if own[key] != other.get(key)]
-    if differ:
-        fitted, here = (", ".join(f"{key} {facts.get(key)}" for key in differ) for facts in (other, own))
-        typer.echo(f"note: {source} was fitted for {fitted}; this is {here}", err=True)
+def is_solver_file(spec: str) -> bool:
+    """Whether a word names a solver file, not a classical solver."""
+    return spec.endswith(".json") or Path(spec).is_file()
 
 
 def choose_solver(spec: str, rtol: float | None, atol: float | None, field: Field) -> Solver | Adaptive:
@@ -232,6 +209,58 @@ def draw_pairs(field: Field, count: int, seed: int, device: str, as_json: bool, 
     return reference.pairs(field, x0, provenance=facts, progress=watched(as_json), **options)
 
 
+def conditioned(conditions: Path | None, per_sample: Path | None, device: str) -> dict[str, Any]:
+    """What ``--conditions`` and ``--per-sample`` pass to the network, as functions of fewstep take it."""
+    files = {"conditions": conditions, "per_sample": per_sample}
+    return {
+        name: _conditions(path, f"--{name.replace('_', '-')}", torch.device(device))
+        for name, path in files.items()
+        if path is not None
+    }
+
+
+def _conditions(path: Path, option: str, device: torch.device) -> dict[str, Any]:
+    """The conditions in a file: arrays and lists of numbers as tensors, ``added.text`` in a mapping."""
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".npz": lambda file: dict(np.load(file, allow_pickle=False)),
+        ".safetensors": load_file,
+        ".yaml": lambda file: yaml.safe_load(file.read_text(encoding="utf-8")),
+    }
+    if path.suffix not in readers:
+        raise ValueError(f"{option}: must be a file {', '.join(readers)}, not {path}.")
+    try:
+        entries = readers[path.suffix](path)
+    except (OSError, ValueError, BadZipFile, SafetensorError, yaml.YAMLError) as error:
+        raise ValueError(f"{option}: {path} cannot be read: {' '.join(str(error).split())}.") from None
+    if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries):
+        raise ValueError(f"{option}: {path} must hold conditions by name, not {entries!r:.80}.")
+    found: dict[str, Any] = {}
+    for name, value in entries.items():
+        *outer, inner = name.split(".")
+        place = found
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[inner] = _condition(value, f"{option}: {name} of {path}", device)
+    return found
+
+
+def _condition(value: Any, where: str, device: torch.device) -> Any:
+    if isinstance(value, dict):
+        return {name: _condition(part, where, device) for name, part in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "US":
+        return value.tolist()
+    if isinstance(value, list) and any(isinstance(part, str | dict) for part in value):
+        return value
+    if not isinstance(value, list | np.ndarray | torch.Tensor):
+        return value
+    try:
+        if isinstance(value, np.ndarray):
+            value = value.astype(value.dtype.newbyteorder("="))
+        return torch.as_tensor(value, device=device)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} is no array of numbers: {error}.") from None
+
+
 def parse_numbers(text: str, option: str = "--nfe", least: int = 1) -> list[int]:
     """``4,6,8`` or ``4-8`` as a list of numbers."""
     try:
@@ -250,4 +279,4 @@ def watched(as_json: bool) -> bool:
 
 def report(as_json: bool, result: dict[str, Any], show: Callable[[], str]) -> None:
     """Print a result for a machine, or for a person."""
-    typer.echo(json.dumps(finite(result), indent=2, allow_nan=False) if as_json else show())
+    print(json.dumps(finite(result), indent=2, allow_nan=False) if as_json else show(), flush=True)

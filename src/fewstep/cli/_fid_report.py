@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import __version__
 from .._device import device_name
+from .._version import __version__
 from ..metrics.features import FeatureNetwork, Reference, too_few
 from ._pictures import Pictures
 

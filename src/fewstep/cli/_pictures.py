@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..data import Dataset, load
+from ..data import Dataset, is_picture, load
 from ..generation import parse_ranges, read_generated, spell
 from ..metrics.features import ROUNDING
-from ..report.pictures import is_picture
 
 __all__ = ["Pictures", "open_pictures"]
 

@@ -1,46 +1,19 @@
-"""Options of the verbs that train on from a trained flow."""
+"""Shared by the verbs that train."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from .. import networks
 from .._device import check_device
 from ..field import Field
-from ..flows import Trainer
+from ..flows import Settings, Trainer
 from ._common import load_model
 
-__all__ = [
-    "BatchOption",
-    "CheckpointOption",
-    "ClipOption",
-    "EmaOption",
-    "LrOption",
-    "PrecisionOption",
-    "StepsOption",
-    "WarmupOption",
-    "WorkersOption",
-    "load_trainable",
-    "watch",
-    "written",
-]
+__all__ = ["SETTINGS", "load_trainable", "watch", "written"]
 
-StepsOption = Annotated[int, typer.Option("--steps", help="Optimiser steps.")]
-BatchOption = Annotated[int, typer.Option("--batch", help="Pairs a step.")]
-LrOption = Annotated[float, typer.Option("--lr", help="Learning rate after the warm-up.")]
-WarmupOption = Annotated[int, typer.Option("--warmup", help="Steps of linear warm-up.")]
-ClipOption = Annotated[float | None, typer.Option("--clip", help="Largest norm of the gradient.")]
-EmaOption = Annotated[
-    int, typer.Option("--ema", help="Half-life of the average of weights that is written, in samples.")
-]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="no (float32), bf16 or fp16.")]
-WorkersOption = Annotated[int, typer.Option("--workers", help="Processes that load pairs.")]
-CheckpointOption = Annotated[
-    int, typer.Option("--checkpoint-every", help="Steps between checkpoints, from which a run goes on.")
-]
+#: How a trained flow is trained on, where nothing else is asked for.
+SETTINGS = Settings(steps=20_000, batch=256, lr=1e-4, warmup=500, precision="no")
 
 
 def load_trainable(spec: str, device: str) -> Field:
@@ -64,7 +37,7 @@ def load_trainable(spec: str, device: str) -> Field:
 def watch(trainer: Trainer, as_json: bool) -> None:
     """Say where the page of a run is, before it starts."""
     if trainer.main and trainer.settings.page_every and not as_json:
-        typer.echo(f"watch: {trainer.folder.path / 'index.html'}")
+        print(f"watch: {trainer.folder.path / 'index.html'}", flush=True)
 
 
 def written(folder: Path) -> dict[str, str]:

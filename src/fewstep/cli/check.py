@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import torch
-import typer
 
 from .. import data as datasets
 from ..checking import check
-from ._common import (
-    ConfigOption,
-    DeviceOption,
-    JsonOption,
-    ModelArgument,
-    SeedOption,
-    load_model,
-    report,
-    sample_shape,
-    watched,
-)
+from ._common import MODEL, conditioned, load_model, report, sample_shape, watched
+from ._options import AtLeast, helped
 
 __all__ = ["command"]
 
@@ -27,28 +19,33 @@ __all__ = ["command"]
 _DATA = 2048
 
 
+@helped(model=MODEL, data=f"What it was trained on: {', '.join(datasets.NAMES)}, or a path.")
 def command(
-    model: ModelArgument,
-    source: Annotated[
-        str | None,
-        typer.Option("--data", help=f"What it was trained on: {', '.join(datasets.NAMES)}, or a path."),
-    ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=16, help="Samples a network call.")] = 128,
-    config: ConfigOption = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
+    model: str,
+    *,
+    data: str | None = None,
+    samples: Annotated[int, AtLeast(16)] = 128,
+    conditions: Path | None = None,
+    per_sample: Path | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    as_json: bool = False,
 ) -> None:
-    """Look for a wrong prediction, time or schedule; exit status 1 if there is one."""
+    """Look for a wrong prediction, time or schedule; exit status 1 if there is one.
+
+    Args:
+        samples: samples a network call.
+    """
     field = load_model(model, device)
-    data = None
-    if source is not None:
-        dataset = datasets.load(source)
+    known = None
+    if data is not None:
+        dataset = datasets.load(data)
         rows = torch.linspace(0, len(dataset) - 1, min(_DATA, len(dataset))).long().tolist()
-        data = datasets.scale(torch.as_tensor(dataset[rows]))
+        known = datasets.scale(torch.as_tensor(dataset[rows]))
     else:
         sample_shape(field)
-    found = check(field, data, samples=samples, seed=seed, progress=watched(as_json))
+    given = conditioned(conditions, per_sample, device)
+    found = check(field, known, samples=samples, seed=seed, progress=watched(as_json), **given)
     report(as_json, found.to_dict(), lambda: str(found))
     if not found.ok:
-        raise typer.Exit(1)
+        sys.exit(1)

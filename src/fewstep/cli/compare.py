@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import torch
-import typer
 
 from .. import data as datasets
 from ..comparison import Comparison, FeatureQuality, check_metrics
 from ..comparison import compare as compare_solvers
 from ..field import Field
-from ..metrics import Moments
+from ..metrics import METRICS, Moments
 from ..metrics.features import NAMES, REFERENCES, feature_matrix, load, load_reference
 from ..report.comparison import write_comparison
 from ._common import (
-    ConfigOption,
-    DeviceOption,
-    JsonOption,
-    SeedOption,
+    conditioned,
     draw_pairs,
     load_model,
     load_solvers,
@@ -30,6 +27,7 @@ from ._common import (
     sample_shape,
     watched,
 )
+from ._options import AtLeast, Positive, helped
 
 __all__ = ["command"]
 
@@ -37,61 +35,45 @@ __all__ = ["command"]
 _FEWEST = 6
 
 
+@helped(
+    metrics=f"Of {', '.join(METRICS)}.",
+    ref="Measure the Fréchet distance to these statistics of data: "
+    f"{', '.join(REFERENCES)}, or a file of fewstep fid ref.",
+    features=f"Feature network: {', '.join(NAMES)}, or a file; by default that of --ref.",
+)
 def command(
-    models: Annotated[
-        str,
-        typer.Argument(
-            help="A model as for the other verbs, or several with commas; NAME=MODEL gives one a name."
-        ),
-    ],
-    solvers: Annotated[
-        list[str],
-        typer.Argument(
-            help="Solver files, and classical solvers such as euler or midpoint:8; NAME=SOLVER is for the "
-            "model of that name alone."
-        ),
-    ],
-    nfe: Annotated[
-        str, typer.Option("--nfe", help="Calls of the classical solvers: 4,6,8 or 4-8.")
-    ] = "4,6,8,10",
-    count: Annotated[int, typer.Option("--count", min=1, help="How many noises.")] = 256,
-    metrics: Annotated[str, typer.Option("--metrics", help="Of rmse, psnr, pooled_rmse.")] = "rmse,psnr",
-    keep: Annotated[
-        int | None,
-        typer.Option("--keep", min=1, help="Samples to show on the page: 12, or 64 of points in the plane."),
-    ] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Samples at once.")] = 256,
-    ref: Annotated[
-        str | None,
-        typer.Option(
-            "--ref",
-            help="Measure the Fréchet distance to these statistics of data: "
-            f"{', '.join(REFERENCES)}, or a file of fewstep fid ref.",
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            help="Measure the Fréchet distance to these data, by name or path, in --features, "
-            "and kernel distance, precision, recall, density and coverage against as many of them as noises.",
-        ),
-    ] = None,
-    features: Annotated[
-        str | None,
-        typer.Option(
-            "--features", help=f"Feature network: {', '.join(NAMES)}, or a file; by default that of --ref."
-        ),
-    ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder to write to; an interrupted comparison goes on there.")
-    ] = Path("comparison"),
-    config: ConfigOption = None,
-    seed: SeedOption = 1_000_003,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
+    models: str,
+    solvers: list[str],
+    *,
+    nfe: str = "4,6,8,10",
+    count: Positive = 256,
+    metrics: str = "rmse,psnr",
+    keep: Annotated[int | None, AtLeast(1)] = None,
+    batch: Positive = 256,
+    ref: str | None = None,
+    data: str | None = None,
+    features: str | None = None,
+    out: Path = Path("comparison"),
+    conditions: Path | None = None,
+    per_sample: Path | None = None,
+    seed: int = 1_000_003,
+    device: str = "cpu",
+    as_json: bool = False,
 ) -> None:
-    """Score solvers by their distance to the reference solution, and make a page to look at."""
+    """Score solvers by their distance to the reference solution, and make a page to look at.
+
+    Args:
+        models: a model as for the other verbs, or several with commas; NAME=MODEL gives one a name.
+        solvers: solver files, and classical solvers such as euler or midpoint:8; NAME=SOLVER is for the
+            model of that name alone.
+        nfe: calls of the classical solvers: 4,6,8 or 4-8.
+        count: how many noises.
+        keep: samples to show on the page: 12, or 64 of points in the plane.
+        batch: samples at once.
+        data: measure the Fréchet distance to these data, by name or path, in --features, and kernel distance,
+            precision, recall, density and coverage against as many of them as noises.
+        out: folder to write to; an interrupted comparison goes on there.
+    """
     measured = list(dict.fromkeys(word for word in map(str.strip, metrics.split(",")) if word))
     check_metrics(measured)
     quality = _quality(ref, data, features, count, seed, device, watched(as_json))
@@ -105,12 +87,12 @@ def command(
         for name, field in fields.items()
     }
     _open(out)
-    tables = []
+    tables, given = [], conditioned(conditions, per_sample, device)
     for name, field in fields.items():
         cache = _cache(field, name, out)
         known = None if cache is None else cache / "reference"
         pairs = draw_pairs(
-            field, count, seed, device, as_json, rtol=1e-6, atol=1e-6, batch=batch, cache=known
+            field, count, seed, device, as_json, rtol=1e-6, atol=1e-6, batch=batch, cache=known, **given
         )
         table = compare_solvers(
             field,
@@ -127,10 +109,11 @@ def command(
         tables.append(table)
     options = {
         "nfe": nfe, "count": count, "metrics": metrics, "seed": seed, "batch": batch, "keep": keep,
-        "ref": ref, "data": data, "features": features, "device": device,
+        "ref": ref, "data": data, "features": features, "device": device, "conditions": conditions,
+        "per-sample": per_sample,
     }  # fmt: skip
-    given = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
-    typed = shlex.join(["fewstep", "compare", models, *solvers, *given])
+    words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
+    typed = shlex.join(["fewstep", "compare", models, *solvers, *words])
     files = write_comparison(tables, out, command=typed)
     result = {
         "rows": [row for table in tables for row in table.rows],
@@ -194,7 +177,7 @@ def _cache(field: Field, name: str, out: Path) -> Path | None:
     try:
         field.fingerprint()
     except ValueError as error:
-        typer.echo(f"note: an interrupted comparison of {name} begins anew: {error}", err=True)
+        print(f"note: an interrupted comparison of {name} begins anew: {error}", file=sys.stderr)
         return None
     return out / "cache"
 

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from .. import fitting
 from .._files import replacing
 from ..classical import baselines
 from ..comparison import Comparison, compare
+from ..data import is_picture
 from ..metrics import rmse
 from ..models import BUNDLED
 from ..report import coefficients, picture_rows
 from ..report.comparison import write_comparison
-from ..report.pictures import is_picture
 from ..solver import Solver
-from ._common import (
-    ConfigOption,
-    DeviceOption,
-    JsonOption,
-    SeedOption,
-    draw_pairs,
-    load_model,
-    parse_numbers,
-    report,
-    watched,
-)
+from ._common import draw_pairs, load_model, parse_numbers, report, watched
+from ._options import Positive, helped
 
 __all__ = ["command"]
 
@@ -36,19 +24,28 @@ __all__ = ["command"]
 SHOWN = ("euler", "heun", "midpoint", "dpmpp_2m")
 
 
+@helped(model=f"A bundled model: {', '.join(BUNDLED)}.")
 def command(
-    model: Annotated[str, typer.Argument(help=f"A bundled model: {', '.join(BUNDLED)}.")] = "mnist",
-    nfe: Annotated[str, typer.Option("--nfe", help="Numbers of calls to fit solvers for.")] = "4,6,8",
-    pairs: Annotated[int, typer.Option("--pairs", help="Reference pairs to fit on.")] = 24,
-    count: Annotated[int, typer.Option("--count", min=1, help="Fresh noises to score on.")] = 64,
-    max_calls: Annotated[int, typer.Option("--max-calls", help="Most network calls of one fit.")] = 60_000,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("fewstep-demo"),
-    config: ConfigOption = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
+    model: str = "mnist",
+    *,
+    nfe: str = "4,6,8",
+    pairs: int = 24,
+    count: Positive = 64,
+    max_calls: int = 60_000,
+    out: Path = Path("fewstep-demo"),
+    seed: int = 0,
+    device: str = "cpu",
+    as_json: bool = False,
 ) -> None:
-    """Fit solvers to a bundled model, score them on fresh noises, and draw what came out."""
+    """Fit solvers to a bundled model, score them on fresh noises, and draw what came out.
+
+    Args:
+        nfe: numbers of calls to fit solvers for.
+        pairs: reference pairs to fit on.
+        count: fresh noises to score on.
+        max_calls: most network calls of one fit.
+        out: folder to write to.
+    """
     started = time.perf_counter()
     field, budgets = load_model(model, device), parse_numbers(nfe)
     tolerance = {"rtol": 1e-5, "atol": 1e-5}

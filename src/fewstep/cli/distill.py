@@ -3,66 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from ..adaptive import Adaptive
+from .._adaptive import Adaptive
 from ..data import PairShards
 from ..field import Field
 from ..flows import LOSSES, Distillation, Settings, Trainer, sample_error, warm_start
 from . import _training as training
-from ._common import (
-    ConfigOption,
-    DeviceOption,
-    JsonOption,
-    ModelArgument,
-    SeedOption,
-    choose_solver,
-    report,
-    watched,
-)
+from ._common import MODEL, choose_solver, report, watched
+from ._options import Positive, helped
 
 __all__ = ["command"]
 
 
+@helped(model=MODEL, loss=f"One of {', '.join(LOSSES)}.".replace("_", "-"))
 def command(
-    model: ModelArgument,
-    pairs: Annotated[
-        Path, typer.Option("--pairs", help="Folder of pairs, as fewstep sample --format pairs writes it.")
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder of the run; an interrupted one goes on there.")
-    ] = Path("runs/distilled"),
-    loss: Annotated[str, typer.Option("--loss", help="mse or pseudo-huber.")] = "mse",
-    solver: Annotated[
-        str, typer.Option("--solver", help="How the student is sampled: euler:1, or a solver of more calls.")
-    ] = "euler:1",
-    test_pairs: Annotated[
-        int, typer.Option("--test-pairs", min=1, help="The last so many pairs are for the test error.")
-    ] = 512,
-    steps: training.StepsOption = 20_000,
-    batch: training.BatchOption = 256,
-    lr: training.LrOption = 1e-4,
-    warmup: training.WarmupOption = 500,
-    clip: training.ClipOption = None,
-    ema: training.EmaOption = 500_000,
-    precision: training.PrecisionOption = "no",
-    workers: training.WorkersOption = 0,
-    checkpoint_every: training.CheckpointOption = 1000,
-    config: ConfigOption = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
+    model: str,
+    *,
+    pairs: Path,
+    out: Path = Path("runs/distilled"),
+    loss: str = "mse",
+    solver: str = "euler:1",
+    test_pairs: Positive = 512,
+    settings: Settings = training.SETTINGS,
+    device: str = "cpu",
+    as_json: bool = False,
 ) -> None:
     """Distil a flow into a student that samples in one call, or in a few.
 
     The student starts as MODEL and learns to make the samples of the pairs from their noises.
+
+    Args:
+        pairs: folder of pairs, as fewstep sample --format pairs writes it.
+        out: folder of the run; an interrupted one goes on there.
+        solver: how the student is sampled: euler:1, or a solver of more calls.
+        test_pairs: the last so many pairs are for the test error.
     """
     field = training.load_trainable(model, device)
     name = loss.replace("-", "_")
     if name not in LOSSES:
-        raise ValueError(f"--loss: must be mse or pseudo-huber, not {loss!r}.")
+        raise ValueError(f"--loss: must be {' or '.join(LOSSES).replace('_', '-')}, not {loss!r}.")
     few_calls = choose_solver(solver, None, None, field)
     if isinstance(few_calls, Adaptive):
         raise ValueError("--solver: a student has a fixed number of calls; give euler:1 or such.")
@@ -74,18 +54,6 @@ def command(
         )
     train, test = data.split(test_pairs)
     data.check()
-    settings = Settings(
-        steps=steps,
-        batch=batch,
-        lr=lr,
-        warmup=warmup,
-        clip=clip,
-        ema=(ema,),
-        precision=precision,  # type: ignore[arg-type]  # a word, which Settings checks
-        seed=seed,
-        workers=workers,
-        checkpoint_every=checkpoint_every,
-    )
     teacher_error = sample_error(field, few_calls, test)
     trainer = Trainer(
         Distillation(warm_start(field), LOSSES[name], few_calls),
@@ -105,7 +73,7 @@ def command(
         "solver": few_calls.name,
         "calls": few_calls.nfe,
         "loss": name,
-        "steps": steps,
+        "steps": settings.steps,
         "train_pairs": len(train),
         "test_pairs": len(test),
         "rmse": sample_error(student, few_calls, test),

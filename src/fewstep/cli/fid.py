@@ -4,74 +4,64 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import Annotated, TypeAlias
 
 from .._json_file import write_json
 from ..metrics import frechet_distance, kernel_distance, precision_recall
 from ..metrics.features import NAMES, REFERENCES, feature_matrix, feature_moments, load, load_reference
-from ._common import DeviceOption, JsonOption, report, watched
+from ._common import report, watched
 from ._fid_report import check_size, compared, machine, measured, notes
+from ._options import AtLeast, Positive, helped
 from ._pictures import open_pictures
 from ._processes import refuse_sharing, sharing
 
-__all__ = ["app"]
-
-app = typer.Typer(
-    help="Fréchet distance of samples to data, which is FID in the features of Inception only.",
-    no_args_is_help=True,
-)
+__all__ = ["COMMANDS", "command"]
 
 _FEATURES = f"Feature network: {', '.join(NAMES)}, or a file"
-_SamplesArgument = Annotated[
-    str, typer.Argument(help="A folder of fewstep sample, or pictures: a name, folder, zip or npz.")
-]
-_DataArgument = Annotated[str, typer.Argument(help="Data by name or path, or a folder of fewstep sample.")]
-_FeaturesOption = Annotated[str, typer.Option("--features", help=f"{_FEATURES}.")]
-_NameOption = Annotated[
-    str | None,
-    typer.Option(
-        "--features-name",
-        help="What to call a TorchScript file that is not the standard Inception; no FID then.",
-    ),
-]
-_CountOption = Annotated[
-    int | None, typer.Option("--count", min=2, help="How many pictures; all by default.")
-]
-_SeedOption = Annotated[
-    int,
-    typer.Option("--seed", help="Draws --count pictures of a data set; of samples the first are taken."),
-]
-_SplitOption = Annotated[str, typer.Option("--split", help="Which part of a data set.")]
-_ResolutionOption = Annotated[
-    int | None, typer.Option("--resolution", min=1, help="Crop and resize data to this many pixels a side.")
-]
-_ChannelsOption = Annotated[
-    int | None, typer.Option("--channels", help="Convert data to 1 (grey) or 3 channels.")
-]
-_BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Pictures at once.")]
-_ResultOption = Annotated[Path | None, typer.Option("--out", help="JSON file to write the result to.")]
+_HELP = helped(
+    samples="A folder of fewstep sample, or pictures: a name, folder, zip or npz.",
+    data="Data by name or path, or a folder of fewstep sample.",
+    ref=f"Statistics of data: {', '.join(REFERENCES)}, a file of fewstep fid ref, or EDM's.",
+    features=f"{_FEATURES}; by default that of --ref, or inception.",
+    features_name="What to call a TorchScript file that is not the standard Inception; no FID then.",
+    count="How many pictures; all by default.",
+    seed="Draws --count pictures of a data set; of samples the first are taken.",
+    split="Which part of a data set.",
+    resolution="Crop and resize data to this many pixels a side.",
+    channels="Convert data to 1 (grey) or 3 channels.",
+    batch="Pictures at once.",
+    out="JSON file to write the result to.",
+)
+_Count: TypeAlias = Annotated[int | None, AtLeast(2)]
+_Side: TypeAlias = Annotated[int | None, AtLeast(1)]
 
 
-@app.command(no_args_is_help=True)
+def command() -> None:
+    """Fréchet distance of samples to data, which is FID in the features of Inception only."""
+
+
+@_HELP
 def ref(
-    data: _DataArgument,
-    out: Annotated[Path, typer.Option("--out", help="The npz file to write: mu, sigma and facts.")],
-    features: _FeaturesOption = "inception",
-    features_name: _NameOption = None,
-    count: _CountOption = None,
-    seed: _SeedOption = 0,
-    split: _SplitOption = "train",
-    resolution: _ResolutionOption = None,
-    channels: _ChannelsOption = None,
-    batch: _BatchOption = 64,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
+    data: str,
+    *,
+    out: Path,
+    features: str = "inception",
+    features_name: str | None = None,
+    count: _Count = None,
+    seed: int = 0,
+    split: str = "train",
+    resolution: _Side = None,
+    channels: int | None = None,
+    batch: Positive = 64,
+    device: str = "cpu",
+    as_json: bool = False,
 ) -> None:
     """Write the statistics of data that samples are measured against.
 
     Under torchrun the processes share the pictures.
+
+    Args:
+        out: the npz file to write: mu, sigma and facts.
     """
     with sharing(device) as (own, rank, world):
         pictures = open_pictures(data, count, seed, split=split, resolution=resolution, channels=channels)
@@ -88,29 +78,22 @@ def ref(
         report(as_json, {"out": str(out), **moments.protocol}, lambda: words)
 
 
-@app.command(no_args_is_help=True)
+@_HELP
 def calc(
-    samples: _SamplesArgument,
-    ref: Annotated[
-        str,
-        typer.Option(
-            "--ref",
-            help=f"Statistics of data: {', '.join(REFERENCES)}, a file of fewstep fid ref, or EDM's.",
-        ),
-    ],
-    features: Annotated[
-        str | None, typer.Option("--features", help=f"{_FEATURES}; by default that of --ref.")
-    ] = None,
-    features_name: _NameOption = None,
-    count: _CountOption = None,
-    seed: _SeedOption = 0,
-    split: _SplitOption = "train",
-    resolution: _ResolutionOption = None,
-    channels: _ChannelsOption = None,
-    batch: _BatchOption = 64,
-    out: _ResultOption = None,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
+    samples: str,
+    *,
+    ref: str,
+    features: str | None = None,
+    features_name: str | None = None,
+    count: _Count = None,
+    seed: int = 0,
+    split: str = "train",
+    resolution: _Side = None,
+    channels: int | None = None,
+    batch: Positive = 64,
+    out: Path | None = None,
+    device: str = "cpu",
+    as_json: bool = False,
 ) -> None:
     """Measure how far samples are from data.
 
@@ -152,31 +135,31 @@ def calc(
         report(as_json, result, lambda: measured(result, value))
 
 
-@app.command(no_args_is_help=True)
+@_HELP
 def compare(
-    samples: _SamplesArgument,
-    data: _DataArgument,
-    features: _FeaturesOption = "inception",
-    features_name: _NameOption = None,
-    count: Annotated[
-        int | None,
-        typer.Option("--count", min=6, help="Pictures of each; by default all samples and as many data."),
-    ] = None,
-    seed: _SeedOption = 0,
-    samples_split: Annotated[
-        str, typer.Option("--samples-split", help="Which part, where the samples are a data set too.")
-    ] = "train",
-    split: _SplitOption = "train",
-    resolution: _ResolutionOption = None,
-    channels: _ChannelsOption = None,
-    batch: _BatchOption = 64,
-    out: _ResultOption = None,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
+    samples: str,
+    data: str,
+    *,
+    features: str = "inception",
+    features_name: str | None = None,
+    count: Annotated[int | None, AtLeast(6)] = None,
+    seed: int = 0,
+    samples_split: str = "train",
+    split: str = "train",
+    resolution: _Side = None,
+    channels: int | None = None,
+    batch: Positive = 64,
+    out: Path | None = None,
+    device: str = "cpu",
+    as_json: bool = False,
 ) -> None:
     """Compare samples with data by kernel distance (KID), precision, recall, density and coverage.
 
     These need the features of both, not their statistics: one process measures, in memory.
+
+    Args:
+        count: pictures of each; by default all samples and as many data.
+        samples_split: which part, where the samples are a data set too.
     """
     refuse_sharing("compare")
     made = open_pictures(samples, count, seed, split=samples_split, resolution=resolution, channels=channels)
@@ -205,3 +188,6 @@ def compare(
     if out is not None:
         write_json(out, result)
     report(as_json, result, lambda: compared(result, [f"{name}: {distance}", str(fidelity)]))
+
+
+COMMANDS = {"ref": ref, "calc": calc, "compare": compare}

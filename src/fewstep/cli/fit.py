@@ -1,159 +1,120 @@
-"""``fewstep fit``: fit a solver to a model and write it to a file."""
+"""``fewstep fit``: fit solvers to a model and write them to files."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from .. import fitting
 from .._files import replacing, write_text
+from ..families import FAMILIES
 from ..field import Field
-from ..fitting import CurveFit, FitReport, Search
-from ..fitting._reference_pairs import reference_pairs as make_pairs
+from ..fitting import LOSSES, OPTIMIZERS, Fit, Reference, Search, fit, search
 from ..fitting._team import join_torchrun
 from ..report import front
-from ..solver import Solver
-from ._common import (
-    ConfigOption,
-    DeviceOption,
-    JsonOption,
-    ModelArgument,
-    SeedOption,
-    load_model,
-    parse_numbers,
-    report,
-    sample_shape,
-    watched,
-)
+from ._common import MODEL, conditioned, load_model, parse_numbers, report, watched
+from ._options import Positive, helped
 
 __all__ = ["command"]
 
+#: Families with one theta for all numbers of calls.
+_SHARED = ("smooth_corrections", "curve")
 
+
+@helped(
+    model=MODEL,
+    family=f"One of {', '.join(FAMILIES)}; {' and '.join(_SHARED)} fit all numbers of calls at once; auto "
+    "tries the best of the others.",
+    loss=f"One of {', '.join(LOSSES)}; soft, bound and local with adam alone.",
+    optimizer=f"One of {', '.join(OPTIMIZERS)}.",
+)
 def command(
-    model: ModelArgument,
-    nfe: Annotated[str, typer.Option("--nfe", help="Network calls: 8, or several as 4,6,8 or 4-8.")] = "8",
-    family: Annotated[
-        str,
-        typer.Option(
-            "--family",
-            help="non_stationary, timesteps, scale_time, scale_time_rk1; auto to try what is worth it; or "
-            "curve, one fit for all numbers of calls.",
-        ),
-    ] = "non_stationary",
-    pairs: Annotated[
-        int | None,
-        typer.Option(
-            "--pairs",
-            help="Reference pairs, a quarter of them for validation: 64, or with --max-calls as many as "
-            "leave room for twenty iterations.",
-        ),
-    ] = None,
-    optimizer: Annotated[str, typer.Option("--optimizer", help="gauss_newton or adam.")] = "gauss_newton",
-    loss: Annotated[
-        str,
-        typer.Option(
-            "--loss", help="rmse, log_mse, mse, pseudo_huber, nodes; with adam also soft, bound, local."
-        ),
-    ] = "rmse",
-    init: Annotated[
-        str | None, typer.Option("--init", help="Classical solver to start from, such as ab2, or auto.")
-    ] = None,
-    iterations: Annotated[int | None, typer.Option("--iterations", help="Most iterations.")] = None,
-    max_calls: Annotated[
-        int | None, typer.Option("--max-calls", help="Most network calls, reference included.")
-    ] = None,
-    rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of the reference.")] = 1e-6,
-    atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of the reference.")] = 1e-6,
-    batch: Annotated[
-        int, typer.Option("--batch", min=1, help="Most samples given to the network at once.")
-    ] = 4096,
-    cache: Annotated[
-        Path | None, typer.Option("--cache", help="Folder to keep reference samples in.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the solver files.")] = Path("solvers"),
-    config: ConfigOption = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
+    model: str,
+    *,
+    nfe: str = "8",
+    guidance: tuple[float, ...] | None = None,
+    family: str = "non_stationary",
+    init: str | None = None,
+    loss: str = "rmse",
+    optimizer: str = "gauss_newton",
+    iterations: Positive | None = None,
+    pairs: int | None = None,
+    max_calls: int | None = None,
+    reference: Reference = Reference(),  # noqa: B008 -- frozen
+    conditions: Path | None = None,
+    per_sample: Path | None = None,
+    batch: Positive = 4096,
+    out: Path = Path("solvers"),
+    seed: int = 0,
+    device: str = "cpu",
+    as_json: bool = False,
 ) -> None:
     """Fit solvers to a model, one for each number of calls.
 
     Under torchrun the processes share the pairs.
+
+    Args:
+        nfe: network calls: 8, or several as 4,6,8 or 4-8.
+        guidance: guidance scale of a guided model, or several, as 1,2,5, that one fit serves.
+        init: classical solver to start from, such as ab2, or auto.
+        iterations: most iterations; 40 for gauss_newton and 1500 for adam by default.
+        pairs: reference pairs, a quarter of them for validation: as many as --per-sample has rows, else 64,
+            or with --max-calls as many as leave room for twenty iterations.
+        max_calls: most network calls, reference included.
+        batch: most samples given to the network at once.
+        out: folder for the files.
     """
     team, device = join_torchrun(device)
     field, budgets = load_model(model, device), parse_numbers(nfe)
-    reference_pairs = None  # each fit finds out how many its budget allows
-    if pairs is not None or max_calls is None or family in ("auto", "curve"):
-        made: dict[str, Any] = {"rtol": rtol, "atol": atol, "cache": cache, "progress": watched(as_json)}
-        shape = sample_shape(field)
-        reference_pairs = make_pairs(field, pairs or 64, shape, seed, batch, device, {}, **made)
-    common: dict[str, Any] = {"max_calls": max_calls, "batch": batch, "progress": watched(as_json)}
-    if family == "auto" and reference_pairs is not None:
-        found = fitting.search(field, budgets, pairs=reference_pairs, device=device, seed=seed, **common)
+    given = conditioned(conditions, per_sample, device)
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"--optimizer: must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}.")
+    chosen: dict[str, Any] = {} if iterations is None else {"iterations": iterations}
+    options: dict[str, Any] = {
+        "loss": loss,
+        "optimizer": OPTIMIZERS[optimizer](**chosen),
+        "max_calls": max_calls,
+        "reference": reference,
+        "seed": seed,
+        "batch": batch,
+        "device": device,
+        "progress": watched(as_json),
+        **given,
+    }
+    if family == "auto":
+        if init is not None or guidance is not None:
+            raise ValueError(
+                "--family auto: starts from its own solvers, at the scale of the model; leave "
+                "--init and --guidance out."
+            )
+        found = search(field, budgets, pairs=pairs or 64, **options)
         if team.main:
             _write_search(field, found, out, model, as_json)
         return
-    if family == "curve" and reference_pairs is not None:
-        curve = fitting.fit_curve(
-            field, budgets, curve=init, pairs=reference_pairs, iterations=iterations, **common
-        )
+    if pairs is None and max_calls is None and "per_sample" not in given:
+        pairs = 64
+    if guidance is not None and len(guidance) == 1:
+        field, guidance = field.with_guidance(guidance[0]), None
+    fits: dict[str, Fit] = {}
+    for calls in [tuple(budgets)] if family in _SHARED else budgets:
+        made = fit(field, calls, guidance=guidance, family=family, init=init, pairs=pairs, **options)
+        path = _path(out, field, made)
         if team.main:
-            _write_curve(field, curve, budgets, out, model, as_json)
-        return
-    fits: dict[str, FitReport] = {}
-    for calls in budgets:
-        fitted = fitting.fit(
-            field,
-            calls,
-            family=family,
-            pairs=reference_pairs,
-            optimizer=optimizer,
-            loss=loss,
-            init=init,
-            iterations=iterations,
-            max_calls=max_calls,
-            rtol=rtol,
-            atol=atol,
-            seed=seed,
-            batch=batch,
-            shape=sample_shape(field),
-            device=device,
-            cache=cache,
-            progress=watched(as_json),
-        )
-        path = _path(out, field, fitted.solver)
-        if team.main:
-            fitted.solver.save(path)
-        fits[str(path)] = fitted.report
+            (made if made.any_nfe or guidance else made.solver).save(path)
+        fits[str(path)] = made
     if not team.main:
         return
-    solvers = [{"file": file, "report": fit.to_dict()} for file, fit in fits.items()]
-    words = [f"{fit}\nwrote {file}\n" for file, fit in fits.items()]
+    solvers = [{"file": file, "report": made.report.to_dict()} for file, made in fits.items()]
+    words = [f"{made}\nwrote {file}\n" for file, made in fits.items()]
     words.append(f"next: fewstep compare {model} {' '.join(fits)} midpoint dpmpp_2m --nfe {nfe}")
     report(as_json, {"model": field.name, "solvers": solvers}, lambda: "\n".join(words))
-
-
-def _write_curve(
-    field: Field, fitted: CurveFit, budgets: list[int], out: Path, model: str, as_json: bool
-) -> None:
-    """Write one curve through all numbers of calls."""
-    path = out / f"{field.name.replace('/', '-')}-curve.json"
-    fitted.save(path)
-    words = (
-        f"{fitted.report}\nwrote {path}\nnext: fewstep compare {model} {path} midpoint dpmpp_2m --nfe "
-        f"{','.join(map(str, budgets))}"
-    )
-    report(as_json, {"model": field.name, "file": str(path), **fitted.report.to_dict()}, lambda: words)
 
 
 def _write_search(field: Field, found: Search, out: Path, model: str, as_json: bool) -> None:
     """Write the best solver at each number of calls, and say which to take."""
     files = []
-    for fitted in found.fits.values():
-        files.append(str(_path(out, field, fitted.solver)))
-        fitted.solver.save(files[-1])
+    for made in found.fits.values():
+        files.append(str(_path(out, field, made)))
+        made.solver.save(files[-1])
     # In a folder of their own, so that *.json here are solvers.
     write_text(out / "front" / "search.json", found.to_json())
     with replacing(out / "front" / "front.png") as temporary:
@@ -164,6 +125,8 @@ def _write_search(field: Field, found: Search, out: Path, model: str, as_json: b
     report(as_json, {"model": field.name, "files": files, **found.to_dict()}, lambda: words)
 
 
-def _path(out: Path, field: Field, solver: Solver) -> Path:
-    name = solver.family["name"] if solver.family else solver.name
-    return out / f"{field.name.replace('/', '-')}-{name}-{solver.nfe}.json"
+def _path(out: Path, field: Field, made: Fit) -> Path:
+    """The file of a fit: the model, the family, and the number of calls where it has one."""
+    nfes = sorted({row["nfe"] for row in made.report.rows if row["trained"]})
+    calls = "" if made.any_nfe else f"-{nfes[0]}"
+    return out / f"{field.name.replace('/', '-')}-{made.report.family}{calls}.json"

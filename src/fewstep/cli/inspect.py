@@ -4,49 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
-
-import torch
-import typer
 
 from .. import inspection
+from .._adaptive import Adaptive
 from .._files import replacing
-from ..adaptive import Adaptive
-from ..field import Field
 from ..report import describe, inspected, warnings
-from ..schedules import Schedule, from_dict
+from ..schedules import CondOT, Schedule, from_dict
 from ..solver import Solver
-from ._common import ConfigOption, JsonOption, choose_solver, report
+from ._common import is_solver_file, read_solvers, report
 
 __all__ = ["command"]
 
 
 def command(
-    solver: Annotated[
-        str,
-        typer.Argument(help="A solver file, or a classical solver such as midpoint:8 or dpmpp_2m/karras:8."),
-    ],
-    schedule: Annotated[
-        str | None,
-        typer.Option(
-            "--schedule",
-            help="The network's schedule: cond_ot (the default of classical solvers), vp, cosine or ve.",
-        ),
-    ] = None,
-    channel: Annotated[
-        int | None, typer.Option("--channel", help="Which channel, where each has numbers of its own.")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Write a PNG of times, coefficients and stability.")
-    ] = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
+    solver: str,
+    *,
+    schedule: str | None = None,
+    plot: Path | None = None,
+    as_json: bool = False,
 ) -> None:
-    """Print a solver's times, coefficients, order, stability, needs and warnings; no model is needed."""
+    """Print a solver's times, coefficients, order, stability, needs and warnings; no model is needed.
+
+    Args:
+        solver: a solver file, or a classical solver such as midpoint:8 or dpmpp_2m/karras:8.
+        schedule: the network's schedule: cond_ot (the default of classical solvers), vp, cosine or ve.
+        plot: write a PNG of times, coefficients and stability.
+    """
     known = None if schedule is None else from_dict({"name": schedule})
     chosen, refine = _find(solver, known)
-    if channel is not None:
-        chosen = chosen.channel(channel)
     facts = inspection.inspect(chosen, schedule=known, refine=refine)
     if plot is not None:
         with replacing(plot) as temporary:
@@ -57,13 +42,13 @@ def command(
 
 def _find(spec: str, schedule: Schedule | None) -> tuple[Solver, Callable[[int], Solver | None] | None]:
     """The solver, and how to refine it where it was given by name."""
-    field = Field(torch.zeros_like, schedule)  # only its schedule is asked for
-    chosen = choose_solver(spec, None, None, field)
-    if isinstance(chosen, Adaptive):
+    if spec == Adaptive.name:
         raise ValueError(
             "SOLVER: adaptive has no table to inspect, it finds its steps as it goes; name a solver file, or "
             "a classical solver such as midpoint:8."
         )
-    if spec.endswith(".json") or Path(spec).is_file():
+    schedule = schedule or CondOT()
+    chosen = next(iter(read_solvers([spec], [8], schedule).values()))[0]
+    if is_solver_file(spec):
         return chosen, None
-    return chosen, inspection.refinement(spec.partition(":")[0], chosen.nfe, field.schedule)
+    return chosen, inspection.refinement(spec.partition(":")[0], chosen.nfe, schedule)

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from ..comparison import compare
-from ._common import (
-    ConfigOption,
-    DeviceOption,
-    JsonOption,
-    ModelArgument,
-    SeedOption,
-    draw_pairs,
-    load_model,
-    load_solvers,
-    parse_numbers,
-    report,
-)
+from ._common import MODEL, draw_pairs, load_model, load_solvers, parse_numbers, report
+from ._options import Positive, helped
 
 __all__ = ["command"]
 
 
+@helped(model=MODEL)
 def command(
-    model: ModelArgument,
-    solvers: Annotated[
-        list[str],
-        typer.Argument(help="Solver files, and classical solvers such as deis3/cosine or midpoint:8."),
-    ],
-    psnr: Annotated[float, typer.Option("--psnr", help="Wanted PSNR to the reference, in dB.")] = 35.0,
-    nfe: Annotated[str, typer.Option("--nfe", help="Calls of the classical solvers: 4,6,8 or 4-8.")] = "4-16",
-    count: Annotated[int, typer.Option("--count", min=1, help="How many noises.")] = 64,
-    config: ConfigOption = None,
-    seed: SeedOption = 1_000_003,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
+    model: str,
+    solvers: list[str],
+    *,
+    psnr: float = 35.0,
+    nfe: str = "4-16",
+    count: Positive = 64,
+    seed: int = 1_000_003,
+    device: str = "cpu",
+    as_json: bool = False,
 ) -> None:
-    """Find the solver with the fewest calls that reaches a PSNR to the reference."""
+    """Find the solver with the fewest calls that reaches a PSNR to the reference.
+
+    Args:
+        solvers: solver files, and classical solvers such as deis3/cosine or midpoint:8.
+        psnr: wanted PSNR to the reference, in dB.
+        nfe: calls of the classical solvers: 4,6,8 or 4-8.
+        count: how many noises.
+    """
     field = load_model(model, device)
     groups = load_solvers(solvers, parse_numbers(nfe), field)
     pairs = draw_pairs(field, count, seed, device, as_json, rtol=1e-6, atol=1e-6)

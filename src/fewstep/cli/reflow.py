@@ -3,72 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from ..flows import Settings, reflow
 from . import _training as training
-from ._common import (
-    ConfigOption,
-    DeviceOption,
-    JsonOption,
-    ModelArgument,
-    SeedOption,
-    choose_solver,
-    report,
-    watched,
-)
+from ._common import MODEL, choose_solver, report, watched
+from ._options import Positive, helped
 
 __all__ = ["command"]
 
 
+@helped(model=MODEL)
 def command(
-    model: ModelArgument,
-    solver: Annotated[
-        str, typer.Option("--solver", help="Makes the pairs: a file, midpoint:32 or such, or adaptive.")
-    ] = "midpoint:32",
-    pairs: Annotated[int, typer.Option("--pairs", min=1, help="Pairs a round.")] = 10_000,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often to make pairs and train.")] = 1,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder to write to; an interrupted run goes on there.")
-    ] = Path("runs/reflowed"),
-    steps: training.StepsOption = 20_000,
-    batch: training.BatchOption = 256,
-    lr: training.LrOption = 1e-4,
-    warmup: training.WarmupOption = 500,
-    clip: training.ClipOption = None,
-    ema: training.EmaOption = 500_000,
-    precision: training.PrecisionOption = "no",
-    workers: training.WorkersOption = 0,
-    checkpoint_every: training.CheckpointOption = 1000,
-    rtol: Annotated[float | None, typer.Option("--rtol", help="Relative tolerance of adaptive.")] = None,
-    atol: Annotated[float | None, typer.Option("--atol", help="Absolute tolerance of adaptive.")] = None,
-    config: ConfigOption = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
+    model: str,
+    *,
+    solver: str = "midpoint:32",
+    pairs: Positive = 10_000,
+    rounds: Positive = 1,
+    out: Path = Path("runs/reflowed"),
+    settings: Settings = training.SETTINGS,
+    rtol: float | None = None,
+    atol: float | None = None,
+    device: str = "cpu",
+    as_json: bool = False,
 ) -> None:
-    """Straighten a flow: make pairs with it, train it on them, and again for each round."""
+    """Straighten a flow: make pairs with it, train it on them, and again for each round.
+
+    Args:
+        solver: makes the pairs: a file, midpoint:32 or such, or adaptive.
+        pairs: pairs a round.
+        rounds: how often to make pairs and train.
+        out: folder to write to; an interrupted run goes on there.
+        rtol: relative tolerance of adaptive.
+        atol: absolute tolerance of adaptive.
+    """
     field = training.load_trainable(model, device)
     maker = choose_solver(solver, rtol, atol, field)
-    settings = Settings(
-        steps=steps,
-        batch=batch,
-        lr=lr,
-        warmup=warmup,
-        clip=clip,
-        ema=(ema,),
-        precision=precision,  # type: ignore[arg-type]  # a word, which Settings checks
-        seed=seed,
-        workers=workers,
-        checkpoint_every=checkpoint_every,
-    )
     done = reflow(
         field, maker, pairs=pairs, out=out, rounds=rounds, settings=settings, progress=watched(as_json)
     )
     files = training.written(out / f"round-{rounds}")
-    result = {"flow": files["flow"], "pairs": pairs, "steps": steps, "straightness": done.straightness}
+    steps, straightness = settings.steps, done.straightness
+    result = {"flow": files["flow"], "pairs": pairs, "steps": steps, "straightness": straightness}
     report(as_json, result, lambda: _in_words(result, files))
 
 

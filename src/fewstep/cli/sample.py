@@ -7,65 +7,59 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
+from ..data import is_picture
 from ..generation import FORMATS, generate
-from ..report.pictures import is_picture
 from ._common import (
-    ConfigOption,
-    DeviceOption,
-    JsonOption,
-    ModelArgument,
-    SeedOption,
+    MODEL,
     choose_solver,
+    conditioned,
     load_model,
     parse_numbers,
     report,
     sample_shape,
     watched,
 )
+from ._options import AtLeast, Positive, helped
 
 __all__ = ["command"]
 
 
+@helped(model=MODEL, format=f"What to write: some of {', '.join(FORMATS[:-1])}, with commas.")
 def command(
-    model: ModelArgument,
-    solver: Annotated[
-        str, typer.Argument(help="A solver file, a classical solver such as midpoint:8, or adaptive.")
-    ],
-    count: Annotated[
-        int | None, typer.Option("--count", min=1, help="How many samples; 64 by default.")
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option("--seeds", help="Numbers of the samples, such as 0-49999, instead of --count."),
-    ] = None,
-    batch: Annotated[
-        int, typer.Option("--batch", min=1, help="Samples at once; they do not depend on it.")
-    ] = 256,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder to write to; an interrupted run goes on there.")
-    ] = Path("samples"),
-    format: Annotated[
-        str, typer.Option("--format", help=f"What to write: some of {', '.join(FORMATS[:-1])}, with commas.")
-    ] = "safetensors",
-    shard: Annotated[
-        int, typer.Option("--shard", min=1, help="Samples a file, and between two saves.")
-    ] = 1000,
-    save_noise: Annotated[bool, typer.Option("--save-noise", help="Write the noises too.")] = False,
-    save_trajectory: Annotated[
-        int, typer.Option("--save-trajectory", min=0, help="Write the paths of the first so many samples.")
-    ] = 0,
-    rtol: Annotated[float | None, typer.Option("--rtol", help="Relative tolerance of adaptive.")] = None,
-    atol: Annotated[float | None, typer.Option("--atol", help="Absolute tolerance of adaptive.")] = None,
-    config: ConfigOption = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
+    model: str,
+    solver: str,
+    *,
+    count: Annotated[int | None, AtLeast(1)] = None,
+    seeds: str | None = None,
+    batch: Positive = 256,
+    out: Path = Path("samples"),
+    format: str = "safetensors",
+    shard: Positive = 1000,
+    save_noise: bool = False,
+    save_trajectory: Annotated[int, AtLeast(0)] = 0,
+    rtol: float | None = None,
+    atol: float | None = None,
+    conditions: Path | None = None,
+    per_sample: Path | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    as_json: bool = False,
 ) -> None:
     """Sample a model; sample k depends only on the seed and k.
 
     Under torchrun the processes share the work.
+
+    Args:
+        solver: a solver file, a classical solver such as midpoint:8, or adaptive.
+        count: how many samples; 64 by default.
+        seeds: numbers of the samples, such as 0-49999, instead of --count.
+        batch: samples at once; they do not depend on it.
+        out: folder to write to; an interrupted run goes on there.
+        shard: samples a file, and between two saves.
+        save_noise: write the noises too.
+        save_trajectory: write the paths of the first so many samples.
+        rtol: relative tolerance of adaptive.
+        atol: absolute tolerance of adaptive.
     """
     if count is not None and seeds is not None:
         raise ValueError("--seeds: cannot go with --count, as it says how many samples there are; give one.")
@@ -91,6 +85,7 @@ def command(
         world=world,
         progress=watched(as_json) and rank == 0,
         provenance=_provenance(solver),
+        **conditioned(conditions, per_sample, device),
     )
     if result["complete"]:
         calls = f"{result['nfe']['mean']:g}"
@@ -99,7 +94,7 @@ def command(
         totals = {key: result[key] for key in ("count", "network_calls", "files")}
         report(as_json, {**labels, **totals, "result": result}, lambda: _in_words(result, calls))
     elif not as_json:
-        typer.echo(f"process {rank} of {world} made {result['count']} samples; the others are at work")
+        print(f"process {rank} of {world} made {result['count']} samples; the others are at work")
 
 
 def _provenance(spec: str) -> dict[str, Any]:

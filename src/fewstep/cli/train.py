@@ -5,17 +5,16 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import typer
 import yaml
 
 from .._device import check_device
 from .._files import write_text
 from ..flows import Trainer
 from ..flows.config import TrainConfig
-from ._common import JsonOption, report, watched
+from ._common import report, watched
 from ._training import watch, written
 
 __all__ = ["command"]
@@ -25,78 +24,48 @@ _TIMED = 8
 
 
 def command(
-    config: Annotated[
-        Path | None, typer.Option("--config", help="YAML file with the entries of a training; see configs/.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run; a run in it is resumed.")] = Path(
-        "runs/train"
-    ),
-    data: Annotated[
-        str | None,
-        typer.Option(help="digits, mnist, fashion-mnist, cifar10, ffhq, afhq, celebahq, or a path."),
-    ] = None,
-    validation: Annotated[str | None, typer.Option(help="'test', or a path.")] = None,
-    resolution: Annotated[int | None, typer.Option(help="Side that pictures are resized to.")] = None,
-    channels: Annotated[int | None, typer.Option(help="1 for grey pictures, 3 for RGB.")] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(help="unet, mlp, mnist, cifar10, ffhq, afhq, celebahq256, or a JSON file of Fast-ODE."),
-    ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Likewise, for a learned coupling.")] = None,
-    coupling: Annotated[str | None, typer.Option(help="independent, learned, mixed, minibatch-ot.")] = None,
-    beta: Annotated[float | None, typer.Option(help="Weight of the KL term of a learned coupling.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Samples a step, over all processes.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that load data.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")] = None,
-    entry: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any other entry, as in --set clip=1 --set 'ema=[500000, 50000]'."),
-    ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, or what accelerate finds.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be trained and how long it would take.")
-    ] = False,
-    as_json: JsonOption = False,
+    *,
+    training: TrainConfig,
+    out: Path = Path("runs/train"),
+    device: str | None = None,
+    dry_run: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Train a flow by flow matching, over a coupling that may be learned with it.
 
-    Several processes: torchrun --nproc_per_node 2 -m fewstep train ..., or accelerate launch.
+    Several processes: torchrun --nproc_per_node 2 -m fewstep train ..., or accelerate launch. Values such as
+    those of --network and --ema are YAML: --ema '[500000, 50000]'. For configurations, see configs/.
+
+    Args:
+        out: folder of the run; a run in it is resumed.
+        device: cpu, or what accelerate finds.
+        dry_run: show what would be trained and how long it would take.
     """
-    given = {
-        "data": data, "validation": validation, "resolution": resolution, "channels": channels,
-        "network": network, "encoder": encoder, "coupling": coupling, "beta": beta, "steps": steps,
-        "batch": batch, "lr": lr, "precision": precision, "workers": workers, "seed": seed,
-    }  # fmt: skip
-    entries = _read(config) | _parse(entry or []) | {k: v for k, v in given.items() if v is not None}
-    resolved = TrainConfig.parse(entries)
     if device is not None:
         check_device(device)
 
-    train_data, held_out = resolved.load_data()
-    torch.manual_seed(resolved.seed)  # the fresh weights
-    objective = resolved.objective(train_data.shape)
+    train_data, held_out = training.load_data()
+    torch.manual_seed(training.seed)  # the fresh weights
+    objective = training.objective(train_data.shape)
     facts: dict[str, Any] = {
-        "config": resolved.to_dict(),
+        "config": training.to_dict(),
         "samples": len(train_data),
         "shape": list(train_data.shape),
         "parameters": {
             name: sum(p.numel() for p in module.parameters()) for name, module in objective.exports().items()
         },
-        "epochs": round(resolved.steps * resolved.batch / len(train_data), 2),
+        "epochs": round(training.steps * training.batch / len(train_data), 2),
     }
     if dry_run:
         with tempfile.TemporaryDirectory() as folder:
-            settings = resolved.settings()
+            settings = training.settings()
             if (
                 torch.get_default_device().type == "cpu" and not torch.cuda.is_available()
             ) or device == "cpu":
                 small = min(settings.batch, _TIMED)
                 settings = replace(settings, batch=small, accumulate=1, workers=0)
             trial = Trainer(objective, train_data, settings, out=folder, device=device, progress=False)
-            seconds = trial.seconds_per_step() * resolved.batch / settings.batch
+            seconds = trial.seconds_per_step() * training.batch / settings.batch
         facts |= {"seconds_per_step": seconds, "device": str(trial.device)}
         report(as_json, facts, lambda: _plan(facts))
         return
@@ -104,7 +73,7 @@ def command(
     trainer = Trainer(
         objective,
         train_data,
-        resolved.settings(),
+        training.settings(),
         out=out,
         validation=held_out,
         device=device,
@@ -112,7 +81,7 @@ def command(
     )
     began = trainer.step
     if trainer.main:
-        write_text(out / "config.yaml", yaml.safe_dump(resolved.to_dict(), sort_keys=False))
+        write_text(out / "config.yaml", yaml.safe_dump(training.to_dict(), sort_keys=False))
     watch(trainer, as_json)
     trainer.run()
     if not trainer.main:
@@ -130,32 +99,6 @@ def command(
             f"next: fewstep sample {flow} midpoint:8, or fewstep fit {flow} --nfe 4,6,8"
         ),
     )
-
-
-def _read(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"--config: {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(entries, dict):
-        raise ValueError(f"--config: {path} must hold entries as 'name: value', not {entries!r}.")
-    return entries
-
-
-def _parse(entries: list[str]) -> dict[str, Any]:
-    """``name=value`` with values in YAML."""
-    parsed = {}
-    for text in entries:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"--set: must be name=value, not {text!r}.")
-        try:
-            parsed[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ValueError(f"--set: the value of {text!r} is not YAML.") from None
-    return parsed
 
 
 def _plan(facts: dict[str, Any]) -> str:

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-import typer
-
 from ..report.page import Page
 from ..report.training import holds_training, training_page
-from ._common import ConfigOption, JsonOption, report
+from ._common import report
+from ._options import AtLeast
 
 __all__ = ["command"]
 
@@ -31,21 +30,19 @@ _OFTEN = 10.0
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="Folder of a training, finished or not.")],
-    watch: Annotated[
-        float | None,
-        typer.Option("--watch", min=0.1, help="Look for news every so many seconds, until Ctrl-C."),
-    ] = None,
-    serve: Annotated[
-        int | None,
-        typer.Option(
-            "--serve", min=0, max=65535, help="Watch, and serve the folder on this port of this machine."
-        ),
-    ] = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
+    folder: Path,
+    *,
+    watch: Annotated[float | None, AtLeast(0.1)] = None,
+    serve: Annotated[int | None, AtLeast(0)] = None,
+    as_json: bool = False,
 ) -> None:
-    """Make the page of a folder, to open in a browser; --watch and --serve keep it up to date."""
+    """Make the page of a folder, to open in a browser; --watch and --serve keep it up to date.
+
+    Args:
+        folder: folder of a training, finished or not.
+        watch: look for news every so many seconds, until Ctrl-C.
+        serve: watch, and serve the folder on this port of this machine.
+    """
     make = _maker(folder)
     path = folder / "index.html"
     every = watch or (0.0 if serve is None else _OFTEN)
@@ -108,15 +105,16 @@ def _served(folder: Path, port: int, as_json: bool) -> Iterator[None]:
     handler = functools.partial(_Quiet, directory=str(folder))
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise OSError(f"--serve: port {port} cannot be had ({error}); choose another.") from None
     port = server.server_port
     threading.Thread(target=server.serve_forever, daemon=True).start()
     if not as_json:
-        typer.echo(
+        print(
             f"serving http://127.0.0.1:{port}/ until Ctrl-C; to see it from another machine, run there:\n"
             f"  ssh -N -L {port}:127.0.0.1:{port} USER@{socket.gethostname()}\n"
-            f"and open http://127.0.0.1:{port}/"
+            f"and open http://127.0.0.1:{port}/",
+            flush=True,
         )
     try:
         yield

@@ -1,7 +1,7 @@
 """Compare solvers on the same noises."""
 
 from ._compare import check_metrics, compare, shown_name
-from ._comparison import Comparison, Kept, csv_of, markdown_of
+from ._comparison import Comparison, Kept
 from ._measure import Meter, Quality
 from ._quality import FeatureQuality
 
@@ -13,7 +13,5 @@ __all__ = [
     "Quality",
     "check_metrics",
     "compare",
-    "csv_of",
-    "markdown_of",
     "shown_name",
 ]

@@ -16,7 +16,6 @@ from .._files import write_safetensors
 from .._hashing import fingerprint
 from .._json import finite
 from ..field import Field
-from ..generation import describe_solver
 from ..pairs import Pairs
 from ..solver import Solver
 from ._measure import Measured, Quality
@@ -66,7 +65,7 @@ class Cells:
         self._common: list[Any] = [
             _SCHEMA,
             field.fingerprint(),
-            fingerprint([pairs.x0, pairs.x1, pairs.conditions]),
+            fingerprint([pairs.x0, pairs.x1, pairs.conditions, pairs.per_sample]),
             keep,
             None if quality is None else quality.describe(),
             settings,
@@ -131,4 +130,4 @@ class Cells:
 
 
 def _solver_key(solver: Solver) -> str:
-    return str(describe_solver(solver)["fingerprint"])
+    return str(solver.describe()["fingerprint"])

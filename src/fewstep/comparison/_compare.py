@@ -13,7 +13,7 @@ from .. import reference
 from .._device import check_device, device_name
 from .._progress import progress_bar
 from ..field import Field
-from ..metrics import ESTIMATES, METRICS
+from ..metrics import METRICS, estimate_error
 from ..pairs import Pairs
 from ..pairs import noise as draw_noise
 from ..solver import Solver
@@ -27,7 +27,7 @@ __all__ = ["check_metrics", "compare", "shown_name"]
 
 def compare(
     field: Field,
-    solvers: Iterable[Solver] | Mapping[str, Solver | Sequence[Solver]],
+    solvers: Solver | Iterable[Solver] | Mapping[str, Solver | Sequence[Solver]],
     *,
     noise: int | Tensor | Pairs = 256,
     metrics: Sequence[str] = ("rmse", "psnr"),
@@ -35,13 +35,14 @@ def compare(
     rtol: float = 1e-6,
     atol: float = 1e-6,
     batch: int = 256,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     keep: int = 0,
     quality: Quality | None = None,
     model: str | None = None,
     cache: str | os.PathLike[str] | None = None,
     progress: bool = False,
-    **conditions: Any,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Score solvers against the reference solution from the same noises.
 
@@ -50,15 +51,15 @@ def compare(
 
     Args:
         field: the model.
-        solvers: solvers, shown as :func:`shown_name` says; or by the name to show, a solver or several with
-            different NFE.
+        solvers: one or several, shown as :func:`shown_name` says; or by the name to show, a solver or several
+            with different NFE.
         noise: how many noises to draw, or the noises, or pairs that have their reference already.
         metrics: names in :data:`fewstep.metrics.METRICS`.
         seed: seed of the noises that are drawn; not the default seed of fitting.
         rtol: relative tolerance of the reference.
         atol: absolute tolerance of the reference.
         batch: samples at once.
-        device: where the noises are put, when ``noise`` is a number.
+        device: where the noises are put, when ``noise`` is a number; by default where the network is.
         keep: how many samples of every solver to keep for a page to look at.
         quality: figures of all samples of a solver together, such as :class:`FeatureQuality`; those of the
             reference's samples stand in the protocol. With ``keep`` or this, the model's curvature is
@@ -66,7 +67,8 @@ def compare(
         model: what to call the model, by default the field's name.
         cache: folder to keep measurements in; what is there already is not measured again.
         progress: show a progress bar.
-        **conditions: passed to the network; tensors with one row a noise go with the noises.
+        conditions: keyword arguments of the network that all noises share.
+        per_sample: those with one row a noise, or one row for all; see :meth:`fewstep.Field.bind`.
 
     Raises:
         ValueError: on an unknown metric, no solver, noise without a known shape, conditions besides pairs, or
@@ -76,7 +78,9 @@ def compare(
     named = list(_named(solvers))
     if not named:
         raise ValueError("compare: there is no solver to score; pass one at least.")
-    pairs = _with_reference(field, noise, seed, device, rtol, atol, batch, progress, conditions)
+    pairs = _with_reference(
+        field, noise, seed, device, rtol, atol, batch, progress, conditions or {}, per_sample or {}
+    )
     machine = {
         "batch": batch,
         "device": device_name(pairs.x0.device),
@@ -147,15 +151,17 @@ def shown_name(solver: Solver) -> str:
 def _row(field: Field, solver: Solver, metrics: Sequence[str], found: Measured) -> dict[str, Any]:
     row: dict[str, Any] = {"nfe": solver.nfe, "forwards": solver.nfe * field.forwards_per_call}
     for metric in metrics:
-        estimate = ESTIMATES[metric](found.mse)
-        row |= {metric: estimate.value, f"{metric}_low": estimate.low, f"{metric}_high": estimate.high}
+        known = estimate_error(metric, found.mse)
+        row |= {metric: known.value, f"{metric}_low": known.low, f"{metric}_high": known.high}
     row |= found.figures | {"milliseconds": 1000 * found.seconds / len(found.mse)}
     return row if found.failure is None else {**row, "failure": found.failure}
 
 
 def _named(
-    solvers: Iterable[Solver] | Mapping[str, Solver | Sequence[Solver]],
+    solvers: Solver | Iterable[Solver] | Mapping[str, Solver | Sequence[Solver]],
 ) -> Iterator[tuple[str, Solver]]:
+    if isinstance(solvers, Solver):
+        solvers = [solvers]
     if not isinstance(solvers, Mapping):
         yield from ((shown_name(solver), solver) for solver in solvers)
         return
@@ -167,17 +173,19 @@ def _with_reference(
     field: Field,
     noise: int | Tensor | Pairs,
     seed: int,
-    device: torch.device | str,
+    device: torch.device | str | None,
     rtol: float,
     atol: float,
     batch: int,
     progress: bool,
     conditions: Mapping[str, Any],
+    per_sample: Mapping[str, Any],
 ) -> Pairs:
     if isinstance(noise, Pairs):
-        if conditions:
+        if conditions or per_sample:
+            names = ", ".join([*conditions, *per_sample])
             raise ValueError(
-                f"compare: the pairs given carry their own conditions, but {', '.join(conditions)} came "
+                f"compare: the pairs given carry their own conditions, but {names} came "
                 "besides; pass them to fewstep.reference.pairs, or pass the noises alone."
             )
         return noise
@@ -187,8 +195,10 @@ def _with_reference(
                 f"compare: noise={noise} asks for noises, but the field's shape is unknown; pass the noises "
                 "themselves, or Field(..., shape=...)."
             )
-        noise = draw_noise(noise, field.shape, seed=seed, device=check_device(device))
-    return reference.pairs(field, noise, rtol=rtol, atol=atol, batch=batch, progress=progress, **conditions)
+        place = check_device(field.device if device is None else device)
+        noise = draw_noise(noise, field.shape, seed=seed, device=place)
+    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "batch": batch, "progress": progress}
+    return reference.pairs(field, noise, conditions=conditions, per_sample=per_sample, **options)
 
 
 def _kept(

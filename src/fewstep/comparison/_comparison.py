@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from .._json import finite
+from .._rows import cell, csv_of, markdown_of
 from ..metrics.features import too_few
 from ..solver import Solver
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..report.page import Page
 
-__all__ = ["Comparison", "Kept", "csv_of", "markdown_of"]
+__all__ = ["Comparison", "Kept"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Comparison:
         """A table of one metric: a line a solver, a column an NFE."""
         budgets = sorted({row["nfe"] for row in self.rows})
         names = list(dict.fromkeys(row["solver"] for row in self.rows))
-        cells = {(row["solver"], row["nfe"]): _cell(row, metric) for row in self.rows}
+        cells = {(row["solver"], row["nfe"]): cell(row, metric) for row in self.rows}
         width = max(len(metric), *map(len, names))
         lines = [f"{metric:<{width}}" + "".join(f"{f'{nfe} calls':>12}" for nfe in budgets)]
         lines += [
@@ -124,27 +123,3 @@ class Comparison:
     def __str__(self) -> str:
         parts = [*(self.by_nfe(metric) for metric in self.metrics), "\n".join([*self.failures, *self.notes])]
         return "\n\n".join(part for part in parts if part)
-
-
-def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as comma-separated values; empty where a row has no such column."""
-    text = io.StringIO()
-    columns = dict.fromkeys(column for row in rows for column in row)
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def markdown_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Some columns of rows as a Markdown table."""
-    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
-    lines += [" | ".join(_cell(row, column) for column in columns) for row in rows]
-    return "".join(f"| {line} |\n" for line in lines)
-
-
-def _cell(row: Mapping[str, Any], column: str) -> str:
-    value = row[column]
-    if not isinstance(value, float):
-        return str(value)
-    return "failed" if "failure" in row else f"{value:.4g}"

@@ -105,12 +105,13 @@ def measure(
     """
     errors, kept, seconds = [], [pairs.x0[:0].cpu()], []
     meter = None if quality is None else quality.meter()
+    field = pairs.bind(field)
     for first in range(0, len(pairs), batch):
         part = slice(first, first + batch)
-        x0, conditions = pairs.x0[part], pairs.conditions_of(part)
+        x0, own = pairs.x0[part], field.rows(part)
         _wait(x0)  # for what was measured of the batch before
         started = time.perf_counter()
-        x1 = solver.sample(field, x0, **conditions)
+        x1 = solver.sample(own, x0)
         _wait(x1)
         if len(x1) == min(batch, len(pairs)):  # a last one of a few samples takes longer for each
             seconds.append((time.perf_counter() - started) / len(x1))
@@ -123,7 +124,7 @@ def measure(
     path = None
     if _has_path(pairs, keep):
         few = slice(0, keep)
-        record: Path = solver.sample(field, pairs.x0[few], trajectory=True, **pairs.conditions_of(few))
+        record: Path = solver.sample(field.rows(few), pairs.x0[few], trajectory=True)
         path = record.states.cpu()
     figures = {} if meter is None else meter.figures()
     return Measured(torch.cat(errors), median(seconds) * len(pairs), figures, torch.cat(kept), path)

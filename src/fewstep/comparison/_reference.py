@@ -64,12 +64,11 @@ def measure_reference(
     count = min(len(pairs), _CURVES)
     size = max(1, min(batch, _NUMBERS // (len(times) * pairs.x0[0].numel())))
     curvature, displacement, paths = [], [], []
+    field = pairs.bind(field)
     for first in range(0, count, size):
         part = slice(first, min(first + size, count))
-        conditions = pairs.conditions_of(part)
-        states = reference.solve(
-            field, pairs.x0[part], times=times, rtol=rtol, atol=atol, **conditions
-        ).states
+        own = field.rows(part)
+        states = reference.solve(own, pairs.x0[part], times=times, rtol=rtol, atol=atol).states
         meter = CurvatureMeter.along(states, times)
         curvature.append(meter.curvature().cpu())
         displacement.append(meter.displacement().cpu())

@@ -1,10 +1,11 @@
-"""Data by name or path, and what training does with them."""
+"""Data sets by name or path, and their conversion to training samples."""
 
 from ._dataset import ArrayDataset, Dataset
 from ._load import NAMES, load
 from ._pixels import random_flip, scale, to_uint8
 from .digits import digits
 from .pair_shards import PairShards
+from .pictures import is_picture, save_pictures, sheet_levels
 
 __all__ = [
     "NAMES",
@@ -12,8 +13,11 @@ __all__ = [
     "Dataset",
     "PairShards",
     "digits",
+    "is_picture",
     "load",
     "random_flip",
+    "save_pictures",
     "scale",
+    "sheet_levels",
     "to_uint8",
 ]

@@ -1,4 +1,4 @@
-"""Pictures from files of arrays: npz, idx, and CIFAR-10's binary files and sprites."""
+"""Images from array files: npz, idx, and CIFAR-10's binary files and sprites."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from ._splits import pick
 
 __all__ = ["SPRITE_SIZE", "read_cifar_binary", "read_idx", "read_npz", "read_sprites"]
 
-#: A sprite is 25 rows of 40 pictures of 32 x 32, row by row; this is its width and height.
+#: A sprite holds 25 rows of 40 images of 32 x 32; its width and height.
 _ROWS, _COLUMNS, _SIDE = 25, 40, 32
 SPRITE_SIZE = (_COLUMNS * _SIDE, _ROWS * _SIDE)
 
-#: Bytes of one record of CIFAR-10's binary version: a label, then 32 x 32 levels of R, of G and of B.
+#: Bytes per record of CIFAR-10's binary version: a label, then 32 x 32 levels each of R, G and B.
 _CIFAR_RECORD = 1 + 3 * _SIDE**2
 
-#: What a damaged archive makes its readers raise.
+#: Exceptions that readers raise on a damaged archive.
 _DAMAGE = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile)
 
 
 def read_npz(path: Path, split: str) -> NDArray[Any]:
-    """One split of an npz file.
+    """Read one split of an npz file.
 
     Keys: ``x_train`` and ``x_test``, or one array for training only, named ``images``, ``data`` or
-    ``arr_0``, or the only one there is. Everything else, labels among it, is ignored.
+    ``arr_0``, or the only array in the file. All other arrays, such as labels, are ignored.
 
-    Layout of uint8: ``(N, H, W)`` is grey; of four axes the last is channels if it is 1, 3 or 4 long, else
-    the second must be. Floating-point arrays are samples ``(N, ...)`` as they stand.
+    Layout of uint8: ``(N, H, W)`` is grey; of four axes the last is channels if its length is 1, 3 or 4, else
+    the second must be. Floating-point arrays are samples ``(N, ...)``, used unchanged.
 
     Returns:
         uint8 ``(N, C, H, W)``, or floats ``(N, ...)``.
 
     Raises:
-        ValueError: naming the file and what is wrong with it.
+        ValueError: naming the file and its fault.
     """
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: is not an npz file, or not a whole one; make or fetch it again.")
+        raise ValueError(f"{path}: is not a complete npz file; make or download it again.")
     with np.load(path, allow_pickle=False) as archive:
         key = pick(_keys(archive.files, path), split, path)
         try:
@@ -67,11 +67,11 @@ def read_npz(path: Path, split: str) -> NDArray[Any]:
         return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     if x.shape[1] in (1, 3, 4):
         return x
-    raise ValueError(f"{where}: no axis of its shape {x.shape} can be channels, which are 1, 3 or 4.")
+    raise ValueError(f"{where}: no axis of its shape {x.shape} can be the 1, 3 or 4 channels.")
 
 
 def _keys(names: Sequence[str], path: Path) -> dict[str, str]:
-    """The key of each split."""
+    """Return the key of each split."""
     if "x_train" in names or "x_test" in names:
         return {split: f"x_{split}" for split in ("train", "test") if f"x_{split}" in names}
     known = [key for key in ("images", "data", "arr_0") if key in names] or names
@@ -84,7 +84,7 @@ def _keys(names: Sequence[str], path: Path) -> dict[str, str]:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """An idx file of pictures, perhaps gzipped, as of the MNIST pages (LeCun, Cortes and Burges).
+    """Read an idx file of images, optionally gzipped, in the format of MNIST (LeCun, Cortes and Burges).
 
     The header is 0, 0, the type (8 for uint8), the number of axes (3), and their lengths, big-endian.
 
@@ -98,20 +98,20 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise ValueError(f"{path}: cannot be read ({error}).") from error
     if content[:4] != bytes([0, 0, 8, 3]):
         raise ValueError(
-            f"{path}: is not an idx file of pictures; it begins with {content[:4].hex(' ')}, "
-            "where 00 00 08 03 (bytes, three axes) belongs."
+            f"{path}: is not an idx file of images; it begins with {content[:4].hex(' ')}, not with "
+            "00 00 08 03 (bytes, three axes)."
         )
     lengths = struct.unpack(">3I", content[4:16].ljust(12, b"\0"))
     if len(content) != 16 + math.prod(lengths):
         raise ValueError(
-            f"{path}: has {len(content)} bytes, where its header needs {16 + math.prod(lengths)}; "
-            "fetch it again."
+            f"{path}: has {len(content)} bytes, but its header needs {16 + math.prod(lengths)}; "
+            "download it again."
         )
     return np.frombuffer(bytearray(content), np.uint8, offset=16).reshape(lengths)[:, None]
 
 
 def read_cifar_binary(paths: Sequence[Path]) -> NDArray[np.uint8]:
-    """CIFAR-10's *binary version* (Krizhevsky 2009): ``data_batch_1.bin`` and so on.
+    """Read CIFAR-10's *binary version* (Krizhevsky 2009): ``data_batch_1.bin`` and so on.
 
     Returns:
         uint8 ``(N, 3, 32, 32)``.
@@ -121,7 +121,7 @@ def read_cifar_binary(paths: Sequence[Path]) -> NDArray[np.uint8]:
         content = np.fromfile(path, np.uint8)
         if content.size == 0 or content.size % _CIFAR_RECORD or (content[::_CIFAR_RECORD] > 9).any():
             raise ValueError(
-                f"{path}: is not a whole file of CIFAR-10's binary version, which is records of "
+                f"{path}: is not a complete file of CIFAR-10's binary version, which holds records of "
                 f"{_CIFAR_RECORD} bytes that begin with a label of 0 to 9."
             )
         batches.append(content.reshape(-1, _CIFAR_RECORD)[:, 1:].reshape(-1, 3, _SIDE, _SIDE))
@@ -129,7 +129,7 @@ def read_cifar_binary(paths: Sequence[Path]) -> NDArray[np.uint8]:
 
 
 def read_sprites(paths: Sequence[Path]) -> NDArray[np.uint8]:
-    """CIFAR-10 as sprites: picture ``i`` of a file stands in row ``i // 40``, column ``i % 40``.
+    """Read CIFAR-10 from sprites: image ``i`` of a file is in row ``i // 40``, column ``i % 40``.
 
     Returns:
         uint8 ``(N, 3, 32, 32)``.
@@ -139,7 +139,7 @@ def read_sprites(paths: Sequence[Path]) -> NDArray[np.uint8]:
         image = decode(path.read_bytes(), str(path))
         if image.size != SPRITE_SIZE or image.mode != "RGB":
             raise ValueError(
-                f"{path}: a sprite of CIFAR-10 is {SPRITE_SIZE[0]} x {SPRITE_SIZE[1]} in RGB, "
+                f"{path}: a CIFAR-10 sprite must be {SPRITE_SIZE[0]} x {SPRITE_SIZE[1]} in RGB, "
                 f"not {image.width} x {image.height} in {image.mode}."
             )
         tiles = np.asarray(image).reshape(_ROWS, _SIDE, _COLUMNS, _SIDE, 3)

@@ -1,4 +1,4 @@
-"""What a trainer draws from: samples by number, whole batches at a time."""
+"""Data sets: numbered samples, read in batches."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .._hashing import fingerprint
 
 __all__ = ["ArrayDataset", "Dataset"]
 
-#: How many samples :meth:`Dataset.check` reads at once, and how many an :class:`ArrayDataset` hashes.
+#: Samples per read of :meth:`Dataset.check`, and samples that an :class:`ArrayDataset` hashes.
 _CHUNK, _HASHED = 256, 64
 
 
 class Dataset(ABC):
-    """Samples of one shape, numbered from 0, read by whole batches.
+    """Samples of one shape, numbered from 0, read in batches.
 
-    Works as a map-style dataset of ``torch.utils.data.DataLoader(data, sampler=..., batch_size=None)``
-    whose sampler yields lists of numbers.
+    Usable as the map-style dataset of ``torch.utils.data.DataLoader(data, sampler=..., batch_size=None)``
+    with a sampler that yields lists of indices.
 
     Attributes:
-        name: what to call the data in messages and reports.
-        shape: shape of one sample; ``(C, H, W)`` for pictures.
+        name: name of the data in messages and reports.
+        shape: shape of one sample; ``(C, H, W)`` for images.
     """
 
     name: str
@@ -35,22 +35,22 @@ class Dataset(ABC):
 
     @abstractmethod
     def __getitem__(self, indices: Sequence[int] | Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """The samples with these numbers, in this order.
+        """Return the samples with these indices, in this order.
 
         Returns:
-            Pictures as uint8 of shape ``(B, C, H, W)`` in 0 to 255; other data as float32 ``(B, *shape)``;
-            where the samples come with noises of their own, both of them, as ``(x0, x1)``.
+            Images as uint8 of shape ``(B, C, H, W)`` in 0 to 255; other data as float32 ``(B, *shape)``;
+            noise-sample pairs as ``(x0, x1)``.
         """
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A short hash that tells these data from others, cheaply: not every byte is read.
+        """Return a short, cheap hash that identifies the data; not every byte is read.
 
-        It depends on the samples and not on the name or the place of the data, which may be moved.
+        It depends on the samples, not on the name or location of the data.
         """
 
     def check(self) -> None:
-        """Read every sample once, so that a damaged one is found before training and not during it.
+        """Read every sample once, so that a damaged one is found before training.
 
         Raises:
             ValueError: naming the first sample that cannot be read.
@@ -60,14 +60,14 @@ class Dataset(ABC):
 
 
 class ArrayDataset(Dataset):
-    """Samples held in memory: pictures, points, latents.
+    """Samples held in memory: images, points, latents.
 
     Args:
-        x: uint8 pictures ``(N, C, H, W)``, or floating-point data ``(N, ...)``, kept as float32.
-        name: what to call them.
+        x: uint8 images ``(N, C, H, W)``, or floating-point data ``(N, ...)``, stored as float32.
+        name: their name.
 
     Raises:
-        ValueError: for another type or shape, for no samples, and for numbers that are not finite.
+        ValueError: for another type or shape, no samples, or numbers that are not finite.
     """
 
     def __init__(self, x: Tensor, name: str = "array") -> None:

@@ -1,4 +1,4 @@
-"""Tables of pictures through Hugging Face ``datasets``: parquet files, and data sets on its hub."""
+"""Image tables through Hugging Face ``datasets``: parquet files and data sets on the Hub."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .._extras import require
 
 __all__ = ["table_from_hub", "table_from_parquet"]
 
-#: Seconds in which the hub has to answer. Its client would try for half a minute, one address by one.
+#: Timeout of the Hub in seconds. Its client alone would try one address after another for half a minute.
 _PATIENCE = 5.0
 
 
 def table_from_parquet(paths: Sequence[Path]) -> Any:
-    """The pictures of local parquet files, with no other column.
+    """Return the image column of local parquet files.
 
-    ``datasets`` writes them to its cache once, as a file that is mapped into memory.
+    ``datasets`` writes it to its cache once, as a memory-mapped file.
 
     Raises:
-        ValueError: naming a file that cannot be read or has no column of pictures.
+        ValueError: naming a file that cannot be read or has no image column.
     """
     datasets, parquet = require("datasets", "data"), require("pyarrow.parquet", "data")
     arrow = require("pyarrow", "data")
@@ -41,11 +41,11 @@ def table_from_parquet(paths: Sequence[Path]) -> Any:
 
 
 def table_from_hub(hub: str, split: str) -> Any:
-    """The pictures of a data set on the hub: from the local cache if it is there, else fetched.
+    """Return the image column of a data set on the Hub, from the local cache or downloaded.
 
     Raises:
-        ConnectionError: saying why it cannot be fetched.
-        ValueError: when it has no column of pictures.
+        ConnectionError: when it cannot be downloaded.
+        ValueError: when it has no image column.
     """
     datasets = require("datasets", "data")
     try:
@@ -63,12 +63,12 @@ def table_from_hub(hub: str, split: str) -> Any:
 
 
 def _undecoded(datasets: ModuleType, table: Any, column: str) -> Any:
-    """The one column, as bytes: decoding is ours, so that every source gives the same pixels and errors."""
+    """Keep the column as bytes; we decode them, for the same pixels and errors from every source."""
     return table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
 
 
 def _picture_column(schema: Any, where: str) -> str:
-    """The column of ``struct{bytes, path}``; of several, ``image`` or ``img``."""
+    """Return the column of type ``struct{bytes, path}``; of several, ``image`` or ``img``."""
     arrow = require("pyarrow", "data")
     found = [
         field.name
@@ -86,7 +86,7 @@ def _picture_column(schema: Any, where: str) -> str:
 
 @contextmanager
 def _cache_only(datasets: ModuleType) -> Iterator[None]:
-    """Let ``datasets`` look into its cache and nowhere else, without a warning that it does."""
+    """Restrict ``datasets`` to its local cache, without its warning."""
     offline, verbosity = datasets.config.HF_HUB_OFFLINE, datasets.logging.get_verbosity()
     datasets.config.HF_HUB_OFFLINE = True
     datasets.logging.set_verbosity_error()
@@ -98,7 +98,7 @@ def _cache_only(datasets: ModuleType) -> Iterator[None]:
 
 
 def _unreachable(datasets: ModuleType) -> str | None:
-    """Why the hub cannot be asked, or ``None`` when it answers."""
+    """Return why the Hub cannot be reached, or ``None`` if it can."""
     if datasets.config.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE or HF_DATASETS_OFFLINE is set"
     endpoint = datasets.config.HF_ENDPOINT
@@ -112,7 +112,7 @@ def _unreachable(datasets: ModuleType) -> str | None:
         except Exception as error:  # the client has been requests, httpx and httpx2
             outcome.append(f"{endpoint} cannot be reached: {error}")
 
-    # The client's timeout is for each address, and leaves out the time to look the name up.
+    # The client's timeout applies to each address and excludes name resolution.
     thread = Thread(target=ask, daemon=True)
     thread.start()
     thread.join(_PATIENCE)

@@ -1,4 +1,4 @@
-"""Pictures that are decoded when they are asked for."""
+"""Images decoded on access."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ._records import Records
 
 __all__ = ["ImageFiles"]
 
-#: How many pictures a fingerprint reads.
+#: Number of images that a fingerprint reads.
 _HASHED = 16
 
 
 class ImageFiles(Dataset):
-    """Encoded pictures in a folder, a zip file or a table.
+    """Encoded images in a folder, a zip file or a table.
 
-    The first is read at once, and the others have to agree with it in size and channels. The object can
-    be pickled, and read in the worker processes of a data loader.
+    The first is read in the constructor; all others must match its size and channels. The object can be
+    pickled and read in the worker processes of a data loader.
 
     Args:
-        records: where the pictures lie.
-        name: what to call them.
-        form: the size and channels to give them.
+        records: the encoded images.
+        name: their name.
+        form: the size and channels to convert them to.
 
     Raises:
-        ValueError: when a picture is damaged or differs from the first, naming it; here and on reading.
+        ValueError: here and on reading, naming an image that is damaged or differs from the first.
     """
 
     def __init__(self, records: Records, name: str, form: Form) -> None:

@@ -1,4 +1,4 @@
-"""Data by name or path."""
+"""Data sets by name or path."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .digits import digits
 
 __all__ = ["NAMES", "load"]
 
-#: Environment variable with the folder where data are looked for by name.
+#: Environment variable with the folder of data sets by name.
 _FOLDER = "FEWSTEP_DATA"
 
-#: Data sets of the Hugging Face hub by our names, and their splits, which must be known before gigabytes
-#: are fetched.
+#: Data sets of the Hugging Face Hub by our names, with their splits, to be checked before downloading
+#: gigabytes.
 _HUB = {
     "mnist": ("ylecun/mnist", ("train", "test")),
     "fashion-mnist": ("zalando-datasets/fashion_mnist", ("train", "test")),
@@ -45,37 +45,38 @@ def load(
 
     Names: ``digits`` (8 x 8, in the package, float32 in [-1, 1]), ``mnist``, ``fashion-mnist``,
     ``cifar10``, ``ffhq`` (64 x 64), ``afhq`` (AFHQv2, 512 x 512) and ``celebahq`` (256 x 256). They are
-    looked for in the folder that the environment variable ``FEWSTEP_DATA`` names (as ``mnist/``,
+    searched for in the folder given by the environment variable ``FEWSTEP_DATA`` (as ``mnist/``,
     ``mnist.npz``, ``mnist.zip`` or ``mnist.parquet``), then in the cache of Hugging Face ``datasets``, then
-    on its hub.
+    on the Hub.
 
-    Paths: a name is never taken for a path; write ``./mnist`` for a folder called like a name.
+    Paths: names take precedence; write ``./mnist`` for a folder with the name of a data set.
 
     - ``.npz``: ``x_train`` and ``x_test``, or ``images``, ``data``, ``arr_0`` or a single array; uint8 of
-      ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)`` (of four axes the last is channels if it is 1, 3 or
-      4 long), or floating-point ``(N, ...)``, taken as it stands. Labels are ignored.
+      ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)`` (of four axes the last is channels if its length is
+      1, 3 or 4), or floating-point ``(N, ...)``, used unchanged. Labels are ignored.
     - idx files, gzipped or not, or a folder of ``train-images-idx3-ubyte`` and ``t10k-images-idx3-ubyte``.
     - CIFAR-10's binary version, a folder of ``data_batch_1.bin`` ... and ``test_batch.bin``; or sprites,
       ``train_00.webp`` ... and ``test_00.webp`` ... of 25 x 40 pictures each.
-    - a folder or zip file of pictures (png, jpg, jpeg, webp, bmp; searched to the bottom, sorted, hidden
-      files left out); with a folder ``train/`` in it, that, ``test/`` and ``validation/`` (or ``val/``) are
-      its splits.
-    - a parquet file, or a folder of them, with a column of pictures as Hugging Face writes it; splits from
+    - a folder or zip file of images (png, jpg, jpeg, webp, bmp; searched recursively, sorted, without hidden
+      files). If it has a folder ``train/``, its splits are ``train/``, ``test/`` and ``validation/`` (or
+      ``val/``).
+    - a parquet file, or a folder of them, with an image column as Hugging Face writes it; splits come from
       file names that begin with ``train``, ``test`` or ``validation``.
 
-    Pictures keep their size and channels unless ``resolution`` or ``channels`` is given, and must agree in
-    both. The first is read at once, all others when they are asked for: :meth:`Dataset.check` reads them all.
+    Images keep their size and channels unless ``resolution`` or ``channels`` is given, and must all have the
+    same. The first is read immediately, the others on access; :meth:`Dataset.check` reads them all.
 
     Args:
         source: name or path.
-        split: which part: ``"train"``, ``"test"``, or ``"validation"`` where there is one. A source that is
-            not divided is all ``"train"``.
-        resolution: crop pictures to their central square and resize it (Lanczos) to this many pixels a side.
+        split: ``"train"``, ``"test"``, or ``"validation"`` where there is one. A source without splits is
+            all ``"train"``.
+        resolution: crop images to their central square and resize it (Lanczos) to this many pixels a side.
         channels: 1 for grey, 3 for RGB (transparency is dropped).
 
     Raises:
-        FileNotFoundError: when there is no such path, or a name is neither on this machine nor to be had.
-        ValueError: when the data are damaged, lack the split, or are no data at all.
+        FileNotFoundError: when the path does not exist, or a named data set can be neither found nor
+            downloaded.
+        ValueError: when the data are damaged, lack the split, or are of no known kind.
         ImportError: naming the extra to install.
     """
     form = Form(resolution, channels)
@@ -112,7 +113,7 @@ def load(
 
 
 def _local(name: str) -> Path | None:
-    """Where the folder of ``FEWSTEP_DATA`` has data of this name, if it has."""
+    """Return the path of a named data set in the folder ``FEWSTEP_DATA``, or ``None``."""
     setting = os.environ.get(_FOLDER)
     if not setting:
         return None

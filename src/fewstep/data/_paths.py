@@ -1,4 +1,4 @@
-"""Data at a path: what a file or folder is, told from its names."""
+"""Data sets at a path, their kind recognised by file names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["from_array", "from_path"]
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
-#: Files by name that make up pictures of CIFAR-10 and of the MNIST family: ``(split, number)`` in groups.
+#: File names of CIFAR-10 and of the MNIST family, with the groups ``split`` and ``number``.
 _SPRITES = re.compile(r"(?P<split>train|test)_(?P<number>\d+)\.webp")
 _CIFAR = re.compile(r"(?P<split>data|test)_batch(_(?P<number>\d+))?\.bin")
 _IDX = re.compile(r"(?P<split>train|t10k)-images[-.]idx3-ubyte(\.gz)?")
@@ -34,11 +34,11 @@ _OF_NAME = {"data": "train", "t10k": "test"}
 
 
 def from_path(path: Path, split: str, form: Form, name: str | None = None) -> Dataset:
-    """Open a file or folder; :func:`fewstep.data.load` says which kinds there are.
+    """Open a file or folder of one of the kinds listed at :func:`fewstep.data.load`.
 
     Raises:
         FileNotFoundError: when there is nothing at ``path``.
-        ValueError: when it is of no known kind, is damaged, or lacks the split.
+        ValueError: when it is damaged, of no known kind, or lacks the split.
     """
     name = name or path.resolve().name
     if not path.exists():
@@ -65,12 +65,12 @@ def from_path(path: Path, split: str, form: Form, name: str | None = None) -> Da
 
 
 def from_array(x: NDArray[Any], name: str, form: Form) -> Dataset:
-    """Samples in memory: 8-bit pictures are given the form, other data must have it already."""
+    """Return samples in memory: 8-bit images are converted to the form, other data must have it already."""
     if x.dtype == np.uint8:
         return ArrayDataset(torch.from_numpy(form.of_all(x, name)), name)
     if not form.admits(x.shape[1:]):
         raise ValueError(
-            f"{name}: only 8-bit pictures can be resized or converted, and these samples are {x.dtype} of "
+            f"{name}: only 8-bit images can be resized or converted, not samples of type {x.dtype} and "
             f"shape {x.shape[1:]}; leave resolution and channels out."
         )
     return ArrayDataset(torch.from_numpy(x), name)
@@ -93,7 +93,7 @@ def _from_folder(root: Path, split: str, name: str, form: Form) -> Dataset:
     pictures = [each for each in names if each.lower().endswith(_PICTURES)]
     tables = [each for each in names if each.lower().endswith(".parquet")]
     if pictures and tables:
-        raise ValueError(f"{root}: holds both pictures and parquet files; give the one folder or file meant.")
+        raise ValueError(f"{root}: holds both images and parquet files; give the path of one of them.")
     if pictures:
         chosen = pick(splits_by_folder(pictures, root), split, root)
         return ImageFiles(FolderRecords(root, chosen), name, form)
@@ -120,7 +120,7 @@ def _from_zip(path: Path, split: str, name: str, form: Form) -> Dataset:
 
 
 def _walk(root: Path) -> list[str]:
-    """Names of all files below a folder, relative, with slashes, sorted."""
+    """Return the sorted relative names of all files below a folder, with slashes."""
     found = (
         Path(folder, file).relative_to(root).as_posix()
         for folder, _, files in os.walk(root, followlinks=True)
@@ -130,12 +130,12 @@ def _walk(root: Path) -> list[str]:
 
 
 def _visible(name: str) -> bool:
-    """Neither hidden nor one of the shadows that macOS puts beside the files of a zip."""
+    """True unless the file is hidden or macOS metadata in a zip."""
     return not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
 
 
 def _numbered(names: Sequence[str], pattern: re.Pattern[str], root: Path) -> dict[str, list[str]]:
-    """Files of a numbered series by split, in the order of their numbers.
+    """Return the files of a numbered series by split, in order.
 
     Raises:
         ValueError: when a number is missing.
@@ -145,19 +145,19 @@ def _numbered(names: Sequence[str], pattern: re.Pattern[str], root: Path) -> dic
         if match := pattern.fullmatch(name):
             split = match["split"]
             number = int(match.groupdict().get("number") or 0)
-            # Of train-images-idx3-ubyte and its .gz, the unpacked one sorts first and is taken.
+            # train-images-idx3-ubyte sorts before its .gz and is used.
             found.setdefault(_OF_NAME.get(split, split), {}).setdefault(number, name)
     for split, series in found.items():
         missing = set(range(min(series), max(series) + 1)) - series.keys()
         if missing:
-            raise ValueError(f"{root}: of its {split} files, number {min(missing)} is missing.")
+            raise ValueError(f"{root}: number {min(missing)} of the {split} files is missing.")
     return {
         split: [series[k] for k in sorted(series)] for split, series in sorted(found.items(), reverse=True)
     }
 
 
 def _is_sprite(path: Path) -> bool:
-    """Whether a picture has the size of a sprite; pictures may be called ``train_00.webp``, too."""
+    """True for an image of a sprite's size; single images may be called ``train_00.webp``, too."""
     Image = require("PIL.Image", "data")
     try:
         with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""One picture: from the bytes of a file to pixels of the size and channels asked for."""
+"""Decoding and resizing of one image."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Form", "decode", "pixels"]
 
-#: Pillow's modes that are pixels as they stand, by their number of channels.
+#: Pillow's modes with plain 8-bit channels, by number of channels.
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 @dataclass(frozen=True)
 class Form:
-    """What pictures are made into; ``None`` keeps what is there.
+    """The size and channels to convert images to; ``None`` keeps them.
 
     Args:
         resolution: crop to the central square and resize it to this many pixels a side.
@@ -39,36 +39,36 @@ class Form:
             raise ValueError(f"load: channels must be 1 (grey), 3 (RGB), or None, not {self.channels}.")
 
     def admits(self, shape: tuple[int, ...]) -> bool:
-        """Whether samples of this shape are in the form already."""
+        """True for samples whose shape is already in this form."""
         if self == Form():
             return True
         C, H, W = shape if len(shape) == 3 else (0, 0, 0)
         return C == (self.channels or C) and (H, W) == (self.resolution or H, self.resolution or W)
 
     def of(self, image: Image) -> Image:
-        """One picture in the form.
+        """Convert one image.
 
-        Resizing is Pillow's Lanczos, whose kernel widens when it shrinks, so that nothing aliases. It is
-        the filter of EDM's ``dataset_tool.py`` (Karras et al. 2022), and so of its FFHQ and AFHQv2 at 64.
+        Resizing uses Pillow's antialiased Lanczos filter, as EDM's ``dataset_tool.py`` does (Karras et al.
+        2022), for example for FFHQ and AFHQv2 at 64 x 64.
         """
         if self.channels is not None:
             image = image.convert(_MODES[self.channels])
         if self.resolution is not None and image.size != (self.resolution, self.resolution):
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
-            # Not resize(box=...), whose kernel reaches beyond the box for pixels that were cropped away.
+            # Not resize(box=...), whose kernel would read pixels outside the box.
             image = image.crop((left, top, left + side, top + side))
             lanczos = require("PIL.Image", "data").Resampling.LANCZOS
             image = image.resize((self.resolution, self.resolution), lanczos)
         return image
 
     def of_all(self, x: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
-        """Pictures in memory, ``(N, C, H, W)``, in the form."""
+        """Convert images in memory, ``(N, C, H, W)``."""
         N, C, H, W = x.shape
         if self.admits((C, H, W)):
             return x
         if C not in _MODES:
-            raise ValueError(f"{where}: pictures of {C} channels can be neither resized nor converted.")
+            raise ValueError(f"{where}: images of {C} channels can be neither resized nor converted.")
         fitted = np.empty((N, self.channels or C, self.resolution or H, self.resolution or W), np.uint8)
         for row, picture in zip(fitted, x, strict=True):
             row[:] = pixels(self.of(_image(picture)))
@@ -76,23 +76,23 @@ class Form:
 
 
 def decode(data: bytes, where: str) -> Image:
-    """Decode a picture, turned upright, with 1 to 4 channels of 8 bits.
+    """Decode an image to 1 to 4 channels of 8 bits, with its EXIF orientation applied.
 
-    Palettes become RGB, or RGBA where they are transparent; CMYK and the like become RGB.
+    Palettes become RGB, or RGBA if they are transparent; CMYK and the like become RGB.
 
     Args:
-        data: the content of a picture's file.
-        where: which file, for messages.
+        data: the content of an image file.
+        where: the file, for messages.
 
     Raises:
-        ValueError: naming ``where`` and what is wrong with it.
+        ValueError: naming ``where`` and its fault.
     """
     pillow, operations = require("PIL.Image", "data"), require("PIL.ImageOps", "data")
     try:
         image: Image = pillow.open(BytesIO(data))
         image.load()
         operations.exif_transpose(image, in_place=True)
-    except Exception as error:  # its plugins meet damaged files with exceptions of every kind
+    except Exception as error:  # on damaged files Pillow's plugins raise exceptions of every kind
         unknown = isinstance(error, pillow.UnidentifiedImageError)
         reason = "its format is unknown" if unknown else error
         raise ValueError(
@@ -101,14 +101,14 @@ def decode(data: bytes, where: str) -> Image:
     if image.mode in _MODES.values():
         return image
     if image.mode.startswith(("I", "F")):
-        raise ValueError(f"{where}: a picture of mode {image.mode}; convert it to 8 bits a channel.")
+        raise ValueError(f"{where}: an image of mode {image.mode}; convert it to 8 bits a channel.")
     if image.mode == "1":
         return image.convert("L")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
 def pixels(image: Image) -> NDArray[np.uint8]:
-    """Levels of shape ``(C, H, W)``."""
+    """Return the levels, of shape ``(C, H, W)``."""
     levels = np.asarray(image)
     return levels[None] if levels.ndim == 2 else levels.transpose(2, 0, 1)
 

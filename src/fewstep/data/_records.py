@@ -1,4 +1,4 @@
-"""Where the encoded pictures of :class:`ImageFiles` lie: a folder, a zip file, a table."""
+"""Sources of encoded images: folders, zip files and tables."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ __all__ = ["FolderRecords", "Records", "TableRecords", "ZipRecords"]
 
 
 class Records(Protocol):
-    """Encoded pictures by number; picklable, so that the workers of a data loader can have them."""
+    """Numbered encoded images; picklable, for the workers of a data loader."""
 
     def __len__(self) -> int: ...
 
     def where(self, index: int) -> str:
-        """Which file a number stands for, for messages."""
+        """Return the location of an image, for messages."""
 
     def read(self, index: int) -> bytes:
-        """The encoded picture; ``OSError`` or ``ValueError`` when it cannot be had."""
+        """Return an encoded image, or raise ``OSError`` or ``ValueError``."""
 
     def inventory(self) -> Sequence[str]:
-        """What can be told of all records without reading them."""
+        """Return facts about all images that need no reading, for the fingerprint."""
 
 
 class FolderRecords:
-    """Files below ``root``, by their relative names."""
+    """Files below ``root``, by relative name."""
 
     def __init__(self, root: Path, names: Sequence[str]) -> None:
         self.root, self.names = root, names
@@ -47,7 +47,7 @@ class FolderRecords:
 
 
 class ZipRecords:
-    """Members of a zip file, which every process opens for itself."""
+    """Members of a zip file, which every process opens separately."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         self.path, self.names = path, names
@@ -61,7 +61,7 @@ class ZipRecords:
 
     @property
     def _archive(self) -> zipfile.ZipFile:
-        # A forked worker inherits the handle, and with it a file position shared with its siblings.
+        # A forked worker inherits the handle, whose file position all workers share.
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = os.getpid(), zipfile.ZipFile(self.path)
         return self._opened[1]
@@ -80,7 +80,7 @@ class ZipRecords:
 
 
 class TableRecords:
-    """A column of ``{bytes, path}`` of a ``datasets.Dataset``, which maps its file into memory."""
+    """A ``{bytes, path}`` column of a memory-mapped ``datasets.Dataset``."""
 
     def __init__(self, table: Any, label: str) -> None:
         self.table, self.label = table, label

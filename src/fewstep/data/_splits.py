@@ -1,4 +1,4 @@
-"""Which of some files belong to training and which to testing."""
+"""Training, test and validation splits from file and folder names."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["pick", "splits_by_file", "splits_by_folder"]
 
 T = TypeVar("T")
 
-#: Names of folders, and beginnings of names of files, with the split they stand for.
+#: Folder names, and prefixes of file names, with their splits.
 _SPLITS = {"train": "train", "test": "test", "validation": "validation", "val": "validation"}
 
 
 def pick(splits: Mapping[str, T], split: str, where: str | os.PathLike[str]) -> T:
-    """The split that was asked for.
+    """Return the requested split.
 
     Raises:
-        ValueError: naming those that exist.
+        ValueError: when there is no such split, naming those that exist.
     """
     if split not in splits:
         raise ValueError(f"{where}: has no split {split!r}, only {' and '.join(map(repr, splits))}.")
@@ -28,17 +28,17 @@ def pick(splits: Mapping[str, T], split: str, where: str | os.PathLike[str]) -> 
 
 
 def splits_by_folder(names: Sequence[str], where: str | os.PathLike[str]) -> dict[str, list[str]]:
-    """Files by the folder they are in: ``train/``, ``test/``, ``val/`` or ``validation/``.
+    """Group files by their folder: ``train/``, ``test/``, ``val/`` or ``validation/``.
 
-    Without a folder ``train/``, everything is for training. A folder that holds all of them, as zip files
-    often have, is looked into.
+    Without a folder ``train/``, all files are for training. The split folders may be inside one folder that
+    holds everything, as in many zip files.
 
     Args:
         names: paths relative to the source, with slashes.
         where: the source, for messages.
 
     Raises:
-        ValueError: when there is a folder ``train/`` and files that are in no split's folder, naming one.
+        ValueError: when there is a folder ``train/`` and a file in no split's folder.
     """
     parts = [PurePosixPath(name).parts for name in names]
     common = os.path.commonpath([f"/{PurePosixPath(name).parent}" for name in names])
@@ -49,8 +49,8 @@ def splits_by_folder(names: Sequence[str], where: str | os.PathLike[str]) -> dic
             found.setdefault(_SPLITS.get(folder, ""), []).append(name)
         if "train" in found and "" in found:
             raise ValueError(
-                f"{where}: has a folder train/ and files outside of train/, test/ and validation/, such as "
-                f"{found[''][0]}; give the one folder meant."
+                f"{where}: has a folder train/ and files outside train/, test/ and validation/, such as "
+                f"{found[''][0]}; give the folder to use."
             )
         if "train" in found:
             return found
@@ -58,7 +58,7 @@ def splits_by_folder(names: Sequence[str], where: str | os.PathLike[str]) -> dic
 
 
 def splits_by_file(names: Sequence[str], where: str | os.PathLike[str]) -> dict[str, list[str]]:
-    """Files by how their names begin, as in ``data/test-00000-of-00001.parquet``; else by folder."""
+    """Group files by the start of their names, as in ``data/test-00000-of-00001.parquet``, else by folder."""
     found: dict[str, list[str]] = {}
     for name in names:
         begin = re.match(r"[a-z]*", PurePosixPath(name).name)

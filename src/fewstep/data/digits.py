@@ -1,4 +1,4 @@
-"""Handwritten digits of 8 x 8 pixels, embedded in the package."""
+"""Handwritten digits of 8 x 8 pixels, included in the package."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["digits"]
 
 
 def digits() -> tuple[Tensor, Tensor]:
-    """Images and labels of *Optical Recognition of Handwritten Digits* (Alpaydin and Kaynak 1998).
+    """Return images and labels of *Optical Recognition of Handwritten Digits* (Alpaydin and Kaynak 1998).
 
-    The 1,797 images of the UCI test set (CC BY 4.0), the ones that scikit-learn ships.
+    The 1,797 images of the UCI test set (CC BY 4.0), as in scikit-learn.
 
     Returns:
         Images in [-1, 1], float32 of shape ``(1797, 1, 8, 8)``, and labels, int64 of shape ``(1797,)``.

@@ -1,4 +1,4 @@
-"""Pairs of noises and samples in a folder of files, read by the batch."""
+"""Noise-sample pairs in a folder of files, read in batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._dataset import Dataset
 __all__ = ["PairShards"]
 
 _NAME = re.compile(r"pairs-(\d+)-(\d+)\.safetensors")
-#: How many pairs :meth:`PairShards.check` reads at once, and how many are hashed.
+#: Pairs per read of :meth:`PairShards.check`, and pairs that a fingerprint hashes.
 _CHUNK, _HASHED = 256, 64
 
 
@@ -34,17 +34,16 @@ class _Shard(NamedTuple):
 class PairShards(Dataset):
     """Pairs ``(x0, x1)`` in files ``pairs-FIRST-LAST.safetensors``, as :func:`fewstep.generate` writes them.
 
-    The files are mapped into memory and not read: a batch costs its own rows, whatever the size of the
-    folder, and processes that load from it share the pages. Samples are as they were made, in floating
-    point, never rounded to the 256 levels of a picture file.
+    The files are memory-mapped: a batch reads only its own rows, and processes share the pages. Samples are
+    in floating point, not rounded to the 256 levels of an image file.
 
     Args:
         folder: the folder.
 
     Raises:
         FileNotFoundError: when there is no such folder.
-        ValueError: when it holds no pairs, or their numbers have a hole, a file is damaged, or one has
-            samples of another shape than the first or conditions, which training could not pass on.
+        ValueError: when it holds no pairs, their numbers have a gap, a file is damaged, or a file has
+            samples of another shape than the first, or conditions, which training cannot pass on.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -67,7 +66,7 @@ class PairShards(Dataset):
         return len(self._rows)
 
     def __getitem__(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """Noises and samples with these numbers, float32 of shape ``(B, *shape)`` each."""
+        """Return the noises and samples with these indices, each float32 of shape ``(B, *shape)``."""
         at = torch.as_tensor(indices, dtype=torch.long, device="cpu")
         if len(at) and not 0 <= int(at.min()) <= int(at.max()) < len(self):
             raise IndexError(f"{self.name}: has pairs 0 to {len(self) - 1}, not {int(at.min())}.")
@@ -82,7 +81,7 @@ class PairShards(Dataset):
         return x0, x1
 
     def split(self, last: int) -> tuple[PairShards, PairShards]:
-        """All but the ``last`` pairs, and those: to train on, and to test on.
+        """Split off the ``last`` pairs for testing; return both parts, the training pairs first.
 
         Raises:
             ValueError: unless both have at least one pair.
@@ -117,7 +116,7 @@ class PairShards(Dataset):
                 )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_open": {}}  # every process maps the files for itself
+        return {**vars(self), "_open": {}}  # every process maps the files separately
 
     def _part(self, rows: range) -> PairShards:
         part = copy.copy(self)
@@ -125,7 +124,7 @@ class PairShards(Dataset):
         return part
 
     def _tensors(self, k: int) -> tuple[Tensor, Tensor]:
-        """The noises and samples of a file: views of its mapping, which holds no file handle."""
+        """Return the noises and samples of a file, as views of its mapping, which holds no file handle."""
         if k not in self._open:
             with safe_open(self._shards[k].path, "pt") as file:
                 self._open[k] = file.get_tensor("x0"), file.get_tensor("x1")
@@ -133,7 +132,7 @@ class PairShards(Dataset):
 
 
 def _find(folder: Path) -> list[_Shard]:
-    """The files of a folder in the order of their numbers, without a hole."""
+    """Return the files of a folder in order, after checking that their numbers have no gap."""
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder}: there is no such folder of pairs; `fewstep sample MODEL midpoint:32 --format pairs "
@@ -146,10 +145,10 @@ def _find(folder: Path) -> list[_Shard]:
         raise ValueError(
             f"{folder}: holds no files pairs-*.safetensors; write them with fewstep sample --format pairs."
         )
-    # What the generation leaves: its settings when it begins, and its result when all is there.
+    # Generation writes its settings at the start and its result when all pairs are complete.
     if (folder / "generate.json").exists() and not (folder / "result.json").exists():
         raise ValueError(
-            f"{folder}: its pairs are not complete; repeat the command that makes them, and it will go on."
+            f"{folder}: its pairs are not complete; repeat the command that makes them to continue."
         )
     for one, following in zip(shards, shards[1:], strict=False):
         if following.first != one.last + 1:
@@ -157,13 +156,13 @@ def _find(folder: Path) -> list[_Shard]:
             first, last = sorted((one.last + 1, following.first))
             raise ValueError(
                 f"{folder}: pairs {first} to {last - 1} {what} between {one.path.name} and "
-                f"{following.path.name}; make the folder again, or keep the parts in folders of their own."
+                f"{following.path.name}; make the folder again, or keep the parts in separate folders."
             )
     return shards
 
 
 def _shape(shard: _Shard) -> tuple[int, ...]:
-    """Shape of one sample of a file; a ``ValueError`` unless the file is what its name says."""
+    """Return the shape of one sample of a file; raise a ``ValueError`` unless the file matches its name."""
     try:
         with safe_open(shard.path, "pt") as file:
             keys = set(file.keys())
@@ -176,7 +175,7 @@ def _shape(shard: _Shard) -> tuple[int, ...]:
     if x0 != x1 or not x0 or x0[0] != count:
         raise ValueError(
             f"{shard.path}: must hold {count} noises and samples of one shape, but holds {x0} and {x1}; "
-            "remove it and make it again, with all numbers in between."
+            "remove it and make it again."
         )
     conditions = sorted(keys - {"x0", "x1", "seeds"})
     if conditions:

@@ -8,7 +8,7 @@ from .curve import Curve
 from .following import Following
 from .guided import Guided
 from .non_stationary import NonStationary
-from .scale_time import ScaleTime, ScaleTimeNodes, ShiftNodes
+from .scale_time import ScaleTime, ScaleTimeNodes
 from .smooth_corrections import SmoothCorrections
 from .timesteps import Timesteps
 
@@ -22,7 +22,6 @@ __all__ = [
     "NonStationary",
     "ScaleTime",
     "ScaleTimeNodes",
-    "ShiftNodes",
     "SmoothCorrections",
     "Solvers",
     "Timesteps",

@@ -12,7 +12,7 @@ from .._table import Table
 from ..solver import Solver
 from ._linked import Linked
 
-__all__ = ["Family", "checked_channels", "padded", "warped"]
+__all__ = ["Family", "padded", "warped"]
 
 
 class Family(ABC):
@@ -34,8 +34,6 @@ class Family(ABC):
     end: float = 1.0
     #: Name of the solver at ``theta = 0``.
     start: str = "start"
-    #: How many channels of the state have numbers of their own; by default all share theirs.
-    channels: int | None = None
 
     @abstractmethod
     def table(self, theta: Tensor) -> Table:
@@ -44,7 +42,7 @@ class Family(ABC):
     def point_times(self, theta: Tensor) -> Tensor:
         """Times that the trajectory points stand for, float64 of the shape of ``points``; differentiable.
 
-        Those told to the network, where a family does not keep others.
+        Those passed to the network, where a family does not keep others.
         """
         return torch.cat([self.table(theta).times[list(self.points[:-1])], theta.new_tensor([self.end])])
 
@@ -64,16 +62,6 @@ class Family(ABC):
         facts = {"name": f"{self.name}-{self.nfe}", "citation": self.citation, **facts}
         family = {"name": self.name, **self.describe(theta)}
         return Solver.from_table(self.table(theta), self.points, end=self.end, family=family, **facts)
-
-
-def checked_channels(family: str, channels: int | None) -> int | None:
-    """The number of channels, if it can be one."""
-    if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int) or channels < 1):
-        raise ValueError(
-            f"{family}: channels must be how many the state has, at least 1, or None for numbers that all of "
-            f"them share, not {channels!r}."
-        )
-    return channels
 
 
 def padded(part: Tensor, size: int) -> Tensor:

@@ -45,7 +45,7 @@ def refined(solver: Solver, nfe: int, schedule: Schedule | None = None) -> Solve
 
 def _with_one_more(table: Reduced, end: float) -> tuple[Reduced, int]:
     """The table with a call after call ``k``, and ``k``."""
-    times, a, b, e = table
+    times, a, b = table
     at = torch.cat([times, times.new_tensor([end])])
     k = int(at.diff().argmax())
 
@@ -59,5 +59,4 @@ def _with_one_more(table: Reduced, end: float) -> tuple[Reduced, int]:
         times=torch.cat([at[: k + 1], at[k : k + 2].mean(0, keepdim=True), times[k + 1 :]]),
         a=halfway(a, torch.ones_like(a[0])),
         b=torch.cat([b[:, : k + 1], torch.zeros_like(b[:, :1]), b[:, k + 1 :]], dim=1),
-        e=halfway(e, torch.zeros_like(e[0])) if e.ndim else e,
     ), k

@@ -21,7 +21,7 @@ class Following(Family):
 
     ``a = a_init + a_base(t) - a_base(t_init)`` and likewise ``b``, for the base method on the grid of the
     solver's own calls. At zero this is the solver to the last bit, and moving a time does not wreck what its
-    coefficients have learned. The times told to the network are free besides, as in :class:`Timesteps`.
+    coefficients have learned. The times passed to the network are free besides, as in :class:`Timesteps`.
 
     Args:
         init: the solver, classical or fitted, with calls at increasing times before the end.
@@ -38,7 +38,7 @@ class Following(Family):
 
     def __init__(self, init: Solver, schedule: Schedule | None = None, base: str = "deis3") -> None:
         self.init, self.start = init, init.name
-        self.nfe, self.points, self.end, self.channels = init.nfe, init.points, init.end, init.channels
+        self.nfe, self.points, self.end = init.nfe, init.points, init.end
         start = init.to("velocity", schedule).table.unroll()
         grid = [*start.times.tolist(), init.end]
         if any(late <= early for early, late in zip(grid, grid[1:], strict=False)):
@@ -51,15 +51,14 @@ class Following(Family):
         self._start, self._base = start, self._moved(torch.zeros(self.size, dtype=torch.float64))
 
     def table(self, theta: Tensor) -> Table:
-        (times, a, b, _), base, init = self._moved(theta), self._base, self._start
-        return Table.from_reduced(Reduced(times, init.a + (a - base.a), init.b + (b - base.b), init.e))
+        (times, a, b), base, init = self._moved(theta), self._base, self._start
+        return Table.from_reduced(Reduced(times, init.a + (a - base.a), init.b + (b - base.b)))
 
     def point_times(self, theta: Tensor) -> Tensor:
         return self.moving.grid(theta)[list(self.points)]
 
     def _moved(self, theta: Tensor) -> Reduced:
-        moved = self.moving.table(theta).unroll()
-        return moved if self.channels is None else moved.over(self.channels)
+        return self.moving.table(theta).unroll()
 
     def describe(self, theta: Tensor) -> dict[str, Any]:
         return {"init": self.init.name, **self.moving.describe(theta)}

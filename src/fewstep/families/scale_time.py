@@ -10,11 +10,6 @@ for every stage ``k`` and, with ``b`` in place of ``a``, for the next point. The
 ``t, t', s, s'`` at the points and stages are free: t increases from 0 to 1, ``t', s > 0``, ``s_0 = 1``.
 An Adams-Bashforth step sums ``h w_l (s'_l x_l + t'_l s_l u_l)`` over earlier points instead, which have the
 numbers of Euler's.
-
-The path may also be shifted, ``xbar(r) = s_r x(t_r) + b_r``, and each channel may have a scale and a shift of
-its own. A constant shift changes no step, so ``b_0 = 0``; and where each call has a node of its own, what the
-last point's shift adds to the sample ``(xbar_n - b_n) / s_n`` the slope at the last call adds, too, so
-``b_n = 0``, and the sample is ``xbar_n / s_n`` as before.
 """
 
 from __future__ import annotations
@@ -30,10 +25,10 @@ from .._table import Table
 from ..classical.adams import adams_bashforth
 from ..classical.runge_kutta import TABLEAUX, ButcherTableau, runge_kutta
 from ..solver import Solver
-from ._family import Family, checked_channels, padded, warped
-from ._transformed import ScaleTimeNodes, ShiftNodes, transformed
+from ._family import Family, padded, warped
+from ._transformed import ScaleTimeNodes, transformed
 
-__all__ = ["BASES", "ScaleTime", "ScaleTimeNodes", "ShiftNodes"]
+__all__ = ["BASES", "ScaleTime", "ScaleTimeNodes"]
 
 #: The methods by name, as functions of the number of steps.
 BASES: dict[str, Callable[[int], Solver]] = {
@@ -50,12 +45,9 @@ class ScaleTime(Family):
         steps: number of steps.
         train: ``"both"``, or only ``"time"`` (s = 1) or only ``"scale"`` (t = r), the ablations
             of the paper's Figure 15.
-        offset: whether the path is shifted, too: ``b`` and ``b'`` are free besides.
-        channels: how many channels the state has, each of which then has a scale and a shift of its own; by
-            default they share them.
 
     Raises:
-        ValueError: on an unknown base, fewer than one step, another ``train``, or fewer than one channel.
+        ValueError: on an unknown base, fewer than one step, or another ``train``.
     """
 
     name: ClassVar[str] = "scale_time"
@@ -68,9 +60,6 @@ class ScaleTime(Family):
         base: str | ButcherTableau = "midpoint",
         steps: int = 4,
         train: Literal["both", "time", "scale"] = "both",
-        *,
-        offset: bool = False,
-        channels: int | None = None,
     ) -> None:
         if isinstance(base, str) and base not in BASES:
             raise ValueError(f"ScaleTime: base must be one of {', '.join(BASES)}, not {base!r}.")
@@ -81,8 +70,6 @@ class ScaleTime(Family):
         self.start = self.base
         self.steps = steps
         self.train = train
-        self.offset = offset
-        self.channels = checked_channels("ScaleTime", channels)
         self.nfe, self.points = plain.nfe, plain.points
         self.stages = self.nfe // steps
         self._base = plain.table
@@ -93,17 +80,16 @@ class ScaleTime(Family):
         self._node: list[int] = node.tolist()
         K = len(self._grid) - 1
         slopes = len(set(self._node[:-1]))  # of the nodes at which the network is called
-        own = channels or 1
-        self._sizes = {"t": K - 1, "dt": slopes, "s": K * own, "ds": slopes * own}
+        self._sizes = {"t": K - 1, "dt": slopes, "s": K, "ds": slopes}
         if train != "both":
             free = ("t", "dt") if train == "time" else ("s", "ds")
             self._sizes = {key: size if key in free else 0 for key, size in self._sizes.items()}
-        self._sizes |= {"b": (K - 1) * own * offset, "db": slopes * own * offset}
         self.size = sum(self._sizes.values())
 
     def nodes(self, theta: Tensor) -> ScaleTimeNodes:
         """The functions t, t', s, s' at the nodes."""
-        t, dt, s, ds, _, _ = self._parts(theta)
+        parts = theta.split(list(self._sizes.values()))
+        t, dt, s, ds = (padded(part, len(self._grid)) for part in parts)  # zeros for what is not free
         return ScaleTimeNodes(
             t=warped(self._grid, t[:-1]),
             dt=dt.exp(),
@@ -111,31 +97,14 @@ class ScaleTime(Family):
             ds=ds,
         )
 
-    def shift(self, theta: Tensor) -> ShiftNodes | None:
-        """The functions b, b' at the nodes, if the path is shifted."""
-        b, db = self._parts(theta)[4:]
-        return ShiftNodes(b=torch.cat([torch.zeros_like(b[:1]), b[:-1]]), db=db) if self.offset else None
-
-    def _parts(self, theta: Tensor) -> list[Tensor]:
-        """The free numbers by node, those of s and b by node and channel; zeros for what is not free."""
-        t, dt, *own = theta.split(list(self._sizes.values()))
-        if self.channels is not None:
-            own = [part.reshape(-1, self.channels) for part in own]
-        return [padded(part, len(self._grid)) for part in (t, dt, *own)]
-
     def table(self, theta: Tensor) -> Table:
-        shift = self.shift(theta)
-        nodes = self.nodes(theta).at(self._node)
-        return transformed(self._base, nodes, None if shift is None else shift.at(self._node))
+        return transformed(self._base, self.nodes(theta).at(self._node))
 
     def describe(self, theta: Tensor) -> dict[str, Any]:
-        shift = self.shift(theta)
-        nodes = self.nodes(theta)._asdict() | ({} if shift is None else shift._asdict())
         return {
             "base": self.base,
             "steps": self.steps,
             "train": self.train,
-            **({"channels": self.channels} if self.channels else {}),
             "theta": theta.tolist(),
-            **{key: value.tolist() for key, value in nodes.items()},
+            **{key: value.tolist() for key, value in self.nodes(theta)._asdict().items()},
         }

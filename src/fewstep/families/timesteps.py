@@ -99,8 +99,8 @@ class Timesteps(Family):
         if not grid.isfinite().all():  # no grid to make a solver on: a fit has met NaN, and is to see it
             N = self.nfe
             return Table(theta.sum().expand(N), theta.sum().expand(N, N), theta.sum().expand(N, N))
-        solver = self._method.on(grid, self.schedule)
-        table = solver.table.convert(self.schedule, solver.prediction, "velocity")
+        draft = self._method.draft(grid, self.schedule)
+        table = draft.table.convert(self.schedule, draft.prediction, "velocity")
         return table._replace(times=self._told(table.times, theta[self._sizes[0] :]))
 
     def _told(self, times: Tensor, moves: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from ._load import load
 from ._report import FitReport
 from ._result import Fit
 from ._search import Search, search
-from ._settings import Adam, GaussNewton, Reference
+from ._settings import OPTIMIZERS, Adam, GaussNewton, Reference
 from .losses import (
     ENDPOINT_LOSSES,
     LOSSES,
@@ -24,6 +24,7 @@ from .losses import (
 __all__ = [
     "ENDPOINT_LOSSES",
     "LOSSES",
+    "OPTIMIZERS",
     "PATH_LOSSES",
     "Adam",
     "EndpointLoss",

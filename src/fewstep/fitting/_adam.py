@@ -12,10 +12,10 @@ from torch import Tensor
 from ..families import Family
 from ..pairs import Pairs
 from ._dense import DensePath
+from ._gauss_newton import Iterate
 from ._residuals import Residuals
 from ._rollout import Rollout
 from ._settings import Adam
-from ._gauss_newton import Iterate
 from .losses import LeastSquares, check_one_step, local_errors
 
 __all__ = ["EndpointObjective", "Objective", "PathObjective", "SoftObjective", "adam"]
@@ -118,9 +118,7 @@ class PathObjective(Objective):
         return (self.weights(theta) * errors.to(theta)).sum()
 
 
-def adam(
-    objective: Objective, size: int, pairs: Pairs, settings: Adam, seed: int = 0
-) -> Iterator[Iterate]:
+def adam(objective: Objective, size: int, pairs: Pairs, settings: Adam, seed: int = 0) -> Iterator[Iterate]:
     """Yield the start, and then the newest parameters with the mean loss since the last yield.
 
     Args:

@@ -21,8 +21,15 @@ from ._rollout import Rollout
 from ._team import BudgetSpentError
 
 __all__ = [
-    "PAIRS", "BudgetError", "Ledger", "affordable_pairs", "budget_notes", "check_budget", "planned_pairs", "search_cost",
-]  # fmt: skip
+    "PAIRS",
+    "BudgetError",
+    "Ledger",
+    "affordable_pairs",
+    "budget_notes",
+    "check_budget",
+    "planned_pairs",
+    "search_cost",
+]
 
 #: Pairs where no budget limits them, and the fewest that a budget is cut down to.
 PAIRS, FEWEST = 256, 16
@@ -77,9 +84,9 @@ def check_budget(ledger: Ledger, start: int) -> float:
     """The calls left to the optimiser, which must do for looking at the initial solvers at least."""
     if start > ledger.left:
         raise BudgetError(
-            f"fit: max_calls={ledger.max_calls} is not enough: the reference took {ledger.spent} network calls "
-            f"and the start takes {start} more; raise max_calls well above {ledger.spent + start}, or fit on "
-            "fewer pairs."
+            f"fit: max_calls={ledger.max_calls} is not enough: the reference took {ledger.spent} network "
+            f"calls and the start takes {start} more; raise max_calls well above {ledger.spent + start}, "
+            "or fit on fewer pairs."
         )
     return ledger.left
 

@@ -44,7 +44,7 @@ class Data:
 
 
 def given_pairs(
-    question: Question, maker: Maker, pairs: Any, ledger: Ledger, batch: int, *, searched: bool
+    question: Question, maker: Maker, pairs: Any, ledger: Ledger, *, searched: bool
 ) -> list[Data]:
     """The pairs of all sources, made or given, by field and scale.
 
@@ -53,7 +53,6 @@ def given_pairs(
         maker: makes pairs.
         pairs: how many, or the pairs, as :func:`fewstep.fit` takes them.
         ledger: counts calls.
-        batch: most samples that the network is given at once.
         searched: whether a start will be searched for.
     """
     if pairs is None:
@@ -61,15 +60,15 @@ def given_pairs(
             PAIRS_EACH if not question.alone else PAIRS if ledger.max_calls is None else None
         )
     if pairs is None:
-        each = [_planned(question, maker, ledger, batch, searched)]
+        each = [_planned(question, maker, ledger, searched)]
     else:
         wanted = _by_source(question, pairs)
         each = [maker(source.field, those) for source, those in zip(question.sources, wanted, strict=True)]
     _check_same_noises(question, each)
     ledger.calls["reference"] = sum(those.calls for those in each)
     data = [Data(source, *held_back(those)) for source, those in zip(question.sources, each, strict=True)]
-    like = data[-1].held_out
     for source in question.between:
+        like = next(part.held_out for part in data if part.source.model == source.model)
         made = maker.solve(source.field, like.x0, like.conditions, like.per_sample)
         ledger.calls["reference"] += made.calls
         data.append(Data(source, made[:0], made))
@@ -88,10 +87,10 @@ def prepared(loss: Loss, data: Sequence[Data], reference: Reference, ledger: Led
     return ready
 
 
-def _planned(question: Question, maker: Maker, ledger: Ledger, batch: int, searched: bool) -> Pairs:
+def _planned(question: Question, maker: Maker, ledger: Ledger, searched: bool) -> Pairs:
     """As many pairs as the budget has room for."""
     field, family, settings = question.sources[0].field, question.family, question.optimizer
-    rollout = Rollout(field, batch, ledger.left)
+    rollout = Rollout(field, maker.batch, ledger.left)
     whole = isinstance(settings, GaussNewton) and settings.minibatch is None
 
     def fitter(rollout: Rollout, first: Pairs) -> Linearised:  # calls are the same for every loss
@@ -119,21 +118,21 @@ def _by_source(question: Question, pairs: Any) -> list[int | Pairs]:
         missing = [f"{s.guidance:g}" for s in sources if s.guidance is not None and s.guidance not in given]
         if missing or any(s.guidance is None or s.model for s in sources):
             raise ValueError(
-                "fit: pairs by scale go with several guidance scales of one field, and must have all of them; "
+                "fit: pairs by scale go with several guidance scales of one field, and must have all; "
                 f"they have {', '.join(f'{w:g}' for w in given) or 'none'}."
             )
         return [given[float(s.guidance or 1)] for s in sources]
     if isinstance(pairs, list | tuple):
         if len(pairs) != len(sources) or any(s.guidance is not None for s in sources):
             raise ValueError(
-                f"fit: a list of pairs goes with as many fields, but there are {len(pairs)} for {len(sources)} "
-                "fields and scales."
+                f"fit: a list of pairs goes with as many fields, but there are {len(pairs)} for "
+                f"{len(sources)} fields and scales."
             )
         return list(pairs)
     if isinstance(pairs, Pairs) and len(sources) > 1:
         raise ValueError(
-            f"fit: one set of pairs cannot serve {len(sources)} fields and scales; pass a number, a list with "
-            "the pairs of each field, or a dict with those of each scale."
+            f"fit: one set of pairs cannot serve {len(sources)} fields and scales; pass a number, a list "
+            "with the pairs of each field, or a dict with those of each scale."
         )
     return [pairs] * len(sources)
 

@@ -1,4 +1,4 @@
-"""A reference path that can be read at any time, with its gradient in time."""
+"""Reference paths with dense output and a gradient in time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["DensePath", "dense_path"]
 
 
 class DensePath(NamedTuple):
-    """Reference states and velocities on a grid, read in between by cubic Hermite interpolation.
+    """Reference states and velocities on a grid, with cubic Hermite interpolation in between.
 
     Shape:
         ``times``: ``(K,)``, float64, on the CPU like tables; ``states`` and ``velocities``: ``(K, B, ...)``.
@@ -31,9 +31,9 @@ class DensePath(NamedTuple):
         return self.times[-1]
 
     def at(self, t: Tensor) -> Tensor:
-        """``x_aux(t) = x(sg t) + u(x(sg t), sg t) (t - sg t)`` with ``sg`` the stop-gradient.
+        """Return ``x_aux(t) = x(sg t) + u(x(sg t), sg t) (t - sg t)`` with ``sg`` the stop-gradient.
 
-        Its value is the path's, and its derivative in time the velocity there.
+        Its value is that of the path, and its derivative in time is the interpolant's velocity.
 
         Args:
             t: times of shape ``(n,)``, within the grid.
@@ -49,14 +49,14 @@ class DensePath(NamedTuple):
         h, z = h.to(self.states), z.to(self.states)
         x, y = self.states[k], self.states[k + 1]
         u, v = h * self.velocities[k], h * self.velocities[k + 1]
-        # Hermite form around x: a quadratic and a cubic correct the tangent.
+        # Hermite form around x: the tangent with a quadratic and a cubic correction.
         bend, twist = 3 * (y - x) - 2 * u - v, u + v - 2 * (y - x)
         state = x + z * (u + z * (bend + z * twist))
         slope = (u + z * (2 * bend + 3 * z * twist)) / h
         return state + slope * (t - now).reshape(column).to(self.states)
 
     def take(self, index: Tensor | slice) -> DensePath:
-        """The paths of some samples."""
+        """Return the paths of some samples."""
         return DensePath(self.times, self.states[:, index], self.velocities[:, index])
 
 
@@ -64,15 +64,12 @@ class DensePath(NamedTuple):
 def dense_path(
     field: Field, pairs: Pairs, *, rtol: float, atol: float, max_nfe: int = 2000, nodes: int = 65
 ) -> tuple[DensePath, int]:
-    """Solve for the paths of given pairs; return them and the network calls that it took.
+    """Solve for the paths of given pairs; return them and the number of network calls.
 
-    The nodes are those of a cosine grid, dense at both ends where trained flows bend most.
+    The nodes form a cosine grid, dense at both ends, where trained flows curve most.
     """
     grid = (1 - torch.linspace(0, torch.pi, nodes, dtype=torch.float64).cos()) / 2
-    states, nfe = reference.solve(
-        field, pairs.x0, times=grid.tolist(), rtol=rtol, atol=atol, max_nfe=max_nfe, **pairs.conditions
-    )
-    velocities = torch.stack(
-        [field(x, float(t), **pairs.conditions) for t, x in zip(grid, states, strict=True)]
-    )
+    field = pairs.bind(field)
+    states, nfe = reference.solve(field, pairs.x0, times=grid.tolist(), rtol=rtol, atol=atol, max_nfe=max_nfe)
+    velocities = torch.stack([field(x, float(t)) for t, x in zip(grid, states, strict=True)])
     return DensePath(grid, states, velocities), (nfe + nodes) * len(pairs)

@@ -1,4 +1,35 @@
-"""The Jacobian of residuals in theta through the few directions that its columns span."""
+"""The Jacobian of residuals in theta from difference quotients along a few directions per call.
+
+A solver in reduced form, and its derivative in one parameter of theta (dots), by the chain rule:
+
+    x_i  = a_i x_0 + sum_{j<i} b_ij u_j,      u_j = u(x_j, t_j)                         (1)
+    dx_i = da_i x_0 + sum_{j<i} (db_ij u_j + b_ij du_j)                                 (2)
+    du_j = D_x u_j dx_j + D_t u_j dt_j                                                  (3)
+
+The table's derivatives ``da, db, dt`` come from autograd through the family, without the network. Only (3)
+involves the network, through ``D_x u_j``, which is linear, and ``D_t u_j``. For ``P`` parameters it would
+take ``P`` derivatives at each call.
+
+The ``P`` columns ``dx_j`` of a sample span few dimensions, though: by (2) and (3) they are combinations of
+``x_0``, of the velocities ``u_0 .. u_{j-1}``, which vary little along a smooth path, and of derivatives along
+such vectors. Pivoted Gram-Schmidt (QR with column pivoting; Businger and Golub 1965) yields ``r`` orthonormal
+axes ``V_j`` with
+
+    dx_j = W_j V_j + e_j,    W_j = dx_j V_j^T,    |e_j| <= tolerance * longest column   (4)
+    du_j = W_j F_j + dt_j f_j,    F_j = D_x u_j V_j,    f_j = D_t u_j                   (5)
+
+for each sample. The derivatives are difference quotients of calls at moved states and times,
+
+    F_j v = (u(x_j + h v, t_j) - u(x_j, t_j)) / h,   or central,   and likewise f_j     (6)
+
+with steps that balance rounding and truncation (:mod:`fewstep.fitting._perturbations`). A Jacobian costs
+``r + 1`` calls, or up to twice as many with central differences, at each ``j`` in place of ``P``.
+
+The terms ``da_i x_0 + sum_j db_ij u_j`` of (2) are exact, and so are the columns of parameters that change
+the last row of the table alone. The error is that of (6), and ``D_x u_j e_j`` from (4), carried on by (2).
+Gauss-Newton tolerates it as an inexact Newton method (Dembo, Eisenstat and Steihaug 1982): it slows
+convergence, while the loss that decides about a step is exact.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +46,19 @@ from ._room import Room
 
 __all__ = ["Directions", "axes"]
 
-#: What may be missing of a column at a call, as a share of the longest one there.
+#: Largest part of a column outside the axes at a call, relative to the longest column there.
 TOLERANCE = 0.02
 
 
 class Directions:
-    """Columns by differences along the principal directions of each state; for black boxes.
-
-    With dots for derivatives in one parameter, a column is found call by call,
-
-        dx_i = da_i x_0 + sum_j (db_ij u_j + b_ij du_j) + de_i,      du_j = D_x u dx_j + D_t u dt_j,
-
-    where only ``D_x u`` and ``D_t u`` ask the network. ``D_x u`` is linear, and the many ``dx_j`` of a
-    sample, one a parameter, lie close to a space of few dimensions: they are combinations of its noise and
-    of velocities along a path that hardly turns. So derivatives are taken along a few axes of that space, by
-    differences of calls, and all columns follow. What the last row of the table adds is exact.
+    """Columns from differences along a few axes per call, eq. (2)-(6) of this module; for black boxes.
 
     Args:
-        residuals: what is differentiated.
+        residuals: the residuals to differentiate.
         memory: bytes for a chunk of the Jacobian.
-        step: one step for forward differences, as a share of the state and as a time, or ``None`` to measure
-            where the steps and sides should be at each call (once, at the first ``theta``).
-        tolerance: what may be missing of a column at a call, as a share of the longest one there.
+        step: one step for all forward differences, relative to the state's RMS and as a time, or ``None`` to
+            measure the best step, forward or central, at each call (once, at the first ``theta``).
+        tolerance: largest part of a column outside the axes, relative to the longest column at the call.
     """
 
     def __init__(
@@ -50,17 +72,17 @@ class Directions:
         self.rollout, self.family = residuals.rollout, residuals.family
         self.memory = memory
         self.tolerance = tolerance
-        # First those along states, one a call, then those in time.
+        # First the steps along states, one per call, then those in time.
         self.steps = None if step is None else Perturbations.forward(step, 2 * self.family.nfe)
 
     def at(self, theta: Tensor, pairs: Pairs) -> tuple[Linearisation, Room]:
-        """The Jacobian at ``theta`` as a function of a part of the pairs, and how large that may be."""
+        """Return the Jacobian at ``theta`` as a function of some of the pairs, and how many it may take."""
         table, change = self.family.table(theta).unroll(), table_derivative(self.family, theta)
         if self.steps is None:
             self.steps = agreed(self.rollout, lambda: self._measured(table, change, pairs[:PROBED]))
         points, times = self.residuals.points, self.residuals.loss.times(self.family, theta)
         late = self.residuals.late(theta)
-        # Columns, what is left of them besides the axes found, and the axes with the answers to them.
+        # In memory: columns, their remainders outside the axes, and the axes with their derivatives.
         within = self.residuals.room(self.memory, 3 * self.family.size + 2 * self.family.nfe, pairs)
 
         def columns(part: Pairs) -> tuple[Tensor, Tensor]:
@@ -76,7 +98,7 @@ class Directions:
         return columns, within
 
     def _asked(self, path: _Path, j: int) -> tuple[Tensor, Tensor]:
-        """The answer of call ``j``, ``du_j = weights @ F``, of ``(B, P, r)`` and ``(B, r, D)``."""
+        """Return ``weights``, ``(B, P, r)``, and ``F``, ``(B, r, D)``, of ``du_j = weights @ F``, eq. (5)."""
         V, weights = axes(path.columns(j), self.tolerance)
         F = torch.zeros_like(V)
         sample, axis = (V != 0).any(dim=2).nonzero(as_tuple=True)
@@ -93,11 +115,11 @@ class Directions:
         return float(self.steps.step[probe]), bool(self.steps.central[probe])
 
     def _measured(self, table: Reduced, change: Reduced, pairs: Pairs) -> Perturbations:
-        """Steps for the longest column at each call, and for its time."""
+        """Measure the steps for the longest column at each call, and for its time."""
         path, N = _Path(self.rollout, table, change, pairs), self.family.nfe
         every = torch.arange(len(pairs), device=pairs.x0.device)
         longest = []
-        for j in range(N):  # columns as if later calls did not answer to earlier ones: only a size is asked
+        for j in range(N):  # columns without du: only a direction of realistic size is needed
             dx = path.columns(j)
             V = dx[every, dx.square().sum(2).argmax(1)]
             longest.append(V / V.norm(dim=1, keepdim=True).clamp(min=torch.finfo(V.dtype).tiny))
@@ -115,26 +137,26 @@ class Directions:
 
 
 class _Path:
-    """The rollout of a table on some pairs, flat, and how it moves with theta.
+    """The rollout of a table on some pairs, with flat states, and its derivatives in theta.
 
     Args:
         rollout: the field.
         table: the solver.
-        change: its derivatives in theta, ``(P, ...)``.
-        pairs: the noises to start from.
+        change: derivatives of the table in theta, ``(P, ...)``.
+        pairs: the initial noises.
 
     Attributes:
         end: ``x_N``.
         dt: derivatives of the times, ``(P, N)``.
-        scale: root mean square of each state that is called, ``(B, N)``.
+        scale: root mean square of each state passed to the network, ``(B, N)``.
     """
 
     def __init__(self, rollout: Rollout, table: Reduced, change: Reduced, pairs: Pairs) -> None:
         self.end, states, predictions = rollout.history(table, pairs)
         self.rollout, self.pairs, self.states = rollout, pairs, states
         self.times = table.times.tolist()
-        self.da, self.db, self.de, self.dt, self.b = (
-            part.to(self.end) for part in (change.a, change.b, change.e, change.times, table.b)
+        self.da, self.db, self.dt, self.b = (
+            part.to(self.end) for part in (change.a, change.b, change.times, table.b)
         )
         order = range(len(self.times))
         self.x0 = states[0].flatten(1)
@@ -143,37 +165,23 @@ class _Path:
         self.responses: list[tuple[Tensor, Tensor]] = []
 
     def columns(self, i: int) -> Tensor:
-        """``dx_i`` of all parameters, ``(B, P, D)``, once all calls before it have answered."""
+        """Return ``dx_i`` of all parameters, ``(B, P, D)``, by eq. (2); needs ``du_j`` of all ``j < i``."""
         if i == 0:
             return self.x0.new_zeros(len(self.x0), len(self.da), self.x0.shape[1])
-        direct = [self.da[:, i - 1, None], self.db[:, i - 1, :i]]
+        own = torch.cat([self.da[:, i - 1, None], self.db[:, i - 1, :i]], dim=1)
         along = [self.x0[:, None], self.u[:, :i]]
-        if self.de.ndim > 1:
-            direct.append(self.de[:, i - 1, None])
-            along.append(torch.ones_like(along[0]))
-        own = torch.cat(direct, dim=1)
-        if self.b.ndim > 2:
-            return self._by_channel(i, own, torch.cat(along, dim=1))
         weights = [own.expand(len(self.x0), -1, -1)]
         for j, (answer, F) in enumerate(self.responses[:i]):
             weights.append(self.b[i - 1, j] * answer)
             along.append(F)
         return torch.cat(weights, dim=2) @ torch.cat(along, dim=1)
 
-    def _by_channel(self, i: int, own: Tensor, along: Tensor) -> Tensor:
-        """The same where each channel has numbers of its own: ``own`` is ``(P, k, channels)``."""
-        channels = own.shape[2]
-        dx = torch.einsum("pkc,bkcr->bpcr", own, along.unflatten(2, (channels, -1)))
-        for j, (answer, F) in enumerate(self.responses[:i]):
-            dx += self.b[i - 1, j, :, None] * (answer @ F).unflatten(2, (channels, -1))
-        return dx.flatten(2)
-
     def respond(self, weights: Tensor, F: Tensor) -> None:
-        """Take the answer of the next call."""
+        """Add ``du`` of the next call, in the form of eq. (5)."""
         self.responses.append((weights, F))
 
     def along(self, j: int, sample: Tensor, V: Tensor, h: float, central: bool) -> Tensor:
-        """``D_x u_j V`` for unit vectors ``(K, D)`` at some samples; ``h`` is a share of the state's size."""
+        """Return ``D_x u_j V`` for unit vectors ``(K, D)`` at some samples; ``h`` is a share of the state."""
         h_x: Tensor = h * self.scale[sample, j, None] * V.shape[1] ** 0.5
         above = self.call(j, sample, h_x * V, 0.0)
         if central:
@@ -183,7 +191,7 @@ class _Path:
         return (above - below) / width
 
     def in_time(self, j: int, h: float, central: bool, end: float) -> Tensor:
-        """``D_t u_j`` of every sample, by calls at times in [0, end]."""
+        """Return ``D_t u_j`` of every sample, from calls at times in [0, end]."""
         t, every = self.times[j], torch.arange(len(self.x0), device=self.x0.device)
         still = torch.zeros_like(self.x0)
         if central and h <= t <= end - h:
@@ -192,16 +200,16 @@ class _Path:
         return (self.call(j, every, still, h) - self.u[:, j]) / h
 
     def call(self, j: int, sample: Tensor, dx: Tensor, dt: float) -> Tensor:
-        """The velocity of some samples ``(K,)`` beside ``(x_j, t_j)``, ``(K, D)``."""
+        """Return the velocity, ``(K, D)``, of some samples ``(K,)`` at ``(x_j + dx, t_j + dt)``."""
         x = self.states[j][sample] + dx.unflatten(1, self.end.shape[1:])
         return self.rollout.some(self.pairs, sample, x, self.times[j] + dt).flatten(1)
 
 
 def axes(columns: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Orthonormal axes close to which the columns lie, by Gram-Schmidt with pivots; sample by sample.
+    """Find orthonormal axes that nearly span the columns of each sample, by pivoted Gram-Schmidt: eq. (4).
 
-    Each axis is what is left of the longest column, until no column has more left than ``tolerance`` times
-    the longest at first.
+    Each axis is the remainder of the column with the longest one, until no remainder is longer than
+    ``tolerance`` times the longest column.
 
     Args:
         columns: ``(B, P, D)``.

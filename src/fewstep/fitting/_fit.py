@@ -30,6 +30,7 @@ from .losses import Features, LeastSquares, Loss
 
 __all__ = ["fit", "run"]
 
+
 def fit(
     field: Fields,
     nfe: int | tuple[int, ...] = 8,
@@ -73,8 +74,8 @@ def fit(
             with as many calls or fewer, classical or fitted, of any family. By default DEIS of order 3 on the
             cosine grid or, where that has no velocities, Adams-Bashforth 2. For a scale-time fit the name of
             its base: a Runge-Kutta method, or ``"ab2"``, ``"ab3"``, ``"ab4"``.
-        loss: ``"rmse"``, ``"log_mse"``, ``"mse"`` or ``"pseudo_huber"`` of the sample; ``"nodes"``, the RMSE of
-            every trajectory point; :class:`~fewstep.fitting.Features` of the sample; with Adam also
+        loss: ``"rmse"``, ``"log_mse"``, ``"mse"`` or ``"pseudo_huber"`` of the sample; ``"nodes"``, the RMSE
+            of every trajectory point; :class:`~fewstep.fitting.Features` of the sample; with Adam also
             ``"soft"``, the sample's from the best noise near by, and for a one-step family ``"bound"``, the
             RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error.
         optimizer: ``"gauss_newton"``, which needs no gradients of the network, ``"adam"``, or the settings of
@@ -100,8 +101,8 @@ def fit(
         ValueError: on arguments that do not fit together.
     """
     question = ask(field, nfe, guidance, family, init, loss, optimizer)
-    maker = Maker(conditions, per_sample, reference or Reference(), seed, device, progress)
-    return run(question, maker, pairs, auto=init == "auto", max_calls=max_calls, batch=batch)
+    maker = Maker(conditions, per_sample, reference or Reference(), seed, device, batch, progress)
+    return run(question, maker, pairs, auto=init == "auto", max_calls=max_calls)
 
 
 def run(
@@ -111,7 +112,6 @@ def run(
     *,
     auto: bool = False,
     max_calls: int | None = None,
-    batch: int = 4096,
     rivals: bool = True,
 ) -> Fit:
     """Answer a question: make pairs, optimise, choose, report.
@@ -122,18 +122,17 @@ def run(
         pairs: how many, or the pairs.
         auto: whether to search for the best classical start.
         max_calls: the budget.
-        batch: most samples that the network is given at once.
         rivals: whether to measure classical solvers for the report.
     """
     mapped, ledger = _features_read(question.loss), Ledger(max_calls)
     with ledger.timed("reference"):
-        data = given_pairs(question, maker, pairs, ledger, batch, searched=auto)
+        data = given_pairs(question, maker, pairs, ledger, searched=auto)
     if auto:
         with ledger.timed("search"):
-            question = _from_the_best(question, data[0], ledger, batch)
+            question = _from_the_best(question, data[0], ledger, maker.batch)
     with ledger.timed("reference"):
         ready = prepared(question.loss, data, maker.reference, ledger)
-    problem = Problem.of(question, ready, batch)
+    problem = Problem.of(question, ready, maker.batch)
     problem.rollout.limit = check_budget(ledger, problem.calls)
     with ledger.timed("fit"):
         chosen = _followed(question, problem, maker)
@@ -232,8 +231,8 @@ def _notes(chosen: Chosen, rows: Sequence[Mapping[str, Any]], data: Sequence[Dat
     ]
     if worse:
         yield (
-            f"with {', '.join(worse)} the fit is worse on validation than its start; fit that very place too, "
-            "or more pairs."
+            f"with {', '.join(worse)} the fit is worse on validation than its start; fit that very place "
+            "too, or more pairs."
         )
     error = _reference_error(data)
     if error > 0.2 * min(each["fitted"] for each in errors):

@@ -58,7 +58,9 @@ def follow(
     curve: list[Mapping[str, float]] = []
     best: tuple[Tensor, float, float, int] | None = None
     waited, cost, most, stopped = 0, 0, math.inf, "the training loss settled"
-    with progress_bar(progress and rollout.team.main, total=settings.iterations, desc=desc, unit="iteration") as bar:
+    with progress_bar(
+        progress and rollout.team.main, total=settings.iterations, desc=desc, unit="iteration"
+    ) as bar:
         try:
             for iteration, iterate in enumerate(iterates):
                 mse, judged = validation(iterate.theta)

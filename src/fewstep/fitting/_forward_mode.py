@@ -1,4 +1,4 @@
-"""Forward-mode derivatives, without a warning of torch about itself."""
+"""Forward-mode derivatives, without torch's internal deprecation warning."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 
 __all__ = ["REFUSALS", "derivative", "quiet"]
 
-#: What a function raises that has no forward-mode derivative.
+#: Exceptions of functions without a forward-mode derivative.
 REFUSALS = (RuntimeError, TypeError, ValueError)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """On first use torch prepares forward mode with a function that it deprecates itself."""
+    """Suppress the warning of torch's first forward-mode call about its own use of ``torch.jit``."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
         yield
 
 
 def derivative(function: Callable[[Tensor], Tensor], at: Tensor, along: Tensor) -> Tensor:
-    """The derivative of a function at a place along a direction, both tensors of one shape."""
+    """Return the derivative of a function at ``at`` in direction ``along``, tensors of the same shape."""
     with quiet():
         found: Tensor = torch.func.jvp(function, (at,), (along,))[1]
     return found

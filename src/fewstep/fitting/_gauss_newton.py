@@ -5,9 +5,9 @@ Jacobian of the residuals comes from differences of calls, so that the network m
 it has forward-mode derivatives, those serve as well.
 
 Several tasks (numbers of calls, guidance scales, fields) that share a theta are fitted together: the loss is
-then the mean over tasks of the logarithm of each one's. Errors fall by orders of magnitude as calls are added,
-and a mean of errors would follow the fewest calls only; of logarithms, a percent counts the same in every task.
-With ``P`` for the link of a task, its Jacobian in theta is ``J P``, so that its normal equations
+then the mean over tasks of the logarithm of each one's. Errors fall by orders of magnitude as calls are
+added, and a mean of errors would follow the fewest calls only; of logarithms, a percent counts the same in
+every task. With ``P`` for the link of a task, its Jacobian in theta is ``J P``, so that its normal equations
 ``A = J^T W J``, ``g = J^T W r`` in its own parameters are ``P^T A P`` and ``P^T g`` in theta.
 """
 

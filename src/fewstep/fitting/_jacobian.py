@@ -1,4 +1,4 @@
-"""The Jacobian of residuals in theta, from perturbed rollouts or from forward-mode derivatives."""
+"""The Jacobian of residuals in theta from perturbed rollouts or forward-mode derivatives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.autograd.functional import jacobian
 
-from .._channels import factors
 from .._table import Reduced
 from ..families import Family
 from ..pairs import Pairs
@@ -22,33 +21,33 @@ from ._room import Room
 
 __all__ = ["Columns", "Differences", "Linearisation", "Tangents", "table_derivative"]
 
-#: Residuals of some pairs, ``(K B, ...)``, and their Jacobian, ``(P, K B, ...)``, which the caller may
+#: Maps pairs to their residuals, ``(K B, ...)``, and Jacobian, ``(P, K B, ...)``, which the caller may
 #: overwrite.
 Linearisation = Callable[[Pairs], tuple[Tensor, Tensor]]
 
 
 def table_derivative(family: Family, theta: Tensor) -> Reduced:
-    """The derivative of the reduced form in each parameter, which come first: ``(P, ...)``."""
+    """Return the derivative of the reduced form in each parameter, with parameters first: ``(P, ...)``."""
     with torch.enable_grad():
         change = jacobian(lambda free: tuple(family.table(free).unroll()), theta, vectorize=True)
     return Reduced(*(part.movedim(-1, 0) for part in change))
 
 
 class Columns(Protocol):
-    """A way to find the Jacobian."""
+    """A method to compute the Jacobian."""
 
     def at(self, theta: Tensor, pairs: Pairs) -> tuple[Linearisation, Room]:
-        """The Jacobian at ``theta`` as a function of a part of the pairs, and how large that may be."""
+        """Return the Jacobian at ``theta`` as a function of some of the pairs, and how many it may take."""
 
 
 class Differences:
-    """Columns from perturbed rollouts, each from the row on that its parameter changes; for black boxes.
+    """Columns from perturbed rollouts that start at the first row a parameter changes; for black boxes.
 
     Args:
-        residuals: what is differentiated.
+        residuals: the residuals to differentiate.
         memory: bytes for a chunk of the Jacobian.
-        step: one step for forward differences in every parameter, or ``None`` to measure where the steps
-            and sides should be (once, at the first ``theta``).
+        step: one step for forward differences in every parameter, or ``None`` to measure the best steps,
+            forward or central (once, at the first ``theta``).
     """
 
     def __init__(self, residuals: Residuals, memory: int, step: float | None = None) -> None:
@@ -77,19 +76,19 @@ class Differences:
 
 
 class Tangents:
-    """Columns by forward-mode differentiation: exact, and no step to choose.
+    """Columns by forward-mode differentiation: exact, without a step size.
 
     With dots for derivatives in one parameter,
 
         dx_i = da_i x_0 + sum_j (db_ij u_j + b_ij du_j) + de_i,      du_j = D_x u(x_j, t_j) dx_j + D_t u dt_j,
 
-    where ``du_j`` is a ``torch.func.jvp``, taken for all parameters at once by ``vmap`` where the network
-    allows that, and one by one elsewhere. Calls before the first that depends on a parameter are left out.
-    A derivative along one direction counts as two network calls. What is read of the states is differentiated
-    likewise, and so is the target along its times.
+    where ``du_j`` is a ``torch.func.jvp``, computed for all parameters at once with ``vmap`` if the network
+    supports it, else one by one. Calls before the first one that depends on a parameter are skipped. A
+    derivative along one direction counts as two network calls. The loss's reading of the states and its
+    targets are differentiated in the same way.
 
     Args:
-        residuals: what is differentiated.
+        residuals: the residuals to differentiate.
         memory: bytes for a chunk of the Jacobian.
     """
 
@@ -138,19 +137,18 @@ class Tangents:
         predictions: dict[int, Tensor],
         points: tuple[int, ...],
     ) -> Tensor:
-        """``dx`` at some points along some parameters; calls before number ``known`` do not move."""
+        """Return ``dx`` at some points for some parameters; calls before ``known`` do not depend on them."""
         N, x0 = len(table.times), states[0]
-        b = table.b if table.channels is None else factors(table.b.to(x0), 2, x0.ndim)
         dx = torch.zeros(len(change.a), *x0.shape, dtype=x0.dtype, device=x0.device)
-        moved = {i: dx for i in points}  # before the first that does
+        moved = {i: dx for i in points}  # zero before the first call that changes
         du: dict[int, Tensor] = {}
         for j in range(known, N):
             if j > 0:
-                dx = self._sum(b, change, j, x0, predictions, du)
+                dx = self._sum(table.b, change, j, x0, predictions, du)
             if j in moved:
                 moved[j] = dx
             du[j] = self._derivative(pairs, states[j], table.times[j], dx, change.times[:, j])
-        moved[N] = self._sum(b, change, N, x0, predictions, du)
+        moved[N] = self._sum(table.b, change, N, x0, predictions, du)
         return joined([moved[i] for i in points], 1)
 
     @staticmethod
@@ -162,22 +160,24 @@ class Tangents:
         predictions: dict[int, Tensor],
         du: dict[int, Tensor],
     ) -> Tensor:
-        dx = factors(change.a[:, i - 1], 1, x0.ndim) * x0
+        column = (-1, *[1] * x0.ndim)
+        dx = change.a[:, i - 1].reshape(column) * x0
         for j in range(i):
-            dx += factors(change.b[:, i - 1, j], 1, x0.ndim) * predictions[j]
+            dx += change.b[:, i - 1, j].reshape(column) * predictions[j]
         for j, derivative in du.items():
-            weight = b[i - 1, j]
-            dx += (weight if weight.ndim else float(weight)) * derivative
-        return dx + factors(change.e[:, i - 1], 1, x0.ndim) if change.e.ndim > 1 else dx
+            dx += float(b[i - 1, j]) * derivative
+        return dx
 
     def _derivative(self, pairs: Pairs, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor) -> Tensor:
-        """``du`` of shape ``(G, B, ...)`` for ``dx`` of that shape and ``dt`` of shape ``(G,)``."""
+        """Return ``du``, ``(G, B, ...)``, for ``dx`` of that shape and ``dt`` of shape ``(G,)``."""
         self.rollout.spend(2 * len(dx) * len(x))
         return self._jvp(pairs, x, t.to(x), dx, dt.to(x), self.batched is True)
 
     def _jvp(self, pairs: Pairs, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor, batched: bool) -> Tensor:
+        field = pairs.bind(self.rollout.field)
+
         def velocity(x: Tensor, t: Tensor) -> Tensor:
-            return self.rollout.field(x, t, **pairs.conditions).to(x.dtype)
+            return field(x, t).to(x.dtype)
 
         def along(dx: Tensor, dt: Tensor) -> Tensor:
             du: Tensor = torch.func.jvp(velocity, (x, t), (dx, dt))[1]
@@ -189,10 +189,10 @@ class Tangents:
         return torch.stack([along(*one) for one in zip(dx, dt, strict=True)])
 
     def _supported(self, pairs: Pairs) -> bool:
-        """Whether derivatives come batched; raises where they do not come, or are wrong.
+        """True if derivatives work under ``vmap``; raises if they do not work at all, or are wrong.
 
-        A network that leaves autograd for a while gives no error but a derivative of zero, so that one is
-        held against a central difference.
+        A network that leaves autograd gives zero derivatives without an error, so one derivative is compared
+        with a central difference.
         """
         x = self.rollout.field.initial_state(pairs.x0)
         t, h = torch.tensor(0.5).to(x), 0.01

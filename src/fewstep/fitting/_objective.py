@@ -10,21 +10,21 @@ from torch import Tensor
 
 from ..families import Family, ScaleTime
 from ..pairs import Pairs
-from ._rollout import Rollout
 from ._adam import EndpointObjective, Objective, PathObjective, SoftObjective
+from ._rollout import Rollout
 from .losses import LeastSquares, Loss, PathPairs, Soft, Steps, bound_weights, check_one_step
 
 __all__ = ["check_loss", "objective"]
 
 
 def check_loss(loss: Loss, family: Family) -> None:
-    """Raise for a loss that a family cannot have, before anything is called."""
+    """Raise, before any network call, for a loss that does not apply to a family."""
     if isinstance(loss, Steps):
         step_weights(loss.name, family)
 
 
 def objective(loss: Loss, rollout: Rollout, family: Family, pairs: Pairs) -> Objective:
-    """What Adam lowers, for pairs that the loss has prepared."""
+    """Return Adam's objective for pairs prepared by the loss."""
     if isinstance(loss, LeastSquares):
         return EndpointObjective(rollout, family, loss)
     if isinstance(loss, Soft):

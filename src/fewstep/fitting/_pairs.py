@@ -21,6 +21,8 @@ __all__ = ["Maker", "held_back", "joined", "noise_shape"]
 
 #: Share of the pairs that validates.
 VALIDATION = 0.25
+#: Most samples that the reference solves together, as one step size is common to them.
+TOGETHER = 256
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Maker:
         reference: how to solve.
         seed: seed of the noises.
         device: where to put them; that of each field's network by default.
+        batch: most samples that the network is given at once; the reference takes 256 together.
         progress: show a progress bar.
     """
 
@@ -41,6 +44,7 @@ class Maker:
     reference: Reference
     seed: int
     device: torch.device | str | None
+    batch: int
     progress: bool
 
     def __call__(self, field: Field, pairs: int | Pairs, start: int = 0) -> Pairs:
@@ -55,11 +59,16 @@ class Maker:
         return self.solve(field, x0, self.conditions, self.per_sample)
 
     def solve(
-        self, field: Field, x0: Tensor, conditions: Mapping[str, Any] | None, per_sample: Mapping[str, Any] | None
+        self,
+        field: Field,
+        x0: Tensor,
+        conditions: Mapping[str, Any] | None,
+        per_sample: Mapping[str, Any] | None,
     ) -> Pairs:
         """Reference pairs, of which each process makes a slice; every process gets all of them."""
         team = Team.current()
         options = {**vars(self.reference), "progress": self.progress and team.main}
+        options |= {"batch": min(self.batch, TOGETHER)}
         options |= {"provenance": {"seed": self.seed}, "conditions": conditions}
         if team.world == 1:
             return reference.pairs(field, x0, per_sample=per_sample, **options)

@@ -1,4 +1,4 @@
-"""How far to perturb each parameter, and on which sides: rounding noise against curvature."""
+"""Step sizes of difference quotients, forward or central, that balance rounding and truncation errors."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ._rollout import Rollout
 
 __all__ = ["Perturbations", "agreed", "measure", "probed"]
 
-#: Spacings of the probes. The first is small enough that the fourth derivative stays under the noise of
-#: float32; the second is for parameters whose curvature the first cannot tell from noise.
+#: Spacings of the probes. The first is small enough that the fourth derivative stays below the noise of
+#: float32; the second is for parameters whose curvature is below the noise at the first.
 SPACINGS = (0.02, 0.16)
-#: Probes are made on this many pairs.
+#: Number of pairs that are probed.
 PROBED = 4
-#: Steps stay within these; parameters are scaled so that a unit change is of order one.
+#: Bounds of the steps; parameters are scaled so that a unit change is of order one.
 SMALLEST, LARGEST = 1e-4, 0.5
-#: Forward differences may be off by this share of a column before they become central.
+#: Error of forward differences, relative to the column, above which central ones are used.
 TOLERATED = 0.03
-#: A step is no larger than brings the noise under this share of the column: beyond, curvature that the
-#: probed pairs do not show would be all there is to find.
+#: Noise relative to the column at which a step is large enough: a larger one would only add curvature that
+#: the probed pairs do not show.
 QUIET = 0.01
-#: The step where probing gives no finite answer.
+#: The step where probing gives no finite result.
 FALLBACK = 1e-3
-#: A derivative is told from noise when it explains this share of what noise alone would.
+#: Floor of a squared derivative, relative to its variance from noise alone.
 RESOLVED = 0.1
 
 
@@ -40,26 +40,26 @@ class Perturbations(NamedTuple):
 
     @classmethod
     def forward(cls, step: float, size: int) -> Perturbations:
-        """Forward differences with one step for every parameter."""
+        """Return forward differences with one step for every parameter."""
         return cls(torch.full((size,), step, dtype=torch.float64), torch.zeros(size, dtype=torch.bool))
 
     @classmethod
     def balanced(cls, slope: Tensor, second: Tensor, third: Tensor, noise: Tensor) -> Perturbations:
-        """The steps with the least error, of columns with these derivatives and rounding noise.
+        """Return the steps of least error for columns with these derivatives and this rounding noise.
 
-        With noise of standard deviation ``s`` a value, a difference quotient has the mean square error
+        With noise of standard deviation ``s`` per value, a difference quotient has the mean square error
 
             forward   ``(h f'' / 2)^2 + 2 s^2 / h^2``,   least at ``h^2 = 2 sqrt(2) s / f''``,
-            central   ``(h^2 f''' / 6)^2 + s^2 / (2 h^2)``,   least at ``h^3 = 3 s / f'''``,
+            central   ``(h^2 f''' / 6)^2 + s^2 / (2 h^2)``,   least at ``h^3 = 3 s / f'''``.
 
-        but no larger than makes the second term harmless. Central differences cost twice, and are taken
-        where forward ones would be off by more than a few percent of the column.
+        Steps are no larger than needed to make the second term negligible. Central differences cost twice as
+        much, and are used where the error of forward ones exceeds a few percent of the column.
 
         Args:
-            slope: size of the first derivative of each column, ``(P,)``.
-            second: of the second derivative.
-            third: of the third derivative.
-            noise: standard deviation of the endpoint's rounding.
+            slope: size of the first derivative for each parameter, ``(P,)``.
+            second: size of the second derivative.
+            third: size of the third derivative.
+            noise: standard deviation of the function's rounding noise.
         """
         tiny = torch.finfo(torch.float64).tiny
         enough = _enough(noise, slope)
@@ -74,11 +74,10 @@ class Perturbations(NamedTuple):
 
 
 def measure(residuals: Residuals, theta: Tensor, pairs: Pairs) -> Perturbations:
-    """The steps of the parameters of a family, probed on a few of the pairs.
+    """Measure the steps of a family's parameters on a few of the pairs.
 
-    Returns:
-        The steps. They cost four perturbed rollouts a parameter on at most four pairs, and four more where
-        probing was repeated.
+    It costs four perturbed rollouts per parameter on at most four pairs, and four more where probing is
+    repeated.
     """
     size = len(theta)
 
@@ -92,24 +91,24 @@ def measure(residuals: Residuals, theta: Tensor, pairs: Pairs) -> Perturbations:
 
 
 def probed(count: int, moved: Callable[[float, Tensor], Tensor]) -> Perturbations:
-    """Probe a function of several variables at two distances on both sides.
+    """Measure the best step for each variable of a function from values at two distances on both sides.
 
-    The fourth difference of five equidistant values is noise but for a term of the fourth power of their
+    The fourth difference of five equidistant values is noise, up to a term of the fourth power of their
     distance; its variance is 70 times that of one value (the difference table of Hamming, and of Moré and
-    Wild 2011, *Estimating computational noise*). The others give the derivatives, less the noise in them.
-    Variables that need a large step, but whose second or third difference is mostly noise, are probed
-    again, farther out.
+    Wild 2011, *Estimating computational noise*). The other differences give the derivatives, after their
+    noise is subtracted. Variables that need a large step, but whose second or third difference is mostly
+    noise, are probed again at a larger distance.
 
     Args:
         count: number of variables.
-        moved: given a distance ``h`` and some of the variables, how far the function moves when each is
-            changed by ``-2 h, -h, h, 2 h``: ``(4, len(free), B, ...)`` on ``B`` samples.
+        moved: given a distance ``h`` and indices of variables, returns the changes of the function when each
+            variable is changed by ``-2 h, -h, h, 2 h``: ``(4, len(free), B, ...)`` on ``B`` samples.
     """
     free = torch.arange(count)
     noise, *derivatives = torch.full((4, count), torch.nan, dtype=torch.float64)
     for h in SPACINGS:
         sizes = _variances(moved(h, free))
-        noise[free] = sizes[0].fmin(noise[free])  # farther out it would hold more of the function
+        noise[free] = sizes[0].fmin(noise[free])  # at a larger distance it contains more of the function
         shares = torch.tensor([2.0, 6.0, 10.0], dtype=torch.float64)[:, None] * noise[free]
         scales = (4 * h, 4 * h**2, 2 * h**3)
         for derivative, square, share, scale in zip(derivatives, sizes[1:], shares, scales, strict=True):
@@ -123,7 +122,7 @@ def probed(count: int, moved: Callable[[float, Tensor], Tensor]) -> Perturbation
 
 
 def agreed(rollout: Rollout, measured: Callable[[], Perturbations]) -> Perturbations:
-    """What the first of the processes measures, on its pairs, for all of them."""
+    """Return the steps measured by the first process, on its pairs, in all processes."""
 
     def work() -> Tensor:
         if not rollout.team.main:
@@ -136,15 +135,15 @@ def agreed(rollout: Rollout, measured: Callable[[], Perturbations]) -> Perturbat
 
 
 def _enough(noise: Tensor, slope: Tensor) -> Tensor:
-    """The step of a forward difference whose noise is the tolerated share of the column."""
+    """Return the step of a forward difference at which the noise is ``QUIET`` times the column."""
     return 2**0.5 * noise / (QUIET * slope).clamp(min=torch.finfo(torch.float64).tiny)
 
 
 def _variances(moved: Tensor) -> Tensor:
-    """Noise, and mean squares of the first three differences; of moves ``(4, P, B, ...)``, ``(4, P)``.
+    """Return noise variance and mean squares of the first three differences, ``(4, P)``.
 
-    Means are over a sample, and then the median over samples, so that one noise that falls to another
-    mode does not decide.
+    They are means over a sample's dimensions and medians over samples, which are robust to one noise that
+    moves to another mode. The moves are ``(4, P, B, ...)``.
     """
     w, x, y, z = moved.double().flatten(3)
     differences = torch.stack([w - 4 * x - 4 * y + z, z - w, w + z, z - 2 * y + 2 * x - w])

@@ -58,7 +58,7 @@ class Question(NamedTuple):
     @property
     def family(self) -> Family:
         """The family of the one number of calls and scale."""
-        return self.solvers.member(None, None).own
+        return self.solvers.member(self.nfes[0]).own
 
     @property
     def midway(self) -> list[int]:
@@ -88,9 +88,12 @@ def ask(
     optimizer = resolve_optimizer(optimizer)
     loss = _loss(loss, optimizer)
     solvers = _solvers(family, nfes, scales, init, sources[-1].field)
-    between = [
-        Source(_at_scale(field, w), w) for w in map(_middle, scales, scales[1:]) if isinstance(solvers, Guided)
-    ]
+    between: list[Source] = []
+    if len(scales) > 1:
+        middles = [(low + high) / 2 for low, high in zip(scales, scales[1:], strict=False)]
+        between = _sources(field, middles)
+    else:
+        sources = [source._replace(guidance=None) for source in sources]
     question = Question(sources, between, nfes, solvers, loss, optimizer)
     _check_together(question, init)
     return question
@@ -119,19 +122,19 @@ def _scales(guidance: float | Sequence[float] | None) -> tuple[float, ...]:
     return tuple(sorted(float(w) for w in scales))
 
 
-def _sources(field: Fields, scales: tuple[float, ...]) -> list[Source]:
+def _sources(field: Fields, scales: Sequence[float]) -> list[Source]:
+    """Each field at each scale; scales are noted where there are several, names where fields are."""
     several = list(field) if isinstance(field, list | tuple) else [field]
     if not several:
         raise ValueError("fit: field is an empty list; pass a Field, or several of them.")
-    sources = []
-    for number, one in enumerate(several):
-        model = None
-        if len(several) > 1:
-            names = [getattr(other, "name", "") for other in several]
-            model = names[number] if names.count(names[number]) == 1 else f"{names[number]} {number + 1}"
-        for w in scales or (None,):
-            sources.append(Source(_at_scale(one, w), w if len(scales) > 1 else None, model))
-    return sources
+    names = [getattr(one, "name", "") for one in several]
+    if len(set(names)) < len(names):
+        names = [f"{name} {number}" for number, name in enumerate(names, start=1)]
+    return [
+        Source(_at_scale(one, w), w, name if len(several) > 1 else None)
+        for one, name in zip(several, names, strict=True)
+        for w in scales or (None,)
+    ]
 
 
 def _at_scale(field: object, w: float | None) -> Field:
@@ -177,7 +180,7 @@ def _solvers(
             raise ValueError(
                 f"fit: family must be one of {', '.join(FAMILIES)}, or a Family, not {family!r}."
             )
-        solvers = FAMILIES[family](nfes, init, field)
+        solvers: Family | Curves | Guided = FAMILIES[family](nfes, init, field)
     elif init is not None:
         raise ValueError("fit: a Family starts from its own solver; leave init out.")
     elif isinstance(family, Family | Curves | Guided):
@@ -193,8 +196,8 @@ def _solvers(
         return solvers
     if not isinstance(solvers, NonStationary | Curves) or isinstance(init, Solver):
         raise ValueError(
-            "fit: several guidance scales are fitted by family='non_stationary', 'smooth_corrections' or 'curve' "
-            f"from a classical solver by name, not by {solvers.name!r}{' from a solver' if init else ''}."
+            "fit: several guidance scales are fitted by family='non_stationary', 'smooth_corrections' or "
+            f"'curve' from a classical solver by name, not by {solvers.name!r} from {init or 'its own'!s}."
         )
     return Guided(solvers, scales[0], scales[-1], 2)
 
@@ -208,8 +211,8 @@ def _check_together(question: Question, init: str | Solver | None) -> None:
     world = Team.current().world
     if world > 1 and not isinstance(optimizer, GaussNewton):
         raise ValueError(
-            f"fit: optimizer={optimizer.name!r} cannot share its work among {world} processes; run it in one, "
-            "or pass optimizer='gauss_newton'."
+            f"fit: optimizer={optimizer.name!r} cannot share its work among {world} processes; run it in "
+            "one, or pass optimizer='gauss_newton'."
         )
     if len(question.nfes) == 1 and isinstance(question.solvers, Family):
         check_loss(loss, question.family)
@@ -225,8 +228,6 @@ def _check_together(question: Question, init: str | Solver | None) -> None:
             f"'rmse', 'mse', 'pseudo_huber' or Features, not {loss.name!r}."
         )
     if init == "auto" and len(question.nfes) > 1:
-        raise ValueError("fit: init='auto' starts one number of calls; name a classical solver, or leave it out.")
-
-
-def _middle(low: float, high: float) -> float:
-    return (low + high) / 2
+        raise ValueError(
+            "fit: init='auto' starts one number of calls; name a classical solver, or leave it out."
+        )

@@ -115,8 +115,8 @@ class FitReport:
     def __str__(self) -> str:
         spent = {key: count for key, count in self.calls.items() if key != "errors"}
         lines = [
-            f"{self.family} from {self.start}, {self.parameters} parameters; {self.optimizer} on {self.loss}, "
-            f"{self.pairs['train']} + {self.pairs['validation']} pairs",
+            f"{self.family} from {self.start}, {self.parameters} parameters; {self.optimizer} on "
+            f"{self.loss}, {self.pairs['train']} + {self.pairs['validation']} pairs",
             *(_words(row) for row in self.rows),
             f"{sum(spent.values()):,} network calls "
             f"({' + '.join(f'{count:,} {key}' for key, count in spent.items())}), "

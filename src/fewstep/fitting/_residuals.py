@@ -1,4 +1,4 @@
-"""The residuals of a loss along rollouts, and how they change with theta."""
+"""The residuals of a loss along rollouts, and their derivatives in theta."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Residuals"]
 
 
 class Residuals(NamedTuple):
-    """What a loss compares of the solvers of a family."""
+    """The residuals of a loss for the solvers of a family."""
 
     rollout: Rollout
     family: Family
@@ -28,16 +28,16 @@ class Residuals(NamedTuple):
 
     @property
     def points(self) -> tuple[int, ...]:
-        """The states that are compared."""
+        """Indices of the compared states."""
         return self.loss.points(self.family)
 
     def room(self, memory: int, columns: int, pairs: Pairs) -> Room:
-        """Chunk sizes that keep ``columns`` of their moves within ``memory`` bytes."""
+        """Return chunk sizes that keep ``columns`` columns of residuals within ``memory`` bytes."""
         compared = self.loss.numbers(self.family, pairs)
         return room(memory, columns, self.family.nfe, pairs.x0[0], self.rollout.max_batch, compared)
 
     def squared(self, theta: Tensor, pairs: Pairs, *, checkpointed: bool = False) -> Tensor:
-        """Mean square of each residual, float64 of shape ``(K B,)``; differentiable."""
+        """Return the mean square of each residual, float64 of shape ``(K B,)``; differentiable."""
         times = self.loss.times(self.family, theta)
         table = self.family.table(theta).unroll()
         parts = [
@@ -49,21 +49,21 @@ class Residuals(NamedTuple):
         return torch.cat(parts)
 
     def at(self, theta: Tensor, pairs: Pairs) -> Tensor:
-        """The residuals, ``(K B, ...)``, of pairs that one batch can hold."""
+        """Return the residuals, ``(K B, ...)``, of the pairs in one batch."""
         table, times = self.family.table(theta).unroll(), self.loss.times(self.family, theta)
         return self.of(self.rollout.states(table, pairs, self.points), times, pairs)
 
     def of(self, states: Tensor, times: Tensor, pairs: Pairs) -> Tensor:
-        """The residuals of the states that are compared, ``(K B, ...)``."""
+        """Return the residuals of the compared states, ``(K B, ...)``."""
         return self.loss.read(states) - self.loss.target(times, pairs)
 
     def derivative(self, states: Tensor, along: Tensor, times: Tensor, late: Tensor, pairs: Pairs) -> Tensor:
-        """The Jacobian of the residuals, given that of the states and of their times.
+        """Return the Jacobian of the residuals, given those of the states and of their times.
 
         Args:
-            states: those that are compared, ``(K B, ...)``.
+            states: the compared states, ``(K B, ...)``.
             along: their derivatives in ``P`` parameters, ``(P, K B, ...)``.
-            times: theirs, ``(K,)``.
+            times: their times, ``(K,)``.
             late: derivatives of the times, ``(P, K)``.
             pairs: the pairs.
 
@@ -76,7 +76,7 @@ class Residuals(NamedTuple):
         return J
 
     def late(self, theta: Tensor) -> Tensor:
-        """Derivatives of the times of the compared states in each parameter, ``(P, K)``."""
+        """Return the derivatives of the compared states' times in each parameter, ``(P, K)``."""
         with torch.enable_grad():
             changes: Tensor = jacobian(lambda free: self.loss.times(self.family, free), theta)
         return changes.T
@@ -84,11 +84,11 @@ class Residuals(NamedTuple):
     def moves(
         self, theta: Tensor, others: list[Tensor]
     ) -> Callable[[Pairs, int | None], tuple[Tensor, Tensor]]:
-        """Residuals at ``theta``, and how far from them those at other parameters are.
+        """Prepare the residuals at ``theta``, and their changes at other parameters.
 
         Returns:
-            A function of some pairs, and of how many perturbed tables may be rolled out together, that
-            returns tensors of shapes ``(K B, ...)`` and ``(P, K B, ...)``.
+            A function of some pairs and of the number of tables to roll out together, which returns tensors
+            of shapes ``(K B, ...)`` and ``(P, K B, ...)``.
         """
         table = self.family.table(theta).unroll()
         tables = [self.family.table(other).unroll() for other in others]

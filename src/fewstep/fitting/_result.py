@@ -48,6 +48,12 @@ class Fit:
             raise ValueError(f"theta: these solvers have {size} numbers, not {given}.")
 
     @property
+    def any_nfe(self) -> bool:
+        """True where it has solvers for every number of calls, from the least fitted on."""
+        own = self.solvers.solvers if isinstance(self.solvers, Guided) else self.solvers
+        return isinstance(own, Curves)
+
+    @property
     def nfe(self) -> int:
         """Network calls of the one solver."""
         return self.solver.nfe
@@ -64,7 +70,9 @@ class Fit:
         trained = [(row["nfe"], row["guidance"]) for row in self.report.rows if row["trained"]]
         if len(set(trained)) > 1:
             places = ", ".join(f"nfe={n}" + ("" if w is None else f" guidance={w:g}") for n, w in trained)
-            raise ValueError(f"fit: one solver for each of {places}; take one with fit.at(nfe=..., guidance=...).")
+            raise ValueError(
+                f"fit: one solver for each of {places}; take one with fit.at(nfe=..., guidance=...)."
+            )
         return self.at(*trained[0])
 
     def at(self, nfe: int | None = None, guidance: float | None = None) -> Solver:
@@ -101,7 +109,7 @@ class Fit:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file that a person can read; numbers keep every bit. :func:`fewstep.load` reads it."""
         if isinstance(self.solvers, Solver):
-            facts: dict[str, Any] = {"solver": _solver_file.content(self.solvers)}
+            facts: dict[str, Any] = {"solver": self.solvers.to_dict()}
         else:
             assert self.theta is not None
             facts = {"family": describe_solvers(self.solvers), "theta": self.theta.tolist()}

@@ -1,4 +1,4 @@
-"""Rolling a table out on pairs: endpoints, and how they move when a table is perturbed."""
+"""Rollouts of tables on pairs: states, and their changes when a table is perturbed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .._channels import check_channels, factors
-from .._execute import Row, bound, execute, plan
+from .._execute import Row, execute, plan
 from .._table import Reduced
 from ..field import Field
 from ..metrics import per_sample_mse
@@ -22,19 +21,19 @@ __all__ = ["BudgetSpentError", "Rollout", "chunks", "first_change", "joined", "m
 
 
 class _Budget:
-    """Network calls made, those of them before the last meeting of processes, and the most that may be."""
+    """Network calls made so far, those up to the last exchange between processes, and their limit."""
 
     def __init__(self, limit: float) -> None:
         self.calls, self.met, self.limit = 0, 0, limit
 
 
 class Rollout:
-    """A field, prepared for sampling many slightly different tables from the same noises.
+    """A field for sampling many slightly different tables from the same noises.
 
     Args:
         field: the field.
-        max_batch: most samples that the network is given at once.
-        limit: most network calls; the one that would exceed it raises :class:`BudgetSpentError`.
+        max_batch: most samples per network call.
+        limit: most network calls; one that would exceed it raises :class:`BudgetSpentError`.
 
     Attributes:
         team: the processes.
@@ -47,17 +46,16 @@ class Rollout:
         self._budget = _Budget(limit)
 
     def sharing(self, field: Field) -> Rollout:
-        """Another field, whose calls count together with these."""
+        """Return a rollout of another field with the same call count and limit."""
         other = copy(self)
         other.field = field
         return other
 
     @property
     def calls(self) -> int:
-        """Network calls so far, one for each sample and evaluation.
+        """Network calls so far, one per sample and evaluation.
 
-        Where several processes share a fit, those of all of them up to their last meeting, and this one's
-        since.
+        With several processes: those of all processes up to the last exchange, and this one's since.
         """
         return self._budget.calls
 
@@ -71,19 +69,19 @@ class Rollout:
         self._budget.limit = limit
 
     def endpoint(self, table: Reduced, pairs: Pairs, *, checkpointed: bool = False) -> Tensor:
-        """``x_N`` of every pair, ``(B, ...)``; differentiable in the table."""
+        """Return ``x_N`` of every pair, ``(B, ...)``; differentiable in the table."""
         return self.states(table, pairs, (len(table.times),), checkpointed=checkpointed)
 
     def states(
         self, table: Reduced, pairs: Pairs, points: Sequence[int], *, checkpointed: bool = False
     ) -> Tensor:
-        """Some states of every pair; differentiable in the table.
+        """Return some states of every pair; differentiable in the table.
 
         Args:
-            table: the solver; a tensor of floats, or one that requires gradients.
-            pairs: the noises to start from.
-            points: which states, ``K`` of them.
-            checkpointed: forget the network's activations, and compute them again backwards.
+            table: the solver, with or without gradients.
+            pairs: the initial noises.
+            points: indices of the ``K`` states.
+            checkpointed: recompute the network's activations in the backward pass instead of storing them.
 
         Returns:
             Tensor of shape ``(K B, ...)``: the first of the states for all pairs, then the second.
@@ -98,13 +96,13 @@ class Rollout:
 
         with torch.set_grad_enabled(any(part.requires_grad for part in table)):
             numbers = Reduced(*(part.to(pairs.x0) for part in table))
-            states = {0: self._start(table, pairs)}
-            execute(call, list(numbers.times), _rows(numbers, pairs.x0.ndim, points), states, {})
+            states = {0: self.field.initial_state(pairs.x0)}
+            execute(call, list(numbers.times), _rows(numbers, points), states, {})
             return joined([states[i] for i in points], 0)
 
     @torch.no_grad()
     def squared_error(self, table: Reduced, pairs: Pairs) -> Tensor:
-        """Mean square of ``x_N - x_1`` for each pair, float64 of shape ``(B,)``; shared by the processes."""
+        """Return the mean square of ``x_N - x_1`` per pair, ``(B,)``, float64; processes share the work."""
 
         def work() -> Tensor:
             parts = chunks(self.team.own(pairs), self.max_batch)
@@ -123,21 +121,21 @@ class Rollout:
         points: Sequence[int] | None = None,
         read: Callable[[Tensor], Tensor] = lambda states: states,
     ) -> tuple[Tensor, Tensor]:
-        """The endpoint of ``table``, or what is read of other states, and how far each table moves it.
+        """Return a function of some states of ``table``, and its changes for each perturbed table.
 
         A perturbation that first changes row ``i`` starts there, from the unperturbed history; one of
-        the last row costs no call at all. Tables that start together share their batches.
+        the last row needs no call. Tables that start at the same row share their batches.
 
         Args:
             table: the solver.
-            perturbed: solvers near it.
-            pairs: the noises to start from.
-            together: most tables in one batch, by default as many as fit ``max_batch``.
-            points: the ``K`` states to read, by default the last.
-            read: what to read of a batch of states.
+            perturbed: the perturbed tables.
+            pairs: the initial noises.
+            together: most tables per batch, by default as many as fit ``max_batch``.
+            points: indices of the ``K`` states, by default the last.
+            read: the function of a batch of states.
 
         Returns:
-            What is read, of shape ``(K B, ...)`` as in :meth:`states`, and differences ``(P, K B, ...)``.
+            Its values, ``(K B, ...)`` as in :meth:`states`, and their changes, ``(P, K B, ...)``.
         """
         points = (len(table.times),) if points is None else points
         _, states, predictions = self.history(table, pairs)
@@ -146,7 +144,7 @@ class Rollout:
         moved = torch.empty(len(perturbed), *end.shape, dtype=end.dtype, device=end.device)
         starts: dict[tuple[int, int], list[int]] = {}
         for p, other in enumerate(perturbed):
-            rows = moving_rows(table.a != other.a, table.b != other.b, table.e != other.e)
+            rows = moving_rows(table.a != other.a, table.b != other.b)
             starts.setdefault(first_change(rows, table.times != other.times), []).append(p)
         width = max(1, self.max_batch // len(pairs) if together is None else together)
         for (start, known), members in starts.items():
@@ -156,18 +154,16 @@ class Rollout:
                 tables = [perturbed[p] for p in group]
                 there = self._from_row(start, tables, velocity, states, dict(unchanged), points)
                 moved[group] = read(there.flatten(0, 1)).unflatten(0, there.shape[:2])
-                del there  # before the next ones are made
+                del there  # free its memory before the next group
         return end, moved.sub_(end)
 
     def history(self, table: Reduced, pairs: Pairs) -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
-        """``x_N``, and every state and prediction on the way to it, by their index."""
+        """Return ``x_N``, and all states and predictions by index."""
         velocity = self.velocity(pairs)
-        states = {0: self._start(table, pairs)}
+        states = {0: self.field.initial_state(pairs.x0)}
         predictions: dict[int, Tensor] = {}
         keep = range(len(table.times) + 1)
-        offsets = table.e.tolist() if table.e.ndim else ()
-        rows = plan(table.a[:, None].tolist(), table.b.tolist(), keep, keep_predictions=True, offsets=offsets)
-        rows = rows if table.channels is None else bound(rows, pairs.x0)
+        rows = plan(table.a[:, None].tolist(), table.b.tolist(), keep, keep_predictions=True)
         end = execute(lambda j, x, t: velocity(x, t), table.times.tolist(), rows, states, predictions)
         return end, states, predictions
 
@@ -180,35 +176,30 @@ class Rollout:
         predictions: dict[int, Tensor],
         points: Sequence[int],
     ) -> Tensor:
-        """Roll out ``P`` tables at once, as states of shape ``(P, B, ...)``, from a row on.
+        """Roll out ``P`` tables at once from row ``start`` on, with states of shape ``(P, B, ...)``.
 
         Returns:
             The states at ``points``, of shape ``(P, K B, ...)``.
         """
         x0 = states[0]
         B = len(x0)
-        # Tables come last, but before the channels.
-        numbers = (torch.stack(part).to(x0) for part in zip(*tables, strict=True))
-        times, a, b, e = numbers
-        stacked = Reduced(times.T, a.movedim(0, 1), b.movedim(0, 2), e if e.ndim == 1 else e.movedim(0, 1))
+        # Tables come last, before as many dimensions as the states have.
+        parts = (torch.stack(part, dim=-1).to(x0) for part in zip(*tables, strict=True))
+        stacked = Reduced(*(part.reshape(*part.shape, *[1] * x0.ndim) for part in parts))
 
         def call(j: int, x: Tensor, t: Tensor) -> Tensor:
-            x = x.expand(len(tables), *x0.shape)  # still unperturbed where only the time is
+            x = x.expand(len(tables), *x0.shape)  # a shared state where only the time is perturbed
             u: Tensor = velocity(x.flatten(0, 1), t.repeat_interleave(B)).unflatten(0, (len(tables), B))
             return u
 
         known = {j: x for j, x in states.items() if j in (0, start - 1)}
-        rows = _rows(stacked, x0.ndim, points, tables=1)
-        execute(call, list(stacked.times), rows, known, predictions, start)
+        times = list(stacked.times.flatten(1))
+        execute(call, times, _rows(stacked, points), known, predictions, start)
         there = [known[i] if i >= start else states[i] for i in points]
         return joined([x.expand(len(tables), *x0.shape) for x in there], 1)
 
-    def _start(self, table: Reduced, pairs: Pairs) -> Tensor:
-        check_channels(table.channels, pairs.x0, "the solver")
-        return self.field.initial_state(pairs.x0)
-
     def together(self, work: Callable[[], Tensor]) -> list[Tensor]:
-        """What each process makes of its share of the work, in their order; the calls of all are counted."""
+        """Return the results of all processes in rank order, and count the calls of all."""
         if self.team.world == 1:
             return [work()]
         try:
@@ -224,7 +215,7 @@ class Rollout:
         self._budget.calls = self._budget.met
 
     def spend(self, calls: int) -> None:
-        """Count network calls that are about to be made; each process may make its share of what is left."""
+        """Count network calls before they are made; each process may make its share of the remaining ones."""
         met = self._budget.met
         if self.calls - met + calls > (self.limit - met) / self.team.world:
             raise BudgetSpentError
@@ -232,59 +223,51 @@ class Rollout:
 
     @torch.no_grad()
     def some(self, pairs: Pairs, index: Tensor, x: Tensor, t: float) -> Tensor:
-        """The velocity at states ``(K, ...)`` with the conditions of the pairs ``index``, ``(K,)``."""
+        """Return the velocity at states ``(K, ...)`` with the conditions of the pairs ``index``, ``(K,)``."""
         self.spend(len(x))
+        field = pairs.bind(self.field)
         parts = zip(x.split(self.max_batch), index.split(self.max_batch), strict=True)
-        return torch.cat([self.field(part, t, **pairs.conditions_of(own)).to(x.dtype) for part, own in parts])
+        return torch.cat([field.rows(own)(part, t).to(x.dtype) for part, own in parts])
 
     def velocity(self, pairs: Pairs) -> Callable[[Tensor, Tensor | float], Tensor]:
         """The field as a function of state and time, counted; conditions repeat with the samples."""
-        B = len(pairs)
+        field, B = pairs.bind(self.field), len(pairs)
 
         def velocity(x: Tensor, t: Tensor | float) -> Tensor:
             self.spend(len(x))
-            index = torch.arange(len(x), device=x.device) % B
-            conditions = pairs.conditions if len(x) == B else pairs.conditions_of(index)
-            return self.field(x, t, **conditions).to(x.dtype)
+            own = field if len(x) == B else field.rows(torch.arange(len(x)) % B)
+            return own(x, t).to(x.dtype)
 
         return velocity
 
 
 def chunks(pairs: Pairs, size: int) -> Iterator[Pairs]:
-    """The pairs, at most ``size`` at a time."""
+    """Yield the pairs in chunks of at most ``size``."""
     for first in range(0, len(pairs), size):
         yield pairs[first : first + size]
 
 
 def joined(parts: list[Tensor], dim: int) -> Tensor:
-    """The parts one after another; a single one as it is."""
+    """Concatenate the parts; a single one is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
-def _rows(table: Reduced, ndim: int, points: Sequence[int], tables: int = 0) -> list[Row]:
-    """Rows of a table of tensors for states of ``ndim`` dimensions, its structural zeros left out.
-
-    The states at ``points`` are kept. With ``tables = 1`` it is a stack of tables, which go after the rows
-    and columns, for as many states.
-    """
-    a, b = factors(table.a, 1 + tables, ndim), factors(table.b, 2 + tables, ndim)
-    e = list(factors(table.e, 1 + tables, ndim)) if table.e.ndim > tables else ()
-    return plan([[a_i] for a_i in a], [list(b_i[: i + 1]) for i, b_i in enumerate(b)], points, offsets=e)
+def _rows(table: Reduced, points: Sequence[int]) -> list[Row]:
+    """Rows of a table of tensors, its structural zeros left out, that keep the states at ``points``."""
+    return plan([[a_i] for a_i in table.a], [list(b_i[: i + 1]) for i, b_i in enumerate(table.b)], points)
 
 
-def moving_rows(a: Tensor, b: Tensor, e: Tensor) -> Tensor:
+def moving_rows(a: Tensor, b: Tensor) -> Tensor:
     """Which rows change, given which numbers of a reduced table do; bool of shape ``(N,)``."""
-    rows = a | b.any(dim=1)
-    rows = rows | e if e.ndim else rows
-    return rows if rows.ndim == 1 else rows.any(dim=1)
+    return a | b.any(dim=1)
 
 
 def first_change(rows: Tensor, times: Tensor) -> tuple[int, int]:
-    """The row at which a rollout departs, and how many calls are the same till then.
+    """Return the first row that a perturbed rollout must compute, and the number of unchanged calls.
 
     Args:
         rows: which rows of the table change, bool of shape ``(N,)``.
-        times: which times change, likewise.
+        times: which times change, bool of shape ``(N,)``.
     """
     N = len(times)
     row = int(rows.nonzero()[0]) + 1 if rows.any() else N

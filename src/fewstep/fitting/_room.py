@@ -1,4 +1,4 @@
-"""How much of a Jacobian fits into memory."""
+"""Chunk sizes that keep a Jacobian within memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Room", "room"]
 
 
 class Room(NamedTuple):
-    """How many pairs, and how many perturbations of them, are held at once."""
+    """Numbers of pairs, and of perturbations of them, per chunk."""
 
     pairs: int
     together: int
@@ -19,20 +19,20 @@ class Room(NamedTuple):
 def room(
     memory: int, columns: int, nfe: int, sample: Tensor, max_batch: int, compared: int | None = None
 ) -> Room:
-    """Chunk sizes that keep a Jacobian within ``memory`` bytes.
+    """Return chunk sizes that keep a Jacobian within ``memory`` bytes.
 
-    Half is for what stays: ``columns`` moved residuals a pair, the ``2 N + 1`` states and predictions of the
-    unperturbed rollout, and some copies of the residual in float64. A quarter is for the rollouts of one
-    chunk of perturbations: ``N`` predictions, and eight states that sums and calls pass through. The rest
-    is the caller's. What the network itself needs comes on top, for at most ``max_batch`` samples; and one
-    pair with one perturbation is always made.
+    Half of the memory is for the results: ``columns`` residuals per pair, the ``2 N + 1`` states and
+    predictions of the unperturbed rollout, and some float64 copies of the residual. A quarter is for the
+    rollouts of one chunk of perturbations: ``N`` predictions and eight temporary states. The rest is left to
+    the caller. The network's own memory, for at most ``max_batch`` samples, is not included. A chunk has at
+    least one pair and one perturbation.
 
     Args:
         memory: bytes.
-        columns: rows of the moved tensor: parameters, and once more those with central differences.
+        columns: columns per pair: one for each parameter, two with central differences.
         nfe: ``N``.
         sample: one sample.
-        max_batch: most samples that the network is given at once.
+        max_batch: most samples per network call.
         compared: numbers in the residuals of a pair, by default as many as in a sample.
     """
     compared = sample.numel() if compared is None else compared

@@ -14,8 +14,8 @@ from .._conditions import cut
 from .._json import finite
 from ..comparison import compare
 from ..families import Family
-from ..field import Field
 from ..families._start import velocity_tables
+from ..field import Field
 from ..pairs import Pairs
 from ..solver import Solver
 from ._budget import BudgetError
@@ -184,7 +184,7 @@ def search(
         raise ValueError("search: nfe is empty; pass numbers of network calls, such as (4, 6, 8).")
     jobs = [(n, family) for n in budgets for family in families if _fits(family, n)]
     questions = {job: ask(field, job[0], None, job[1], None, loss, optimizer) for job in jobs}
-    maker = Maker(conditions, per_sample, reference or Reference(), seed, device, progress)
+    maker = Maker(conditions, per_sample, reference or Reference(), seed, device, batch, progress)
     pairs, tests = _pairs_and_tests(field, pairs, test, maker)
     maker = replace(maker, conditions=None, per_sample=None)  # the pairs carry them
     calls = {"reference": pairs.calls, "test": tests.calls, "fit": 0, "classical": 0}
@@ -201,7 +201,7 @@ def search(
         if max_calls is not None:
             share = pairs.calls + (max_calls - scoring - sum(calls.values())) // (len(jobs) - k)
         try:
-            found = run(question, maker, pairs, max_calls=share, batch=batch, rivals=False)
+            found = run(question, maker, pairs, max_calls=share, rivals=False)
         except BudgetError as error:
             notes.append(f"{family} with {n} calls was left out: {error}")
             continue

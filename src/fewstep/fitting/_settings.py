@@ -11,20 +11,20 @@ __all__ = ["OPTIMIZERS", "Adam", "GaussNewton", "Optimizer", "Reference", "resol
 
 @dataclass(frozen=True)
 class Reference:
-    """How the reference samples of a fit are made; see :func:`fewstep.reference.pairs`.
+    """Settings of the reference samples of a fit.
+
+    See :func:`fewstep.reference.pairs`.
 
     Args:
         rtol: relative tolerance.
         atol: absolute tolerance.
         max_nfe: network calls a batch after which to give up.
-        batch: samples solved together; the step size is common to them.
         cache: folder to keep finished batches in.
     """
 
     rtol: float = 1e-6
     atol: float = 1e-6
     max_nfe: int = 2000
-    batch: int = 256
     cache: str | Path | None = None
 
 

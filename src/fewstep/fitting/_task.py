@@ -30,7 +30,7 @@ class Task(NamedTuple):
 
     @torch.no_grad()
     def errors(self, theta: Tensor, judge: LeastSquares) -> tuple[Tensor, Tensor]:
-        """Mean squares, float64 of shape ``(B,)``: of the samples' errors, and of the residuals of ``judge``."""
+        """Mean squares of the samples' errors and of the residuals of ``judge``, float64 ``(B,)``."""
         family, own = self.solvers.own, self.solvers.link @ theta
         table, times = family.table(own).unroll(), judge.times(family, own)
 

@@ -1,4 +1,4 @@
-"""The processes that share a fit: slices of the pairs, and meetings where results are put together."""
+"""Processes that share a fit: they shard the pairs over ranks and all-gather the results."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ..pairs import Pairs
 
 __all__ = ["BudgetSpentError", "Team", "join_torchrun"]
 
-#: How a process comes to a meeting.
+#: Status of a process at a gather.
 _WELL, _SPENT, _FAILED = range(3)
 
 
 class BudgetSpentError(RuntimeError):
-    """The next network call would be one more than allowed.
+    """The next network call would exceed the limit.
 
     Args:
-        calls: at a meeting, the network calls of all processes since the one before.
+        calls: when raised by a gather, the network calls of all processes since the last one.
     """
 
     def __init__(self, calls: int = 0) -> None:
@@ -35,13 +35,13 @@ class BudgetSpentError(RuntimeError):
 
 @dataclass(frozen=True)
 class Team:
-    """Processes that all run the same fit and each do their slice of it.
+    """Processes that run the same fit, each on its slice of the pairs.
 
-    Every process comes to every meeting, even where its own work failed: then all of them raise. Results are
-    added in the order of the processes, everywhere alike, so that all go on with the same bits.
+    Every process takes part in every gather, even if its own work failed; then all of them raise. Results are
+    combined in rank order, so that all processes continue with identical bits.
 
     Args:
-        rank: number of this process, from 0.
+        rank: rank of this process.
         world: number of processes.
     """
 
@@ -50,32 +50,32 @@ class Team:
 
     @classmethod
     def current(cls) -> Team:
-        """The processes of ``torch.distributed``, where it is initialised; else this one alone."""
+        """Return the processes of ``torch.distributed``, or this one alone if it is not initialised."""
         return cls(*place())
 
     @property
     def main(self) -> bool:
-        """Whether this process speaks for all of them."""
+        """True in the process with rank 0."""
         return self.rank == 0
 
     def slice(self, count: int) -> slice:
-        """This process's part of ``count`` items; parts differ by one item at most."""
+        """Return this process's part of ``count`` items; parts differ by at most one item."""
         return slice(self.rank * count // self.world, (self.rank + 1) * count // self.world)
 
     def own(self, pairs: Pairs) -> Pairs:
-        """This process's pairs."""
+        """Return this process's pairs."""
         return pairs if self.world == 1 else pairs[self.slice(len(pairs))]
 
     def largest(self, count: int) -> int:
-        """Items of the largest part."""
+        """Return the number of items in the largest part."""
         return math.ceil(count / self.world)
 
     def gather(self, work: Callable[[], Tensor], calls: Callable[[], int]) -> tuple[list[Tensor], int]:
-        """The results of all processes in their order, and the network calls of all since the last meeting.
+        """All-gather results, in rank order, and the total network calls since the last gather.
 
         Args:
-            work: makes this process's result, of a shape that differs in the first dimension only.
-            calls: network calls of this process, asked for after the work.
+            work: returns this process's result; shapes may differ in the first dimension only.
+            calls: returns the network calls of this process; called after the work.
 
         Raises:
             BudgetSpentError: in every process, when it was raised in one.
@@ -107,10 +107,10 @@ class Team:
 
 
 def join_torchrun(device: str) -> tuple[Team, str]:
-    """Initialise ``torch.distributed`` where ``torchrun`` started this process, on a device of its own.
+    """Initialise ``torch.distributed`` in a process started by ``torchrun``, and choose its device.
 
     Args:
-        device: ``"cpu"``, for which the backend is gloo, or ``"cuda"``, for which it is nccl.
+        device: ``"cpu"``, with the gloo backend, or ``"cuda"``, with nccl.
 
     Returns:
         The processes, and the device of this one.

@@ -1,7 +1,7 @@
-"""Training flows: couplings of noise and data, what is minimised, the loop, distillation and reflow."""
+"""Training of flows: couplings, objectives, the training loop, distillation and reflow."""
 
 from .config import TrainConfig
-from .couplings import Coupled, Coupling, Independent, Learned, MinibatchOT, Mixed, Paired
+from .couplings import COUPLINGS, Coupled, Coupling, Independent, Learned, MinibatchOT, Mixed, Paired
 from .distill import Distillation, sample_error
 from .kl_weight import KLWeight
 from .losses import LOSSES, Loss, feature_mse, mse, pseudo_huber
@@ -12,6 +12,7 @@ from .trainer import Trainer
 from .warm_start import warm_start
 
 __all__ = [
+    "COUPLINGS",
     "LOSSES",
     "Coupled",
     "Coupling",

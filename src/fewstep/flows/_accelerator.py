@@ -1,4 +1,4 @@
-"""Accelerate, which puts a training on one device or many."""
+"""Set-up of Hugging Face Accelerate for training on one or more devices."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["make_accelerator"]
 
 
 def make_accelerator(settings: Settings, device: str | None, out: str | os.PathLike[str]) -> Any:
-    """An ``accelerate.Accelerator`` for these settings.
+    """Return an ``accelerate.Accelerator`` for these settings.
 
     Raises:
         ImportError: when `accelerate` or a tracker is not installed.
-        ValueError: when it chose another device than the one that was asked for.
+        ValueError: when `accelerate` chose another device than the requested one.
     """
     accelerate = require("accelerate", "train")
     for tracker in settings.trackers:
-        require(tracker, "track")  # accelerate would go on without it
-    # A second run in one process may want another precision, which the shared state would refuse.
+        require(tracker, "track")  # accelerate would silently continue without it
+    # The shared state refuses a second run in this process with another precision.
     require("accelerate.state", "train").AcceleratorState._reset_state()
     accelerator = accelerate.Accelerator(
         mixed_precision=settings.precision,

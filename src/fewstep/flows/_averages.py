@@ -17,16 +17,16 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 class Averages(Generic[_Module]):
-    """Averages of a module's weights, one for each half-life.
+    """Averages of a module's weights, one per half-life.
 
-    A young average forgets faster, with a half-life of at most a tenth of the samples seen, or it would
-    remember the initial weights (as EDM ramps up its average; Karras et al. 2022).
+    Early in training the half-life is limited to a tenth of the samples seen, so that the initial weights
+    are forgotten (the EMA ramp-up of EDM; Karras et al. 2022).
 
     Args:
-        module: what is averaged, buffers included; its tensors are looked up here, once, as walking through
-            the module at every step takes longer than averaging.
-        half_lives: in samples; after so many, a weight counts half.
-        batch: samples between two updates.
+        module: the module to average, buffers included; its tensors are looked up once, here, as walking
+            through the module at every step would take longer than averaging.
+        half_lives: half-lives in samples.
+        batch: samples per update.
     """
 
     def __init__(self, module: _Module, half_lives: Sequence[int], batch: int) -> None:
@@ -39,7 +39,7 @@ class Averages(Generic[_Module]):
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after optimiser step ``step`` (counted from 1)."""
+        """Include the weights after optimiser step ``step`` (counted from 1)."""
         for half_life, (weights, others) in self._averaged.items():
             effective = min(half_life, 0.1 * step * self.batch)
             torch._foreach_lerp_(weights, self._current[0], 1 - 0.5 ** (self.batch / effective))
@@ -56,6 +56,6 @@ class Averages(Generic[_Module]):
 
 
 def _tensors(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Parameters and buffers: those that can be averaged, and those that can only be copied."""
+    """Return the parameters and buffers to average (floating point), and those to copy (all others)."""
     found = list(chain(module.parameters(), module.buffers()))
     return [x for x in found if x.is_floating_point()], [x for x in found if not x.is_floating_point()]

@@ -1,4 +1,4 @@
-"""Which samples a training step sees: a pure function of the seed and the step."""
+"""The samples of each training step, a pure function of the seed and the step."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..data import Dataset
 
 __all__ = ["Batches", "loader", "seed_default", "stream"]
 
-#: What is loaded for a batch: data, or noise and data in pairs.
+#: A loaded batch: data, or pairs of noise and data.
 Loaded = Tensor | tuple[Tensor, Tensor]
 
 
 def stream(*key: int) -> int:
-    """A seed of 63 bits for the stream of random numbers with that key, unrelated to all others."""
+    """Return an independent 63-bit seed for the random stream with this key."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -27,8 +27,8 @@ def stream(*key: int) -> int:
 def seed_default(seed: int, device: torch.device) -> None:
     """Seed torch's default generators of the CPU and of ``device``.
 
-    ``torch.manual_seed`` seeds all devices, and for each kind that is not in use it formats a stack trace,
-    for later: half a millisecond that a training step need not spend.
+    ``torch.manual_seed`` seeds all devices and formats a stack trace for each uninitialised kind, which
+    costs half a millisecond per training step.
     """
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
@@ -36,19 +36,19 @@ def seed_default(seed: int, device: torch.device) -> None:
 
 
 class Batches(Sampler[list[int]]):
-    """Indices of the parts of each step's batch, from step ``start`` on, without end.
+    """An endless sampler of the indices in each part of each step's batch, from step ``start`` on.
 
-    The data are gone through in epochs, each in an order of its own that follows from ``(seed, epoch)``;
-    sample ``k`` of the run is the same for any batch size, number of processes and interruption. A step
-    takes the next ``batch`` of them, split evenly over processes and accumulated parts.
+    Each epoch has its own order, a function of ``(seed, epoch)``; sample ``k`` of the run does not depend on
+    batch size, number of processes or interruptions. A step takes the next ``batch`` samples, split evenly
+    over processes and accumulated parts.
 
     Args:
         count: size of the data set.
-        batch: samples a step over all processes.
+        batch: samples per step over all processes.
         seed: seed of the orders.
         start: first step.
-        parts: accumulated parts of a batch.
-        rank: this process.
+        parts: accumulated parts per batch.
+        rank: rank of this process.
         world: number of processes.
     """
 
@@ -91,10 +91,10 @@ class Batches(Sampler[list[int]]):
 
 
 def loader(data: Dataset, batches: Batches, workers: int, pin: bool) -> Iterator[Loaded]:
-    """Batches of data in the order of ``batches``, loaded ahead by worker processes if there are any."""
+    """Iterate over batches of data in the order of ``batches``, prefetched by ``workers`` processes."""
     return iter(
         DataLoader(
-            data,  # type: ignore[arg-type]  # a DataLoader takes whatever has __getitem__
+            data,  # type: ignore[arg-type]  # a DataLoader accepts any object with __getitem__
             sampler=batches,
             batch_size=None,
             num_workers=workers,
@@ -106,5 +106,5 @@ def loader(data: Dataset, batches: Batches, workers: int, pin: bool) -> Iterator
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the one that trains decides when to end."""
+    """Ignore Ctrl-C, which reaches every process of a terminal; the training process decides when to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: one safetensors file each, complete, written whole or not at all."""
+"""Training checkpoints: one complete safetensors file each, written atomically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .._files import write_safetensors
 
 __all__ = ["SCHEMA", "read_facts", "restore", "save"]
 
-#: Version of the layout; a reader refuses a newer one.
+#: Version of the layout; newer ones are refused.
 SCHEMA = 1
 
 _FACTS = "fewstep.checkpoint"
@@ -31,21 +31,21 @@ def save(
     """Write modules, optimiser and facts.
 
     Raises:
-        OSError: when the disk is full or the folder cannot be written; what was there stays.
+        OSError: when the file cannot be written; an existing file is kept.
     """
     tensors = {f"{name}.{k}": v for name, module in modules.items() for k, v in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    # A clone parts tensors that share memory, which the format cannot hold.
+    # Copies, as the format cannot hold tensors that share memory.
     tensors = {key: value.detach().to("cpu", copy=True) for key, value in tensors.items()}
     write_safetensors(path, tensors, {_FACTS: json.dumps({"schema": SCHEMA, **facts})})
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The facts of a checkpoint.
+    """Return the facts of a checkpoint.
 
     Raises:
-        ValueError: when the file is no checkpoint, damaged, or of a newer version.
+        ValueError: when the file is not a checkpoint, damaged, or of a newer version.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -64,7 +64,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> None:
-    """Put the saved state into modules and optimiser.
+    """Load the saved state into modules and optimiser.
 
     Raises:
         ValueError: when the checkpoint is of another architecture.

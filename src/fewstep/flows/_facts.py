@@ -1,4 +1,4 @@
-"""What a run is, and where it runs, in facts that are ready for JSON."""
+"""Facts about a training run and its environment, ready for JSON."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._version import __version__
 from ..data import Dataset
 from .objective import Objective
 from .settings import Settings
@@ -19,7 +20,7 @@ __all__ = ["circumstances", "identity"]
 
 
 def identity(objective: Objective, data: Dataset, settings: Settings) -> dict[str, Any]:
-    """What a run is: the facts that a resumption must share."""
+    """Return the facts that identify a run; to resume it, they must be the same."""
     facts = {
         **objective.describe(),
         "data": {"count": len(data), "fingerprint": data.fingerprint()},
@@ -36,17 +37,15 @@ def circumstances(
     device: torch.device,
     processes: int,
 ) -> dict[str, Any]:
-    """What is told of a run besides, and may change when it is resumed.
+    """Return facts about a run that may change when it is resumed.
 
     Args:
-        networks: those that are written at the end, by name.
-        data: what is trained on.
-        validation: what is validated on.
-        device: where it trains.
-        processes: on how many such devices.
+        networks: the networks written at the end, by name.
+        data: the training data.
+        validation: the validation data.
+        device: the device of this process.
+        processes: number of processes, with one device each.
     """
-    from .. import __version__  # which the package defines last
-
     return {
         "data": {"name": data.name, "shape": list(data.shape)},
         "validation": None if validation is None else {"name": validation.name, "count": len(validation)},

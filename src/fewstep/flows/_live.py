@@ -1,4 +1,4 @@
-"""What others see of a run while it goes on: ``run.json``, which says what it is, and its page."""
+"""The live view of a run: ``run.json`` and its page, ``index.html``."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..report.training import FORMAT, SCHEMA, training_page
 
 __all__ = ["Live"]
 
-#: The largest share of the time that is spent on pages.
+#: Largest share of the run time spent on pages.
 _SHARE = 0.01
 
 
 class Live:
-    """Keeps ``run.json`` and ``index.html`` of a run up to date, from its start to its end.
+    """A context that keeps ``run.json`` and ``index.html`` of a run up to date.
 
-    Nothing that goes wrong with them stops the run, or is told more than once.
+    Errors in writing them do not stop the run; the first one is a warning.
 
     Args:
-        folder: of the run.
-        facts: what the run is, ready for JSON.
+        folder: folder of the run.
+        facts: facts about the run, ready for JSON.
         every: least seconds between two writes of the page; 0 for no page.
     """
 
@@ -49,13 +49,13 @@ class Live:
         self.show()
 
     def show(self) -> None:
-        """Write the page, if it is time to."""
+        """Write the page if it is due."""
         began = time.monotonic()
         if not self.every or began < self._due:
             return
         try:
             training_page(self.folder).write(self.folder / "index.html")
-        except Exception as error:  # whatever it is, training matters more
+        except Exception as error:  # no error of the page may stop training
             self._warn("index.html", error)
         ended = time.monotonic()
         self._due = ended + max(self.every, (ended - began) / _SHARE)

@@ -1,4 +1,4 @@
-"""Networks from what a configuration says of them."""
+"""Networks from their specification in a training configuration."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..networks import build_network, song_unet_preset
 
 __all__ = ["make_network", "smaller"]
 
-#: A name, a JSON file of Fast-ODE, a class or preset and the arguments of its constructor.
+#: A name, a JSON file of Fast-ODE, or a class or preset with constructor arguments.
 Spec = str | Mapping[str, Any]
 
 
 def make_network(spec: Spec, shape: tuple[int, ...], outputs: int | None = None) -> nn.Module:
-    """Build the network that ``spec`` describes for samples of a shape.
+    """Build the network that ``spec`` describes, for samples of a shape.
 
     Args:
         spec: see :class:`~fewstep.flows.TrainConfig`.
         shape: shape of one sample.
-        outputs: channels at its output, where it is an encoder; ``None`` for those of the samples.
+        outputs: output channels of an encoder; ``None`` for a flow, with those of the samples.
 
     Raises:
         ValueError: when there is no such network, or its arguments are wrong.
@@ -31,7 +31,7 @@ def make_network(spec: Spec, shape: tuple[int, ...], outputs: int | None = None)
     entries = _entries(spec, encoder=outputs is not None)
     kind = entries.pop("class")
     if kind != "MLP" and len(shape) != 3:
-        raise ValueError(f"network: a {kind} takes pictures, not samples of shape {shape}; use 'mlp'.")
+        raise ValueError(f"network: a {kind} takes images, not samples of shape {shape}; use 'mlp'.")
     fitting: dict[str, dict[str, Any]] = {
         "MLP": {"shape": shape, "out_channels": outputs},
         "UNet": {"channels": shape[0], "out_channels": outputs},
@@ -48,10 +48,10 @@ def make_network(spec: Spec, shape: tuple[int, ...], outputs: int | None = None)
 
 
 def smaller(spec: Spec) -> Spec:
-    """The encoder that goes with a network where none is given.
+    """Return the default encoder for a network: the published one, or a smaller network of its class.
 
     Raises:
-        ValueError: when the network has no smaller sister.
+        ValueError: when the network's class has no smaller version.
     """
     preset = spec.get("preset") if isinstance(spec, Mapping) else spec
     if preset and not preset.endswith(".json") and preset not in ("unet", "mlp"):
@@ -60,7 +60,7 @@ def smaller(spec: Spec) -> Spec:
     width: dict[str, int] = {"UNet": 64, "MLP": 256}
     if entries["class"] not in width:
         raise ValueError(
-            "encoder: must be given for this network, which has no smaller sister; name one, such as "
+            "encoder: must be given for this network, which has no smaller version; name one, such as "
             "encoder={class: UNet, width: 32}."
         )
     half = int(entries.get("width", width[entries["class"]])) // 2
@@ -68,7 +68,7 @@ def smaller(spec: Spec) -> Spec:
 
 
 def _entries(spec: Spec, encoder: bool) -> dict[str, Any]:
-    """Class and arguments."""
+    """Return class and arguments in one mapping."""
     if isinstance(spec, Mapping):
         if "preset" in spec:
             changes = {key: value for key, value in spec.items() if key != "preset"}
@@ -83,5 +83,5 @@ def _entries(spec: Spec, encoder: bool) -> dict[str, Any]:
             return {"class": "SongUNet", **json.loads(Path(spec).read_text(encoding="utf-8"))}
         except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"network: {spec} cannot be read as a JSON object ({error}).") from None
-    # The published networks are told t as it is, of which their sinusoids notice little; ours scale it.
+    # Published networks embed t unscaled, where most sinusoids are nearly constant; new ones scale it.
     return {"class": "SongUNet", **song_unet_preset(spec, encoder=encoder), "time_scale": 1000.0}

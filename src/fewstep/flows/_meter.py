@@ -1,4 +1,4 @@
-"""Losses and speed between two lines of metrics."""
+"""Mean losses and speed between two lines of metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Meter"]
 
 
 class Meter:
-    """Sums of losses on the device, and the time that training took."""
+    """Sums of losses, kept on the device, and the training time."""
 
     def __init__(self, step: int) -> None:
         self.reset(step)
@@ -30,12 +30,12 @@ class Meter:
         return {name: total / self._count for name, total in self._sums.items()}
 
     def rate(self, step: int) -> float:
-        """Steps a second."""
+        """Return steps per second since the last reset."""
         return (step - self.since) / (time.perf_counter() - self._started)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out the time of pictures and files."""
+        """Exclude the time spent in this context."""
         before = time.perf_counter()
         yield
         self._started += time.perf_counter() - before

@@ -1,4 +1,4 @@
-"""What is looked at during training: held-out losses, the noises' aggregate law, samples."""
+"""Monitoring of training: held-out losses, the aggregate posterior of the noises, and samples."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ from torch import Tensor
 
 from .. import classical, metrics
 from .._files import replacing
+from ..data import is_picture, save_pictures
 from ..field import Field
 from ..pairs import noise
-from ..report import flow_scatter, save_pictures
-from ..report.pictures import is_picture
+from ..report import flow_scatter
 from ..solver import Path as Trajectory
 
 __all__ = ["SAMPLES", "aggregate_posterior", "how_straight", "preview", "spread"]
 
-#: How many held-out data a validation takes, and how many at once.
+#: Held-out samples per validation, and per batch of it.
 SAMPLES, _BATCH = 1024, 256
 
-#: How many paths are held at once.
+#: Number of paths held in memory at once.
 _PATHS = 32
 
-#: Network calls of the pictures that are taken, by Euler's method.
+#: Numbers of network calls of the previews, which use Euler's method.
 _CALLS = (1, 2, 4, 8, 32)
 
 
 def spread(count: int, samples: int) -> list[list[int]]:
-    """Batches of up to ``samples`` indices, evenly spread over ``count`` data."""
+    """Return batches of up to ``samples`` indices in total, evenly spread over ``count`` data."""
     chosen = [k * count // min(samples, count) for k in range(min(samples, count))]
     return [chosen[k : k + _BATCH] for k in range(0, len(chosen), _BATCH)]
 
 
 def aggregate_posterior(x0: Tensor) -> dict[str, float]:
-    """How far coupled noises are, over all data, from the N(0, I) that sampling starts from.
+    """Measure the mismatch between coupled noises, over all data, and the N(0, I) that sampling starts from.
 
     Args:
         x0: coupled noises, ``(B, ...)``.
 
     Returns:
-        ``aggregate_mean``: root mean square over dimensions of the mean, less what ``B`` samples of
-        N(0, 1) would show by chance; ``aggregate_variance``: mean over dimensions of the variance, and
-        its least and largest value; ``aggregate_norm``: mean norm over that of the chi distribution;
-        ``aggregate_ks``: Kolmogorov-Smirnov distance of the norms from chi.
+        ``aggregate_mean``: root mean square over dimensions of the mean, with the expected contribution
+        of ``B`` samples' scatter subtracted; ``aggregate_variance``: mean over dimensions of the variance,
+        with its smallest and largest value as ``aggregate_variance_min`` and ``_max``; ``aggregate_norm``:
+        mean norm, relative to that of the chi distribution; ``aggregate_ks``: Kolmogorov-Smirnov distance
+        of the norms from chi.
     """
     z = x0.flatten(1).double()
     B, d = z.shape
@@ -66,7 +67,7 @@ def aggregate_posterior(x0: Tensor) -> dict[str, float]:
 
 
 def preview(field: Field, device: torch.device, stem: Path) -> dict[str, float]:
-    """Sample at few and many calls from fixed noises, write pictures, and measure the curvature."""
+    """Sample from fixed noises with few and many calls, write images, and return measures of straightness."""
     shape = field.shape or ()
     picture = is_picture(shape)
     x0 = noise(64, shape, seed=0, device=device)
@@ -92,14 +93,14 @@ def preview(field: Field, device: torch.device, stem: Path) -> dict[str, float]:
 
 @torch.no_grad()
 def how_straight(field: Field, noises: Tensor) -> dict[str, float]:
-    """How straight a flow is, from 32 Euler steps.
+    """Measure how straight a flow is, with 32 Euler steps.
 
     Args:
         field: the flow.
-        noises: where to start from, ``(B, ...)``.
+        noises: initial noises, ``(B, ...)``.
 
     Returns:
-        ``curvature``, per dimension, and ``truncation_rmse_4``, the RMSE of four Euler steps to the 32.
+        ``curvature``, per dimension, and ``truncation_rmse_4``, the RMSE of 4 Euler steps against the 32.
     """
     totals: dict[str, float] = {}
     for x0 in noises.split(_PATHS):

@@ -1,4 +1,4 @@
-"""The folder of a training: its checkpoints, its metrics, and whether a run may go on in it."""
+"""The folder of a training run: checkpoints, metrics, and the checks for resuming."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
 
 class RunFolder:
-    """Where a run keeps what it must not lose.
+    """The folder in which a run keeps its checkpoints, metrics and exported networks.
 
     Args:
-        path: the folder; made when it is not there.
-        facts: what the run is; a run that is resumed must have the same, but for ``Settings.FREE``.
+        path: the folder; created if missing.
+        facts: facts that identify the run; to resume, they must be the same except for ``Settings.FREE``.
         settings: the run's settings.
     """
 
@@ -46,14 +46,14 @@ class RunFolder:
         return sorted(p for p in (self.path / "checkpoints").glob("*") if _NAME.fullmatch(p.name))
 
     def latest(self) -> Path | None:
-        """The newest checkpoint, if there is one."""
+        """Return the newest checkpoint, or ``None``."""
         return next(reversed(self.checkpoints), None)
 
     def resume(self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, scaler: Any) -> int:
-        """Restore the newest checkpoint and return its step; 0 where there is none.
+        """Restore the newest checkpoint and return its step, or 0 without a checkpoint.
 
         Raises:
-            ValueError: when the folder holds another run, or this one is over.
+            ValueError: when the folder holds another run, or more steps than requested are done.
         """
         path = self.latest()
         if path is None:
@@ -86,13 +86,13 @@ class RunFolder:
         *,
         final: bool,
     ) -> None:
-        """Write a checkpoint and remove those that are too many.
+        """Write a checkpoint and remove the oldest beyond ``settings.keep``.
 
-        A checkpoint that cannot be written (a full disk) is a warning while training goes on, as the
-        earlier one is still there.
+        If it cannot be written (a full disk), training continues with a warning, as the earlier checkpoint
+        is kept.
 
         Raises:
-            OSError: when the last step cannot be saved.
+            OSError: when the final checkpoint cannot be written.
         """
         facts = {
             "step": step,
@@ -121,15 +121,15 @@ class RunFolder:
             old.unlink()
 
     def judge(self, loss: float) -> None:
-        """Take note of a validation loss: the next checkpoint is the best one if it is the lowest."""
+        """Record a validation loss; if it is the lowest, the next checkpoint is the best one."""
         if loss < self.best:
             self.best, self._is_best = loss, True
 
     def check_space(self, weights: int) -> None:
-        """Refuse to start where the checkpoints of ``weights`` bytes of weights will not fit.
+        """Check that there is room for the checkpoints of ``weights`` bytes of weights.
 
         Raises:
-            OSError: saying how much is free, and how much is needed.
+            OSError: when there is not, with the free and the needed space.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         each = (3 + len(self.settings.ema)) * weights  # with Adam's two moments
@@ -142,11 +142,11 @@ class RunFolder:
             )
 
     def export(self, name: str, network: nn.Module, facts: dict[str, Any]) -> None:
-        """Write weights alone, for use: a file to load where the network is one of this package."""
+        """Write a network for inference: a network file if it is one of this package, else its weights."""
         path = self.path / f"{name}.safetensors"
         try:
             save_network(path, network, **facts)
-        except ValueError:  # somebody's own network: its state_dict, with the same facts
+        except ValueError:  # a custom network: its state_dict, with the same facts
             write_safetensors(path, network.state_dict(), {"fewstep.training": json.dumps(facts)})
 
     def log(self, line: Mapping[str, float]) -> None:
@@ -155,7 +155,7 @@ class RunFolder:
             file.write(json.dumps(finite(dict(line)), allow_nan=False) + "\n")
 
     def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps that are about to be taken again, and a line cut short."""
+        """Drop the metrics of steps that will be repeated, and an incomplete last line."""
         path = self.path / "metrics.jsonl"
         if path.exists():
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
@@ -164,7 +164,7 @@ class RunFolder:
 
 
 def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What a resumed run has changed, in words."""
+    """Describe the settings that a resumed run has changed."""
     found = []
     for part in now:
         before, after = saved.get(part, {}), now[part]
@@ -183,7 +183,7 @@ def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Let ``target`` be the same file, or a copy where the file system has no links."""
+    """Make ``target`` a hard link to ``source``, or a copy if the file system has no links."""
     temporary = target.with_suffix(".part")
     temporary.unlink(missing_ok=True)
     try:

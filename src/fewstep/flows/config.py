@@ -1,4 +1,4 @@
-"""A training as one flat configuration, which a YAML file or a command line can hold."""
+"""A flat training configuration for YAML files and the command line."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from .._extras import require
 from ..data import Dataset, load
 from ..networks import GaussianEncoder
 from ._make_network import make_network, smaller
-from .couplings import Coupling, Independent, Learned, MinibatchOT, Mixed
+from .couplings import COUPLINGS, Coupling
 from .kl_weight import KLWeight
 from .objective import FlowMatching
 from .settings import Settings
@@ -23,20 +23,20 @@ __all__ = ["TrainConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Settings):
-    """What to train on what, and the :class:`~fewstep.flows.Settings` of how.
+    """Data, network and coupling of a training, and its :class:`~fewstep.flows.Settings`.
 
     Args:
-        data: a name or a path, as :func:`fewstep.data.load` takes it.
+        data: a name or path for :func:`fewstep.data.load`.
         validation: data to validate on: a path, or ``"test"`` for the test split of ``data``.
-        resolution: resize pictures to this side.
-        channels: convert pictures to grey (1) or RGB (3).
+        resolution: resize images to this side.
+        channels: convert images to grey (1) or RGB (3).
         network: ``"unet"`` (small), ``"mlp"``, the name of a published DDPM++ configuration
             (``"mnist"``, ``"cifar10"``, ``"ffhq"``, ``"afhq"``, ``"celebahq256"``), a JSON file of Fast-ODE,
             or a mapping of ``class`` (``UNet``, ``MLP``, ``SongUNet``, ``DiffusersUNet``) and its arguments.
-            Channels and resolution are those of the data unless they are given. A mapping of ``preset``,
-            such as ``{preset: cifar10, checkpoint: true}``, is a published configuration with changes.
+            Channels and resolution default to those of the data. A mapping with ``preset``, such as
+            ``{preset: cifar10, checkpoint: true}``, is a published configuration with changes.
         encoder: likewise, for learned couplings; ``None`` is a smaller network like ``network``.
-        coupling: ``"independent"``, ``"learned"``, ``"mixed"`` or ``"minibatch-ot"``.
+        coupling: a name in :data:`fewstep.flows.COUPLINGS`.
         beta: weight of the KL term of learned couplings: a number, or a ramp ``{start, end, steps}``.
     """
 
@@ -46,17 +46,22 @@ class TrainConfig(Settings):
     channels: int | None = None
     network: str | dict[str, Any] = "unet"
     encoder: str | dict[str, Any] | None = None
-    coupling: Literal["independent", "learned", "mixed", "minibatch-ot"] = "independent"
+    coupling: str = dataclasses.field(default="independent", metadata={"choices": COUPLINGS})
     beta: float | KLWeight = 10.0
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.coupling not in COUPLINGS:
+            raise ValueError(f"coupling: must be one of {', '.join(COUPLINGS)}, not {self.coupling!r}.")
+
     @classmethod
     def parse(cls, entries: Mapping[str, Any]) -> TrainConfig:
-        """Check and convert what YAML or a command line gave.
+        """Validate and convert entries from YAML or a command line.
 
         Raises:
-            ValueError: on unknown keys and wrong values, all of them in one sentence.
+            ValueError: on unknown keys or wrong values, listing all of them.
         """
         pydantic = require("pydantic", "train")
         known = [f.name for f in dataclasses.fields(cls)]
@@ -89,10 +94,10 @@ class TrainConfig(Settings):
         """Every entry, ready for YAML and JSON."""
         entries: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         how = {f.name for f in dataclasses.fields(Settings)}
-        return dict(sorted(entries.items(), key=lambda entry: entry[0] in how))  # what comes before how
+        return dict(sorted(entries.items(), key=lambda entry: entry[0] in how))  # data and network first
 
     def load_data(self) -> tuple[Dataset, Dataset | None]:
-        """The data to train on and to validate on."""
+        """Load the training data and the validation data."""
         how: dict[str, Any] = {"resolution": self.resolution, "channels": self.channels}
         train = load(self.data, split="train", **how)
         if self.validation is None:
@@ -102,18 +107,15 @@ class TrainConfig(Settings):
         return train, load(source, split=split, **how)
 
     def objective(self, shape: tuple[int, ...]) -> FlowMatching:
-        """Fresh networks for samples of a shape, and how they are coupled.
+        """Build flow and coupling with fresh networks for samples of a shape.
 
-        Their weights come from torch's global generator: seed it for the same ones.
+        Their weights are drawn from torch's global generator; seed it for reproducible ones.
         """
         return FlowMatching(make_network(self.network, shape), self._coupling(shape))
 
     def _coupling(self, shape: tuple[int, ...]) -> Coupling:
-        if self.coupling == "independent":
-            return Independent()
-        if self.coupling == "minibatch-ot":
-            return MinibatchOT()
-        spec = smaller(self.network) if self.encoder is None else self.encoder
-        encoder = GaussianEncoder(make_network(spec, shape, outputs=2 * shape[0]))
-        kind = Learned if self.coupling == "learned" else Mixed
-        return kind(encoder, self.beta if isinstance(self.beta, KLWeight) else KLWeight(self.beta))
+        def encoder() -> GaussianEncoder:
+            spec = smaller(self.network) if self.encoder is None else self.encoder
+            return GaussianEncoder(make_network(spec, shape, outputs=2 * shape[0]))
+
+        return COUPLINGS[self.coupling].build(encoder, self.beta)

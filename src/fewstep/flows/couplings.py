@@ -1,18 +1,18 @@
 """Couplings: the joint law of noise and data that a flow is trained on.
 
-A flow learns ``E[x1 - x0 | x_t]``. The more ``x0`` tells about ``x1``, the less the straight lines
-between them cross, and the less the trajectories of the flow curve (Lee, Kim and Ye, *Minimizing
-Trajectory Curvature of ODE-based Generative Models*, ICML 2023). All couplings are called alike,
+A flow learns ``E[x1 - x0 | x_t]``. The more information ``x0`` carries about ``x1``, the less the straight
+lines between them cross, and the less the trajectories of the flow curve (Lee, Kim and Ye, *Minimizing
+Trajectory Curvature of ODE-based Generative Models*, ICML 2023). All couplings have the same call,
 
     ``x0, x1, kl = coupling(x1)``,
 
-and each also serves a training loop written for torchcfm, by the method that its flow matchers have.
+and the method of torchcfm's flow matchers, so that they fit training loops written for torchcfm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +20,17 @@ from torch import Tensor, nn
 from .._extras import require
 from .kl_weight import KLWeight
 
-__all__ = ["Coupled", "Coupling", "Independent", "Learned", "MinibatchOT", "Mixed", "Paired"]
+__all__ = ["COUPLINGS", "Coupled", "Coupling", "Independent", "Learned", "MinibatchOT", "Mixed", "Paired"]
+
+_Self = TypeVar("_Self", bound="Coupling")
 
 
 class Coupled(NamedTuple):
-    """Coupled noise and data, and what the coupling costs.
+    """Coupled noise and data, and the KL divergence of the coupling.
 
     Shape:
-        ``x0``, ``x1``: ``(B, ...)``, row by row one pair; ``kl``: ``()``, the mean over samples and
-        dimensions of ``KL(q(x0 | x1) || N(0, I))``, 0 where nothing is learned.
+        ``x0``, ``x1``: ``(B, ...)``, one pair per row; ``kl``: ``()``, the mean over samples and
+        dimensions of ``KL(q(x0 | x1) || N(0, I))``, 0 for couplings that are not learned.
     """
 
     x0: Tensor
@@ -37,11 +39,26 @@ class Coupled(NamedTuple):
 
 
 class Coupling(nn.Module):
-    """Draws a noise for each data sample; the base of all couplings.
+    """The base of all couplings; draws a noise for each data sample.
 
-    A subclass says in :meth:`couple` how standard normal noise becomes ``x0``. The data keep their
-    order, so that labels and other conditions need not be moved.
+    Subclasses define in :meth:`couple` how standard normal noise becomes ``x0``. The data keep their
+    order, so that labels and other conditions need no reordering.
     """
+
+    #: Its name in a configuration and on the command line; none where it needs data in pairs.
+    name: ClassVar[str] = ""
+    #: All its noises together are N(0, I) exactly, which sampling starts from.
+    exact: ClassVar[bool] = False
+
+    @classmethod
+    def build(cls: type[_Self], encoder: Callable[[], nn.Module], beta: float | KLWeight) -> _Self:
+        """The coupling that a configuration names.
+
+        Args:
+            encoder: makes a fresh encoder, where one is learned.
+            beta: weight of the KL term of the encoder.
+        """
+        return cls()
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,40 +71,40 @@ class Coupling(nn.Module):
 
         Args:
             x1: data, ``(B, ...)``, floating point.
-            x0: standard normal noise to make the coupled noise from, like ``x1``; drawn when ``None``.
-            generator: where to draw from; torch's global one when ``None``.
+            x0: standard normal noise to transform, like ``x1``; drawn when ``None``.
+            generator: source of randomness; torch's global generator when ``None``.
         """
         if x0 is None:
             x0 = _draw(torch.randn, x1.shape, x1, generator)
         if x0.shape != x1.shape:
             raise ValueError(
-                f"x0: must be shaped like x1, {tuple(x1.shape)}, not {tuple(x0.shape)}; pass as many noises "
-                "as data."
+                f"x0: must have the shape of x1, {tuple(x1.shape)}, not {tuple(x0.shape)}; pass one noise "
+                "per data sample."
             )
         return self.couple(x0, x1, generator)
 
     def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
-        """Turn standard normal ``noise`` into the noise that is coupled with ``x1``."""
+        """Transform standard normal ``noise`` into the noise coupled with ``x1``."""
         raise NotImplementedError
 
     def kl_weight(self, step: int) -> float:
-        """The weight (beta) of the KL term at a training step; 0 where nothing is learned."""
+        """Return the weight (beta) of the KL term at a training step; 0 for fixed couplings."""
         return 0.0
 
     def describe(self) -> dict[str, Any]:
         """JSON-ready facts that identify the coupling."""
-        return {"name": type(self).__name__}
+        return {"name": type(self).__name__, "exact": self.exact}
 
     def sample_location_and_conditional_flow(
         self, x0: Tensor, x1: Tensor, t: Tensor | None = None, return_noise: bool = False
     ) -> tuple[Tensor, ...]:
-        """The call of torchcfm's flow matchers: ``t, x_t, u_t``, and the noise where it is asked for.
+        """Return ``t, x_t, u_t``, and the noise if requested, like torchcfm's flow matchers.
 
-        ``x0`` must be standard normal noise, or the first halves of pairs for :class:`Paired`; the third
-        result is the regression target ``x1 - x0`` of the coupled pair. The returned noise, which scales
-        with torchcfm's sigma, is zero here: these paths are straight lines.
+        ``x0`` must be standard normal noise, or the noises of pairs for :class:`Paired`; the third
+        result is the regression target ``x1 - x0`` of the coupled pair. The returned noise, scaled by sigma
+        in torchcfm, is zero: these paths are straight lines.
 
-        A learned coupling adds a KL term to the loss, which :meth:`penalty` gives (0 for the others)::
+        A learned coupling adds a KL term to the loss, returned by :meth:`penalty` (0 for the others)::
 
             t, xt, ut = coupling.sample_location_and_conditional_flow(x0, x1)
             loss = (model(t, xt) - ut).square().mean() + coupling.penalty()
@@ -100,7 +117,7 @@ class Coupling(nn.Module):
         return (*located, torch.zeros_like(x1)) if return_noise else located
 
     def penalty(self, step: int = 0) -> Tensor:
-        """``beta(step) * KL`` of the last :meth:`sample_location_and_conditional_flow`.
+        """Return ``beta(step) * KL`` of the last :meth:`sample_location_and_conditional_flow`.
 
         Raises:
             ValueError: before the first call.
@@ -113,14 +130,17 @@ class Coupling(nn.Module):
 
 
 class Independent(Coupling):
-    """Noise that knows nothing of the data: plain flow matching, or 1-rectified flow."""
+    """Noise independent of the data: plain flow matching, or 1-rectified flow."""
+
+    name = "independent"
+    exact = True
 
     def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
         return Coupled(noise, x1, _nothing(x1))
 
 
 class Paired(Coupling):
-    """Noise that comes with the data, as the pairs of reflow do; it is used as it is.
+    """Noise given with the data, as in the pairs of reflow, and used unchanged.
 
     Liu, Gong and Liu, *Flow Straight and Fast* (ICLR 2023).
     """
@@ -130,7 +150,7 @@ class Paired(Coupling):
     ) -> Coupled:
         if x0 is None:
             raise ValueError(
-                "x0: this coupling takes noise and data in pairs, but got data alone; train on pairs, such "
+                "x0: this coupling takes pairs of noise and data, but got data alone; train on pairs, such "
                 "as those that `fewstep reflow` makes, or use another coupling."
             )
         return super().forward(x1, x0, generator=generator)
@@ -143,14 +163,20 @@ class Learned(Coupling):
     """Noise from a Gaussian encoder, ``x0 = mean(x1) + std(x1) * noise``, learned with the flow.
 
     Lee, Kim and Ye (2023), eq. 10: encoder and flow minimise
-    ``E (u(x_t, t) - (x1 - x0))^2 + beta KL(q(x0 | x1) || N(0, I))`` together. The gradient reaches the
-    encoder through ``x_t`` and through the target. After training the encoder is not needed.
+    ``E (u(x_t, t) - (x1 - x0))^2 + beta KL(q(x0 | x1) || N(0, I))`` jointly. The gradient reaches the
+    encoder through ``x_t`` and through the target. Sampling does not need the encoder.
 
     Args:
         encoder: ``encoder(x1) -> (mean, logvar)``, each like ``x1``.
-        beta: weight of the KL term: a number, or a schedule over training. Around 5 is best for
-            samples in up to 5 network calls, around 20 for 20 and more.
+        beta: weight of the KL term: a number, or a schedule over training. Around 5 is best for sampling
+            with up to 5 network calls, around 20 for 20 or more.
     """
+
+    name = "learned"
+
+    @classmethod
+    def build(cls: type[_Self], encoder: Callable[[], nn.Module], beta: float | KLWeight) -> _Self:
+        return cls(encoder(), beta)  # type: ignore[call-arg]
 
     def __init__(
         self, encoder: Callable[[Tensor], tuple[Tensor, Tensor]], beta: float | KLWeight = 10.0
@@ -173,7 +199,7 @@ class Learned(Coupling):
         mean, logvar = self.encoder(x1)
         if mean.shape != x1.shape or logvar.shape != x1.shape:
             raise ValueError(
-                f"encoder: must return a mean and a log-variance like the data, {tuple(x1.shape)}, not "
+                f"encoder: must return a mean and a log-variance of the data's shape, {tuple(x1.shape)}, not "
                 f"{tuple(mean.shape)} and {tuple(logvar.shape)}; give it twice the channels of the flow."
             )
         return mean.to(x1.dtype), logvar.to(x1.dtype)  # under autocast they come in half precision
@@ -182,10 +208,12 @@ class Learned(Coupling):
 class Mixed(Learned):
     """The learned coupling mixed with the prior: ``x0 ~ N(w mean, w var + 1 - w)``, ``w ~ U[0, 1]``.
 
-    A free Gaussian encoder gives the noises a smaller variance over all the data than sampling starts
-    from, which costs quality at many network calls. Here each sample draws how much of the
-    encoder it uses, from all (``w = 1``) to nothing (``w = 0``, the independent coupling).
+    Over all data, a free Gaussian encoder shrinks the variance of the noises below that of the noise
+    that sampling starts from, which costs quality at many network calls. Here each sample draws a weight
+    between the encoder (``w = 1``) and the independent coupling (``w = 0``).
     """
+
+    name = "mixed"
 
     def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
         mean, logvar = self._encode(x1)
@@ -198,22 +226,31 @@ class MinibatchOT(Coupling):
     """Noise matched with the data of a batch by exact optimal transport in squared distance.
 
     Tong et al., *Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal
-    Transport* (TMLR 2024); Pooladian et al. (ICML 2023). Given a datum, its noise is drawn from the
+    Transport* (TMLR 2024); Pooladian et al. (ICML 2023). The noise of each data sample is drawn from the
     plan; between batches of equal size the plan is a permutation, so that every noise and every
-    datum is used once. (torchcfm draws pairs from the plan with replacement, which leaves out 37 % of them.)
-    The coupling is that of the batch: the larger, the straighter the flow.
+    data sample is used once. (torchcfm draws pairs from the plan with replacement, which omits 37 % of
+    them.) The larger the batch, the straighter the flow.
     """
+
+    name = "minibatch-ot"
+    exact = True
 
     def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
         ot = require("ot", "ot")
         with torch.no_grad():
             cost = torch.cdist(x1.flatten(1).float(), noise.flatten(1).float()).square().double().cpu()
             uniform = torch.full((len(x1),), 1 / len(x1), dtype=torch.float64)
-            # As numpy, POT solves it in C; its torch backend would only convert back and forth.
+            # POT solves numpy arrays in C; its torch backend would only convert back and forth.
             plan = torch.from_numpy(ot.emd(uniform.numpy(), uniform.numpy(), cost.numpy()))
             device = None if generator is None else generator.device
             rows = torch.multinomial(plan.to(device), 1, generator=generator)[:, 0].to(noise.device)
         return Coupled(noise[rows], x1, _nothing(x1))
+
+
+#: Couplings of data with noise, by the names of a configuration.
+COUPLINGS: dict[str, type[Coupling]] = {
+    kind.name: kind for kind in (Independent, Learned, Mixed, MinibatchOT)
+}
 
 
 def _divergence(mean: Tensor, logvar: Tensor) -> Tensor:
@@ -224,7 +261,7 @@ def _divergence(mean: Tensor, logvar: Tensor) -> Tensor:
 def _draw(
     kind: Callable[..., Tensor], shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None
 ) -> Tensor:
-    """Draw where the generator lives, and put it where the data are."""
+    """Draw on the generator's device and move the result to the device of ``like``."""
     device = like.device if generator is None else generator.device
     drawn = kind(shape, generator=generator, dtype=like.dtype, device=device)
     return drawn.to(like.device)

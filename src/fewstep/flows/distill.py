@@ -1,4 +1,4 @@
-"""Distillation: a student that makes the teacher's samples in one call, or in a few."""
+"""Distillation: a student network that reproduces the teacher's samples in one or a few calls."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from torch import Tensor, nn
 
 from .. import classical, metrics
 from .._hashing import fingerprint
-from ..data import PairShards
+from ..data import PairShards, is_picture, save_pictures
 from ..field import Field
-from ..generation import describe_solver
-from ..report import save_pictures
-from ..report.pictures import is_picture
 from ..solver import Solver
 from .losses import Loss, mse
 from .objective import Objective
@@ -24,27 +21,26 @@ __all__ = ["Distillation", "sample_error"]
 
 _Self = TypeVar("_Self", bound="Distillation")
 
-#: Pictures in a preview, and pairs that are sampled at once for an error.
+#: Images in a preview, and pairs per batch when an error is measured.
 _SHOWN, _BATCH = 12, 256
 
 
 class Distillation(Objective):
-    """A student that maps the noises of pairs to their samples by a solver of few calls.
+    """A student that maps the noises of pairs to their samples with a solver of few calls.
 
-    It minimises ``loss(solver.sample(student, x0), x1)``. With the default solver, one step of Euler's
-    method, that is ``loss(x0 + u(x0, 0), x1)``: the student is a flow that is right at ``t = 0`` alone, and
-    is sampled like any flow, by the solver that it was trained with. Liu, Gong and Liu, *Flow Straight and
-    Fast* (ICLR 2023); the straighter the teacher, the less is lost (Lee, Kim and Ye, ICML
-    2023).
+    It minimises ``loss(solver.sample(student, x0), x1)``. With the default solver, one Euler step, this is
+    ``loss(x0 + u(x0, 0), x1)``: the student is a flow that is trained at ``t = 0`` alone, and is sampled like
+    any flow, with the solver that it was trained with. Liu, Gong and Liu, *Flow Straight and Fast* (ICLR
+    2023); the straighter the teacher, the smaller the loss of quality (Lee, Kim and Ye, ICML 2023).
 
-    A regression must not be disturbed: the student stays in evaluation mode, without dropout, while it is
-    trained.
+    The student stays in evaluation mode, without dropout, during training, as noise would disturb the
+    regression.
 
     Args:
-        student: ``student(x, t) -> velocity``, which best starts as the teacher; see :func:`warm_start`.
+        student: ``student(x, t) -> velocity``, best initialised from the teacher; see :func:`warm_start`.
         loss: function ``loss(x, x1) -> scalar``, such as :func:`mse`, :func:`pseudo_huber` or a
             :func:`feature_mse`.
-        solver: how the student is sampled; a step of Euler's method when ``None``.
+        solver: the solver of the student; one Euler step when ``None``.
 
     Raises:
         ValueError: when all weights of the student are frozen, or the loss is a module.
@@ -68,12 +64,12 @@ class Distillation(Objective):
         self.eval()
 
     def train(self: _Self, mode: bool = True) -> _Self:
-        """Stay in evaluation mode whatever the mode, without dropout; weights are trained all the same."""
+        """Stay in evaluation mode, without dropout, whatever ``mode`` is; the weights still train."""
         super().train(False)
         return self
 
     def sample(self, x0: Tensor) -> Tensor:
-        """The student's samples, differentiable."""
+        """Return the student's samples, differentiable."""
         x: Tensor = self.solver.sample(Field(self.flow), x0, differentiable=True)
         return x
 
@@ -93,14 +89,14 @@ class Distillation(Objective):
     def validate(
         self, batches: Sequence[tuple[Tensor, Tensor | None]], generator: torch.Generator
     ) -> dict[str, float]:
-        """Loss and test error, the RMSE to the teacher's samples; the next preview shows the first pairs."""
+        """Return the losses and ``rmse`` to the teacher's samples; the next preview shows the first pairs."""
         self._pairs = _given(batches[0][1])[:_SHOWN], batches[0][0][:_SHOWN]
         errors = [len(x1) * metrics.rmse(self.sample(_given(x0)), x1) for x1, x0 in batches]
         count = sum(len(x1) for x1, _ in batches)
         return super().validate(batches, generator) | {"rmse": float(sum(errors)) / count}
 
     def preview(self, shape: tuple[int, ...], device: torch.device, stem: Path) -> dict[str, float]:
-        """Pictures of the teacher's samples in the first row, and the student's below."""
+        """Write an image of the teacher's samples in the first row and the student's below."""
         if self._pairs is not None and is_picture(shape):
             x0, x1 = self._pairs
             rows = torch.cat([x1, self.sample(x0)])
@@ -111,7 +107,7 @@ class Distillation(Objective):
         objective = {
             "name": type(self).__name__,
             "loss": getattr(self.loss, "__name__", type(self.loss).__name__),
-            "solver": describe_solver(self.solver),
+            "solver": self.solver.describe(),
             "start": self._start,
         }
         return {**super().describe(), "objective": objective}
@@ -119,18 +115,16 @@ class Distillation(Objective):
 
 @torch.no_grad()
 def sample_error(field: Field, solver: Solver, pairs: PairShards) -> float:
-    """RMSE (:func:`fewstep.metrics.rmse`) of a solver's samples to those of pairs, from the same noises.
+    """Return the RMSE (:func:`fewstep.metrics.rmse`) of a solver's samples against all samples of pairs.
 
     Args:
-        field: the field; the pairs are put where its network's weights are.
+        field: the field; the pairs are moved to the device of its network.
         solver: the solver.
-        pairs: the pairs, all of which are taken.
+        pairs: the pairs.
     """
-    weight = next(field.model.parameters(), None) if isinstance(field.model, nn.Module) else None
-    device = torch.device("cpu") if weight is None else weight.device
     total = 0.0
     for start in range(0, len(pairs), _BATCH):
-        x0, x1 = (x.to(device) for x in pairs[range(start, min(start + _BATCH, len(pairs)))])
+        x0, x1 = (x.to(field.device) for x in pairs[range(start, min(start + _BATCH, len(pairs)))])
         total += len(x1) * metrics.rmse(solver.sample(field, x0), x1).item()
     return total / len(pairs)
 
@@ -138,7 +132,7 @@ def sample_error(field: Field, solver: Solver, pairs: PairShards) -> float:
 def _given(x0: Tensor | None) -> Tensor:
     if x0 is None:
         raise ValueError(
-            "data: distillation takes noises and samples in pairs, but got samples alone; train on "
+            "data: distillation takes pairs of noise and sample, but got samples alone; train on "
             "fewstep.data.PairShards."
         )
     return x0

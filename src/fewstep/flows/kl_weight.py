@@ -1,4 +1,4 @@
-"""The weight of the KL term over training."""
+"""The weight of the KL term as a function of the training step."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["KLWeight"]
 
 @dataclass(frozen=True)
 class KLWeight:
-    """Beta as a function of the training step: constant, or a straight ramp between two values.
+    """Beta as a function of the training step: constant, or a linear ramp between two values.
 
-    ``KLWeight(10)`` is constant. A warm-up begins small, so that the encoder moves before it is held
-    back: ``KLWeight.warm_up(10, steps=5000)``. An anneal begins large and ends small, which first gives
-    the flow a steady coupling: ``KLWeight.anneal(30, 5, steps=50_000)``.
+    ``KLWeight(10)`` is constant. A warm-up starts small, so that the encoder can move before the penalty
+    sets in: ``KLWeight.warm_up(10, steps=5000)``. Annealing starts large and ends small, so that the
+    coupling is steady at first: ``KLWeight.anneal(30, 5, steps=50_000)``.
 
     Args:
         end: the weight after the ramp, more than 0.
@@ -22,7 +22,7 @@ class KLWeight:
         steps: length of the ramp in optimiser steps.
 
     Raises:
-        ValueError: on weights that cannot be.
+        ValueError: on a weight or a number of steps out of range.
     """
 
     end: float
@@ -40,22 +40,22 @@ class KLWeight:
 
     @classmethod
     def warm_up(cls, end: float, steps: int) -> KLWeight:
-        """From 0 to ``end``."""
+        """Return a ramp from 0 to ``end``."""
         return cls(end, 0.0, steps)
 
     @classmethod
     def anneal(cls, start: float, end: float, steps: int) -> KLWeight:
-        """From ``start`` to ``end``."""
+        """Return a ramp from ``start`` to ``end``."""
         return cls(end, start, steps)
 
     def __call__(self, step: int) -> float:
-        """The weight at an optimiser step."""
+        """Return the weight at an optimiser step."""
         if self.start is None or step >= self.steps:
             return self.end
         return self.start + (self.end - self.start) * step / self.steps
 
     def describe(self) -> float | dict[str, float]:
-        """A number, or the ramp's, ready for JSON."""
+        """Return the number, or the ramp's arguments, ready for JSON."""
         if self.start is None:
             return self.end
         return {"start": self.start, "end": self.end, "steps": self.steps}

@@ -1,4 +1,4 @@
-"""Distances between a student's samples and the teacher's, each a function ``loss(x, x1) -> scalar``."""
+"""Distillation losses ``loss(x, x1) -> scalar`` between the student's and the teacher's samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._hashing import fingerprint
 
 __all__ = ["LOSSES", "Loss", "feature_mse", "mse", "pseudo_huber"]
 
-#: Of samples ``(B, ...)`` and what they should be, a differentiable scalar.
+#: Maps samples and targets, both ``(B, ...)``, to a differentiable scalar.
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 #: Song and Dhariwal's constant, for data in [-1, 1].
@@ -28,8 +28,8 @@ def mse(x: Tensor, x1: Tensor) -> Tensor:
 def pseudo_huber(x: Tensor, x1: Tensor) -> Tensor:
     """Mean over samples of ``sqrt(|x - x1|^2 + c^2) - c``, with ``c = 0.00054 sqrt(d)`` in ``d`` dimensions.
 
-    The norm of the difference, made smooth near zero (Charbonnier's loss): samples that are far off count
-    less than under :func:`mse`. Song and Dhariwal, *Improved Techniques for Training Consistency Models*
+    The norm of the difference, smoothed near zero (the Charbonnier loss): outliers count less than under
+    :func:`mse`. Song and Dhariwal, *Improved Techniques for Training Consistency Models*
     (ICLR 2024, arXiv 2310.14189), Section 3.3.
     """
     difference = (x - x1).flatten(1)
@@ -38,11 +38,11 @@ def pseudo_huber(x: Tensor, x1: Tensor) -> Tensor:
 
 
 def feature_mse(features: nn.Module) -> Loss:
-    """The mean squared difference between features of the samples and features of the targets.
+    """Return the mean squared difference between features of samples and targets as a loss.
 
     Args:
         features: ``features(x) -> Tensor``, for instance the first layers of a classifier. A frozen copy
-            in evaluation mode is used; it is no part of the student, its averages or its checkpoints.
+            in evaluation mode is used, which is not part of the student, its averages or its checkpoints.
     """
     network = copy.deepcopy(features).eval().requires_grad_(False)
 
@@ -53,10 +53,10 @@ def feature_mse(features: nn.Module) -> Loss:
         found: Tensor = network(x)
         return mse(found, wanted)
 
-    # A resumed run is told apart by this name.
+    # A resumed run must have a loss of the same name.
     loss.__name__ = f"feature_mse of {type(features).__name__} {fingerprint(features.state_dict())}"
     return loss
 
 
-#: The losses that need nothing but samples, by name.
+#: The losses without parameters, by name.
 LOSSES: dict[str, Loss] = {"mse": mse, "pseudo_huber": pseudo_huber}

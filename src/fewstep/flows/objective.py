@@ -1,4 +1,4 @@
-"""What training minimises: flow matching, over a coupling that may be learned with the flow."""
+"""Training objectives: flow matching over a fixed or learned coupling."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def flow_matching_loss(
     schedule: Schedule | None = None,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Mean of ``w (u(x_t, t) - dx_t/dt)^2`` on the path ``x_t = alpha(t) x1 + sigma(t) x0``.
+    """Return the mean of ``w (u(x_t, t) - dx_t/dt)^2`` on the path ``x_t = alpha(t) x1 + sigma(t) x0``.
 
     Lipman et al., *Flow Matching for Generative Modeling* (ICLR 2023), eq. 9; on the straight path
     ``dx_t/dt = x1 - x0``, eq. 23 with sigma_min = 0.
@@ -37,8 +37,8 @@ def flow_matching_loss(
         x1: data, like ``x0``.
         t: times in [0, 1], shape ``(B,)``.
         schedule: the path; straight (``CondOT``) when ``None``.
-        weights: ``w``, how much the error of each coordinate counts, broadcasting against one sample; all
-            alike when ``None``.
+        weights: ``w``, the weight of each coordinate's squared error, broadcasting against one sample; 1
+            when ``None``.
     """
     at = (CondOT() if schedule is None else schedule)(t.reshape(-1, *[1] * (x1.ndim - 1)))
     velocity: Tensor = model(at.alpha * x1 + at.sigma * x0, t)
@@ -47,11 +47,11 @@ def flow_matching_loss(
 
 
 class Objective(nn.Module, ABC):
-    """What a :class:`~fewstep.flows.Trainer` minimises: the networks that it trains, and their losses.
+    """The networks that a :class:`~fewstep.flows.Trainer` trains, and their losses.
 
     Args:
-        flow: the network that is wanted, ``flow(x, t) -> velocity``.
-        schedule: the path that it flows along; straight (``CondOT``) when ``None``.
+        flow: the network to train, ``flow(x, t) -> velocity``.
+        schedule: the path from noise to data; straight (``CondOT``) when ``None``.
     """
 
     def __init__(self, flow: nn.Module, schedule: Schedule | None = None) -> None:
@@ -68,38 +68,38 @@ class Objective(nn.Module, ABC):
         step: int = 0,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of a batch by name, scalars, among them ``loss``, which is minimised.
+        """Return the scalar losses of a batch by name; ``loss`` is minimised.
 
         Args:
             x1: data, ``(B, ...)``.
-            x0: the noises of pairs, where the data come in pairs.
+            x0: the noises, if the data are pairs.
             step: training step, counted from 0.
-            generator: where to draw from.
+            generator: source of randomness.
         """
 
     @abstractmethod
     def check(self, x1: Tensor, x0: Tensor | None, generator: torch.Generator) -> None:
-        """Let data and networks meet before any long work.
+        """Run one batch to check shapes.
 
         Raises:
-            ValueError: when they do not fit.
+            ValueError: when data and networks do not match.
         """
 
     @abstractmethod
     def preview(self, shape: tuple[int, ...], device: torch.device, stem: Path) -> dict[str, float]:
-        """Sample, write pictures to files that begin with ``stem``, and return figures by name."""
+        """Sample, write images to files that begin with ``stem``, and return measured values by name."""
 
     def describe(self) -> dict[str, Any]:
-        """JSON-ready facts that a resumed run must share."""
+        """Return the facts that a resumed run must share, ready for JSON."""
         flow = {"name": type(self.flow).__name__, **getattr(self.flow, "config", {})}
-        # A straight path goes without saying, as it did in runs from before there were others.
+        # The default path is left out.
         path = {} if self.schedule == CondOT() else {"schedule": self.schedule.to_dict()}
         return {"objective": {"name": type(self).__name__, **path}, "flow": flow}
 
     def validate(
         self, batches: Sequence[tuple[Tensor, Tensor | None]], generator: torch.Generator
     ) -> dict[str, float]:
-        """Means over batches ``(x1, x0)`` of the losses, as at the end of training, and what else tells."""
+        """Return means over batches ``(x1, x0)`` of the losses, with weights as at the end of training."""
         totals: dict[str, float] = {}
         for x1, x0 in batches:
             for name, loss in self(x1, x0, step=2**62, generator=generator).items():
@@ -108,25 +108,24 @@ class Objective(nn.Module, ABC):
         return {name: total / count for name, total in totals.items()}
 
     def exports(self) -> dict[str, nn.Module]:
-        """The networks that are written out at the end, by file name."""
+        """Return the networks to write at the end, by file name."""
         return {"flow": self.flow}
 
 
 class FlowMatching(Objective):
     """A flow and its coupling, trained, averaged and saved together.
 
-    The losses are ``flow_matching``, ``kl`` and their sum ``loss = flow_matching + beta kl``, all of them
-    means over samples and dimensions, at uniformly drawn times.
+    The losses are ``flow_matching``, ``kl`` and their sum ``loss = flow_matching + beta kl``, means over
+    samples and dimensions at uniformly drawn times.
 
     Args:
         flow: ``flow(x, t) -> velocity``.
         coupling: how noise is coupled with data; independent when ``None``.
         schedule: the path from noise to data; straight (``CondOT``) when ``None``. ``VP()`` trains the
             flow of a diffusion model.
-        units: where coordinates are measured in different units, the size of each one's, broadcasting
-            against a sample: errors count in proportion. Noise with another covariance than the identity,
-            ``N(0, diag(s^2))``, is N(0, I) for data divided by ``s``, and ``units=s`` keeps their loss as
-            it was. (The KL term is the same in any units.)
+        units: size of each coordinate's unit, broadcasting against a sample: squared errors are multiplied
+            by its square. Training with noise ``N(0, diag(s^2))`` equals training with N(0, I) on data
+            divided by ``s``, and ``units=s`` gives the same loss. (The KL term has no units.)
     """
 
     def __init__(
@@ -160,7 +159,7 @@ class FlowMatching(Objective):
     def check(self, x1: Tensor, x0: Tensor | None, generator: torch.Generator) -> None:
         if x0 is not None and not isinstance(self.coupling, Paired):
             raise ValueError(
-                "coupling: the data are pairs with noises of their own, which "
+                "coupling: the data are pairs with their own noises, which "
                 f"{type(self.coupling).__name__} would not use; train on them with Paired."
             )
         x0 = self.coupling(x1, x0, generator=generator).x0
@@ -168,7 +167,7 @@ class FlowMatching(Objective):
         if velocity.shape != x1.shape:
             raise ValueError(
                 f"flow: returns shape {tuple(velocity.shape)} for data of shape {tuple(x1.shape)}; a "
-                "velocity is like the data: give the network as many output channels as the data have."
+                "velocity must have the data's shape: give the network as many channels as the data."
             )
 
     def preview(self, shape: tuple[int, ...], device: torch.device, stem: Path) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Reflow: straighten a flow by training it again on its own pairs of noise and sample."""
+"""Reflow: straightening a flow by training it on its own noise-sample pairs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from .._adaptive import Adaptive
 from .._json_file import write_json
-from ..adaptive import Adaptive
 from ..data import PairShards
 from ..field import Field
-from ..generation import describe_solver, generate
+from ..generation import generate
 from ..pairs import noise
 from ..solver import Solver
 from ._batches import stream
@@ -28,17 +28,17 @@ from .warm_start import warm_start
 
 __all__ = ["Reflowed", "reflow"]
 
-#: Noises, none of which is trained on, that the straightness is measured from.
+#: Number of held-out noises for measuring straightness.
 _FRESH = 256
 
 
 class Reflowed(NamedTuple):
-    """A flow that was straightened, and how straight it was before and after each round.
+    """A straightened flow, and its straightness before and after each round.
 
     Args:
         flow: the network of the last round, in evaluation mode.
-        straightness: ``curvature`` per dimension and ``truncation_rmse_4``, the RMSE of four Euler steps
-            to 32, of the given flow and after each round: one entry more than there are rounds.
+        straightness: ``curvature`` per dimension and ``truncation_rmse_4``, the RMSE of 4 Euler steps
+            against 32, for the given flow and after each round: one entry more than there are rounds.
     """
 
     flow: nn.Module
@@ -56,25 +56,25 @@ def reflow(
     batch: int = 256,
     progress: bool = False,
 ) -> Reflowed:
-    """Make pairs with a flow, train it on them from where it stands, and so on for some rounds.
+    """In each round, make pairs with the flow and continue training it on them.
 
-    Liu, Gong and Liu, *Flow Straight and Fast* (ICLR 2023): the noises of pairs are coupled with the samples
-    that the flow leads them to, so that the flow trained on them transports the same noises along straighter
-    paths. Each round takes fresh noises.
+    Liu, Gong and Liu, *Flow Straight and Fast* (ICLR 2023): each noise is coupled with the sample that the
+    flow maps it to, so that the flow trained on the pairs transports the same noises along straighter paths.
+    Each round draws fresh noises.
 
-    Every stage resumes: a call that was interrupted at any moment and is repeated ends in the same flow,
-    and stages that are finished are not done again.
+    Every stage resumes: repeating an interrupted call gives the same flow without repeating finished
+    stages.
 
     Args:
-        field: the flow: a network that predicts the velocity under ``CondOT``, in evaluation mode. Pairs are
-            made on its device; training is on the CPU if that is it, and else where `accelerate` puts it.
-        solver: makes the pairs; their error is learned, so take many calls.
-        pairs: how many a round.
-        out: folder, which receives ``round-1/`` with the pairs and the run (``flow.safetensors``), and so on,
-            and ``result.json``.
-        rounds: how many; more may be asked for later.
-        settings: how to train; its seed is that of the noises too.
-        batch: samples that are made at once.
+        field: the flow: a network in evaluation mode that predicts the velocity under ``CondOT``. Pairs are
+            made on its device; training is on the CPU for a network there, else where `accelerate` puts it.
+        solver: makes the pairs; use many calls, as the flow learns its error.
+        pairs: number of pairs per round.
+        out: folder for ``round-1/`` with the pairs and the run (``flow.safetensors``), and so on, and
+            ``result.json``.
+        rounds: number of rounds; a later call may ask for more.
+        settings: training settings; their seed also seeds the noises.
+        batch: samples per batch when pairs are made.
         progress: show progress bars.
 
     Raises:
@@ -95,7 +95,7 @@ def reflow(
     RunFolder(out, {}, settings).check_space(sum(p.numel() * p.element_size() for p in network.parameters()))
     facts = {
         "field": field.fingerprint(),
-        "solver": describe_solver(solver),
+        "solver": solver.describe(),
         "pairs": pairs,
         "seed": settings.seed,
     }
@@ -130,7 +130,7 @@ def reflow(
 
 
 def _open(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write down what a run is, or check that it is the one whose folder this is."""
+    """Record the facts of a run, or check that the folder's run has the same."""
     new = json.loads(json.dumps(facts))
     old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else new
     if old != new:

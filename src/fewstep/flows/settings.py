@@ -1,4 +1,4 @@
-"""How a training runs: everything but the network, the coupling and the data."""
+"""Training settings: everything but the network, the coupling and the data."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ class Settings:
     """Settings of a training; steps are optimiser steps, samples are data samples.
 
     Args:
-        steps: how many optimiser steps.
-        batch: samples a step, over all processes and accumulated parts.
+        steps: number of optimiser steps.
+        batch: samples per step, over all processes and accumulated parts.
         lr: peak learning rate.
         optimizer: ``"adam"``, or ``"adamw"`` with ``weight_decay``.
         betas: decay rates of Adam's moments.
-        weight_decay: of AdamW.
+        weight_decay: weight decay of AdamW.
         warmup: steps of linear warm-up of the learning rate.
         decay: ``"constant"`` after the warm-up, or ``"cosine"`` to zero at the last step.
-        clip: largest norm of the gradient; ``None`` leaves it as it is.
-        accumulate: parts that a step's batch is processed in, one after another.
-        ema: half-lives of the weight averages, in samples; the first one is the flow that is returned.
-        precision: ``"no"`` (float32), ``"bf16"`` or ``"fp16"`` autocast; ``None`` as `accelerate` is
-            configured.
-        channels_last: memory format of pictures; faster on most GPUs.
-        flip: mirror half of the training pictures.
-        seed: seed of everything that is drawn: noise, times, data order, flips, dropout.
+        clip: largest norm of the gradient; ``None`` for no clipping.
+        accumulate: number of gradient accumulation steps; each processes an equal part of the batch.
+        ema: half-lives of the weight averages, in samples; the first average is the returned flow.
+        precision: ``"no"`` (float32), ``"bf16"`` or ``"fp16"`` autocast; ``None`` for the configuration of
+            `accelerate`.
+        channels_last: memory format of images; faster on most GPUs.
+        flip: mirror each training image with probability 1/2.
+        seed: seed of all randomness: noise, times, data order, flips, dropout.
         workers: processes that load data; 0 loads in the training process.
         log_every: steps between lines of metrics.
         validate_every: steps between validations and previews; the last step always has them.
         checkpoint_every: steps between checkpoints; the last step always has one.
-        keep: how many of the last checkpoints are kept (the best one is kept besides).
-        page_every: least seconds between two writes of the run's page, ``index.html``; 0 for no page. Pages
-            that take long to write are written less often, so that they cost at most a hundredth of the time.
-        trackers: also log to these, of ``"tensorboard"`` and ``"wandb"``.
+        keep: number of latest checkpoints to keep, besides the best one.
+        page_every: least seconds between two writes of the run's page, ``index.html``; 0 for no page. Slow
+            pages are written less often, so that they take at most a hundredth of the time.
+        trackers: trackers to log to as well: ``"tensorboard"``, ``"wandb"``.
 
     Raises:
         ValueError: when a number is out of range.
@@ -66,7 +66,7 @@ class Settings:
     page_every: float = 10.0
     trackers: tuple[str, ...] = ()
 
-    #: What may differ between a run and its resumption: it changes how long or how, not what.
+    #: Settings that may differ between a run and its resumption.
     FREE = frozenset(
         {
             "steps",
@@ -83,7 +83,7 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        # Lists come from YAML and JSON.
+        # YAML and JSON have lists, not tuples.
         for name in ("betas", "ema", "trackers"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         counts = ("steps", "batch", "accumulate", "log_every", "validate_every", "checkpoint_every", "keep")
@@ -126,7 +126,7 @@ class Settings:
         _check(set(self.trackers) <= known, "trackers", self.trackers, f"some of {sorted(known)}")
 
     def learning_rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
+        """Return the learning rate of a step, counted from 0."""
         rate = self.lr * min(1.0, (step + 1) / max(1, self.warmup))
         if self.decay == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * step / self.steps))

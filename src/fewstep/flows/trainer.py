@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from .. import data as datasets
 from .._progress import ProgressBar, progress_bar
-from ..data import Dataset
-from ..report.pictures import is_picture
+from ..data import Dataset, is_picture
 from . import _monitor
 from ._accelerator import make_accelerator
 from ._averages import Averages
@@ -34,30 +33,30 @@ __all__ = ["Trainer"]
 
 
 class Trainer:
-    """Minimises an objective over data: trains a flow, and the coupling with it where that is learned.
+    """Minimises an objective over data: trains a flow, and its coupling if that is learned.
 
-    Everything random in step ``k`` (data, noise, times, flips, dropout) comes from streams keyed by the
-    seed, the process and ``k``. A run that was killed at any moment therefore goes on, from its last
-    checkpoint, with the very steps it would have taken.
+    All randomness in step ``k`` (data, noise, times, flips, dropout) comes from streams keyed by the seed,
+    the process and ``k``. A run killed at any moment therefore continues from its last checkpoint with
+    exactly the steps of an uninterrupted run.
 
     Args:
         objective: the networks and their losses, such as ``FlowMatching(flow, Learned(encoder))``;
             trained in place.
-        data: what to train on; see :mod:`fewstep.data`.
-        settings: how to train.
+        data: training data; see :mod:`fewstep.data`.
+        settings: training settings.
         out: folder of the run. If it holds checkpoints of the same run, training resumes.
-        validation: held-out data; the best checkpoint is the one with the least loss on them.
-        device: ``"cpu"``, or the kind of accelerator that `accelerate` finds; ``None`` takes what it finds.
+        validation: held-out data; the best checkpoint is the one with the lowest loss on them.
+        device: ``"cpu"``, or the kind of accelerator that `accelerate` finds; ``None`` accepts what it finds.
         progress: show a progress bar on the main process.
 
-    The folder receives ``run.json`` (what the run is), ``metrics.jsonl``, ``checkpoints/``, ``previews/``,
-    ``index.html``, a page that shows them and is written again while the run goes on, and, at the end, the
+    The folder receives ``run.json`` (facts about the run), ``metrics.jsonl``, ``checkpoints/``,
+    ``previews/``, ``index.html`` (a page that shows them, updated during the run) and, at the end, the
     averaged weights: ``flow.safetensors``, ``encoder.safetensors`` if a coupling was learned, and
     ``flow-HALF_LIFE.safetensors`` for each further average.
 
     Raises:
-        ValueError: when data, networks and settings do not fit together, or the folder holds another
-            run; before anything is trained.
+        ValueError: before training, when data, networks and settings do not match, or the folder holds
+            another run.
         OSError: when the disk has no room for the checkpoints.
     """
 
@@ -77,10 +76,10 @@ class Trainer:
         if validation is not None and validation.shape != data.shape:
             raise ValueError(
                 f"validation: has samples of shape {validation.shape}, but the data {data.shape}; prepare "
-                "both alike."
+                "both in the same way."
             )
         if settings.flip and not is_picture(data.shape):
-            raise ValueError(f"flip: needs pictures, not samples of shape {data.shape}; leave it out.")
+            raise ValueError(f"flip: needs images, not samples of shape {data.shape}; leave it out.")
 
         self.accelerator = make_accelerator(settings, device, out)
         self.main: bool = self.accelerator.is_main_process
@@ -100,7 +99,7 @@ class Trainer:
             objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._check()
 
-        # Averages and Adam's moments belong to the bare networks, before anything is wrapped.
+        # Averages and Adam's moments are of the bare networks, before accelerate wraps them.
         self.averages = Averages(objective, settings.ema, settings.batch)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
         decay = settings.weight_decay
@@ -120,8 +119,8 @@ class Trainer:
         """Train to the last step and return the averaged flow, in evaluation mode.
 
         Raises:
-            KeyboardInterrupt: after Ctrl-C or SIGTERM, when the step at hand is finished and saved.
-            FloatingPointError: when the loss is no longer finite; the last checkpoint is from before.
+            KeyboardInterrupt: after Ctrl-C or SIGTERM, once the current step is finished and saved.
+            FloatingPointError: when the loss is no longer finite; the last checkpoint is an earlier one.
         """
         with self._live if self.main else contextlib.nullcontext():
             return self._train()
@@ -139,7 +138,7 @@ class Trainer:
             while self.step < settings.steps:
                 meter.add(self._advance(batches))
                 bar.update()
-                # Only here, once every so many steps, is the device waited for.
+                # Only reports and validations synchronise with the device.
                 end = self.step == settings.steps
                 look = end or self.step % settings.validate_every == 0
                 save = look or self._stop or self.step % settings.checkpoint_every == 0
@@ -168,7 +167,7 @@ class Trainer:
         return averaged.flow.eval()
 
     def seconds_per_step(self, steps: int = 3) -> float:
-        """Time some steps. They change the weights: for an estimate, on a trainer that is thrown away."""
+        """Return the mean time of some steps, which change the weights: use a throw-away trainer."""
         batches = loader(self.data, self._batches, 0, pin=False)
         self._advance(batches)  # the first one warms up
         started = time.perf_counter()
@@ -177,7 +176,7 @@ class Trainer:
         return (time.perf_counter() - started) / steps
 
     def _advance(self, batches: Iterator[Loaded]) -> dict[str, Tensor]:
-        """One optimiser step, taken into the averages; returns its losses, on the device."""
+        """Take one optimiser step, update the averages, and return the losses, on the device."""
         settings = self.settings
         losses: dict[str, Tensor] = {}
         for group in self._adam.param_groups:
@@ -205,7 +204,7 @@ class Trainer:
         return losses
 
     def _prepare(self, loaded: Loaded, train: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Data, and the noises of pairs, as the objective takes them."""
+        """Return ``(x1, x0)``, scaled and on the device; ``x0`` is ``None`` unless the data are pairs."""
         x0, x1 = loaded if isinstance(loaded, tuple | list) else (None, loaded)
         x1 = datasets.scale(x1.to(self.device, non_blocking=True))
         x0 = None if x0 is None else x0.to(self.device, non_blocking=True)
@@ -216,7 +215,7 @@ class Trainer:
         return x1, x0
 
     def _check(self) -> None:
-        """Let data and networks meet before any long work."""
+        """Run one batch to check shapes."""
         self._generator.manual_seed(0)
         training = self.objective.training
         with torch.no_grad():
@@ -244,13 +243,13 @@ class Trainer:
         meter.reset(self.step)
 
     def _look(self) -> None:
-        """Validate, and take pictures, with the averaged weights."""
+        """Validate and write previews with the averaged weights."""
         averaged = self.averages.first
         held_out = self.validation or self.data
         self._generator.manual_seed(stream(self.settings.seed))
         rows = _monitor.spread(len(held_out), _monitor.SAMPLES)
         stem = self.folder.path / "previews" / f"step-{self.step:08d}"
-        # In float32 whatever the precision of training: few-step errors are small.
+        # In float32 whatever the training precision, as few-step errors are small.
         with torch.no_grad():
             losses = averaged.validate([self._prepare(held_out[part]) for part in rows], self._generator)
             where = "averaged" if self.validation is None else "validation"
@@ -271,7 +270,7 @@ class Trainer:
         return {"objective": self.objective, **averages}
 
     def _facts(self) -> dict[str, Any]:
-        """What an exported network is to be used as, and where it comes from."""
+        """Return the facts for an exported network: how to use it, and its training."""
         return {
             "shape": list(self.data.shape),
             "schedule": self.objective.schedule.to_dict(),
@@ -281,13 +280,13 @@ class Trainer:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM end the run after the step at hand, saved."""
+        """Let Ctrl-C and SIGTERM stop the run after the current step, saved."""
 
         def ask(number: int, frame: FrameType | None) -> None:
             self._stop = True
 
         if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may listen
+            yield  # only the main thread may handle signals
             return
         before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
         try:

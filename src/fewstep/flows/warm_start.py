@@ -1,4 +1,4 @@
-"""Training on from a trained flow."""
+"""Warm start: further training of a trained flow."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ __all__ = ["warm_start"]
 
 
 def warm_start(field: Field) -> nn.Module:
-    """A copy of a field's network with weights that can be trained, where the field's own stay frozen.
+    """Return a trainable copy of a field's network; the field's own weights do not change.
 
     Raises:
-        ValueError: when the field is not that of a network which predicts the velocity of straight paths,
-            as training does here, or is guided.
+        ValueError: when the field is guided, or its network does not predict the velocity of straight paths.
     """
     if not isinstance(field.model, nn.Module):
         raise ValueError(
-            f"field: {field.name} is a {type(field.model).__name__}, whose weights cannot be trained; give a "
+            f"field: {field.name} is a {type(field.model).__name__}, which has no weights to train; give a "
             "field of a torch.nn.Module."
         )
     if not any(True for _ in field.model.parameters()):
@@ -33,7 +32,7 @@ def warm_start(field: Field) -> nn.Module:
         )
     if field.guidance is not None:
         raise ValueError(
-            f"field: {field.name} is guided by {field.guidance:g}, which its network alone is not; make "
-            "pairs with it, and train from the field without guidance."
+            f"field: {field.name} has guidance {field.guidance:g}, which its network alone does not apply; "
+            "make pairs with it, and train from the field without guidance."
         )
     return copy.deepcopy(field.model).requires_grad_(True)

@@ -3,6 +3,5 @@
 from ._generate import FORMATS, generate
 from ._plan import parse_ranges, spell
 from ._reader import read_generated
-from ._records import describe_solver
 
-__all__ = ["FORMATS", "describe_solver", "generate", "parse_ranges", "read_generated", "spell"]
+__all__ = ["FORMATS", "generate", "parse_ranges", "read_generated", "spell"]

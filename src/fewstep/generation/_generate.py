@@ -12,18 +12,18 @@ from typing import Any, TypeVar
 
 import torch
 
+from .._adaptive import Adaptive
 from .._device import check_device, device_name
 from .._extras import require
 from .._hashing import fingerprint
 from .._progress import progress_bar
-from ..adaptive import Adaptive
+from .._version import __version__
+from ..data import is_picture
 from ..field import Field
-from ..pairs import take
-from ..report.pictures import is_picture
 from ..solver import Solver
 from ._observer import Observer
 from ._plan import Block, blocks, draw
-from ._records import Records, block_facts, describe_solver
+from ._records import Records, block_facts
 from ._writer import BlockWriter, Layout
 
 __all__ = ["FORMATS", "generate"]
@@ -47,12 +47,13 @@ def generate(
     shard: int = 1000,
     save_noise: bool = False,
     save_trajectory: int = 0,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     rank: int = 0,
     world: int = 1,
     progress: bool = False,
     provenance: Mapping[str, Any] | None = None,
-    **conditions: Any,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Make numbered samples, exactly those asked for, and write them to a folder.
 
@@ -62,7 +63,8 @@ def generate(
     call is resumed by repeating it, and a folder is extended by asking for more.
 
     Args:
-        field: the field; its model must be on ``device``.
+        field: the field; its model must be on ``device``. A model without weights needs a name to go on in a
+            folder that has samples, and where several processes share one.
         solver: a table, or :class:`~fewstep.Adaptive`.
         seeds: numbers of the samples, in any order, none twice: ``range(50_000)``.
         out: the folder.
@@ -78,13 +80,14 @@ def generate(
         save_trajectory: write the paths of the first so many samples to ``trajectory.npz``: ``states`` and
             ``data``, the data that the network expects there, as ``(P, K, ...)``, and ``times``, as
             ``(P, K)``; pictures as strips too.
-        device: where to sample.
+        device: where to sample, by default where the network is.
         rank: number of this process, from 0; it makes every ``world``-th block.
         world: number of processes, which all call this with the same arguments.
         progress: show a progress bar of this process's samples.
         provenance: further facts for the result's protocol, such as where the solver came from.
-        **conditions: passed to the network; tensors with first dimension ``len(seeds)`` go with the
-            samples, in the order of their numbers.
+        conditions: keyword arguments of the network that all samples share.
+        per_sample: those with one row a sample, in the order of their numbers, or one row for all; see
+            :meth:`Field.bind`.
 
     Returns:
         What ``result.json`` holds: ``count``, ``nfe`` (mean, min and max over samples), ``network_calls``,
@@ -101,20 +104,21 @@ def generate(
     if shape is None:
         raise ValueError("field: does not say what shape it samples; give it Field(..., shape=...).")
     _check(formats, shape, batch, rank, world, save_trajectory, len(wanted[0].seeds))
-    device = check_device(device)
+    device = check_device(field.device if device is None else device)
+    bound = field.bind(conditions, per_sample, total)
     layout = Layout(Path(out), shape, formats, save_noise, save_trajectory, single=len(wanted) == 1)
     records = Records(layout, wanted)
     settings = {
         "model": field.describe(),
-        "fingerprint": field.fingerprint(),
-        "solver": describe_solver(solver),
+        "fingerprint": field.fingerprint() if field.identifiable or world > 1 or records.begun() else None,
+        "solver": solver.describe(),
         "seed": seed,
         "dtype": "float32",
         "formats": formats,
         "save_noise": save_noise,
         "save_trajectory": save_trajectory,
         "shard": shard,
-        "conditions": fingerprint(conditions) if conditions else None,
+        "conditions": fingerprint([conditions, per_sample]) if conditions or per_sample else None,
     }
     records.open(settings)
     missing = records.missing()
@@ -139,9 +143,9 @@ def generate(
             for part in _batches(block, batch):
                 x0 = next(draws)
                 keep = min(max(save_trajectory - block.start - done, 0), len(part))
-                observer = Observer(field, solver, keep)
                 place = slice(block.start + done, block.start + done + len(part))
-                x1, nfe = observer.sample(x0.to(device), **take(conditions, place, total))
+                observer = Observer(bound.rows(place), solver, keep)
+                x1, nfe = observer.sample(x0.to(device))
                 writer.add(part, x0, x1, observer.paths)
                 seen.append((nfe, *observer.curvature()))
                 done += len(part)
@@ -209,8 +213,6 @@ def _ahead(pool: Executor, function: Callable[[_Item], _Result], items: Iterable
 
 
 def _machine(device: torch.device, batch: int, world: int) -> dict[str, Any]:
-    from .. import __version__  # which the package defines last
-
     return {
         "device": device_name(device),
         "batch": batch,

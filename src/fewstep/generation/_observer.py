@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .._adaptive import Adaptive
 from .._ends import finite_conversion
-from ..adaptive import Adaptive
 from ..field import Field
 from ..metrics import CurvatureMeter
 from ..solver import Solver
@@ -29,7 +29,7 @@ class Observer:
     """Samples a batch and watches it, without a network call more.
 
     Args:
-        field: the field.
+        field: the field, its conditions bound.
         solver: the solver.
         keep: how many paths to keep, those of the first samples.
     """
@@ -39,13 +39,13 @@ class Observer:
         self._meter: CurvatureMeter | None = None
         self.paths: list[list[Point]] = [[] for _ in range(keep)]
 
-    def sample(self, x0: Tensor, **conditions: Any) -> tuple[Tensor, Tensor]:
+    def sample(self, x0: Tensor) -> tuple[Tensor, Tensor]:
         """The samples, and the network calls of each."""
         field, solver = self._field, self._solver
         if isinstance(solver, Adaptive):
-            result = solver.sample(field, x0, callback=self._reached, **conditions)
+            result = solver.sample(field, x0, callback=self._reached)
             return result.x1, result.nfe
-        x1 = solver.sample(field, x0, callback=self._called, **conditions)
+        x1 = solver.sample(field, x0, callback=self._called)
         self._point(slice(None), solver.end, x1, None, field.prediction)
         return x1, torch.full((len(x0),), solver.nfe)
 

@@ -10,15 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
-from .._hashing import fingerprint
 from .._json import finite
 from .._json_file import write_json
-from ..adaptive import Adaptive
-from ..solver import Solver
 from ._plan import Block, parse_ranges, spell
 from ._writer import Layout
 
-__all__ = ["Records", "block_facts", "describe_solver"]
+__all__ = ["Records", "block_facts"]
 
 
 class Records:
@@ -69,6 +66,10 @@ class Records:
                 f"out: {self._folder} holds samples {spell(sorted(known))}, more than were asked for; ask "
                 "for those too, or choose another folder."
             )
+
+    def begun(self) -> bool:
+        """Return whether the folder has blocks of samples."""
+        return bool(self._all_facts())
 
     def missing(self) -> list[Block]:
         """The blocks whose files are not complete."""
@@ -174,21 +175,3 @@ def block_facts(nfe: Tensor, curvature: Tensor, displacement: Tensor) -> dict[st
         "curvature": float(curvature.sum()),
         "displacement": float(displacement.sum()),
     }
-
-
-def describe_solver(solver: Solver | Adaptive) -> dict[str, Any]:
-    """JSON-ready facts that identify a solver."""
-    if isinstance(solver, Adaptive):
-        dtype = None if solver.dtype is None else str(solver.dtype)
-        return {"name": solver.name, "rtol": solver.rtol, "atol": solver.atol, "state_dtype": dtype}
-    numbers = [
-        solver.times,
-        solver.C,
-        solver.D,
-        solver.points,
-        solver.end,
-        solver.prediction,
-        solver.schedule,
-        *([solver.offsets] if solver.offsets else []),
-    ]
-    return {"name": solver.name, "nfe": solver.nfe, "fingerprint": fingerprint(numbers)}

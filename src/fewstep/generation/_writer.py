@@ -15,10 +15,8 @@ from torch import Tensor
 
 from .._extras import require
 from .._files import replacing, write_safetensors
-from ..data import to_uint8
+from ..data import is_picture, save_pictures, to_uint8
 from ..pairs import Pairs
-from ..report import save_pictures
-from ..report.pictures import is_picture
 from ._observer import Point, stack_paths
 from ._plan import Block
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from .._channels import check_shared
 from .._json import finite
 from .._table import Table
 from ..schedules import Schedule
@@ -57,7 +56,6 @@ class Inspection:
             "points": solver.points,
             "C": solver.C,
             "D": solver.D,
-            **({"offsets": solver.offsets} if solver.offsets else {}),
             "prediction": solver.prediction,
             "family": solver.family,
             "fitted_for": solver.fitted_for,
@@ -84,7 +82,7 @@ def inspect(
     ``dx/dt = mu x``; both in the form of the table that reads velocities.
 
     Args:
-        solver: any solver whose numbers all channels share, such as :meth:`Solver.channel` of another.
+        solver: any solver.
         schedule: of the networks to ask :attr:`Needs.readable` for; by default that of the table, or the one
             it was fitted on, or the four usual ones.
         refine: ``refine(k)`` is the same method with ``k`` times the calls, such as :func:`refinement` makes;
@@ -94,10 +92,8 @@ def inspect(
         The facts, in words through :func:`fewstep.report.describe`.
 
     Raises:
-        ValueError: when ``schedule`` is another than the one that the table holds for, or each channel has
-            numbers of its own.
+        ValueError: when ``schedule`` is another than the one that the table holds for.
     """
-    check_shared(solver.channels, "inspect")
     if schedule is not None and solver.schedule is not None and schedule != solver.schedule:
         raise ValueError(
             f"schedule: {solver.name!r} is a table of {solver.prediction} predictions for "

@@ -27,9 +27,8 @@ class Exactness:
             bound to no schedule, ``"constant"`` is ``a_i - 1`` (the velocity 0) and ``"slope"`` is
             ``sum_j b_ij - (t_i - t_0)`` (the velocity 1), in the reduced form. For a table bound to a
             schedule they are the errors in the weights of ``"noise"`` and ``"data"`` on the path
-            ``alpha data + sigma noise``, which is the exact one where all data is one point. A table with
-            offsets has those of the reduced form besides, as ``"offset"``, for consistent ones have none.
-        consistent: whether the states follow the first problem, without offsets, and the sample both.
+            ``alpha data + sigma noise``, which is the exact one where all data is one point.
+        consistent: whether the states follow the first problem, and the sample both.
         quadrature_degree: the sample is exact when the velocity is a polynomial in time of this degree or
             less, and independent of the state; -1 when not even a constant. ``None`` where the table has no
             form for velocities.
@@ -53,12 +52,11 @@ class Exactness:
 def exactness(solver: Solver, velocities: Table | None) -> Exactness:
     """Residuals of ``solver``, whose table for velocities is ``velocities``, where it has one."""
     residuals = _residuals(solver)
-    first, second, *offset = residuals
+    first, second = residuals
     scale = max(1.0, float(solver.table.unroll().b.abs().sum(dim=1).max()))
     return Exactness(
         residuals={key: tuple(row.tolist()) for key, row in residuals.items()},
-        consistent=all(_small(residuals[key], scale) for key in (first, *offset))
-        and _small(residuals[second][-1], scale),
+        consistent=_small(residuals[first], scale) and _small(residuals[second][-1], scale),
         quadrature_degree=None if velocities is None else _quadrature_degree(velocities, solver.end),
         linear_order=None if velocities is None else _linear_order(velocities, solver.end),
     )
@@ -69,25 +67,22 @@ def _small(residual: Tensor, scale: float) -> bool:
 
 
 def _residuals(solver: Solver) -> dict[str, Tensor]:
-    times, a, b, e = solver.table.unroll()
+    times, a, b = solver.table.unroll()
     at = torch.cat([times[1:], times.new_tensor([solver.end])])
-    offset = {"offset": e} if e.ndim else {}
     if solver.schedule is None:
-        return {"constant": a - 1, "slope": b.sum(dim=1) - (at - times[0]), **offset}
+        return {"constant": a - 1, "slope": b.sum(dim=1) - (at - times[0])}
     read = (b != 0).any(dim=0)  # an unread call must not bring in 0 * infinity
     data, noise = (
         torch.where(read, p, 0) for p in in_data_and_noise(solver.schedule(times), solver.prediction)
     )
     alpha, sigma = solver.schedule(at)[:2]
     alpha_0, sigma_0 = solver.schedule(times[0])[:2]
-    return {"noise": a * sigma_0 + b @ noise - sigma, "data": a * alpha_0 + b @ data - alpha, **offset}
+    return {"noise": a * sigma_0 + b @ noise - sigma, "data": a * alpha_0 + b @ data - alpha}
 
 
 def _quadrature_degree(table: Table, end: float) -> int:
     """Tried on Legendre polynomials, whose integrals over the path are its length, 0, 0, 0, ..."""
-    times, _, b, e = table.unroll()
-    if e.any():
-        return -1
+    times, _, b = table.unroll()
     length = end - times[0]
     x = 2 * (times - times[0]) / length - 1
     previous, current, degree = torch.zeros_like(x), torch.ones_like(x), -1
@@ -102,8 +97,6 @@ def _quadrature_degree(table: Table, end: float) -> int:
 
 def _linear_order(table: Table, end: float) -> int:
     """``R`` as a polynomial: multiplying by ``mu`` moves its coefficients up by one."""
-    if table.e.any():
-        return -1
     N = len(table.times)
     powers = torch.eye(N + 1, dtype=torch.float64)
     for i, (c, d) in enumerate(zip(table.C, table.D, strict=True), start=1):

@@ -1,11 +1,12 @@
-"""How good samples are: near the reference, straight, like the data, and no copies of them."""
+"""Metrics of samples: truncation error, curvature, distance to the data, and memorisation."""
 
 from . import features
 from .curvature import CurvatureMeter, curvature, relative_curvature, straightness
-from .error_estimates import ESTIMATES, ErrorMeter, paired_difference
-from .errors import METRICS, decibels, mean_psnr, per_sample_mse, pooled_rmse, psnr, rmse
+from .error_estimates import ErrorMeter, estimate_error, paired_difference
+from .errors import decibels, mean_psnr, per_sample_mse, pooled_rmse, psnr, rmse
 from .estimate import Estimate
 from .features import feature_matrix, feature_moments
+from .figures import FIGURES, METRICS, Figure, Metric, figure
 from .frechet import frechet_distance
 from .inversion import Inversion, inversion_error
 from .kernel import KernelDistance, kernel_distance, squared_mmd
@@ -14,21 +15,25 @@ from .moments import Moments
 from .neighbours import NeighbourCheck, nearest_neighbours
 
 __all__ = [
-    "ESTIMATES",
+    "FIGURES",
     "METRICS",
     "CurvatureMeter",
     "ErrorMeter",
     "Estimate",
     "Fidelity",
+    "Figure",
     "Inversion",
     "KernelDistance",
+    "Metric",
     "Moments",
     "NeighbourCheck",
     "curvature",
     "decibels",
+    "estimate_error",
     "feature_matrix",
     "feature_moments",
     "features",
+    "figure",
     "frechet_distance",
     "inversion_error",
     "kernel_distance",

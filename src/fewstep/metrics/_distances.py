@@ -1,4 +1,4 @@
-"""Distances between many vectors, a block at a time."""
+"""Pairwise distances of many vectors, in blocks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["nearest", "squared_distances"]
 
 
 def squared_distances(x: Tensor, y: Tensor, block: int) -> Iterator[tuple[int, int, Tensor]]:
-    """Squared distances of all rows of ``x`` to all rows of ``y``, as ``(row, column, (b, c))``, row by row.
+    """Yield the squared distances of all rows of ``x`` to all rows of ``y`` as ``(row, column, (b, c))``.
 
-    In float64, from products of vectors around the mean of ``y``, for products far from zero would cancel.
-    What rounding can leave of the distance of equal vectors counts as zero.
+    They are computed in float64 from inner products, with the mean of ``y`` subtracted to limit cancellation.
+    Distances within rounding error of zero are zero.
     """
     centre = to_float64(y.mean(dim=0, dtype=torch.promote_types(y.dtype, torch.float32)))
     tolerance = x.shape[1] * torch.finfo(torch.float64).eps
@@ -30,12 +30,12 @@ def squared_distances(x: Tensor, y: Tensor, block: int) -> Iterator[tuple[int, i
 
 
 def nearest(x: Tensor, y: Tensor, k: int, block: int, *, others: bool = False) -> tuple[Tensor, Tensor]:
-    """The ``k`` nearest rows of ``y`` to each row of ``x``.
+    """Find the ``k`` nearest rows of ``y`` to each row of ``x``.
 
     Args:
         x: ``(n, d)``.
-        y: ``(m, d)`` with ``m`` of ``k`` or more.
-        k: how many.
+        y: ``(m, d)``, ``m >= k``.
+        k: number of neighbours.
         block: rows at a time.
         others: ``x`` is ``y``, and a vector is not its own neighbour.
 

@@ -1,4 +1,4 @@
-"""Files of moments, as EDM's reference statistics: an npz with ``mu`` and ``sigma``."""
+"""Moment files in the format of EDM's reference statistics: an npz with ``mu`` and ``sigma``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .._files import replacing
 
 __all__ = ["read", "write"]
 
-#: What a damaged archive makes its reader raise.
+#: Exceptions that the reader raises on a damaged archive.
 _DAMAGE = (EOFError, ValueError, zlib.error, zipfile.BadZipFile)
 
 
@@ -26,21 +26,21 @@ def write(
     sigma: NDArray[np.float64],
     facts: Mapping[str, Any],
 ) -> None:
-    """Write mean and covariance, and facts as JSON, whole or not at all."""
+    """Write mean and covariance, and facts as JSON, atomically."""
     text = json.dumps(facts, allow_nan=False)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, mu=mu, sigma=sigma, facts=np.array(text))
 
 
 def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, Any]]:
-    """Mean, covariance, and the facts where there are any.
+    """Read mean, covariance, and facts, which may be empty.
 
     Raises:
-        ValueError: naming the file and what is wrong with it.
+        ValueError: naming the file and its fault.
     """
     with open(path, "rb") as file:
         if not zipfile.is_zipfile(file):
-            raise ValueError(f"{path}: is not an npz file, or not a whole one; make or fetch it again.")
+            raise ValueError(f"{path}: is not a complete npz file; make or download it again.")
         file.seek(0)
         try:
             with np.load(file, allow_pickle=False) as archive:
@@ -49,7 +49,7 @@ def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float64], NDArray[np.
         except _DAMAGE as error:
             raise ValueError(f"{path}: cannot be read as arrays ({error}).") from error
     if not {"mu", "sigma"} <= arrays.keys():
-        raise ValueError(f"{path}: holds {names}, where mu and sigma belong; it is no file of moments.")
+        raise ValueError(f"{path}: holds {names}, but a file of moments holds mu and sigma.")
     mu, sigma = (_float64(path, key, arrays[key]) for key in ("mu", "sigma"))
     if mu.ndim != 1 or not len(mu) or sigma.shape != (len(mu), len(mu)):
         raise ValueError(f"{path}: mu must be (d,) and sigma (d, d), not {mu.shape} and {sigma.shape}.")
@@ -58,7 +58,7 @@ def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float64], NDArray[np.
 
 def _float64(path: str | os.PathLike[str], key: str, x: NDArray[Any]) -> NDArray[np.float64]:
     if not np.issubdtype(x.dtype, np.floating) or not np.isfinite(x).all():
-        raise ValueError(f"{path}: {key} must be finite floating-point numbers; make or fetch it again.")
+        raise ValueError(f"{path}: {key} must be finite floating-point numbers; make or download it again.")
     return x.astype(np.float64)
 
 

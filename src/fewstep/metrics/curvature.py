@@ -1,4 +1,4 @@
-"""How curved sampled paths are."""
+"""Curvature and straightness of sampled paths."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["CurvatureMeter", "curvature", "relative_curvature", "straightness"]
 
 
 class CurvatureMeter:
-    """Curvature of paths seen point by point, in memory that does not grow with their length.
+    """Curvature of paths given point by point, in constant memory.
 
     With ``D`` the mean velocity ``(x(T) - x(0)) / T`` and ``v_i`` the mean velocity of step ``i``, of length
     ``h_i``, the curvature is the variance of the velocity over time, and so
@@ -22,12 +22,12 @@ class CurvatureMeter:
         ``sum_i h_i / T mean_d (D - v_i)^2  =  sum_i h_i / T mean_d v_i^2  -  mean_d D^2``.
 
     For uniform steps this is the discretised ``C(Z)`` of Lee, Kim and Ye, *Minimizing Trajectory
-    Curvature of ODE-based Generative Models* (ICML 2023), a dimension. A straight path at constant speed has
-    none, and neither has a path of a single step, which says nothing about the flow.
+    Curvature of ODE-based Generative Models* (ICML 2023), per dimension. It is zero for a straight path at
+    constant speed, and for any path of a single step.
 
     Args:
-        x: where the paths start, ``(B, ...)``.
-        t: when they start.
+        x: initial points of the paths, ``(B, ...)``.
+        t: their initial time.
     """
 
     def __init__(self, x: Tensor, t: float = 0.0) -> None:
@@ -38,7 +38,7 @@ class CurvatureMeter:
 
     @classmethod
     def along(cls, states: Tensor, times: Iterable[float]) -> CurvatureMeter:
-        """A meter that has seen whole paths: ``states`` of shape ``(P, B, ...)``, at ``P`` times."""
+        """Return the meter of complete paths: ``states`` of shape ``(P, B, ...)`` at ``P`` times."""
         start, *later = map(float, times)
         meter = cls(states[0], start)
         for x, t in zip(states[1:], later, strict=True):
@@ -46,7 +46,7 @@ class CurvatureMeter:
         return meter
 
     def add(self, x: Tensor, t: Tensor | float, index: Tensor | slice = slice(None)) -> None:
-        """The next points ``x`` of some of the paths, and when they are reached.
+        """Add the next points ``x`` of some of the paths, reached at times ``t``.
 
         Shape:
             ``x``: ``(n, ...)``; ``t``: ``(n,)`` or a number; ``index``: the ``n`` paths, by default all.
@@ -57,12 +57,12 @@ class CurvatureMeter:
         self._t[index] = torch.as_tensor(t, dtype=torch.float64)
 
     def displacement(self) -> Tensor:
-        """Mean square over dimensions of ``D``, the scale of the curvature; ``(B,)``."""
+        """Return the mean square over dimensions of ``D``, the scale of the curvature; ``(B,)``."""
         return self._mean_square(self._last, self._start) / self._duration().square()
 
     def curvature(self) -> Tensor:
-        """Curvature of each path, per dimension; ``(B,)``."""
-        # Rounding leaves a straight path on either side of zero.
+        """Return the curvature of each path, per dimension; ``(B,)``."""
+        # Rounding can make that of a straight path negative.
         return (self._square_speed / self._duration() - self.displacement()).clamp(min=0)
 
     def _duration(self) -> Tensor:
@@ -73,49 +73,49 @@ class CurvatureMeter:
 
 
 def curvature(path: Path) -> Tensor:
-    """How far recorded trajectories are from straight lines at constant speed.
+    """Mean squared deviation of the velocity along recorded trajectories from its mean.
 
     ``C = E_t mean_d ((x(1) - x(0)) - dx/dt)^2``, with the velocities of the steps between the trajectory
     points; see :class:`CurvatureMeter`.
 
     Args:
-        path: of :meth:`fewstep.Solver.sample` with ``trajectory=True``.
+        path: result of :meth:`fewstep.Solver.sample` with ``trajectory=True``.
 
     Returns:
-        Curvature of each sample, per dimension: float64 of shape ``(B,)``, for the caller to average.
+        Curvature of each sample, per dimension, not averaged: float64 of shape ``(B,)``.
     """
     return CurvatureMeter.along(path.states, path.times).curvature()
 
 
 def relative_curvature(path: Path) -> Tensor:
-    """The curvature over the mean square displacement, ``C / mean_d (x(1) - x(0))^2``.
+    """Curvature relative to the mean square displacement, ``C / mean_d (x(1) - x(0))^2``.
 
-    It depends neither on the scale of the data nor on their dimension: 0 for straight paths at constant
-    speed, and 1 for those whose velocity differs from its mean as much as that is long. It is NaN or infinite
-    for a path that ends where it began.
+    It does not depend on the scale or the dimension of the data: 0 for straight paths at constant speed, 1
+    where the deviation of the velocity is as large as its mean. It is NaN or infinite for a closed path.
 
     Args:
-        path: of :meth:`fewstep.Solver.sample` with ``trajectory=True``.
+        path: result of :meth:`fewstep.Solver.sample` with ``trajectory=True``.
 
     Returns:
-        Of each sample, float64 of shape ``(B,)``. Their mean is not what :func:`fewstep.generate` and
-        :func:`fewstep.compare` call ``relative``: the mean curvature over the mean displacement.
+        One value per sample, float64 of shape ``(B,)``. Their mean differs from ``relative`` in
+        :func:`fewstep.generate` and :func:`fewstep.compare`, the ratio of mean curvature and mean
+        displacement.
     """
     meter = CurvatureMeter.along(path.states, path.times)
     return meter.curvature() / meter.displacement()
 
 
 def straightness(path: Path) -> Tensor:
-    """The straightness ``S(Z) = E_t |(Z_1 - Z_0) - dZ_t/dt|^2`` of rectified flow; 0 is straight.
+    """Straightness ``S(Z) = E_t |(Z_1 - Z_0) - dZ_t/dt|^2`` of rectified flow; 0 is straight.
 
-    Liu, Gong and Liu, *Flow Straight and Fast* (2022; ICLR 2023). It sums over dimensions, where
-    :func:`curvature` takes their mean, and so ``S = D C`` with ``D`` dimensions a sample: values for data of
-    different size, or scale, do not compare.
+    Liu, Gong and Liu, *Flow Straight and Fast* (2022; ICLR 2023). It sums over dimensions where
+    :func:`curvature` averages: ``S = D C`` with ``D`` dimensions per sample. Values for data of different
+    size or scale are not comparable.
 
     Args:
-        path: of :meth:`fewstep.Solver.sample` with ``trajectory=True``.
+        path: result of :meth:`fewstep.Solver.sample` with ``trajectory=True``.
 
     Returns:
-        Of each sample, float64 of shape ``(B,)``; the mean over samples is ``S(Z)``.
+        One value per sample, float64 of shape ``(B,)``; their mean is ``S(Z)``.
     """
     return curvature(path) * path.x1[0].numel()

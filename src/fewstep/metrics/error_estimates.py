@@ -1,84 +1,59 @@
-"""The errors of a solver over all noises, estimated from those of some."""
+"""Confidence intervals for a solver's errors."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .errors import decibels
 from .estimate import Estimate
+from .figures import METRICS, Metric
 from .moments import Moments
 
-__all__ = ["ESTIMATES", "ErrorMeter", "paired_difference"]
-
-
-class _Average(NamedTuple):
-    """A metric as a function of a mean over samples: what is averaged, the function, its derivative."""
-
-    of_sample: Callable[[Tensor], Tensor]
-    of_mean: Callable[[float], float]
-    slope: Callable[[float], float]
-
-
-def _slope_of_root(mean: float) -> float:
-    return 0.5 / math.sqrt(mean) if mean > 0 else 0.0  # samples that are exact have no spread, either
-
-
-#: The metrics of :data:`METRICS`, of per-sample mean square errors.
-_AVERAGES = {
-    "rmse": _Average(torch.sqrt, lambda mean: mean, lambda mean: 1.0),
-    "psnr": _Average(decibels, lambda mean: mean, lambda mean: 1.0),
-    "pooled_rmse": _Average(lambda mse: mse, math.sqrt, _slope_of_root),
-}
+__all__ = ["ErrorMeter", "estimate_error", "paired_difference"]
 
 
 class ErrorMeter:
-    """The metrics of :data:`fewstep.metrics.METRICS` with their intervals, of samples seen in batches.
+    """The metrics of :data:`fewstep.metrics.METRICS` with confidence intervals, for samples in batches.
 
-    What is kept are the moments of the per-sample errors; see :class:`Estimate` for what the intervals take
-    for granted.
+    Only the moments of the per-sample errors are stored. See :class:`Estimate` for the assumptions of the
+    intervals.
     """
 
     def __init__(self) -> None:
         self._moments = Moments()
 
     def update(self, mse: Tensor) -> None:
-        """Take in the mean square errors of some samples, ``(n,)``: :func:`fewstep.metrics.per_sample_mse`.
+        """Add the mean square errors of some samples, ``(n,)``; see :func:`fewstep.metrics.per_sample_mse`.
 
         Raises:
-            ValueError: when they are not of shape ``(n,)``.
+            ValueError: unless they have shape ``(n,)``.
         """
         self._moments.update(
-            torch.stack([average.of_sample(_checked(mse)) for average in _AVERAGES.values()], 1)
+            torch.stack([average.of_sample(_checked(mse)) for average in METRICS.values()], 1)
         )
 
     def __add__(self, other: ErrorMeter) -> ErrorMeter:
         return self._with(self._moments + other._moments)
 
     def over_processes(self) -> ErrorMeter:
-        """The meter of the samples of all processes of ``torch.distributed``, the same in each of them.
+        """Return the meter of all samples over the processes of ``torch.distributed``, the same in each.
 
         Every process must call it.
         """
         return self._with(self._moments.over_processes())
 
     def estimate(self, metric: str = "rmse") -> Estimate:
-        """A metric over all samples so far.
+        """Estimate a metric from all samples so far.
 
-        PSNR is that of data in [-1, 1]. The pooled RMSE, a root of a mean, has the interval of the delta
+        PSNR is for data in [-1, 1]. The interval of the pooled RMSE, a root of a mean, comes from the delta
         method.
 
         Raises:
             ValueError: on an unknown metric, or when there are no samples.
         """
-        average, column = _average(metric), list(_AVERAGES).index(metric)
+        average, column = _metric(metric), list(METRICS).index(metric)
         mean = float(self._moments.mean[column])
-        gradient = [0.0] * len(_AVERAGES)
+        gradient = [0.0] * len(METRICS)
         gradient[column] = average.slope(mean)
         return Estimate.linearised(average.of_mean(mean), gradient, self._moments)
 
@@ -89,35 +64,32 @@ class ErrorMeter:
         return meter
 
 
-def _estimate(metric: str, mse: Tensor) -> Estimate:
+def estimate_error(metric: str, mse: Tensor) -> Estimate:
+    """A metric over all noises, estimated from the mean square errors of some samples, ``(n,)``."""
     meter = ErrorMeter()
     meter.update(mse)
     return meter.estimate(metric)
 
 
-#: Estimates by the names of :data:`METRICS`, each of per-sample mean square errors ``(n,)``.
-ESTIMATES: dict[str, Callable[[Tensor], Estimate]] = {name: partial(_estimate, name) for name in _AVERAGES}
-
-
 def paired_difference(mse: Tensor, other: Tensor, metric: str = "rmse") -> Estimate:
-    """How much one solver's metric exceeds another's, from errors on the same noises.
+    """Estimate the difference of two solvers' metrics from errors on the same noises.
 
-    What both solvers find hard cancels, so that the interval is narrower than those of the two metrics
-    suggest: solvers whose own intervals overlap may still differ for certain, which is when this one excludes
+    Noises that are hard for both solvers cancel, so that the interval is narrower than those of the two
+    metrics suggest: solvers with overlapping intervals still differ significantly if this interval excludes
     zero.
 
     Args:
-        mse: mean square errors of one solver, ``(n,)``, of :func:`fewstep.metrics.per_sample_mse`.
-        other: those of the other, from the same noises in the same order.
+        mse: mean square errors of one solver, ``(n,)``, from :func:`fewstep.metrics.per_sample_mse`.
+        other: those of the other solver, from the same noises in the same order.
         metric: a name in :data:`fewstep.metrics.METRICS`.
 
     Returns:
-        The metric of ``mse`` minus that of ``other``: negative RMSE, or positive PSNR, favours the first.
+        The metric of ``mse`` minus that of ``other``: a negative RMSE, or a positive PSNR, favours the first.
 
     Raises:
-        ValueError: on an unknown metric, or errors that do not belong to the same noises.
+        ValueError: on an unknown metric, or different numbers of errors.
     """
-    average = _average(metric)
+    average = _metric(metric)
     if _checked(mse).shape != _checked(other).shape:
         raise ValueError(
             f"paired_difference: both solvers need errors on the same noises, not on {len(mse)} and "
@@ -129,10 +101,10 @@ def paired_difference(mse: Tensor, other: Tensor, metric: str = "rmse") -> Estim
     return Estimate.linearised(value, (average.slope(mean), -average.slope(other_mean)), moments)
 
 
-def _average(metric: str) -> _Average:
-    if metric not in _AVERAGES:
-        raise ValueError(f"metric: must be one of {', '.join(_AVERAGES)}, not {metric!r}.")
-    return _AVERAGES[metric]
+def _metric(name: str) -> Metric:
+    if name not in METRICS:
+        raise ValueError(f"metric: must be one of {', '.join(METRICS)}, not {name!r}.")
+    return METRICS[name]
 
 
 def _checked(mse: Tensor) -> Tensor:

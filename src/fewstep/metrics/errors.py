@@ -1,9 +1,8 @@
-"""How far a few-call sample is from the reference with the same noise."""
+"""Errors of few-call samples against the reference from the same noise."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,7 +10,6 @@ from torch import Tensor
 from .._device import widest
 
 __all__ = [
-    "METRICS",
     "decibels",
     "mean_psnr",
     "per_sample_mse",
@@ -22,9 +20,9 @@ __all__ = [
 
 
 def per_sample_mse(x: Tensor, reference: Tensor) -> Tensor:
-    """Mean square of the difference over the dimensions of each sample, ``(B,)``.
+    """Mean square difference over the dimensions of each sample, ``(B,)``.
 
-    It is computed in float64, or in float32 on Apple's GPUs, which have nothing wider.
+    Computed in float64, or in float32 on Apple's GPUs, which have no float64.
     """
     dtype = widest(x.device)
     return (x.to(dtype) - reference.to(dtype)).flatten(1).square().mean(dim=1)
@@ -39,29 +37,21 @@ def rmse(x: Tensor, reference: Tensor) -> Tensor:
 
 
 def pooled_rmse(x: Tensor, reference: Tensor) -> Tensor:
-    """``sqrt`` of the mean square over samples and dimensions together: outliers weigh more."""
+    """Root mean square over samples and dimensions; weights outliers more than :func:`rmse`."""
     return per_sample_mse(x, reference).mean().sqrt()
 
 
 def psnr(x: Tensor, reference: Tensor, data_range: float = 2.0) -> Tensor:
-    """Peak signal-to-noise ratio in dB, averaged over samples; ``data_range`` is 2 for data in [-1, 1]."""
+    """Mean over samples of the peak signal-to-noise ratio in dB; ``data_range`` is 2 for data in [-1, 1]."""
     return mean_psnr(per_sample_mse(x, reference), data_range)
 
 
 def mean_psnr(mse: Tensor, data_range: float = 2.0) -> Tensor:
-    """PSNR in dB, averaged over samples, of per-sample mean square errors."""
+    """Mean PSNR in dB, from per-sample mean square errors."""
     return decibels(mse, data_range).mean()
 
 
 def decibels(mse: Tensor, data_range: float = 2.0) -> Tensor:
-    """PSNR in dB of each sample, from mean square errors; finite where a sample is exact."""
+    """PSNR in dB of each sample, from mean square errors; finite for exact samples."""
     floor = torch.finfo(mse.dtype).tiny
     return 20 * math.log10(data_range) - 10 * mse.clamp(min=floor).log10()
-
-
-#: Metrics by name, as :func:`fewstep.compare` knows them.
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "rmse": rmse,
-    "psnr": psnr,
-    "pooled_rmse": pooled_rmse,
-}

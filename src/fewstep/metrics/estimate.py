@@ -1,4 +1,4 @@
-"""Means over samples, and how far to trust them."""
+"""Means over samples with confidence intervals."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["Estimate"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over samples, with the interval that covers the true mean in 95 of 100 repetitions.
+    """A mean over samples with its 95 % confidence interval.
 
-    The interval is Student's, ``value ± t s / sqrt(count)``. It takes the samples for independent draws, as
-    noises of :func:`fewstep.noise` are, and their mean for normal: with few samples of a law with heavy tails
-    (a few noises on which a solver fails) it is too narrow, for the samples that matter most are missing.
+    The interval is Student's, ``value ± t s / sqrt(count)``. It assumes independent samples, as with noises
+    of :func:`fewstep.noise`, and a normal mean: for few samples of a heavy-tailed distribution (a solver
+    that fails on a few noises) it is too narrow, as the samples that matter most are missing.
 
     Args:
         value: the estimate.
@@ -35,13 +35,13 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Tensor | Moments) -> Estimate:
-        """The mean of one value a sample.
+        """Estimate the mean of one value per sample.
 
         Args:
-            values: ``(n,)``; or moments of ``(n, 1)``, for values that come in batches or to many processes.
+            values: ``(n,)``; or moments of ``(n, 1)``, for values in batches or over processes.
 
         Raises:
-            ValueError: when there are no values, or more than one a sample.
+            ValueError: when there are no values, or more than one per sample.
         """
         if isinstance(values, Tensor):
             if values.ndim != 1:
@@ -58,12 +58,12 @@ class Estimate:
 
     @classmethod
     def linearised(cls, value: float, gradient: Sequence[float], moments: Moments) -> Estimate:
-        """A smooth function of means, by the delta method: its variance is ``g^T S g / count``.
+        """Estimate a smooth function of means by the delta method, with variance ``g^T S g / count``.
 
         Args:
             value: the function of the means.
-            gradient: its derivatives ``g`` by each of the ``d`` means.
-            moments: of the values that are averaged, whose covariance is ``S``.
+            gradient: its derivatives ``g`` with respect to the ``d`` means.
+            moments: moments of the averaged values, with covariance ``S``.
 
         Raises:
             ValueError: when the count of the moments is unknown or zero.
@@ -74,7 +74,7 @@ class Estimate:
         if count == 1:
             return cls(value, -math.inf, math.inf, 1)
         g = moments.mean.new_tensor(gradient)
-        # Rounding leaves differences of equal values on either side of zero.
+        # Rounding can make the variance of equal values negative.
         deviation = math.sqrt(max(0.0, float(g @ moments.covariance @ g)))
         margin = _student(count - 1) * deviation / math.sqrt(count)
         return cls(value, value - margin, value + margin, count)
@@ -89,10 +89,10 @@ class Estimate:
 
 
 def _student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's distribution.
+    """Return the 97.5 % quantile of Student's t distribution.
 
-    Exact for one and two degrees of freedom; for more the expansion of Abramowitz and Stegun 26.7.5, which is
-    within 5e-3 of it at three and 1e-5 from ten.
+    Exact for one and two degrees of freedom; above, the expansion of Abramowitz and Stegun 26.7.5, with an
+    error of 5e-3 at three and below 1e-5 from ten on.
     """
     if freedom == 1:
         return math.tan(0.475 * math.pi)

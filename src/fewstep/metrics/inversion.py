@@ -1,7 +1,8 @@
-"""Whether a solver finds the noise of given data."""
+"""The round trip from data to noise and back (inversion)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..field import Field
-from ..pairs import take
 from ..solver import Solver
 from .errors import per_sample_mse
 from .estimate import Estimate
@@ -19,12 +19,11 @@ __all__ = ["Inversion", "inversion_error"]
 
 @dataclass(frozen=True)
 class Inversion:
-    """What is left of data after a round trip to noise and back.
+    """The errors of a round trip from data to noise and back.
 
     Args:
-        error: truncation RMSE of the data that come back to those that were given, as
-            :func:`fewstep.metrics.rmse`.
-        latent: mean square of the noises found, per dimension: 1 where they are standard normal.
+        error: RMSE between the given and the recovered data, as :func:`fewstep.metrics.rmse`.
+        latent: mean square of the recovered noises, per dimension: 1 for standard normal ones.
         nfe: network calls of one round trip.
     """
 
@@ -43,14 +42,15 @@ def inversion_error(
     *,
     inverse: Solver | None = None,
     batch: int = 256,
-    **conditions: Any,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
 ) -> Inversion:
     """Solve from data to noise and back, and compare with the data.
 
-    This is what editing and interpolating given pictures rest on. It is no measure of a solver's accuracy: a
-    solver can be wrong and come back. Each way errs by ``h^p``, where ``p`` is the order; the leading terms
-    add up where ``p`` is odd, and cancel where it is even, so that the round trip errs by ``h^(p + 1)``. The
-    mean square of the latents says whether the noises found are such as the model starts from.
+    Editing and interpolation of given images rely on this. It does not measure a solver's accuracy: the
+    errors of both directions can cancel. Each is of size ``h^p``, where ``p`` is the order; the leading terms
+    add up for odd ``p`` and cancel for even ``p``, so that the round trip has an error of ``h^(p + 1)``. The
+    mean square of the recovered noises shows whether they are typical initial noises of the model.
 
     Args:
         field: the model.
@@ -59,20 +59,22 @@ def inversion_error(
         inverse: from data to noise, for ``field.reversed()``; by default ``solver``, which must then hold for
             any schedule.
         batch: samples at once.
-        **conditions: passed to the network; tensors with one row a sample go with the samples.
+        conditions: keyword arguments of the network that all samples share.
+        per_sample: those with one row a sample, or one row for all; see :meth:`fewstep.Field.bind`.
 
     Raises:
-        ValueError: when there are no data, or a solver is bound to another schedule.
+        ValueError: when there are no data, a condition has a wrong number of rows, or a solver is bound to
+            another schedule.
     """
     if not len(x1):
         raise ValueError(f"inversion_error: x1 must hold one sample at least, not shape {tuple(x1.shape)}.")
-    backwards, there = field.reversed(), inverse or solver
+    bound, there = field.bind(conditions, per_sample, len(x1)), inverse or solver
     errors, squares = [], []
     for start in range(0, len(x1), batch):
         part = slice(start, start + batch)
-        own = take(conditions, part, len(x1))
-        noise = field.initial_noise(there.sample(backwards, x1[part], **own))
-        errors.append(per_sample_mse(solver.sample(field, noise, **own), x1[part]))
+        own = bound.rows(part)
+        noise = own.initial_noise(there.sample(own.reversed(), x1[part]))
+        errors.append(per_sample_mse(solver.sample(own, noise), x1[part]))
         squares.append(per_sample_mse(noise, torch.zeros_like(noise)))
     return Inversion(
         Estimate.of(torch.cat(errors).sqrt()),

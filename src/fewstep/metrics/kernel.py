@@ -1,4 +1,4 @@
-"""The kernel distance of two sets of features."""
+"""The kernel distance between two sets of features."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class KernelDistance:
     """A kernel distance, averaged over random subsets.
 
     Args:
-        mean: over the subsets.
-        std: over the subsets: how much one of them varies, not how well ``mean`` is known; 0 of a single one.
-        subset: vectors in a subset of each set.
-        subsets: how many subsets.
+        mean: mean over the subsets.
+        std: standard deviation over the subsets, not of ``mean``; 0 for a single subset.
+        subset: vectors per subset.
+        subsets: number of subsets.
     """
 
     mean: float
@@ -37,21 +37,21 @@ class KernelDistance:
 def kernel_distance(
     x: Tensor, y: Tensor, *, subset: int = 1000, subsets: int = 100, seed: int = 0
 ) -> KernelDistance:
-    """The kernel distance over random subsets, as the KID is reported.
+    """Kernel distance averaged over random subsets, as is usual for the KID.
 
-    Of features of the Inception network it is the KID of Bińkowski et al., *Demystifying MMD GANs* (ICLR
+    With features of the Inception network it is the KID of Bińkowski et al., *Demystifying MMD GANs* (ICLR
     2018): the mean over subsets of the unbiased :func:`squared_mmd`. Its expectation does not depend on the
-    number of samples, and it may be negative where the sets are alike.
+    number of samples, and it may be negative for similar sets.
 
     Args:
         x: features of one set, ``(n, d)``.
-        y: features of the other, ``(m, d)``.
-        subset: vectors drawn without repetition from each set, for each subset.
-        subsets: how many subsets.
-        seed: of the draws.
+        y: features of the other set, ``(m, d)``.
+        subset: vectors drawn without replacement from each set, for each subset.
+        subsets: number of subsets.
+        seed: seed of the draws.
 
     Raises:
-        ValueError: when a set has fewer than ``subset`` vectors, or the sets do not fit each other.
+        ValueError: when a set has fewer than ``subset`` vectors, or the sets do not match.
     """
     check_alike("kernel_distance", x=x, y=y)
     if not 2 <= subset <= min(len(x), len(y)) or subsets < 1:
@@ -69,27 +69,27 @@ def kernel_distance(
 
 
 def squared_mmd(x: Tensor, y: Tensor, *, block: int = 4096) -> float:
-    """Squared maximum mean discrepancy under the kernel ``k(x, y) = (x.y / d + 1)^3``, without bias.
+    """Unbiased squared maximum mean discrepancy with the kernel ``k(x, y) = (x.y / d + 1)^3``.
 
-    The mean of ``k`` over pairs of different vectors within each set, less twice its mean across them:
-    Gretton et al., *A Kernel Two-Sample Test* (JMLR 2012), Lemma 6, with the kernel of Bińkowski et al.
-    (2018). Its expectation is zero where both sets have one law. Time grows with the square of the samples,
-    memory does not grow.
+    The sum over both sets of the mean of ``k`` over pairs of different vectors in the set, minus twice its
+    mean over pairs across the sets: Gretton et al., *A Kernel Two-Sample Test* (JMLR 2012), Lemma 6, with the
+    kernel of Bińkowski et al. (2018). Its expectation is zero if both sets have the same distribution. Time
+    is quadratic in the number of samples, memory constant.
 
     Args:
-        x: features of one set, ``(n, d)`` with ``n`` of 2 or more.
-        y: features of the other, ``(m, d)``.
-        block: vectors at a time; the memory is that of ``block^2`` numbers.
+        x: features of one set, ``(n, d)``, ``n >= 2``.
+        y: features of the other set, ``(m, d)``, ``m >= 2``.
+        block: vectors at a time; ``block^2`` numbers are in memory.
 
     Raises:
-        ValueError: when a set has fewer than two vectors, or the sets do not fit each other.
+        ValueError: when a set has fewer than two vectors, or the sets do not match.
     """
     check_alike("squared_mmd", x=x, y=y)
     n, m = len(x), len(y)
     if min(n, m) < 2 or block < 1:
         raise ValueError(
-            "squared_mmd: each set needs two vectors at least, and a block one, "
-            f"not {n} and {m}, and {block}."
+            "squared_mmd: each set must have at least two vectors, and block must be at least 1, "
+            f"not {n} and {m} vectors, and {block}."
         )
     within = (_sum(z, z, block) - _sum_with_itself(z, block) for z in (x, y))
     xx, yy = (total / (len(z) * (len(z) - 1)) for total, z in zip(within, (x, y), strict=True))
@@ -97,7 +97,7 @@ def squared_mmd(x: Tensor, y: Tensor, *, block: int = 4096) -> float:
 
 
 def _sum(x: Tensor, y: Tensor, block: int) -> Tensor:
-    """The kernel summed over all pairs."""
+    """Return the sum of the kernel over all pairs."""
     sums = [
         _kernel(to_float64(a) @ to_float64(b).T, x.shape[1]).sum()
         for a in x.split(block)
@@ -107,7 +107,7 @@ def _sum(x: Tensor, y: Tensor, block: int) -> Tensor:
 
 
 def _sum_with_itself(x: Tensor, block: int) -> Tensor:
-    """The kernel summed over pairs of a vector with itself."""
+    """Return the sum of the kernel over pairs of a vector with itself."""
     sums = [_kernel(to_float64(a).square().sum(dim=1), x.shape[1]).sum() for a in x.split(block)]
     return torch.stack(sums).sum()
 

@@ -1,4 +1,4 @@
-"""Fidelity and diversity apart: precision and recall, density and coverage."""
+"""Separate measures of fidelity and diversity: precision and recall, density and coverage."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ._features import check_alike
 
 __all__ = ["Fidelity", "precision_recall"]
 
-#: Relative difference of squared distances that is rounding: what lies on a sphere lies in its ball.
+#: Relative tolerance for rounding of squared distances, so that a point on a sphere lies in its closed ball.
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How much of the samples is like data, and how much of the data is like samples.
+    """The shares of samples close to data and of data close to samples.
 
     Args:
-        precision: share of the samples within the data's balls, in [0, 1].
-        recall: share of the data within the samples' balls, in [0, 1].
-        density: how many of the data's balls a sample lies in, over ``k``; about 1 for equal laws, and above
-            where samples crowd where the data are dense.
+        precision: share of the samples in some ball of the data, in [0, 1].
+        recall: share of the data in some ball of the samples, in [0, 1].
+        density: mean number of the data's balls that contain a sample, divided by ``k``; about 1 for equal
+            distributions, more if the samples concentrate where the data are dense.
         coverage: share of the data with a sample in their ball, in [0, 1].
     """
 
@@ -41,26 +41,26 @@ class Fidelity:
 def precision_recall(
     real: Tensor, generated: Tensor, *, k: int = 3, density_k: int = 5, block: int = 2048
 ) -> Fidelity:
-    """Compare two sets of features by the balls that reach to each vector's neighbours.
+    """Compare two sets of features by their nearest-neighbour balls.
 
     The ball of a vector is closed and reaches to the ``k``-th nearest *other* vector of its own set.
     Precision and recall are those of Kynkäänniemi et al., *Improved Precision and Recall Metric for Assessing
     Generative Models* (NeurIPS 2019), eq. 1 and 2, with their ``k = 3``; density and coverage those of Naeem
     et al., *Reliable Fidelity and Diversity Metrics for Generative Models* (ICML 2020), with their ``k = 5``.
 
-    All four depend on the numbers of vectors: compare only values of equal counts, as a rule 10,000 or 50,000
-    of each. A single outlier has a large ball, which raises precision and recall; density and coverage
-    do not suffer from that so much. Distances are taken a block at a time.
+    All four depend on the numbers of vectors: compare only values of equal counts, usually 10,000 or 50,000
+    of each. An outlier has a large ball, which raises precision and recall; density and coverage are less
+    sensitive to that. Distances are computed in blocks.
 
     Args:
         real: features of data, ``(n, d)``.
         generated: features of samples, ``(m, d)``.
-        k: which neighbour, for precision and recall.
-        density_k: which neighbour, for density and coverage.
-        block: vectors at a time; the memory is that of a few ``block^2`` numbers.
+        k: number of neighbours for precision and recall.
+        density_k: number of neighbours for density and coverage.
+        block: vectors at a time; a few times ``block^2`` numbers are in memory.
 
     Raises:
-        ValueError: when a set has too few vectors for its neighbours, or the sets do not fit each other.
+        ValueError: when a set has too few vectors for its neighbours, or the sets do not match.
     """
     check_alike("precision_recall", real=real, generated=generated)
     if min(k, density_k, block) < 1 or len(real) <= max(k, density_k) or len(generated) <= k:

@@ -1,4 +1,4 @@
-"""Mean and covariance of features that come in batches."""
+"""Streaming mean and covariance of features."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from ._features import check_features, to_float64
 
 __all__ = ["Moments"]
 
-#: What stands for a count or a dimension that is not known, where only integers can.
+#: Stands for an unknown count in a tensor of integers.
 _UNKNOWN = -1
 
-#: Vectors that are turned to float64 at a time.
+#: Vectors converted to float64 at a time.
 _ROWS = 1024
 
 
 class Moments:
-    """Mean and covariance of feature vectors, in memory that does not grow with their number.
+    """Mean and covariance of feature vectors, in constant memory.
 
-    Batches are joined by the update of Chan, Golub and LeVeque (*Updating formulae and a pairwise algorithm
+    Batches are merged by the update of Chan, Golub and LeVeque (*Updating formulae and a pairwise algorithm
     for computing sample variances*, 1979), in float64: with ``m`` more vectors of mean ``b`` the scatter
     ``S = sum (x - mean)(x - mean)^T`` of ``n`` vectors of mean ``a`` becomes
 
         ``S + sum (x - b)(x - b)^T + n m / (n + m) (b - a)(b - a)^T``,
 
-    in which nothing large cancels, wherever the mean lies.
+    without cancellation, however large the mean.
 
     Args:
-        protocol: how the features were made, JSON-ready: the pictures, the network, the rounding. It goes
-            into the file, and only moments with equal protocols are added.
+        protocol: how the features were made, ready for JSON: the images, the network, the rounding. It is
+            saved in the file, and only moments with equal protocols can be added.
     """
 
     def __init__(self, protocol: Mapping[str, Any] | None = None) -> None:
@@ -45,14 +45,14 @@ class Moments:
 
     @classmethod
     def of(cls, features: Tensor, protocol: Mapping[str, Any] | None = None) -> Moments:
-        """The moments of one set of features, ``(n, d)``."""
+        """Return the moments of one set of features, ``(n, d)``."""
         moments = cls(protocol)
         moments.update(features)
         return moments
 
     @property
     def count(self) -> int | None:
-        """How many vectors; ``None`` for a file that does not say."""
+        """Number of vectors; ``None`` for moments from a file without it."""
         return self._count
 
     @property
@@ -81,13 +81,13 @@ class Moments:
         return self._scatter if self._count is None else self._scatter / (self._count - 1)
 
     def update(self, features: Tensor) -> None:
-        """Take in a batch.
+        """Add a batch.
 
         Shape:
-            ``features``: ``(n, d)``, of any floating-point type; ``d`` is that of the first batch.
+            ``features``: ``(n, d)``, of any floating-point type; ``d`` must equal that of the first batch.
 
         Raises:
-            ValueError: when the features do not fit, or the moments are those of a file without a count.
+            ValueError: when the features do not match, or the moments come from a file without a count.
         """
         check_features("update", features=features)
         self._fit(features.shape[1], to_float64(features[:0]).device)
@@ -98,7 +98,7 @@ class Moments:
                 self._take(len(x), mean, x - mean)
 
     def __add__(self, other: Moments) -> Moments:
-        """The moments of both sets together.
+        """Return the moments of the union of both sets.
 
         Raises:
             ValueError: when their dimensions or protocols differ, or a count is unknown.
@@ -107,7 +107,7 @@ class Moments:
             return NotImplemented
         if self.protocol != other.protocol:
             raise ValueError(
-                f"Moments: only features of one protocol can be added, not {self.protocol} and "
+                f"Moments: only features of the same protocol can be added, not {self.protocol} and "
                 f"{other.protocol}; make both in the same way."
             )
         both = Moments(self.protocol)
@@ -121,10 +121,10 @@ class Moments:
         return both
 
     def over_processes(self) -> Moments:
-        """The moments of the vectors of all processes of ``torch.distributed``, the same in each of them.
+        """Return the moments of all vectors over the processes of ``torch.distributed``, the same in each.
 
-        Every process must call it, with moments of its own, made by one protocol; some may have none yet.
-        Without ``torch.distributed`` it is a copy.
+        Every process must call it, with its own moments of the same protocol, which may be empty. Without
+        ``torch.distributed`` the result is a copy.
 
         Raises:
             ValueError: in every process, when dimensions differ or a count is unknown.
@@ -135,7 +135,7 @@ class Moments:
             self._refuse_unknown(f" (in process {counts.index(_UNKNOWN)})")
         if len(set(lengths) - {0}) > 1:
             raise ValueError(
-                f"Moments: the processes have features of {lengths} dimensions, which must be one number."
+                f"Moments: all processes must have features of the same length, not of {lengths} dimensions."
             )
         merged = Moments(self.protocol)
         if sum(counts):
@@ -151,20 +151,20 @@ class Moments:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an ``.npz`` file in the format of EDM's reference statistics.
 
-        It holds ``mu`` and ``sigma``, float64, and ``facts``: JSON with the count and the protocol, which
-        other readers ignore.
+        It holds ``mu`` and ``sigma``, float64, and ``facts``: JSON with the count and the protocol, ignored
+        by other readers.
         """
         facts = {"count": self._count, "protocol": self.protocol}
         _moments_file.write(path, self.mean.cpu().numpy(), self.covariance.cpu().numpy(), facts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Moments:
-        """Read a file of :meth:`save`, of EDM, or of any program that writes ``mu`` and ``sigma``.
+        """Read a file written by :meth:`save`, EDM, or any program that writes ``mu`` and ``sigma``.
 
-        Nothing can be added to moments whose file does not say their count.
+        Nothing can be added to moments from a file without their count.
 
         Raises:
-            ValueError: naming the file and what is wrong with it.
+            ValueError: naming the file and its fault.
         """
         mu, sigma, facts = _moments_file.read(path)
         moments = cls(facts.get("protocol"))
@@ -178,31 +178,31 @@ class Moments:
         return f"Moments(count={self._count}, dimensions={self.dimensions}, protocol={self.protocol})"
 
     def _fit(self, d: int, device: torch.device) -> None:
-        """Make room for vectors of ``d`` dimensions, or refuse them."""
+        """Allocate for vectors of ``d`` dimensions, or raise if the moments have others."""
         self._need_count()
         if not self.dimensions:
             self._mean = torch.zeros(d, dtype=torch.float64, device=device)
             self._scatter = torch.zeros(d, d, dtype=torch.float64, device=device)
         elif d != self.dimensions:
             raise ValueError(
-                f"Moments: features must have {self.dimensions} dimensions, as the first had, not {d}."
+                f"Moments: features must have {self.dimensions} dimensions, as the first ones, not {d}."
             )
 
     def _take(self, m: int, mean: Tensor, centred: Tensor | None = None) -> None:
-        """Take in ``m`` vectors of a mean and what ``centred`` adds to the scatter."""
+        """Add ``m`` vectors with this mean; ``centred``, minus their mean, if they add to the scatter."""
         n = self._count or 0
         shift = mean.to(self._mean) - self._mean
-        # The two means' part of the scatter is one more row.
+        # The term of the two means is one more row.
         rows = shift[None] * (n * m / (n + m)) ** 0.5
         rows = rows if centred is None else torch.cat([centred, rows])
         self._scatter.addmm_(rows.T, rows)
-        self._mean = self._mean + shift * (m / (n + m))  # whoever holds the mean keeps it
+        self._mean = self._mean + shift * (m / (n + m))  # not in place: callers may hold the old mean
         self._count = n + m
 
     def _need(self, least: int, what: str) -> None:
         if self._count is not None and self._count < least:
             raise ValueError(
-                f"Moments: a {what} needs {least} feature vectors at least, not {self._count}; "
+                f"Moments: a {what} needs at least {least} feature vectors, not {self._count}; "
                 "update with more."
             )
 

@@ -1,4 +1,4 @@
-"""Whether samples are copies of training data."""
+"""Detection of memorised training data by nearest neighbours."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["NeighbourCheck", "nearest_neighbours"]
 
 @dataclass(frozen=True)
 class NeighbourCheck:
-    """How near samples come to the training data, beside how near data come that were not trained on.
+    """Distances of samples and of held-out data to the training data.
 
-    A model that learned the law of the data and copies none of them has samples at the distances of held-out
-    data; smaller ones speak of memorisation, larger ones of samples unlike the data.
+    The samples of a model that learned the distribution of the data without copying have the same distances
+    as held-out data; smaller ones indicate memorisation, larger ones samples unlike the data.
 
     Args:
-        distances: of each sample to its nearest training vector, float64 ``(n,)``.
-        indices: which training vector that is, ``(n,)``.
-        held_out: distances of each held-out vector to its nearest training vector, float64 ``(h,)``.
-        quantile: which share of the held-out distances counts as near.
+        distances: distance of each sample to its nearest training vector, float64 ``(n,)``.
+        indices: index of that training vector, ``(n,)``.
+        held_out: distance of each held-out vector to its nearest training vector, float64 ``(h,)``.
+        quantile: share of the held-out distances that counts as near.
     """
 
     distances: Tensor
@@ -34,26 +34,26 @@ class NeighbourCheck:
 
     @property
     def ratio(self) -> float:
-        """Median distance of the samples over that of the held-out data: 1 where nothing is memorised."""
+        """Median distance of the samples, relative to that of the held-out data: 1 without memorisation."""
         return float(self.distances.median() / self.held_out.median())
 
     @property
     def threshold(self) -> float:
-        """The distance below which a ``quantile`` of the held-out data lie."""
+        """The ``quantile`` of the held-out distances."""
         return float(self.held_out.sort().values[int(self.quantile * len(self.held_out))])
 
     @property
     def share_near(self) -> float:
-        """Share of the samples below the threshold: ``quantile`` where nothing is memorised."""
+        """Share of the samples below the threshold: ``quantile`` without memorisation."""
         return float((self.distances < self.threshold).double().mean())
 
     @property
     def copies(self) -> int:
-        """Samples whose features are exactly those of a training vector."""
+        """Number of samples equal to a training vector."""
         return int((self.distances == 0).sum())
 
     def nearest(self, count: int = 10) -> Tensor:
-        """The numbers of the samples nearest to the training data, nearest first, to look at."""
+        """Return the indices of the samples nearest to the training data, nearest first."""
         return self.distances.argsort()[:count]
 
     def __str__(self) -> str:
@@ -68,21 +68,21 @@ class NeighbourCheck:
 def nearest_neighbours(
     generated: Tensor, training: Tensor, held_out: Tensor, *, quantile: float = 0.01, block: int = 2048
 ) -> NeighbourCheck:
-    """Look for each sample's nearest training vector, and compare with held-out data.
+    """Find each sample's nearest training vector, and compare its distance with those of held-out data.
 
-    Vectors are features, or pictures flattened to ``(n, d)``: in pixels a copy that is shifted by one is far
-    away, in features it is near. The held-out data must be of the law of the training data and not among
-    them. Neighbours are found a block at a time, their distances then taken exactly.
+    Vectors are features, or images flattened to ``(n, d)``: a copy shifted by one pixel is far away in pixels
+    and near in features. The held-out data must have the distribution of the training data and not be among
+    them. Neighbours are searched in blocks; their distances are then computed exactly.
 
     Args:
         generated: samples, ``(n, d)``.
-        training: what the model was trained on, all of it, ``(m, d)``.
-        held_out: data it was not trained on, ``(h, d)``; 1,000 or more for a quantile of 0.01.
-        quantile: which share of the held-out distances counts as near, in (0, 1).
-        block: vectors at a time; the memory is that of a few ``block^2`` numbers.
+        training: all training data, ``(m, d)``.
+        held_out: data not trained on, ``(h, d)``; 1,000 or more for a quantile of 0.01.
+        quantile: share of the held-out distances that counts as near, in (0, 1).
+        block: vectors at a time; a few times ``block^2`` numbers are in memory.
 
     Raises:
-        ValueError: when a set is empty, the sets do not fit each other, or the quantile is no share.
+        ValueError: when a set is empty, the sets do not match, or the quantile is not in (0, 1).
     """
     check_alike("nearest_neighbours", generated=generated, training=training, held_out=held_out)
     if not (0 < quantile < 1 and block > 0 and min(map(len, (generated, training, held_out))) > 0):
@@ -95,7 +95,7 @@ def nearest_neighbours(
 
 
 def _nearest(x: Tensor, training: Tensor, block: int) -> tuple[Tensor, Tensor]:
-    """Distances and indices of the nearest, without the rounding of products."""
+    """Return distances and indices of the nearest, the distances without the rounding of inner products."""
     indices = nearest(x, training, 1, block)[1].squeeze(1)
     pairs = zip(x.split(block), indices.split(block), strict=True)
     gaps = [(to_float64(part) - to_float64(training[at.to(x.device)])).norm(dim=1) for part, at in pairs]

@@ -1,4 +1,4 @@
-"""Fields that come with the package: trained flows and exact ones."""
+"""Bundled fields: small trained flows, and flows with a closed form."""
 
 from ..networks import load_network, save_network
 from .bundled import BUNDLED, bundled, load_field

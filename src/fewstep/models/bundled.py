@@ -1,4 +1,4 @@
-"""Small trained flows that come with the package."""
+"""Bundled fields, and fields from network files."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ __all__ = ["BUNDLED", "bundled", "load_field"]
 
 
 def load_field(path: str | Path) -> Field:
-    """Read a network written by :func:`save_network` as a field.
+    """Load a network written by :func:`save_network` as a field.
 
-    The file's facts ``shape`` (of one sample), ``schedule`` (of
-    :meth:`~fewstep.schedules.Schedule.to_dict`), ``prediction`` and ``clock`` (a pair or a name) say what
-    kind of field it is; without them the shape is that of the network, if it has one, the schedule
-    ``CondOT``, the prediction velocity and the clock that of the schedule.
+    The field is described by the file's facts ``shape`` (of one sample), ``schedule`` (from
+    :meth:`~fewstep.schedules.Schedule.to_dict`), ``prediction`` and ``clock`` (a pair or a name). The
+    defaults are the network's shape, if it has one, ``CondOT``, velocity and the clock of the schedule.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is damaged or holds no network of fewstep.
+        ValueError: when the file is damaged or holds no fewstep network.
     """
     config = network_config(path)
     shape = config.get("shape") or config["arguments"].get("shape")
@@ -45,7 +44,7 @@ def _trained(name: str, shape: tuple[int, ...]) -> Field:
     return Field(load_network(Path(str(with_path))), shape=shape, name=f"fewstep/{name}")
 
 
-#: Bundled fields by name, and what they are.
+#: Bundled fields by name: a description, and a function that loads the field.
 BUNDLED: dict[str, tuple[str, Callable[[], Field]]] = {
     "digits": ("flow on 8x8 digits, a perceptron", lambda: _trained("digits", (1, 8, 8))),
     "mnist": ("flow on MNIST 28x28, a U-Net", lambda: _trained("mnist", (1, 28, 28))),
@@ -62,21 +61,21 @@ BUNDLED: dict[str, tuple[str, Callable[[], Field]]] = {
         lambda: random_mixture(24, 7).field("fewstep/mixture"),
     ),
     "mixture-2d": (
-        "exact flow of seven modes in the plane, whose paths can be looked at",
+        "exact flow of seven modes in the plane, for plots of its paths",
         lambda: random_mixture(2, 7).field("fewstep/mixture-2d"),
     ),
 }
 
 
 def bundled(name: str) -> Field:
-    """A field that comes with the package.
+    """Return a bundled field.
 
     Args:
         name: ``digits``, ``mnist``, ``mnist-straight``, ``digits-kde``, ``mixture`` or ``mixture-2d``; see
             :data:`BUNDLED`.
 
     Raises:
-        ValueError: on another name.
+        ValueError: on an unknown name.
     """
     if name not in BUNDLED:
         raise ValueError(f"bundled: no model {name!r}; there are {', '.join(BUNDLED)}.")

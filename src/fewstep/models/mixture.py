@@ -1,4 +1,4 @@
-"""Flows with a closed form: every prediction of a Gaussian mixture is known exactly."""
+"""Flows with a closed form: exact networks for Gaussian mixtures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..schedules import CondOT, Schedule
 __all__ = ["GaussianMixture", "kernel_density", "random_mixture"]
 
 
-#: Where sigma' is infinite (VP in pure data) the velocity, which is smooth, is taken this much inside.
+#: Where sigma' is infinite (VP in pure data), the velocity, which is smooth, is evaluated this much earlier.
 _INSIDE = 1e-12
 
 
@@ -25,14 +25,14 @@ class GaussianMixture(nn.Module):
     ``x_t`` is a mixture with means ``alpha mu_k`` and variances ``v_k = alpha^2 s_k^2 + sigma^2``. Given
     the component, the expected noise is ``sigma / v_k (x - alpha mu_k)`` and the expected data
     ``mu_k + alpha s_k^2 / v_k (x - alpha mu_k)``; given ``x``, their averages under the posterior of the
-    component. Computed in float64, returned in the type of ``x``.
+    component. Computed in float64 and returned in the type of ``x``.
 
     Args:
         means: ``(K, *shape)``.
         stds: one standard deviation, or ``K`` of them, positive.
         weights: ``K`` positive numbers, equal by default.
         schedule: the noise schedule, ``CondOT()`` by default.
-        prediction: what :meth:`forward` returns.
+        prediction: the kind of prediction that :meth:`forward` returns.
 
     Shape:
         ``x``: ``(B, *shape)``; ``t``: ``()`` or ``(B,)``; output like ``x``.
@@ -87,14 +87,14 @@ class GaussianMixture(nn.Module):
         return output.reshape(x.shape).to(x.dtype)
 
     def log_prob(self, x: Tensor, t: Tensor | float = 1.0) -> Tensor:
-        """Logarithm of the density of ``x_t`` in nats, float64 of shape ``(B,)``; of the data by default."""
+        """Return the log-density of ``x_t`` in nats, float64 of shape ``(B,)``; of the data by default."""
         t = torch.as_tensor(t, dtype=torch.float64, device=x.device)
         alpha, sigma = self.schedule(t.expand(len(x))[:, None])[:2]
         v = alpha**2 * self.variances + sigma**2
         return self._log_joint(x.double().flatten(1), alpha, v).logsumexp(dim=1)
 
     def _log_joint(self, flat: Tensor, alpha: Tensor, v: Tensor) -> Tensor:
-        """``log w_k + log N(x; alpha mu_k, v_k I)``, ``(B, K)``."""
+        """Return ``log w_k + log N(x; alpha mu_k, v_k I)``, ``(B, K)``."""
         square = (
             flat.square().sum(1, keepdim=True)
             - 2 * alpha * flat @ self.means.T
@@ -103,11 +103,11 @@ class GaussianMixture(nn.Module):
         return self.log_weights - flat.shape[1] / 2 * (2 * math.pi * v).log() - square / (2 * v)
 
     def field(self, name: str | None = None) -> Field:
-        """The field of this network."""
+        """Return the field of this network."""
         return Field(self, self.schedule, self.prediction, shape=self.shape, clock=(0, 1), name=name)
 
     def sample_data(self, count: int, generator: torch.Generator) -> Tensor:
-        """``count`` independent draws of the data, float64."""
+        """Draw ``count`` independent data samples, float64."""
         k = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=generator)
         eps = torch.randn(count, self.means.shape[1], dtype=torch.float64, generator=generator)
         return (self.means[k] + self.variances[k].sqrt()[:, None] * eps).reshape(count, *self.shape)
@@ -119,7 +119,7 @@ def kernel_density(
     schedule: Schedule | None = None,
     prediction: Prediction = "velocity",
 ) -> GaussianMixture:
-    """The exact flow of a kernel density estimate: one component a data point."""
+    """Return the exact network for a kernel density estimate: one component per data point."""
     return GaussianMixture(data, bandwidth, None, schedule, prediction)
 
 
@@ -132,7 +132,7 @@ def random_mixture(
     schedule: Schedule | None = None,
     prediction: Prediction = "velocity",
 ) -> GaussianMixture:
-    """Narrow modes at random places with total variance near one a dimension, and unequal weights."""
+    """Return narrow modes at random positions with unequal weights and about unit variance per dimension."""
     generator = torch.Generator().manual_seed(seed)
     means = torch.randn(modes, dimension, dtype=torch.float64, generator=generator)
     weights = 0.5 + torch.rand(modes, dtype=torch.float64, generator=generator)

@@ -1,4 +1,4 @@
-"""Networks ``(x, t) -> velocity``, encoders, and the files that hold them."""
+"""Networks ``(x, t) -> velocity``, encoders, and network files."""
 
 from .diffusers_unet import DiffusersUNet, from_diffusers
 from .encoder import GaussianEncoder, zero_output

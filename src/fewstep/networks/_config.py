@@ -1,4 +1,4 @@
-"""What a network was made with, as something JSON can hold."""
+"""A network's class and constructor arguments, ready for JSON."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["describe"]
 
 
 def describe(network: nn.Module) -> dict[str, Any]:
-    """Class and constructor arguments, as :func:`~fewstep.networks.save_network` writes them.
+    """Return class and constructor arguments, as :func:`~fewstep.networks.save_network` writes them.
 
     Raises:
-        ValueError: when the network does not know its own arguments.
+        ValueError: when the network has no ``config``.
     """
     config = getattr(network, "config", None)
     if config is None:
         raise ValueError(
-            f"save_network: a {type(network).__name__} has no .config with its constructor's arguments, so "
-            "it could not be built again; save its state_dict() instead."
+            f"save_network: a {type(network).__name__} has no .config with its constructor arguments, so "
+            "it could not be rebuilt; save its state_dict() instead."
         )
     return {"class": type(network).__name__, "arguments": config}

@@ -1,4 +1,4 @@
-"""The layers of the DDPM++ U-Net, under the names that published weights give them."""
+"""The layers of the DDPM++ U-Net, named as in published weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["NEAR_ZERO", "AttentionBlock", "Block", "Resampling", "group_norm", "
 Resampling = Literal["up", "down"]
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
-#: Gain of the layers that end a branch, which so begin as almost nothing.
+#: Gain of the last layer of each branch, so that the branch starts near zero.
 NEAR_ZERO = 1e-5
 _MAX_POSITION = 10_000
 
@@ -29,7 +29,7 @@ def sinusoids(t: Tensor, channels: int) -> Tensor:
 
 
 def xavier(layer: Layer, gain: float = 1.0) -> Layer:
-    """``layer`` with uniform Xavier weights times ``gain``, and no bias."""
+    """Initialise ``layer`` with uniform Xavier weights times ``gain`` and a zero bias; return it."""
     nn.init.xavier_uniform_(layer.weight, gain)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
@@ -37,10 +37,10 @@ def xavier(layer: Layer, gain: float = 1.0) -> Layer:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation in up to 32 groups of at least four channels.
+    """Return a group normalisation with up to 32 groups of at least four channels.
 
     Raises:
-        ValueError: when the groups do not come out even.
+        ValueError: when the channels do not divide into equal groups.
     """
     groups = min(32, channels // 4)
     if not groups or channels % groups:
@@ -70,21 +70,21 @@ class ResamplingConv2d(nn.Conv2d):
         padding = (kernel.shape[-1] - 1) // 2
         if self.resampling == "down":
             x = F.conv2d(x, kernel, stride=2, padding=padding, groups=channels)
-        else:  # zeros come between the pixels, three for each, so four times the filter keeps the mean
+        else:  # three zeros are inserted for each pixel, so the filter is multiplied by four to keep the mean
             x = F.conv_transpose2d(x, 4 * kernel, stride=2, padding=padding, groups=channels)
         return super().forward(x)
 
 
 class Block(nn.Module):
-    """Two convolutions, the time added between them, and a skip connection; the sum keeps its variance.
+    """Two convolutions with the time embedding added between them, and a variance-preserving skip.
 
     Args:
         channels_in: channels of the input.
         channels_out: channels of the output.
         embedding: features of the time embedding.
-        dropout: probability before the second convolution.
-        resampling: halve or double the resolution on the way; ``None`` keeps it.
-        taps: filter of the resampling along one axis, of any sum.
+        dropout: dropout probability before the second convolution.
+        resampling: ``"down"`` halves the resolution, ``"up"`` doubles it, ``None`` keeps it.
+        taps: resampling filter along one axis; it is normalised.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class AttentionBlock(Block):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         x = super().forward(x, embedding)
-        # Query, key and value of one channel stand side by side.
+        # The channels are interleaved: query, key and value of channel 0, then of channel 1, ...
         q, k, v = self.qkv(self.norm2(x)).flatten(2).transpose(1, 2).unflatten(2, (-1, 3)).unbind(3)
         h = _attention(q, k, v).transpose(1, 2).reshape(x.shape)
         output: Tensor = (x + self.proj(h)) * math.sqrt(0.5)
@@ -140,7 +140,7 @@ class AttentionBlock(Block):
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention on ``(B, pixels, channels)``, in single precision at least: half overflows in the softmax."""
+    """Attention over ``(B, pixels, channels)``, in float32 at least: half overflows in the softmax."""
     dtype = torch.promote_types(q.dtype, torch.float32)
     with torch.autocast(q.device.type, enabled=False):
         h = F.scaled_dot_product_attention(q.to(dtype), k.to(dtype), v.to(dtype))

@@ -1,4 +1,4 @@
-"""How a network is told the time."""
+"""Time embeddings."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["TimeEmbedding"]
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoids of ``t`` in [0, 1], from half a turn to ``turns`` turns, and a two-layer MLP.
+    """Sinusoids of ``t`` in [0, 1], from half a turn to ``turns`` turns, followed by a two-layer MLP.
 
-    The frequencies are chosen for a continuous time in [0, 1], so that a derivative with respect
-    to ``t`` is smooth; the 1000-step sinusoids of discrete diffusion models are far too fast.
+    The frequencies suit a continuous time in [0, 1], so that derivatives with respect to ``t`` are
+    smooth; the 1000-step sinusoids of discrete diffusion models are far too fast.
     """
 
     frequencies: Tensor
@@ -28,7 +28,7 @@ class TimeEmbedding(nn.Module):
         self.linear2 = nn.Linear(width, width)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        """Embedding of shape ``(B, width)`` for a time of shape ``()`` or ``(B,)``."""
+        """Return the embedding, ``(B, width)``, of a time of shape ``()`` or ``(B,)``."""
         phase = t.to(x.dtype).expand(x.shape[0])[:, None] * self.frequencies.to(x.dtype)
         h = torch.cat([phase.sin(), phase.cos()], dim=1)
         return F.silu(self.linear2(F.silu(self.linear1(h))))

@@ -1,4 +1,4 @@
-"""Putting stored weights into a network, or saying why they do not fit."""
+"""Strict loading of stored weights, with readable errors."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _SHOWN = 3
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Copy ``weights`` into ``network``: every one of them, and nothing left as it was.
+    """Copy ``weights`` into ``network``; both must have the same tensors.
 
     Args:
-        network: what receives them.
+        network: receives the weights.
         weights: state dict.
-        source: what the error calls the weights, such as the file's name.
+        source: name of the weights in error messages, such as the file name.
 
     Raises:
         ValueError: naming the first few tensors that are missing, unexpected or of another shape.
@@ -26,10 +26,10 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
     faults = [
         f"{label} {_first(keys)}"
         for label, keys in (
-            ("it lacks", [repr(key) for key in own if key not in weights]),
-            ("it has the unknown", [repr(key) for key in weights if key not in own]),
+            ("missing", [repr(key) for key in own if key not in weights]),
+            ("unexpected", [repr(key) for key in weights if key not in own]),
             (
-                "of another shape are",
+                "of another shape",
                 [
                     f"{key!r} ({tuple(value.shape)} for {tuple(own[key].shape)})"
                     for key, value in weights.items()

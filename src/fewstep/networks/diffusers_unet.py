@@ -1,4 +1,4 @@
-"""A U-Net of diffusers as a network of this package."""
+"""A diffusers U-Net as a network of this package."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["DiffusersUNet", "from_diffusers"]
 class DiffusersUNet(nn.Module):
     """diffusers' ``UNet2DModel`` as ``(x, t) -> velocity``, with ``t = 0`` noise and ``t = 1`` data.
 
-    Made by :func:`from_diffusers`. The U-Net is told ``time_scale * t`` and its sample is taken for the
-    velocity, so it is for flows trained this way. A denoiser of diffusers' own counts its steps from data to
-    noise and predicts the noise: no scale makes a velocity of it.
+    Made by :func:`from_diffusers`. The U-Net is called with timestep ``time_scale * t`` and its output is
+    the velocity, so this is for flows trained that way. A pretrained diffusers denoiser counts timesteps from
+    data to noise and predicts the noise; no ``time_scale`` turns that into a velocity.
 
     Args:
         unet: the ``UNet2DModel``.
-        time_scale: what the U-Net's timestep is at ``t = 1``.
+        time_scale: timestep passed to the U-Net at ``t = 1``.
 
     Shape:
         ``x``: ``(B, in_channels, H, W)``; ``t``: ``()`` or ``(B,)``; output ``(B, out_channels, H, W)``.
-        Conditions, such as ``class_labels``, go to the U-Net as they are.
+        Conditions, such as ``class_labels``, are passed to the U-Net unchanged.
 
     Raises:
         ValueError: when the U-Net cannot take every time in [0, 1].
@@ -35,7 +35,7 @@ class DiffusersUNet(nn.Module):
         super().__init__()
         settings: Any = unet.config
         if settings["time_embedding_type"] != "positional":
-            # 'learned' has a row for each whole step only; 'fourier' takes the logarithm of the time.
+            # 'learned' only has rows for whole timesteps; 'fourier' takes the logarithm of the time.
             raise ValueError(
                 f"from_diffusers: time_embedding_type={settings['time_embedding_type']!r} cannot take "
                 "every time in [0, 1]; use one with 'positional'."
@@ -48,19 +48,19 @@ class DiffusersUNet(nn.Module):
 
     @classmethod
     def from_config(cls, unet: Mapping[str, Any], time_scale: float = 1000.0) -> DiffusersUNet:
-        """A network with fresh weights, from the arguments of ``UNet2DModel``."""
+        """Build a network with fresh weights from the arguments of ``UNet2DModel``."""
         return cls(require("diffusers", "diffusers").UNet2DModel(**unet), time_scale)
 
     @property
     def config(self) -> dict[str, Any]:
-        """What :meth:`from_config` makes this network of, as JSON can hold it."""
+        """The arguments of :meth:`from_config`, ready for JSON."""
         settings: Any = self.unet.config
         unet = {key: value for key, value in settings.items() if not key.startswith("_")}
         return {"unet": unet, "time_scale": self.time_scale}
 
     @property
     def output_layer(self) -> nn.Module:
-        """The layer that ends the network."""
+        """The last layer of the network."""
         layer: nn.Module = self.unet.get_submodule("conv_out")
         return layer
 
@@ -70,11 +70,11 @@ class DiffusersUNet(nn.Module):
 
 
 def from_diffusers(unet: nn.Module, time_scale: float = 1000.0) -> DiffusersUNet:
-    """A ``UNet2DModel`` of diffusers as a network ``model(x, t)`` with ``t = 0`` noise and ``t = 1`` data.
+    """Wrap a diffusers ``UNet2DModel`` as a network ``model(x, t)``, ``t = 0`` noise and ``t = 1`` data.
 
     Args:
         unet: a ``diffusers.UNet2DModel``; it is used, not copied.
-        time_scale: what the U-Net's timestep is at ``t = 1``; its sinusoids are made for 0 to 1000.
+        time_scale: timestep passed to the U-Net at ``t = 1``; its sinusoids are made for 0 to 1000.
 
     Raises:
         ValueError: on a model of another class, or one that cannot take every time in [0, 1].
@@ -82,6 +82,6 @@ def from_diffusers(unet: nn.Module, time_scale: float = 1000.0) -> DiffusersUNet
     if not isinstance(unet, require("diffusers", "diffusers").UNet2DModel):
         raise ValueError(
             f"from_diffusers: the model must be a diffusers.UNet2DModel, not a {type(unet).__name__}; wrap "
-            "another yourself as model(x, t) -> velocity."
+            "other models yourself as model(x, t) -> velocity."
         )
     return DiffusersUNet(unet, time_scale)

@@ -1,4 +1,4 @@
-"""The encoder of a learned coupling: for each sample of the data, a Gaussian to draw its noise from."""
+"""The encoder of a learned coupling: a Gaussian over the noise for each data sample."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["GaussianEncoder", "zero_output"]
 
 
 def zero_output(network: nn.Module) -> None:
-    """Set the last layer of a network to zero, so that it answers every input with zeros.
+    """Set the last layer of a network to zero, so that its output is zero for every input.
 
     Args:
-        network: one of this package, or any whose attribute ``output_layer`` is the layer that ends it.
+        network: one of this package, or any with its last layer as the attribute ``output_layer``.
 
     Raises:
-        ValueError: when the network does not say which layer is its last.
+        ValueError: when the network has no ``output_layer``.
     """
     layer = getattr(network, "output_layer", None)
     if not isinstance(layer, nn.Module):
         raise ValueError(
             f"zero_output: a {type(network).__name__} does not say which layer is its last; give it an "
-            "attribute output_layer that is this layer."
+            "attribute output_layer that holds this layer."
         )
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -36,9 +36,9 @@ class GaussianEncoder(nn.Module):
     """``x -> (mean, logvar)`` of ``q(z | x) = N(mean, diag exp(logvar))``, the noise coupled to ``x``.
 
     Lee, Kim and Ye, *Minimizing Trajectory Curvature of ODE-based Generative Models* (ICML 2023), section 3.
-    A network with twice as many channels at its output as at its input is asked at ``t = 1``; the first half
-    of its channels is the mean. The encoder begins at N(0, I) exactly, that is at the independent coupling,
-    because the network's last layer is set to zero here: load trained weights afterwards.
+    The network has twice as many output as input channels and is called at ``t = 1``; the first half of the
+    output is the mean. The constructor sets the network's last layer to zero, so that the encoder starts at
+    N(0, I), the independent coupling; load trained weights afterwards.
 
     Args:
         network: ``network(x, t) -> (B, 2 C, ...)``; its last layer is set to zero.
@@ -47,7 +47,7 @@ class GaussianEncoder(nn.Module):
         ``x``: ``(B, C, ...)``; ``mean`` and ``logvar``: like ``x``.
 
     Raises:
-        ValueError: when the output of the network is not two of its input.
+        ValueError: when the network does not double the channels.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -55,8 +55,9 @@ class GaussianEncoder(nn.Module):
         given, made = (getattr(network, name, None) for name in ("in_channels", "out_channels"))
         if given is not None and made is not None and made != 2 * given:
             raise ValueError(
-                f"GaussianEncoder: the network makes {made} channels of {given}, but an encoder needs "
-                f"{2 * given}, a mean and a log-variance for each; build it with out_channels={2 * given}."
+                f"GaussianEncoder: the network has {made} output channels for {given} input channels, but an "
+                f"encoder needs {2 * given}, a mean and a log-variance for each; build it with "
+                f"out_channels={2 * given}."
             )
         zero_output(network)
         self.network = network
@@ -64,7 +65,7 @@ class GaussianEncoder(nn.Module):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the constructor was given."""
+        """The constructor arguments."""
         return {"network": describe(self.network)}
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,8 +74,7 @@ class GaussianEncoder(nn.Module):
         if output.shape != (x.shape[0], 2 * x.shape[1], *x.shape[2:]):
             raise ValueError(
                 f"GaussianEncoder: the network returned shape {tuple(output.shape)} for an input of shape "
-                f"{tuple(x.shape)}; an encoder and its data fit when dimension 1 comes out twice as long and "
-                "the others as they were."
+                f"{tuple(x.shape)}; an encoder must double dimension 1 and keep the others."
             )
         mean, logvar = output.to(x.dtype).chunk(2, dim=1)
         return mean, logvar

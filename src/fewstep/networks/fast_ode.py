@@ -1,6 +1,6 @@
 """Networks trained with Fast-ODE, the public code of Lee, Kim and Ye (ICML 2023).
 
-There time runs from data at 0 to noise at 1, and the velocity is noise minus data.
+Fast-ODE's time runs from 0 (data) to 1 (noise), and its velocity is noise minus data.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ __all__ = ["load_fast_ode", "load_fast_ode_encoder"]
 
 _REQUIRED = ("img_resolution", "in_channels", "out_channels")
 _ENCODER = "encoder."
-#: Keys of a training state, and the file that holds such weights by themselves.
+#: Keys of Fast-ODE's training state, which is not a file of weights.
 _TRAINING_STATE = {"model_state_dict", "optimizer_state_dict", "forward_model_state_dict", "iter"}
 
 
 def load_fast_ode(checkpoint: str | Path, config: str | Path | Mapping[str, Any]) -> ReverseTime:
-    """A flow network of Fast-ODE, with time as it is here: ``t = 0`` noise, ``t = 1`` data.
+    """Load a Fast-ODE flow network in this package's time: ``t = 0`` noise, ``t = 1`` data.
 
     The network is in evaluation mode with frozen weights, ready for ``fewstep.Field(network, shape=...)``.
-    It can be written with :func:`~fewstep.networks.save_network`.
+    :func:`~fewstep.networks.save_network` can write it.
 
     Args:
         checkpoint: ``flow_model_*.pth``, a bare state dict.
-        config: ``config_flow_model.json``, a file of Fast-ODE's ``configs/*_de.json``, or such a mapping.
+        config: ``config_flow_model.json``, one of Fast-ODE's ``configs/*_de.json``, or its content.
 
     Raises:
-        FileNotFoundError: when a file is not there.
-        ValueError: when a file is damaged, is another one than asked for, or does not fit the other.
+        FileNotFoundError: when a file does not exist.
+        ValueError: when a file is damaged or of the wrong kind, or the two do not match.
     """
     network = _song_unet(config)
     if network.out_channels != network.in_channels:
         raise ValueError(
             f"load_fast_ode: the configuration has out_channels={network.out_channels} and "
-            f"in_channels={network.in_channels}, which a flow has alike; that of an encoder goes to "
+            f"in_channels={network.in_channels}, but a flow has as many of both; read an encoder with "
             "load_fast_ode_encoder."
         )
     weights = _read_weights(checkpoint)
@@ -59,15 +59,15 @@ def load_fast_ode(checkpoint: str | Path, config: str | Path | Mapping[str, Any]
 
 
 def load_fast_ode_encoder(checkpoint: str | Path, config: str | Path | Mapping[str, Any]) -> GaussianEncoder:
-    """An encoder of Fast-ODE, in evaluation mode with frozen weights.
+    """Load a Fast-ODE encoder, in evaluation mode with frozen weights.
 
     Args:
         checkpoint: ``forward_model_*.pth``, a bare state dict.
-        config: ``config_encoder.json``, a file of Fast-ODE's ``configs/*_en.json``, or such a mapping.
+        config: ``config_encoder.json``, one of Fast-ODE's ``configs/*_en.json``, or its content.
 
     Raises:
-        FileNotFoundError: when a file is not there.
-        ValueError: when a file is damaged, is another one than asked for, or does not fit the other.
+        FileNotFoundError: when a file does not exist.
+        ValueError: when a file is damaged or of the wrong kind, or the two do not match.
     """
     network = _song_unet(config)
     encoder = GaussianEncoder(network)
@@ -81,8 +81,8 @@ def _song_unet(config: str | Path | Mapping[str, Any]) -> SongUNet:
     missing = [key for key in _REQUIRED if key not in fields]
     if missing:
         raise ValueError(
-            f"{source}: lacks {', '.join(map(repr, missing))}; the configuration of a network is wanted, "
-            "such as config_flow_model.json or config_encoder.json."
+            f"{source}: lacks {', '.join(map(repr, missing))}; give the configuration of a network, such as "
+            "config_flow_model.json or config_encoder.json."
         )
     try:
         return SongUNet(**fields)
@@ -105,7 +105,7 @@ def _read_json(path: str | Path) -> Mapping[str, Any]:
 
 
 def _read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a file, without what data-parallel training puts before its keys."""
+    """Return the state dict in a file, without the key prefix of data-parallel training."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path}: there is no such checkpoint file.")
     try:

@@ -34,12 +34,12 @@ _CONFIG = "fewstep.network"
 
 
 def save_network(path: str | Path, network: nn.Module, **facts: Any) -> None:
-    """Write a network of this package to a safetensors file that holds its configuration too.
+    """Write a network of this package and its configuration to a safetensors file.
 
     Args:
-        path: where to write, whole or not at all.
-        network: an instance of a class of :mod:`fewstep.networks`, bare of wrappers.
-        **facts: what else to write down beside the configuration; JSON.
+        path: where to write, atomically.
+        network: an unwrapped instance of a class of :mod:`fewstep.networks`.
+        **facts: further JSON values to store beside the configuration.
 
     Raises:
         ValueError: on a network that :func:`load_network` could not build.
@@ -50,11 +50,11 @@ def save_network(path: str | Path, network: nn.Module, **facts: Any) -> None:
 
 
 def load_network(path: str | Path) -> nn.Module:
-    """Read a network written by :func:`save_network`, in evaluation mode and with frozen weights.
+    """Load a network written by :func:`save_network`, in evaluation mode with frozen weights.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is damaged, or holds no network that this version can build.
+        ValueError: when the file is damaged, or this version cannot build its network.
     """
     config = network_config(path)
     with safe_open(path, "pt") as file:
@@ -68,7 +68,7 @@ def load_network(path: str | Path) -> nn.Module:
 
 
 def network_config(path: str | Path) -> dict[str, Any]:
-    """Class, constructor arguments and facts of a network file, without its weights.
+    """Return the class, constructor arguments and facts in a network file, without its weights.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -106,11 +106,11 @@ def _is_description(value: object) -> bool:
 
 
 def build_network(config: Mapping[str, Any]) -> nn.Module:
-    """The network of a description ``{"class": ..., "arguments": {...}}``, which may hold others.
+    """Build the network described by ``{"class": ..., "arguments": {...}}``; descriptions may be nested.
 
     Raises:
-        ValueError: when the class is none of this package, or an argument is wrong.
-        TypeError: when its constructor has no such argument.
+        ValueError: when the class is unknown, or an argument is wrong.
+        TypeError: when the constructor has no such argument.
     """
     _check_class(config, "class")
     arguments = {
@@ -124,7 +124,7 @@ def _check_class(config: Mapping[str, Any], label: str) -> None:
     """Raise ValueError unless every class that the description names is known."""
     if config["class"] not in _NETWORKS:
         raise ValueError(
-            f"{label}: {config['class']!r} is no network of this version of fewstep; there are "
+            f"{label}: {config['class']!r} is not a network of this version of fewstep; there are "
             f"{', '.join(_NETWORKS)}."
         )
     for value in config["arguments"].values():

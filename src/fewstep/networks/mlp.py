@@ -1,4 +1,4 @@
-"""A time-conditional multilayer perceptron for points and small pictures."""
+"""A time-conditional multilayer perceptron for points and small images."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ class MLP(nn.Module):
         width: hidden features.
         blocks: residual hidden layers.
         turns: highest frequency of the time embedding, in turns over [0, 1].
-        out_channels: length of the output's first dimension after the batch; ``None`` for that of the
-            input, ``shape[0]``.
+        out_channels: length of the output's first dimension after the batch; ``None`` means ``shape[0]``.
 
     Shape:
         ``x``: ``(B, *shape)``; ``t``: ``()`` or ``(B,)``, in [0, 1]; output
@@ -56,7 +55,7 @@ class MLP(nn.Module):
 
     @property
     def output_layer(self) -> nn.Module:
-        """The layer that ends the network."""
+        """The last layer of the network."""
         return self.head
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:

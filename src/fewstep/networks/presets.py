@@ -1,4 +1,4 @@
-"""Constructor arguments of published networks, by the name of their data set."""
+"""Constructor arguments of published networks, by data set."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 __all__ = ["song_unet_preset"]
 
-#: What differs between the configurations that Fast-ODE published (Lee, Kim and Ye, ICML 2023).
-#: Attention at 16x16 never happens at 28x28 and 256x256, whose levels are 28, 14, 7 and 256, 128, 64, 32.
+#: The entries in which Fast-ODE's configurations differ (Lee, Kim and Ye, ICML 2023). At 28x28 and 256x256
+#: there is no attention at 16x16, as their levels are 28, 14, 7 and 256, 128, 64, 32.
 _PRESETS: dict[str, dict[str, Any]] = {
     "mnist": {"img_resolution": 28, "in_channels": 1, "channel_mult": [2, 2, 2], "dropout": 0.13},
     "cifar10": {"img_resolution": 32, "in_channels": 3, "channel_mult": [2, 2, 2], "dropout": 0.13},
@@ -20,14 +20,14 @@ _LARGE = {"model_channels": 128, "num_blocks": 4}
 
 
 def song_unet_preset(name: str, *, encoder: bool = False) -> dict[str, Any]:
-    """Arguments of :class:`~fewstep.networks.SongUNet` that Fast-ODE used for a data set.
+    """Return the arguments of :class:`~fewstep.networks.SongUNet` that Fast-ODE used for a data set.
 
     Args:
         name: ``mnist``, ``cifar10``, ``ffhq`` (64x64), ``afhq`` (64x64) or ``celebahq256``.
-        encoder: those of the encoder, which is narrower and has twice as many channels at its output.
+        encoder: return those of the encoder: narrower, with twice as many output channels.
 
     Raises:
-        ValueError: on another name.
+        ValueError: on an unknown name.
     """
     if name not in _PRESETS:
         raise ValueError(f"song_unet_preset: no preset {name!r}; there are {', '.join(_PRESETS)}.")

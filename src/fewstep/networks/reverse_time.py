@@ -1,4 +1,4 @@
-"""Networks trained with time running the other way."""
+"""Networks trained with time running from data to noise."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["ReverseTime"]
 
 
 class ReverseTime(nn.Module):
-    """``u(x, t) = -v(x, 1 - t)``, the velocity of a path that ``v`` runs from data to noise.
+    """``u(x, t) = -v(x, 1 - t)``: the velocity from noise to data, for a network ``v`` from data to noise.
 
     Args:
-        network: ``v``; its time 0 is data and 1 is noise, and its velocity is noise minus data.
+        network: ``v``, with time 0 data and time 1 noise, and velocity noise minus data.
 
     Shape:
-        As the network's.
+        As for the network.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -28,7 +28,7 @@ class ReverseTime(nn.Module):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the constructor was given."""
+        """The constructor arguments."""
         return {"network": describe(self.network)}
 
     def forward(self, x: Tensor, t: Tensor, **conditions: Any) -> Tensor:

@@ -15,7 +15,7 @@ from ._song_blocks import NEAR_ZERO, AttentionBlock, Block, group_norm, sinusoid
 
 __all__ = ["SongUNet"]
 
-#: Fields of published configurations that can have one value here.
+#: Fields of published configurations with the only value supported here.
 _FIXED: dict[str, Any] = {
     "unet_type": "songunet",
     "label_dim": 0,
@@ -28,35 +28,35 @@ _FIXED: dict[str, Any] = {
 
 
 class SongUNet(nn.Module):
-    """U-Net ``(x, t) -> velocity`` of Song et al., in the form DDPM++ and the names of EDM's code.
+    """The DDPM++ U-Net of Song et al., ``(x, t) -> velocity``, with the names of EDM's code.
 
     Song et al., *Score-Based Generative Modeling through Stochastic Differential Equations* (ICLR 2021),
     appendix H; parametrised as in Karras et al., *Elucidating the Design Space of Diffusion-Based
     Generative Models* (NeurIPS 2022), table 7. Configurations and weights of Fast-ODE (Lee, Kim and Ye,
-    ICML 2023) fit without a change: ``SongUNet(**json.load(file))``. The network is told ``t`` as it
-    stands; :func:`~fewstep.networks.load_fast_ode` turns the time of published weights around.
+    ICML 2023) fit unchanged: ``SongUNet(**json.load(file))``. The time embedding is of ``t`` as given;
+    :func:`~fewstep.networks.load_fast_ode` reverses the time of published weights.
 
     Args:
         img_resolution: side of the square images; each level but the first halves it.
         in_channels: image channels at the input.
         out_channels: image channels at the output; twice ``in_channels`` in a Gaussian encoder.
-        model_channels: feature channels that the multipliers multiply; a multiple of 32 always works.
+        model_channels: base number of feature channels; a multiple of 32 always works.
         channel_mult: channel multiplier of each level, finest first.
         channel_mult_emb: features of the time embedding, in units of ``model_channels``.
-        num_blocks: residual blocks a level on the way down; one more on the way up.
-        attn_resolutions: resolutions with self-attention; the coarsest level has it in any case.
+        num_blocks: residual blocks per level on the way down; one more on the way up.
+        attn_resolutions: resolutions with self-attention; the coarsest level always has one such block.
         dropout: dropout probability in every block, in [0, 1).
-        channel_mult_noise: sinusoids of the time, in units of ``model_channels``.
+        channel_mult_noise: number of sinusoids of the time, in units of ``model_channels``.
         resample_filter: filter before halving and after doubling, along one axis, of even length.
-        time_scale: the sinusoids are of ``time_scale * t``, and the fastest of them moves by one radian a
-            unit. 1 is what published weights were trained with: all but the first few sinusoids are then
-            constant over [0, 1]. For training of one's own, 100 to 1000 tells times apart better.
-        checkpoint: in training, keep the inputs of the blocks only and compute the rest again when going
-            backward. It changes no weight and is no part of ``config``; the attribute may be set at any time.
-        **fixed: fields of published configurations that have one value here: ``unet_type="songunet"``,
+        time_scale: the sinusoids are of ``time_scale * t``, the fastest with an angular frequency of one.
+            Published weights use 1, where all but the first few sinusoids are constant over [0, 1]; to
+            train a new network, 100 to 1000 resolves time better.
+        checkpoint: in training, store only the inputs of the blocks and recompute the rest in the backward
+            pass. It affects no weight and is not part of ``config``; the attribute may be set at any time.
+        **fixed: fields of published configurations with one supported value: ``unet_type="songunet"``,
             ``label_dim=0``, ``augment_dim=0``, ``label_dropout=0``, ``embedding_type="positional"``,
-            ``encoder_type="standard"`` and ``decoder_type="standard"``. ``num_params`` is for people to
-            read: any value goes, as published ones are wrong.
+            ``encoder_type="standard"`` and ``decoder_type="standard"``. ``num_params`` is ignored, as
+            published values are wrong.
 
     Shape:
         ``x``: ``(B, in_channels, img_resolution, img_resolution)``; ``t``: ``()`` or ``(B,)``; output
@@ -148,7 +148,7 @@ class SongUNet(nn.Module):
 
     @property
     def output_layer(self) -> nn.Module:
-        """The layer that ends the network."""
+        """The last layer of the network."""
         return next(layer for name, layer in self.dec.items() if name.endswith("aux_conv"))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ class SongUNet(nn.Module):
         return velocity
 
     def _embed(self, t: Tensor, x: Tensor) -> Tensor:
-        # Half precision is too coarse for time, so the sinusoids are taken in single at least.
+        # Half precision is too coarse for time, so the sinusoids are taken in float32 at least.
         t = t.to(torch.promote_types(x.dtype, torch.float32)).expand(x.shape[0])
         h = sinusoids(self.config["time_scale"] * t, self._sinusoids).to(self.map_layer0.weight.dtype)
         return F.silu(self.map_layer1(F.silu(self.map_layer0(h))))

@@ -53,15 +53,14 @@ class SelfAttention(nn.Module):
 class UNet(nn.Module):
     """U-Net ``(x, t) -> velocity`` on images of shape ``(B, channels, H, W)``.
 
-    The image is first folded into ``patch x patch`` blocks of pixels, which makes the network
-    cheap at full resolution. ``H`` and ``W`` must be divisible by
-    ``patch * 2 ** (len(multipliers) - 1)``.
+    Blocks of ``patch x patch`` pixels are first folded into channels, which makes the network cheap.
+    ``H`` and ``W`` must be divisible by ``patch * 2 ** (len(multipliers) - 1)``.
 
     Args:
         channels: image channels at the input.
         width: feature channels at the finest level; a multiple of 8.
         multipliers: channel multiplier of each level, finest first.
-        blocks: residual blocks a level on the way down; one more on the way up.
+        blocks: residual blocks per level on the way down; one more on the way up.
         patch: side of the pixel blocks folded into channels.
         turns: highest frequency of the time embedding, in turns over [0, 1].
         out_channels: image channels at the output; ``None`` for as many as at the input.
@@ -128,7 +127,7 @@ class UNet(nn.Module):
 
     @property
     def output_layer(self) -> nn.Module:
-        """The layer that ends the network."""
+        """The last layer of the network."""
         return self.head[-1]
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Tables, plots and pictures of solvers."""
+"""Text, plots and images of solvers and samples."""
 
-from .pictures import picture_rows, save_pictures
+from .pictures import picture_rows
 from .plots import coefficients, error_against_nfe, flow_scatter, front, inspected
 from .text import describe, warnings
 
@@ -12,6 +12,5 @@ __all__ = [
     "front",
     "inspected",
     "picture_rows",
-    "save_pictures",
     "warnings",
 ]

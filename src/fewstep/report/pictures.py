@@ -1,54 +1,27 @@
-"""Samples as pictures."""
+"""Samples as images."""
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from .._extras import require
-from .._files import replacing
-from ..data import to_uint8
+from ..data import sheet_levels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["is_picture", "picture_rows", "save_pictures", "sheet_levels"]
-
-
-def is_picture(shape: tuple[int, ...] | None) -> bool:
-    """Whether samples of this shape can be shown: ``(1, H, W)`` or ``(3, H, W)``."""
-    return shape is not None and len(shape) == 3 and shape[0] in (1, 3)
-
-
-def sheet_levels(samples: Tensor, columns: int, gap: int = 1) -> Tensor:
-    """A contact sheet of samples in [-1, 1] as pixels, uint8 of shape ``(H, W)`` or ``(H, W, 3)``.
-
-    Args:
-        samples: pictures ``(B, 1 or 3, H, W)``, in reading order; uint8 are pixels already.
-        columns: how many stand side by side.
-        gap: white pixels between two.
-    """
-    pixels = to_uint8(samples.detach()).cpu()
-    B, C, H, W = pixels.shape
-    columns = min(columns, B)
-    lines = math.ceil(B / columns)
-    sheet = pixels.new_full((C, lines * (H + gap) - gap, columns * (W + gap) - gap), 255)
-    for k, picture in enumerate(pixels):
-        top, left = (k // columns) * (H + gap), (k % columns) * (W + gap)
-        sheet[:, top : top + H, left : left + W] = picture
-    return sheet[0] if C == 1 else sheet.permute(1, 2, 0)
+__all__ = ["picture_rows"]
 
 
 def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = None) -> Figure:
-    """One labelled row a solver; column ``k`` is the same noise in every row.
+    """Plot one labelled row of samples per solver; column ``k`` has the same noise in every row.
 
     Args:
         rows: samples in [-1, 1], ``(B, 1 or 3, H, W)``, by name.
-        scores: a short text for a row, shown under its name.
+        scores: short texts by name, shown below it.
     """
     B = len(next(iter(rows.values())))
     figure: Figure = require("matplotlib.figure", "plot").Figure(
@@ -64,12 +37,3 @@ def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = 
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     return figure
-
-
-def save_pictures(path: str | os.PathLike[str], samples: Tensor, columns: int | None = None) -> None:
-    """Write samples in [-1, 1], or pixels in uint8, to one PNG, in reading order, pixel for pixel."""
-    columns = columns or math.ceil(math.sqrt(len(samples)))
-    levels = sheet_levels(samples, columns)
-    levels = levels if levels.ndim == 3 else levels[:, :, None].expand(-1, -1, 3)
-    with replacing(path) as temporary:
-        require("matplotlib.image", "plot").imsave(temporary, levels.numpy(), format="png")

@@ -1,4 +1,4 @@
-"""Plots; every function returns a matplotlib figure and shows nothing."""
+"""Plots of solvers and comparisons, as matplotlib figures that are not shown."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from .._channels import check_shared
 from .._extras import require
 from ..inspection import Inspection, Stability
+from ..metrics import figure as named
 from ..solver import Solver
-from ._names import axis_label, is_fitted, is_gain
+from ._names import is_fitted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,11 +28,11 @@ def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure,
 
 
 def error_against_nfe(comparison: Comparison, metric: str = "rmse") -> Figure:
-    """One line a solver: the metric against the number of network calls.
+    """Plot a metric against the number of network calls, one line per solver.
 
     Args:
-        comparison: what :func:`fewstep.compare` returned.
-        metric: one of its metrics; errors get a logarithmic axis, PSNR and shares a linear one.
+        comparison: result of :func:`fewstep.compare`.
+        metric: one of its metrics; errors have a logarithmic axis, PSNR and shares a linear one.
     """
     if metric not in comparison.metrics:
         raise ValueError(f"plot: metric must be one of {', '.join(comparison.metrics)}, not {metric!r}.")
@@ -47,12 +47,12 @@ def error_against_nfe(comparison: Comparison, metric: str = "rmse") -> Figure:
             zorder=3 if fitted else 2,
             label=name,
         )
-    if not is_gain(metric):
+    if not named(metric).gain:
         axes.set_yscale("log")
     budgets = sorted({row["nfe"] for row in comparison.rows})
     axes.set_xticks(budgets, [str(nfe) for nfe in budgets])
     axes.set_xlabel("network calls")
-    axes.set_ylabel(axis_label(metric))
+    axes.set_ylabel(named(metric).axis)
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
@@ -63,7 +63,7 @@ def error_against_nfe(comparison: Comparison, metric: str = "rmse") -> Figure:
 
 
 def front(found: Search) -> Figure:
-    """Error against calls of the fitted and the classical solvers, and which one to take."""
+    """Plot the errors of fitted and classical solvers against calls, with the recommended solver marked."""
     figure, ((axes,),) = _figure(1, 1, (6.4, 4.2))
     for kind, marker in (("fitted", "o"), ("classical", ".")):
         rows = sorted((row for row in found.rows if row["kind"] == kind), key=lambda row: row["nfe"])
@@ -83,10 +83,10 @@ def front(found: Search) -> Figure:
 
 
 def coefficients(solver: Solver) -> Figure:
-    """When a solver calls the network, and what it makes of the calls.
+    """Plot the times of a solver's calls and its coefficients.
 
-    On the left the times; in the middle and on the right the reduced form ``x_i = a_i x_0 + sum_j b_ij u_j``,
-    which is comparable between solvers.
+    Left: the times. Middle and right: ``a_i`` and ``b_ij`` of the reduced form
+    ``x_i = a_i x_0 + sum_j b_ij u_j``, which is comparable between solvers.
     """
     figure, (panels,) = _figure(1, 3, (11, 3.6))
     _draw_coefficients(figure, panels, solver)
@@ -94,10 +94,10 @@ def coefficients(solver: Solver) -> Figure:
 
 
 def inspected(facts: Inspection) -> Figure:
-    """The coefficients, and below them how states and errors grow.
+    """Plot the coefficients and, below them, the growth of states and errors.
 
-    On the left the states on ``dx/dt = mu x`` along the path, dotted the exact ones; in the middle what the
-    sample of that equation makes of an error in each state; on the right, of an error in each call.
+    Left: the states of ``dx/dt = mu x`` along the path, with the exact ones dotted. Middle: gain of an error
+    in each state in the sample of that equation. Right: gain of an error in each call.
     """
     figure, (upper, (left, middle, right)) = _figure(2, 3, (11, 6.8))
     _draw_coefficients(figure, upper, facts.solver)
@@ -120,7 +120,7 @@ def _draw_stability(left: Any, middle: Any, found: Stability) -> None:
             found.times, [abs(r) for r in states], marker=".", color=f"C{k}", label=f"$\\mu$ = {rate:g}"
         )
         left.plot(found.times, exact, color=f"C{k}", linewidth=1, linestyle=":")
-    # At faster rates explicit solvers blow up, and nothing else would be seen.
+    # At faster rates explicit solvers diverge, which would hide the other curves.
     for k, (rate, growth) in enumerate(list(zip((0, *found.rates), found.growth, strict=True))[:3]):
         middle.plot(range(len(growth)), growth, marker=".", color=f"C{k}", label=f"$\\mu$ = {rate:g}")
     left.set(xlabel="time", title="$|x / x_0|$ on $dx/dt = \\mu x$", yscale="log")
@@ -132,7 +132,6 @@ def _draw_stability(left: Any, middle: Any, found: Stability) -> None:
 
 
 def _draw_coefficients(figure: Figure, panels: Any, solver: Solver) -> None:
-    check_shared(solver.channels, "coefficients")
     reduced, N = solver.unroll().table, solver.nfe
     left, middle, right = panels
 
@@ -159,7 +158,7 @@ def _draw_coefficients(figure: Figure, panels: Any, solver: Solver) -> None:
 
 
 def flow_scatter(samples: Mapping[int, Tensor], states: Tensor) -> Figure:
-    """Samples of points in the plane at each number of calls, and the paths that lead to the last ones.
+    """Plot points in the plane for each number of calls, and the paths to the last ones.
 
     Args:
         samples: points ``(B, 2)`` by number of network calls.

@@ -1,4 +1,4 @@
-"""A solver in words and numbers."""
+"""Text descriptions of solvers."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ..solver import Solver
 
 __all__ = ["describe", "warnings"]
 
-#: Columns of a line.
+#: Line length.
 WIDTH = 104
 
 
 def describe(solver: Solver, facts: Inspection | None = None) -> str:
-    """What a person wants to know of a solver: calls, coefficients, order, stability, needs, warnings.
+    """Describe a solver: calls, coefficients, order, stability, needs, warnings.
 
     Args:
         solver: the solver.
-        facts: what :func:`fewstep.inspect` found of it; inspected here by default.
+        facts: result of :func:`fewstep.inspect`; computed by default.
     """
     facts = inspect(solver) if facts is None else facts
     parts = [_calls(facts), _order(facts), _stability(facts), _errors(facts), _needs(facts), _origin(solver)]
@@ -30,35 +30,35 @@ def describe(solver: Solver, facts: Inspection | None = None) -> str:
 
 
 def warnings(facts: Inspection) -> list[str]:
-    """What may go wrong with a solver, in sentences."""
+    """Return sentences about what may go wrong with a solver."""
     solver, needs = facts.solver, facts.needs
     found = []
     if needs.calls_at_end:
         found.append(
             "it calls the network at t = 1, where trained networks are least reliable; if it does worse than "
-            "expected, take a solver that stops short of it, such as midpoint."
+            "expected, use a solver without a call there, such as midpoint."
         )
     for j in needs.uninformative_calls:
         found.append(
-            f"call {j}, at t = {solver.times[j]:g}, reads a prediction of the {solver.prediction} where the "
-            f"state is nothing but {solver.prediction}: whatever the network learned there is no help."
+            f"call {j}, at t = {solver.times[j]:g}, uses a prediction of the {solver.prediction} where the "
+            f"state is pure {solver.prediction}, so that the network adds no information."
         )
     for j in needs.calls_back_in_time:
         found.append(f"call {j} goes back in time, from t = {solver.times[j - 1]:g} to {solver.times[j]:g}.")
     if needs.shortest_step < 1e-3:
         found.append(
             f"its shortest step is {needs.shortest_step:.2g} of the path, less than networks with a thousand "
-            "discrete times, or times in half precision, can tell."
+            "discrete times, or times in half precision, can resolve."
         )
     if not facts.exactness.consistent and solver.family is None:
         found.append(
-            f"it is inconsistent, most of all in state {facts.exactness.worst_row}, and does not say that it "
-            "was fitted: a coefficient may be damaged."
+            f"it is inconsistent, most of all in state {facts.exactness.worst_row}, and not marked as "
+            "fitted: a coefficient may be damaged."
         )
     if facts.errors.cancellation is None or facts.errors.cancellation > 3:
         found.append(
-            "its weights of the calls nearly cancel, so that errors of the network reach the sample up to "
-            f"{facts.errors.total:.3g} times."
+            "its weights of the calls nearly cancel, so that errors of the network are amplified up to "
+            f"{facts.errors.total:.3g} times in the sample."
         )
     largest = facts.errors.largest_coefficient
     if largest > 20:
@@ -78,12 +78,11 @@ def _calls(facts: Inspection) -> list[str]:
         f"{'call':>4}  {'time':>8}  {'gain':>6}  next state = C . states + D . calls"
         + (" (* stage)" if stages else ""),
     ]
-    offsets = solver.offsets or (0.0,) * solver.nfe
-    rows = zip(solver.times, facts.errors.noise_gain, solver.C, solver.D, offsets, strict=True)
-    for j, (t, gain, c, d, e) in enumerate(rows):
+    rows = zip(solver.times, facts.errors.noise_gain, solver.C, solver.D, strict=True)
+    for j, (t, gain, c, d) in enumerate(rows):
         star = "*" if j + 1 in stages else " "
         start = f"{j:>4}  {t:8.5f}  {_short(gain):>6}  x{j + 1}{star} = "
-        terms = [*_terms(c, "x"), *_terms(d, "u"), *([f"{e:+.4f}"] if e else [])] or ["0"]
+        terms = [*_terms(c, "x"), *_terms(d, "u")] or ["0"]
         lines += _wrapped(start + "  ".join(terms), " " * len(start))
     return lines
 
@@ -95,13 +94,13 @@ def _order(facts: Inspection) -> list[str]:
         order = f"{found.order:.2f}, measured {how}, {found.calls[0]} to {found.calls[-1]} calls"
     else:
         order = "not measured: " + {
-            "inconsistent": "a table that is not consistent does not converge, whatever its order",
+            "inconsistent": "an inconsistent table does not converge",
             "one schedule": f"a table of {solver.prediction} predictions for one schedule cannot be refined; "
             "give a classical solver by name instead of its file",
-            "not refinable": "the method has no more steps than these",
-            "rounding": "all its errors are lost in rounding",
+            "not refinable": "the method has no version with more steps",
+            "rounding": "all its errors are below rounding",
         }.get(str(facts.not_measured), "")
-    # The problems that consistency is about.
+    # The problems that a consistent solver solves exactly.
     kinds = ("a constant", "the slope 1") if solver.schedule is None else ("the noise", "the data")
     worst = [max(map(_size, row)) for row in exact.residuals.values()]
     last = [_size(row[-1]) for row in exact.residuals.values()]
@@ -202,7 +201,7 @@ def _listed(facts: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A schedule as ``vp(beta_min=0.1)``, a shape as ``3x32x32``, all else as it prints."""
+    """Format a schedule as ``vp(beta_min=0.1)``, a shape as ``3x32x32``, other values with ``str``."""
     if isinstance(value, Mapping) and "name" in value:
         options = ", ".join(f"{key}={option}" for key, option in value.items() if key != "name")
         return f"{value['name']}({options})" if options else str(value["name"])
@@ -215,7 +214,7 @@ def _terms(coefficients: Sequence[Any], symbol: str) -> list[str]:
 
 
 def _short(value: float) -> str:
-    """Few digits, in at most eight characters."""
+    """Format a number with few digits, in at most eight characters."""
     if value == 0:
         return "0"
     if 1e-3 <= abs(value) < 1e4:

@@ -1,7 +1,7 @@
-"""Noise schedules: how much data and how much noise there is in ``x_t = alpha x1 + sigma x0``.
+"""Noise schedules: the coefficients of data and noise in ``x_t = alpha x1 + sigma x0``.
 
 Time runs from 0 (noise) to 1 (data). Every schedule gives ``alpha``, ``sigma`` and their exact
-derivatives, the log signal-to-noise ratio ``lambda = log(alpha / sigma)`` and its inverse.
+derivatives, the log signal-to-noise ratio ``lambda = log(alpha / sigma)`` and the inverse of ``lambda``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SCHEDULES: dict[str, type[Schedule]] = {
 
 
 def from_dict(description: Mapping[str, Any]) -> Schedule:
-    """The schedule that :meth:`Schedule.to_dict` described.
+    """Return the schedule described by :meth:`Schedule.to_dict`.
 
     Raises:
         ValueError: on an unknown name or unknown parameters.

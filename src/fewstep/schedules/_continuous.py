@@ -52,15 +52,15 @@ class Polynomial(Schedule):
 
 @dataclass(frozen=True)
 class VP(Schedule):
-    """Variance preserving with a linear rate of noise (Song et al. 2021, eq. 32-33).
+    """Variance preserving with a linear noise rate (Song et al. 2021, eq. 32-33).
 
     With ``w = 1 - t`` and ``T(w) = (beta_max - beta_min) w^2 / 2 + beta_min w``:
     ``alpha = exp(-T / 2), sigma = sqrt(1 - exp(-T))``. At ``t = 1`` the derivative of sigma is
-    infinite, and at ``t = 0`` a trace of the data is left (``alpha(0) = 0.0066`` by default).
+    infinite; at ``t = 0`` a little signal remains (``alpha(0) = 0.0066`` by default).
 
     Args:
-        beta_min: rate of noise at the data end, positive.
-        beta_max: rate of noise at the noise end, above ``beta_min``.
+        beta_min: noise rate at the data end, positive.
+        beta_max: noise rate at the noise end, above ``beta_min``.
     """
 
     name: ClassVar[str] = "vp"
@@ -101,7 +101,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class LinearVP(Schedule):
-    """``alpha = t, sigma = sqrt(1 - t^2)``: variance preserving, with as much data as in CondOT.
+    """``alpha = t, sigma = sqrt(1 - t^2)``: variance preserving, with the ``alpha`` of CondOT.
 
     At ``t = 1`` the derivative of sigma is infinite, as in :class:`VP`.
     """
@@ -118,7 +118,7 @@ class LinearVP(Schedule):
 
 @dataclass(frozen=True)
 class VE(Schedule):
-    """Variance exploding, in the time of EDM (Karras et al. 2022, eq. 5).
+    """Variance exploding, with the noise levels of EDM (Karras et al. 2022, eq. 5).
 
     ``alpha = 1, sigma = (sigma_max^(1/rho) + t (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho``.
 

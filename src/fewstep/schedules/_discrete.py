@@ -1,13 +1,12 @@
-"""Schedules given at discrete timesteps: networks trained as DDPMs.
+"""Schedules given at discrete timesteps, for networks trained as DDPMs.
 
-Timestep ``k = T - 1`` is the noisiest of ``T`` and lies at ``t = 0``; one below timestep 0 there is no noise
-left, ``alphas_cumprod[-1] = 1``, and that is ``t = 1``:
+Timestep ``k = T - 1``, the noisiest of ``T``, is ``t = 0``; pure data, one below timestep 0, is ``t = 1``:
 
     k(t) = T - 1 - T t.
 
-Between the timesteps ``log(sigma / alpha)`` is a monotone cubic spline in ``k``, as smooth as an adaptive
-solver wants it; where it runs off to infinity, at pure data (and in pure noise, if the schedule begins
-there), the ratio that vanishes is a quadratic that meets the spline with its slope.
+Between the timesteps ``log(sigma / alpha)`` is a monotone cubic spline in ``k``, smooth enough for an
+adaptive solver. Beyond the last finite value (towards pure data, and towards pure noise if the schedule
+starts there) the vanishing ratio is a quadratic with the value and slope of the spline.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ Betas = Literal["linear", "scaled_linear", "squared_cosine"]
 
 
 class _Knots(NamedTuple):
-    """``log(sigma / alpha)`` and its slope at timesteps 0, 1, ...: float64, where it is finite."""
+    """``log(sigma / alpha)`` and its slope at timesteps 0, 1, ... where it is finite, in float64."""
 
     values: Tensor
     slopes: Tensor
@@ -39,12 +38,12 @@ class _Knots(NamedTuple):
 
 @dataclass(frozen=True)
 class _Tabulated(Schedule):
-    """What follows from the products of ``1 - beta``, whatever they come from."""
+    """A schedule interpolated between the cumulative products of ``1 - beta``."""
 
     @property
     @abstractmethod
     def table(self) -> tuple[float, ...]:
-        """``alphas_cumprod`` at timesteps ``0 .. T - 1``: decreasing, in (0, 1), the last perhaps 0."""
+        """``alphas_cumprod`` at timesteps ``0 .. T - 1``: decreasing, in (0, 1); the last may be 0."""
 
     @property
     def count(self) -> int:
@@ -52,15 +51,15 @@ class _Tabulated(Schedule):
         return len(self.table)
 
     def timestep(self, t: Tensor | float) -> Tensor:
-        """The timestep that the network is told at ``t``; never below 0, as it was never trained there."""
+        """Return the timestep passed to the network at ``t``: at least 0, the lowest in training."""
         return self._k(as_time(t)).clamp(min=0)
 
     def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
-        """The time at which ``lambda(t)`` takes the given value; 0 or 1 for values out of range."""
+        """Return the time at which ``lambda(t)`` has the given value; 0 or 1 for values out of range."""
         level = -as_time(log_snr)
         values, slopes = self._on(level)
         first, last = values[0], values[-1]
-        # The spline, by bisection: fifty halvings of a timestep.
+        # Invert the spline by bisection: fifty halvings of a timestep.
         i = (torch.searchsorted(values, level.contiguous(), right=True) - 1).clamp(0, len(values) - 2)
         low, high = torch.zeros_like(level), torch.ones_like(level)
         for _ in range(50):
@@ -81,7 +80,7 @@ class _Tabulated(Schedule):
         alpha, sigma = torch.sigmoid(-2 * level).sqrt(), torch.sigmoid(2 * level).sqrt()
         middle = SchedulePoint(alpha, sigma, -alpha * sigma**2 * slope, sigma * alpha**2 * slope)
 
-        # Below timestep 0 the ratio sigma / alpha vanishes, beyond the last finite value alpha / sigma.
+        # sigma / alpha vanishes below timestep 0, alpha / sigma beyond the last finite value.
         y, dy = _tail(k + 1, slopes[0])
         to_data = _from_ratio(values[0].exp() * y, values[0].exp() * dy)
         y, dy = _tail(self.count - 1 - k, slopes[-1])
@@ -104,7 +103,7 @@ class _Tabulated(Schedule):
         finite = table[table > 0]
         values = ((1 - finite).log() - finite.log()) / 2
         slopes = _spline_slopes(values)
-        # A steeper slope would make the quadratics to zero turn back.
+        # A steeper slope would make the quadratics non-monotone.
         ends = torch.full_like(slopes, math.inf)
         ends[0] = ends[-1] = 2
         return _Knots(values, torch.minimum(slopes, ends))
@@ -118,11 +117,11 @@ class Discrete(_Tabulated):
     """The schedule of a network trained at discrete timesteps, from its ``alphas_cumprod``.
 
     Args:
-        alphas_cumprod: ``alpha^2`` at timesteps ``0 .. T - 1``, at least two: strictly decreasing, below 1
-            and above 0; the last may be 0 (zero terminal SNR).
+        alphas_cumprod: ``alpha^2`` at timesteps ``0 .. T - 1``: at least two strictly decreasing numbers in
+            (0, 1); the last may be 0 (zero terminal SNR) if there are three or more.
 
     Raises:
-        ValueError: when the numbers are not those of such a schedule.
+        ValueError: when the numbers are too few, not decreasing or out of range.
     """
 
     name: ClassVar[str] = "discrete"
@@ -147,15 +146,16 @@ class Discrete(_Tabulated):
 
 @dataclass(frozen=True)
 class DDPM(_Tabulated):
-    """The discrete schedules that have names.
+    """Discrete schedules with a name in the literature.
 
     Args:
         betas: ``"linear"`` (Ho et al. 2020); ``"scaled_linear"``, linear in the square roots (Stable
-            Diffusion); ``"squared_cosine"`` (Nichol and Dhariwal 2021, eq. 17), which ignores both ends.
-        beta_start: at timestep 0, in (0, 1).
-        beta_end: at the last timestep, in (0, 1).
-        steps: number of timesteps, 2 or more.
-        zero_terminal_snr: rescaled so that the noise end holds no signal (Lin et al. 2024, alg. 1).
+            Diffusion); ``"squared_cosine"`` (Nichol and Dhariwal 2021, eq. 17), which ignores
+            ``beta_start`` and ``beta_end``.
+        beta_start: beta at timestep 0, in (0, 1).
+        beta_end: beta at the last timestep, in (0, 1).
+        steps: number of timesteps, at least 2 (3 with ``zero_terminal_snr``).
+        zero_terminal_snr: rescale so that no signal is left at the noise end (Lin et al. 2024, alg. 1).
 
     Raises:
         ValueError: on an unknown name, or numbers out of range.
@@ -195,12 +195,12 @@ class DDPM(_Tabulated):
 
 
 def _spline_slopes(values: Tensor) -> Tensor:
-    """Slopes at equally spaced knots of the not-a-knot cubic spline, held to what keeps it monotone."""
+    """Slopes of the not-a-knot cubic spline at equally spaced knots, limited to keep it monotone."""
     delta = values.diff()
     if len(values) < 4:
         slopes = torch.cat([delta[:1], (delta[1:] + delta[:-1]) / 2, delta[-1:]])
     else:
-        # Rows m_{k-1} + 4 m_k + m_{k+1}; the third derivative does not jump at the outermost inner knots.
+        # Rows m_{k-1} + 4 m_k + m_{k+1}; the third derivative is continuous at the outermost inner knots.
         ones = torch.ones(len(values) - 1, dtype=torch.float64)
         A = torch.diag(4 * torch.ones_like(values)) + torch.diag(ones, 1) + torch.diag(ones, -1)
         A[0, 0] = A[-1, -1] = 1
@@ -221,12 +221,13 @@ def _hermite(values: Tensor, slopes: Tensor, i: Tensor, z: Tensor) -> tuple[Tens
 
 
 def _tail(y: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """A quadratic from 0 at ``y = 0`` to 1 at ``y = 1``, with the given slope there; and its derivative."""
+    """A quadratic through (0, 0) and (1, 1) with the given slope at ``y = 1``, and its derivative."""
     c = slope - 1
     return y * (1 + c * (y - 1)), 1 + c * (2 * y - 1)
 
 
 def _inverse_tail(q: Tensor, slope: Tensor) -> Tensor:
+    """The ``y`` at which :func:`_tail` has the value ``q``."""
     c = slope - 1
     return 2 * q / (1 - c + ((1 - c).square() + 4 * c * q).clamp(min=0).sqrt())
 

@@ -1,4 +1,4 @@
-"""The schedule of the same path run from data to noise."""
+"""The schedule of a path run from data to noise."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Reversed"]
 
 @dataclass(frozen=True)
 class Reversed(Schedule):
-    """``alpha(t) = sigma_S(1 - t), sigma(t) = alpha_S(1 - t)``: data and noise of ``S`` change places.
+    """``alpha(t) = sigma_S(1 - t), sigma(t) = alpha_S(1 - t)``: data and noise of ``S`` swapped.
 
-    A solver for this schedule, sampling :meth:`fewstep.Field.reversed`, turns data into noise.
+    A solver for this schedule maps data to noise when it samples :meth:`fewstep.Field.reversed`.
 
     Args:
         schedule: ``S``.

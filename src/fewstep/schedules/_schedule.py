@@ -1,4 +1,4 @@
-"""What every noise schedule is: how much data and noise there is in ``x_t = alpha x1 + sigma x0``."""
+"""The base class of noise schedules, the pair ``alpha, sigma`` of ``x_t = alpha x1 + sigma x0``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Schedule", "SchedulePoint", "as_time", "require"]
 
 
 class SchedulePoint(NamedTuple):
-    """The schedule at some times: four tensors of the times' shape."""
+    """A schedule's values and derivatives at given times: four tensors of the times' shape."""
 
     alpha: Tensor
     sigma: Tensor
@@ -25,39 +25,39 @@ class SchedulePoint(NamedTuple):
 class Schedule(ABC):
     """A pair ``alpha(t), sigma(t)`` with ``alpha / sigma`` increasing from noise to data.
 
-    Schedules are immutable, compare by value and are called on a time: a tensor of any shape, or a
-    number, which counts as float64.
+    Schedules are immutable and compare by value. Call one with a time: a tensor of any shape, or a
+    number, which is taken as float64.
     """
 
     name: ClassVar[str]
 
     def __call__(self, t: Tensor | float) -> SchedulePoint:
-        """``alpha, sigma, d alpha / dt, d sigma / dt`` at ``t`` in [0, 1]."""
+        """Return ``alpha, sigma, d alpha / dt, d sigma / dt`` at ``t`` in [0, 1]."""
         return self._at(as_time(t))
 
     @abstractmethod
     def _at(self, t: Tensor) -> SchedulePoint: ...
 
     def log_snr(self, t: Tensor | float) -> Tensor:
-        """``lambda(t) = log(alpha / sigma)``: minus infinity in pure noise, infinity in pure data."""
+        """Return ``lambda(t) = log(alpha / sigma)``: -infinity in pure noise, infinity in pure data."""
         point = self(t)
         return point.alpha.log() - point.sigma.log()
 
     @abstractmethod
     def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
-        """The time at which ``lambda(t)`` takes the given value."""
+        """Return the time at which ``lambda(t)`` has the given value."""
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready description; :func:`from_dict` reads it back."""
+        """Return a description ready for JSON; :func:`from_dict` reads it back."""
         return {"name": self.name, **asdict(self)}
 
 
 def as_time(t: Tensor | float) -> Tensor:
-    """A time as a tensor; a number counts as float64."""
+    """Return a time as a tensor; a number becomes float64."""
     return t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
 
 
 def require(condition: bool, schedule: str, argument: str, given: object, allowed: str) -> None:
-    """Raise a ``ValueError`` that names the argument, unless the condition holds."""
+    """Raise a ``ValueError`` that names the argument unless the condition holds."""
     if not condition:
         raise ValueError(f"{schedule}: {argument} must be {allowed}, not {given!r}.")

@@ -1,11 +1,11 @@
-"""What fitting minimises.
+"""Losses for fitting.
 
-* Of the endpoint (:class:`EndpointLoss`): the mean over samples of a function of the mean square error.
-* Of its features (:class:`Features`), or of every trajectory point (:class:`Nodes`): likewise.
-* Of the endpoint from the best noise near the given one (:class:`Soft`).
-* Of single steps that start on the reference path (:class:`Steps`): local errors and their bound.
+* :class:`EndpointLoss`: the mean over samples of a function of the endpoint's mean square error.
+* :class:`Features`, :class:`Nodes`: the same of the endpoint's features, or of every trajectory point.
+* :class:`Soft`: an endpoint loss from the best noise near the given one.
+* :class:`Steps`: local errors of single steps that start on the reference path, or a bound made of them.
 
-All but the last two are least squares, reweighted, which Gauss-Newton can minimise; Adam can do all.
+All but the last two are reweighted least squares, for Gauss-Newton; Adam minimises all.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
     "pseudo_huber",
 ]
 
-#: The losses that have a name; :class:`Features` needs a map.
+#: The losses by name; :class:`Features` has none, as it needs a feature map.
 LOSSES: dict[str, Loss] = {
     **ENDPOINT_LOSSES,
     "nodes": Nodes(),

@@ -12,9 +12,9 @@ from ._loss import LeastSquares
 
 __all__ = ["ENDPOINT_LOSSES", "EndpointLoss", "endpoint_loss", "pseudo_huber"]
 
-#: Keeps the square root and the logarithm of a vanishing error smooth.
+#: Added to mean square errors, so that square root and logarithm are smooth at zero.
 FLOOR = 1e-12
-#: Song and Dhariwal's constant, for an RMSE where theirs is for a norm.
+#: Song and Dhariwal's constant, applied to an RMSE instead of a norm.
 HUBER = 0.00054
 
 
@@ -23,9 +23,9 @@ class EndpointLoss(LeastSquares):
     """The mean over samples of ``rho(mse)``, a concave function of each sample's mean square error.
 
     Args:
-        name: for reports.
+        name: name in reports.
         function: rho.
-        derivative: of rho.
+        derivative: the derivative of rho.
     """
 
     name: str
@@ -44,22 +44,21 @@ class EndpointLoss(LeastSquares):
 
 
 def pseudo_huber(c: float = HUBER) -> EndpointLoss:
-    """``sqrt(mse + c^2) - c``: the RMSE of samples whose error is above ``c``, ``mse / 2c`` of those below.
+    """Return the loss ``sqrt(mse + c^2) - c``: about the RMSE for errors above ``c``, ``mse / 2c`` below.
 
-    Song and Dhariwal (*Improved Techniques for Training Consistency Models*, ICLR 2024, section 3.3) have
+    Song and Dhariwal (*Improved Techniques for Training Consistency Models*, ICLR 2024, section 3.3) use
     the norm of the difference in ``d`` dimensions, ``sqrt(|x - y|^2 + C^2) - C``, with
-    ``C = 0.00054 sqrt(d)``. As ``|x - y|^2 = d mse``, that is ``sqrt(d)`` times this loss with
-    ``c = C / sqrt(d)``, so that their constant is 0.00054 here in every dimension.
+    ``C = 0.00054 sqrt(d)``. As ``|x - y|^2 = d mse``, this is ``sqrt(d)`` times the present loss with
+    ``c = C / sqrt(d) = 0.00054`` in every dimension.
 
     Args:
-        c: an RMSE, positive. Samples better than this no longer count for more than their square: take the
-            error below which a sample is as good as exact, such as half a grey level of 8 bits, 0.004 for
-            data in [-1, 1], or where no such error is known, the RMSE of a fit under the RMSE loss. The
-            default, far below the errors of solvers with few calls, makes the loss an RMSE that is smooth at
-            zero.
+        c: an RMSE, positive, below which errors count by their square. Choose the error below which a sample
+            is as good as exact, such as half a grey level of 8 bits, 0.004 for data in [-1, 1]; if none is
+            known, the RMSE of a fit with the RMSE loss. The default is far below the errors of solvers with
+            few calls, so that the loss is an RMSE smoothed at zero.
 
     Raises:
-        ValueError: for a ``c`` that is not positive.
+        ValueError: when ``c`` is not positive.
     """
     if not 0 < c < float("inf"):
         raise ValueError(
@@ -69,7 +68,7 @@ def pseudo_huber(c: float = HUBER) -> EndpointLoss:
     return EndpointLoss(name, lambda m: (m + c**2).sqrt() - c, lambda m: 0.5 / (m + c**2).sqrt())
 
 
-#: ``rmse`` is the mean of per-sample RMSE, ``log_mse`` minus the PSNR up to a factor.
+#: ``rmse`` is the mean of per-sample RMSE; ``log_mse`` is minus the PSNR up to scale and shift.
 ENDPOINT_LOSSES: dict[str, EndpointLoss] = {
     "mse": EndpointLoss("mse", lambda m: m, torch.ones_like),
     "rmse": EndpointLoss("rmse", lambda m: (m + FLOOR).sqrt(), lambda m: 0.5 / (m + FLOOR).sqrt()),
@@ -79,7 +78,7 @@ ENDPOINT_LOSSES: dict[str, EndpointLoss] = {
 
 
 def endpoint_loss(loss: str | EndpointLoss, where: str) -> EndpointLoss:
-    """The endpoint loss of a name, in the argument ``loss`` of ``where``."""
+    """Return the endpoint loss of this name; ``where`` names the caller in errors."""
     if isinstance(loss, EndpointLoss):
         return loss
     if loss not in ENDPOINT_LOSSES:

@@ -1,4 +1,4 @@
-"""Losses between features of the samples: perceptual distances."""
+"""Losses on features of the samples (perceptual distances)."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _NO_TANGENTS = (
 class Features(LeastSquares):
     """An endpoint loss of the residual ``phi(x_N) - phi(x_1)``.
 
-    Gauss-Newton by differences applies ``phi`` to the moved endpoints and needs no derivative of it; by
-    directions and by forward mode it takes a ``torch.func.jvp`` through ``phi``; Adam goes back through it.
-    The iterate is chosen by the mean PSNR of the features on the validation pairs, as it is by that of the
-    samples with endpoint losses; errors in the report are those of the samples all the same.
+    Gauss-Newton with differences applies ``phi`` to perturbed endpoints and needs no derivative of it; with
+    directions and in forward mode it takes a ``torch.func.jvp`` through ``phi``; Adam backpropagates through
+    it. The iterate is chosen by the features of the validation pairs, where endpoint losses use the samples;
+    the errors in the report are those of the samples.
 
     Args:
-        phi: any function of a batch ``(B, ...)`` that returns a tensor with ``B`` rows, each of its own
-            sample: layers of a network in evaluation mode, say, flattened and weighed as the metric has it.
-        loss: an endpoint loss, of the mean square over a sample's features.
-        name: what ``phi`` is called in reports; its own name by default.
+        phi: any function of a batch ``(B, ...)`` that returns a tensor with one row per sample, such as
+            layers of a network in evaluation mode, flattened and weighted as in the metric.
+        loss: an endpoint loss of the mean square over a sample's features.
+        name: name of ``phi`` in reports; its own name by default.
 
     Attributes:
-        calls: samples that were given to ``phi`` so far. A forward-mode derivative counts as two.
+        calls: number of samples passed to ``phi`` so far. A forward-mode derivative counts as two.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class Features(LeastSquares):
         return self.loss.slope(mse)
 
     def prepared(self, pairs: Pairs, field: Field, *, rtol: float, atol: float) -> tuple[Pairs, int]:
-        self._differentiable = False  # a fit finds out for itself
-        # A few hundred at a time, as the reference is made: phi may be a large network.
+        self._differentiable = False  # every fit checks it again
+        # A few hundred at a time, as phi may be a large network.
         with torch.no_grad():
             features = torch.cat([self.read(part) for part in pairs.x1.split(256)])
         return carrying(FeaturePairs, pairs, features=features), 0
@@ -91,7 +91,7 @@ class Features(LeastSquares):
         return found
 
     def _look(self, states: Tensor, along: Tensor, found: Tensor) -> None:
-        """Hold the largest derivative against a difference: a map that leaves autograd gives zeros."""
+        """Check the largest derivative against a difference: a map that leaves autograd gives zeros."""
         dx, derivative = max(zip(along, found, strict=True), key=lambda pair: float(pair[0].norm()))
         h = 0.01 * states.norm() / dx.norm().clamp(min=torch.finfo(dx.dtype).tiny)
         expected = (self.read(states + h * dx) - self.read(states - h * dx)) / (2 * h)

@@ -17,14 +17,14 @@ __all__ = ["Nodes"]
 class Nodes(LeastSquares):
     """The mean over trajectory points and samples of ``rho`` of the residual ``x_i - x(t_i)``.
 
-    ``x(t)`` is the reference path from the same noise and ``t_i`` the time of point ``i`` under the current
-    theta (:meth:`~fewstep.families.Family.point_times`), so that a residual changes with its time by minus
-    the reference velocity. Points ``1 .. n`` count alike, the sample among them; stages do not count. Any
-    family has this loss. It keeps a solver near the path, of which the sample is only the end: the iterate
-    is still chosen by the sample.
+    ``x(t)`` is the reference path from the same noise, and ``t_i`` the time of point ``i`` under the current
+    theta (:meth:`~fewstep.families.Family.point_times`), so that the derivative of a residual in its time is
+    minus the reference velocity. Points ``1 .. n``, the sample included, have equal weights; stages have
+    none. The loss works for every family and keeps the solver near the path; the iterate is still chosen by
+    the sample.
 
     Args:
-        loss: an endpoint loss, here of each point.
+        loss: an endpoint loss, applied to each point.
     """
 
     def __init__(self, loss: str | EndpointLoss = "rmse") -> None:

@@ -1,4 +1,4 @@
-"""Pairs that carry what a loss compares with, besides ``x1``."""
+"""Pairs with further targets of a loss besides ``x1``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Carrying = TypeVar("Carrying", bound=Pairs)
 
 
 def carrying(kind: type[Carrying], pairs: Pairs, **more: Any) -> Carrying:
-    """The pairs as pairs of another kind, with what those carry."""
+    """Return the pairs as another class of pairs with further fields."""
     return kind(**{f.name: getattr(pairs, f.name) for f in fields(Pairs)}, **more)
 
 
 @dataclass(frozen=True)
 class FeaturePairs(Pairs):
-    """Pairs with the features of ``x1``, one row a pair."""
+    """Pairs with the features of ``x1``, one row per pair."""
 
     features: Tensor = field(kw_only=True)
 
@@ -42,6 +42,6 @@ class PathPairs(Pairs):
 
     @classmethod
     def solved(cls, pairs: Pairs, field: Field, *, rtol: float, atol: float) -> tuple[PathPairs, int]:
-        """The pairs with their paths, and the network calls that those took."""
+        """Return the pairs with their paths, and the number of network calls made for them."""
         path, calls = dense_path(field, pairs, rtol=rtol, atol=atol)
         return carrying(cls, pairs, path=path), calls

@@ -1,4 +1,4 @@
-"""Soft teacher forcing: the best noise near the given one is the one to start from."""
+"""Soft teacher forcing: an endpoint loss from the best noise near the given one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Soft(Loss):
     """The mean over pairs of ``min rho(x_N(x0'), x_1)`` over noises with ``|x0' - x0| <= r``.
 
     Tong et al., *Learning to Discretize Denoising Diffusion ODEs* (LD3, ICLR 2025, arXiv:2405.15506): a
-    solver of few calls need not reach the sample from its very noise, only from one that nobody can tell
-    from it. The norm is the Euclidean one of a whole noise, whose own is about ``sqrt(d)``. Adam moves the
-    noises together with theta, each back into its ball after every step; Gauss-Newton would need derivatives
-    in ``d`` more unknowns a pair. Validation starts from the noises as they are.
+    solver of few calls need not reach the sample from exactly the same noise; an indistinguishable one is
+    enough. The norm is the Euclidean one of a whole noise, of length about ``sqrt(d)``. Adam updates the
+    noises together with theta and projects each into its ball after every step; Gauss-Newton would need
+    derivatives in ``d`` more unknowns per pair. Validation uses the given noises.
 
     Args:
         loss: an endpoint loss, or :class:`Features`.
@@ -44,5 +44,5 @@ class Soft(Loss):
         return self.loss.prepared(pairs, field, rtol=rtol, atol=atol)
 
     def radius_of(self, family: Family, pairs: Pairs) -> float:
-        """The radius for solvers of a family."""
+        """Return the radius for solvers of a family."""
         return 0.001 * pairs.x0[0].numel() / family.nfe**2 if self.radius is None else self.radius

@@ -1,4 +1,4 @@
-"""Losses of single steps, each begun on the reference path: local errors, and the bound that they make."""
+"""Losses of single steps that start on the reference path: local errors, and the bound made of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..._channels import factors
 from ..._table import Table
 from ...families import ScaleTime
 from ...field import Field
@@ -27,7 +26,8 @@ class Steps(Loss):
     """``sum_i M_i d_i`` over the local errors ``d_i`` of a one-step solver's steps.
 
     Args:
-        name: ``"bound"``, with the weights of the RMSE bound (:func:`bound_weights`), or ``"local"``, M = 1.
+        name: ``"bound"``, with the weights of the RMSE bound (:func:`bound_weights`), or ``"local"``,
+            with ``M_i = 1``.
     """
 
     def __init__(self, name: str) -> None:
@@ -46,11 +46,11 @@ class Steps(Loss):
 def local_errors(
     velocity: Callable[[Tensor, Tensor], Tensor], table: Table, points: tuple[int, ...], path: DensePath
 ) -> Tensor:
-    """RMS error ``d_i`` of each step of a one-step solver, begun on the reference path.
+    """Return the RMS error ``d_i`` of each step of a one-step solver started on the reference path.
 
     Bespoke Solvers, eq. 22-27: step ``i`` starts at ``x_aux(t_i)`` and is compared with
     ``x_aux(t_{i+1})``, where ``x_aux`` carries the gradient of the path with respect to time. All steps
-    are evaluated side by side, so one pass costs as many calls of the field as a step has stages.
+    are evaluated in parallel, so one pass makes one batched call of the field per stage.
 
     Args:
         velocity: ``velocity(x, t)`` on states ``(n B, ...)`` and times ``(n B,)``.
@@ -66,7 +66,7 @@ def local_errors(
     x = path.at(torch.cat([table.times[starts], path.end.reshape(1)]))
 
     def numbers(part: Tensor) -> Tensor:
-        return factors(part, 1, x.ndim - 1).to(x)
+        return part.reshape(-1, *[1] * (x.ndim - 1)).to(x)
 
     states, calls = [x[:-1]], []
     for k in range(1, stages + 1):
@@ -76,8 +76,7 @@ def local_errors(
         rows = starts + k - 1
         parts = [numbers(table.C[rows, starts + l]) * states[l] for l in range(k)]
         parts += [numbers(table.D[rows, starts + l]) * calls[l] for l in range(k)]
-        total = torch.stack(parts).sum(0)
-        states.append(total + numbers(table.e[rows]) if table.e.ndim else total)
+        states.append(torch.stack(parts).sum(0))
     error = (states[-1] - x[1:]).flatten(2).square().mean(2)
     return (error + FLOOR).sqrt().mean(1)
 
@@ -96,7 +95,7 @@ def check_one_step(table: Table, points: tuple[int, ...]) -> None:
 
 
 def bound_weights(family: ScaleTime, theta: Tensor, lipschitz: float = 1.0) -> Tensor:
-    """``M_i`` of the RMSE bound ``sum_i M_i d_i`` (Bespoke Solvers, eq. 24-27), shape ``(n,)``.
+    """Return ``M_i`` of the RMSE bound ``sum_i M_i d_i`` (Bespoke Solvers, eq. 24-27), shape ``(n,)``.
 
     ``M_n = 1`` and ``M_i = L_i ... L_{n-1}``, where ``L_j`` bounds the Lipschitz constant of the step from
     point ``j`` to ``j + 1``, with ``Lbar = |s'| / s + t' L``:
@@ -110,17 +109,12 @@ def bound_weights(family: ScaleTime, theta: Tensor, lipschitz: float = 1.0) -> T
         lipschitz: the Lipschitz constant ``L`` assumed of the field.
 
     Raises:
-        ValueError: for another base, whose bound the paper does not give.
+        ValueError: for other bases, for which the paper gives no bound.
     """
     if family.base not in ("euler", "midpoint"):
         raise ValueError(
             f"loss: the bound is known for the bases euler and midpoint, not {family.base!r}; "
             "use loss='local', or loss='rmse', which serves multistep bases, too."
-        )
-    if family.channels is not None:
-        raise ValueError(
-            "loss: the bound is known for one scale that all channels share, not for channels="
-            f"{family.channels}; use loss='local' or loss='rmse'."
         )
     nodes, stages = family.nodes(theta), family.stages
     h = family.r.diff()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import quantiles
+from typing import TYPE_CHECKING
 
-from ...comparison import Comparison
-from .._names import axis_label, is_fitted, is_gain
+from ...metrics import figure
+from .._names import is_fitted
 from ..page import Chart, Choice, Facts, Part, Section, Series, Table, Text
 from ._rows import budgets, by_model, rows_of_solvers, short
+
+if TYPE_CHECKING:
+    from ...comparison import Comparison
 
 __all__ = ["cost", "errors"]
 
@@ -17,7 +21,7 @@ __all__ = ["cost", "errors"]
 def errors(tables: Sequence[Comparison]) -> Section:
     """Every metric against the number of network calls."""
     charts = {
-        axis_label(metric): by_model(tables, lambda table, metric=metric: _against_calls(table, metric))  # type: ignore[misc]
+        figure(metric).axis: by_model(tables, lambda table, metric=metric: _against_calls(table, metric))  # type: ignore[misc]
         for metric in tables[0].metrics
     }
     return Section(
@@ -57,11 +61,11 @@ def _against_calls(table: Comparison, metric: str) -> Chart:
     own = table.protocol["reference"].get(metric)
     said = [] if own is None else [f"The reference's own: {short(own)}.", *table.notes]
     return Chart(
-        f"{axis_label(metric)}, {table.model}",
+        f"{figure(metric).axis}, {table.model}",
         "network calls",
-        axis_label(metric),
+        figure(metric).axis,
         series,
-        log_y=not is_gain(metric),
+        log_y=not figure(metric).gain,
         note=" ".join(said),
     )
 

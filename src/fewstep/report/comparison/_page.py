@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...comparison import Comparison
-from .._names import label
+from ...metrics import figure
 from ..page import Code, Facts, Page, Part, Section, Table
 from ._figures import cost, errors
 from ._rows import by_model
 from ._samples import pictures, trajectories
 from ._solvers import numbers
 from ._summary import finding, first_shown
+
+if TYPE_CHECKING:
+    from ...comparison import Comparison
 
 __all__ = ["comparison_page"]
 
@@ -59,7 +61,10 @@ def _models(tables: Sequence[Comparison]) -> list[Section]:
     if not all("curvature" in table.protocol for table in tables):
         return []
     own = [metric for metric in tables[0].metrics if metric in tables[0].protocol["reference"]]
-    columns = ["model", "curvature per dimension", "relative curvature", "calls of the reference"]
+    columns = [
+        "model", "curvature per dimension", "relative curvature", "calls of the reference",
+        *(f"its {figure(metric).label}" for metric in own),
+    ]  # fmt: skip
     rows = []
     for table in tables:
         curvature, reference = table.protocol["curvature"], table.protocol["reference"]
@@ -70,7 +75,7 @@ def _models(tables: Sequence[Comparison]) -> list[Section]:
     return [
         Section(
             "How curved the models are",
-            [Table("Along reference paths", [*columns, *(f"its {label(metric)}" for metric in own)], rows)],
+            [Table("Along reference paths", columns, rows)],
             "Curvature is the variance of the velocity along a path: none where paths are straight and one "
             "call is enough. Relative, it is divided by the square of the way from noise to data.",
         )
@@ -91,9 +96,9 @@ def _heading(column: str) -> str:
     """A column of the rows in words."""
     name, _, end = column.rpartition("_")
     if end in ("low", "high"):
-        return f"{label(name)} {'from' if end == 'low' else 'to'}"
+        return f"{figure(name).label} {'from' if end == 'low' else 'to'}"
     known = {"nfe": "network calls", "forwards": "network forwards", "milliseconds": "ms a sample"}
-    return known.get(column) or label(column)
+    return known.get(column) or figure(column).label
 
 
 def _protocol(tables: Sequence[Comparison], command: str | None) -> list[Part]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...comparison import Comparison, Kept
-from .._names import is_gain
+from ...metrics import figure
 from ..page import Choice, Part, Slider
+
+if TYPE_CHECKING:
+    from ...comparison import Comparison, Kept
 
 __all__ = [
     "best",
@@ -99,4 +101,4 @@ def _order(metric: str, value: float | None) -> float:
     """Smaller is better; what is not finite comes last."""
     if value is None or not math.isfinite(value):
         return math.inf
-    return -value if is_gain(metric) else value
+    return -value if figure(metric).gain else value

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ...comparison import Comparison, Kept
-from .._names import label
+from ...data import is_picture
+from ...metrics import figure
 from ..page import Pictures, Planes, Section, Strip
-from ..pictures import is_picture
 from ._rows import failed, of_kept, ranked, short
+
+if TYPE_CHECKING:
+    from ...comparison import Comparison, Kept
 
 __all__ = ["pictures", "trajectories"]
 
@@ -30,7 +33,7 @@ def _strips(table: Comparison, kept: Kept, nfe: int) -> Pictures:
     metric, calls = table.metrics[0], table.protocol["reference"]["nfe"]
     strips = [Strip("reference", kept.reference[:_PICTURES], f"{calls} calls")]
     strips += [
-        Strip(row["solver"], kept.samples[k][:_PICTURES], f"{label(metric)} {short(row[metric])}")
+        Strip(row["solver"], kept.samples[k][:_PICTURES], f"{figure(metric).label} {short(row[metric])}")
         for k, row in ranked(table, nfe)
         if "failure" not in row
     ]
@@ -49,5 +52,5 @@ def _planes(table: Comparison, kept: Kept, nfe: int) -> Planes:
     paths = {} if kept.reference_path is None else {"reference": kept.reference_path[:, :_PATHS]}
     for k, row in ranked(table, nfe):
         if "failure" not in row:
-            paths[f"{row['solver']}, {label(metric)} {short(row[metric])}"] = kept.paths[k][:, :_PATHS]
+            paths[f"{row['solver']}, {figure(metric).label} {short(row[metric])}"] = kept.paths[k][:, :_PATHS]
     return Planes(f"{table.model}, {nfe} network calls", paths, failed(table, nfe))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ...comparison import Comparison, Kept
 from ...solver import Solver
 from .._names import is_fitted
 from ..page import Choice, Grid, Part, Section, Timeline
 from ._rows import of_kept, ranked
+
+if TYPE_CHECKING:
+    from ...comparison import Comparison, Kept
 
 __all__ = ["numbers"]
 
@@ -51,12 +54,10 @@ def _learned(solvers: dict[str, Solver]) -> dict[str, Solver]:
 
 
 def _grid(solver: Solver, name: str) -> Grid:
-    one = solver if solver.channels is None else solver.channel(0)
-    table, N = one.unroll().table, solver.nfe
+    table, N = solver.unroll().table, solver.nfe
     values = [
         [float(table.C[i, 0]), *(float(table.D[i, j]) if j <= i else None for j in range(N))]
         for i in range(N)
     ]
-    note = "" if solver.channels is None else f"Those of the first of {solver.channels} channels."
     columns = ["x0", *(f"u{j}" for j in range(N))]
-    return Grid(f"Weights of {name}, {N} calls", values, [f"x{i + 1}" for i in range(N)], columns, note)
+    return Grid(f"Weights of {name}, {N} calls", values, [f"x{i + 1}" for i in range(N)], columns)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...comparison import Comparison
-from .._names import is_fitted, label
+from ...metrics import figure
+from .._names import is_fitted
 from ._rows import best, better, budgets, short
+
+if TYPE_CHECKING:
+    from ...comparison import Comparison
 
 __all__ = ["finding", "first_shown"]
 
@@ -36,13 +39,13 @@ def _best(table: Comparison) -> str:
     if not worth:
         row = best(table.rows, metric)
         return (
-            f"On {table.model} the best {label(metric)} is {short(row[metric])}, of {row['solver']} with "
-            f"{row['nfe']} calls."
+            f"On {table.model} the best {figure(metric).label} is {short(row[metric])}, of {row['solver']} "
+            f"with {row['nfe']} calls."
         )
     nfe, (ours, _) = min(worth.items(), key=lambda item: abs(item[0] - first_shown([table])))
     names = {ours["solver"] for ours, _ in worth.values()}
     name = names.pop() if len(names) == 1 else "the best fitted solver"
-    won = f"On {table.model}, {name} has a better {label(metric)} {_wins(worth)}."
+    won = f"On {table.model}, {name} has a better {figure(metric).label} {_wins(worth)}."
     return won + _quality(table, ours, nfe)
 
 
@@ -70,7 +73,7 @@ def _quality(table: Comparison, ours: _Row, nfe: int) -> str:
         own = table.protocol.get("reference", {}).get(metric)
         if own is not None:
             figures = f"{short(ours[metric])}; the reference's {short(own)}"
-            return f" Its {label(metric)} with {nfe} calls is {figures}."
+            return f" Its {figure(metric).label} with {nfe} calls is {figures}."
     return ""
 
 

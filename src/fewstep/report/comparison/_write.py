@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..._files import replacing, write_text
 from ..._json import finite
-from ..._solver_file import content
-from ...comparison import Comparison, csv_of, markdown_of
+from ..._rows import csv_of, markdown_of
 from ..plots import error_against_nfe
 from ._page import comparison_page
+
+if TYPE_CHECKING:
+    from ...comparison import Comparison
 
 __all__ = ["write_comparison"]
 
@@ -28,7 +31,7 @@ def write_comparison(tables: Sequence[Comparison], folder: Path, *, command: str
     """
     rows = [row for table in tables for row in table.rows]
     page = comparison_page(tables, command=command)
-    solvers = [content(solver) for table in tables if table.kept for solver in table.kept.solvers]
+    solvers = [solver.to_dict() for table in tables if table.kept for solver in table.kept.solvers]
     results = {
         "rows": rows,
         "protocols": {table.model: table.protocol for table in tables},

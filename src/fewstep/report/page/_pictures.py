@@ -8,7 +8,7 @@ import struct
 from torch import Tensor
 
 from ..._extras import require
-from ..pictures import is_picture, sheet_levels
+from ...data import is_picture, sheet_levels
 
 __all__ = ["png_size", "sprite"]
 

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from hashlib import sha256
 
 from ..._files import write_text
+from ..._version import __version__
 from ._context import Context, template, text_of
 from ._html import render
 from .parts import Part
@@ -48,8 +49,6 @@ class Page:
 
     def html(self) -> str:
         """The whole file."""
-        from ... import __version__  # which the package defines last
-
         context = Context.of([part for section in self.sections for part in section.parts])
         sections = [
             (

@@ -133,14 +133,12 @@ class Grid:
         values: a sequence a row.
         rows: the rows' names.
         columns: the columns' names.
-        note: what to look for.
     """
 
     title: str
     values: Sequence[Sequence[float | None]]
     rows: Sequence[str]
     columns: Sequence[str]
-    note: str = ""
 
 
 @dataclass(frozen=True)

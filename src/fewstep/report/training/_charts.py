@@ -59,18 +59,15 @@ _NONE_HELD_OUT = (
     "that they were trained on."
 )
 
-#: Couplings whose noises are N(0, I) by construction.
-_EXACT = ("Independent", "MinibatchOT")
 
-
-def figure_sections(metrics: Metrics, coupling: str | None) -> list[Section]:
+def figure_sections(metrics: Metrics, exact: bool) -> list[Section]:
     """What a run has logged of its losses, first, and of its flow and its noises.
 
     Args:
         metrics: the figures.
-        coupling: name of the coupling, if there is one.
+        exact: the noises of the coupling are N(0, I) by construction.
     """
-    shown = _without_the_trivial(metrics, coupling)
+    shown = _without_the_trivial(metrics, exact)
     sections = [
         _section(
             "Losses",
@@ -96,7 +93,7 @@ def figure_sections(metrics: Metrics, coupling: str | None) -> list[Section]:
     return [section for found in sections for section in found]
 
 
-def _without_the_trivial(metrics: Metrics, coupling: str | None) -> Metrics:
+def _without_the_trivial(metrics: Metrics, exact: bool) -> Metrics:
     """Leave out what says nothing in a run like this, such as the KL term where no coupling is learned."""
     hidden = {"samples", "time", "samples_per_second", "validation_beta", "averaged_beta"}
     if len(set(metrics.of("beta").values())) < 2:
@@ -105,7 +102,7 @@ def _without_the_trivial(metrics: Metrics, coupling: str | None) -> Metrics:
         hidden |= _everywhere("kl")
         if metrics.figures.get("flow_matching") == metrics.figures.get("loss"):
             hidden |= _everywhere("flow_matching")
-    if coupling in _EXACT:
+    if exact:
         hidden |= {key for key in metrics.figures if "aggregate_" in key}
     return Metrics({key: values for key, values in metrics.figures.items() if key not in hidden})
 

@@ -37,7 +37,7 @@ def training_page(folder: str | os.PathLike[str], every: float | None = None) ->
     run = read_run(folder)
     if every is None:
         every = run.fact("settings", "page_every") or 0
-    figures = figure_sections(run.metrics, run.fact("coupling", "name"))
+    figures = figure_sections(run.metrics, bool(run.fact("coupling", "exact")))
     shape = run.record.get("data", {}).get("shape")
     sections = [
         *figures[:1],

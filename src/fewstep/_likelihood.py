@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ._dopri5 import dopri5
+from ._network import state_type
 from ._progress import progress_bar
 from .field import Field
-from .pairs import take
 
 __all__ = ["Likelihood", "log_likelihood"]
 
@@ -71,7 +71,8 @@ def log_likelihood(
     dtype: torch.dtype | None = None,
     batch: int = 256,
     progress: bool = False,
-    **conditions: Any,
+    conditions: Mapping[str, Any] | None = None,
+    per_sample: Mapping[str, Any] | None = None,
 ) -> Likelihood:
     """Log-density of data under the flow of a field, solved from ``t = 1`` back to ``t = 0``.
 
@@ -98,32 +99,35 @@ def log_likelihood(
         atol: absolute tolerance of the local error, in the units of ``x1`` and in nats.
         max_nfe: network calls a batch after which to give up.
         dtype: type of the integrated state, that of ``x1`` (float32 at least) by default; float64 keeps
-            rounding out of the state while the network still sees the type of ``x1``.
+            rounding out of the state while the field still sees the other.
         batch: samples solved together. It changes results within the tolerances only.
         progress: show a progress bar of the samples.
-        **conditions: passed to the network; tensors with first dimension ``B`` go with the samples.
+        conditions: keyword arguments of the network that all samples share.
+        per_sample: those with one row a sample, or one row for all; see :meth:`Field.bind`.
 
     Returns:
         The log-densities, latents and costs. One sample is sent through the network once more, to see
         whether autograd gets through, which is not counted.
 
     Raises:
-        ValueError: when an argument is out of range, ``x1`` does not fit the field, or autograd cannot
-            differentiate the network by ``x``. A velocity that has no ``x`` in it needs ``+ 0 * x``.
+        ValueError: when an argument is out of range, a condition has a wrong number of rows, or autograd
+            cannot differentiate the network by ``x``. A velocity that has no ``x`` in it needs ``+ 0 * x``.
         CallLimitError: when ``max_nfe`` calls are not enough.
         FloatingPointError: when velocity or divergence is NaN or infinite, or the step size falls to nothing.
     """
-    _check(field, x1, divergence, probes, seed, batch)
+    _check(x1, divergence, probes, seed, batch)
+    bound = field.bind(conditions, per_sample, len(x1))
     parts: list[Likelihood] = []
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
     # Gradients are taken here whether or not the caller switched them off, and on tensors that allow it.
     with torch.inference_mode(False), progress_bar(progress, total=len(x1), desc="likelihood") as bar:
-        x1 = x1.detach().clone()
-        _check_autograd(field, x1[:1], take(conditions, slice(0, 1), len(x1)))
+        x1 = x1.detach().to(state_type(x1.dtype), copy=True)
+        _check_autograd(bound.rows(slice(0, 1)), x1[:1])
         for first in range(0, len(x1), batch):
-            x, given = x1[first : first + batch], take(conditions, slice(first, first + batch), len(x1))
+            index = slice(first, first + batch)
+            x = x1[index]
             v = None if divergence == "exact" else _rademacher(seed, first, probes, x)
-            parts.append(_solve(field, x, v, dtype, options, given))
+            parts.append(_solve(bound.rows(index), x, v, dtype, options))
             bar.update(len(x))
     return Likelihood(
         torch.cat([part.log_prob for part in parts]),
@@ -140,15 +144,14 @@ def _solve(
     probes: Tensor | None,
     dtype: torch.dtype | None,
     options: Mapping[str, Any],
-    conditions: Mapping[str, Any],
 ) -> Likelihood:
     """One batch; ``probes`` is ``(K, B, ...)``, or ``None`` for the exact divergence."""
-    state_dtype = dtype or torch.promote_types(x1.dtype, torch.float32)
+    state_dtype = state_type(dtype or x1.dtype)
 
     def augmented(t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         with torch.enable_grad():
             x = state[0].detach().to(x1.dtype).requires_grad_()
-            u = field(x, t, **conditions)
+            u = field(x, t)
             rates = _trace(u, x)[:, None] if probes is None else _quadratic_forms(u, x, probes)
         return u.detach().to(state_dtype), rates.to(state_dtype)
 
@@ -203,16 +206,11 @@ def _initial_log_prob(field: Field, x0: Tensor) -> Tensor:
     return (-z.square() / 2 - scale.log() - math.log(2 * math.pi) / 2).reshape(len(x0), -1).sum(dim=1)
 
 
-def _check(field: Field, x1: Tensor, divergence: str, probes: int, seed: int, batch: int) -> None:
+def _check(x1: Tensor, divergence: str, probes: int, seed: int, batch: int) -> None:
     if not isinstance(x1, Tensor) or not x1.is_floating_point() or x1.ndim < 1 or x1.numel() == 0:
         got = f"{x1.dtype} of shape {tuple(x1.shape)}" if isinstance(x1, Tensor) else type(x1).__name__
         raise ValueError(
             f"log_likelihood: x1 must be a floating-point tensor of shape (B, ...), not empty, but is {got}."
-        )
-    if field.shape is not None and tuple(x1.shape[1:]) != field.shape:
-        raise ValueError(
-            f"log_likelihood: x1 has shape {tuple(x1.shape)}, but this field makes samples of shape "
-            f"{field.shape}; pass data of shape {('B', *field.shape)}."
         )
     if not bool(x1.isfinite().all()):
         raise ValueError("log_likelihood: x1 has NaN or infinite values; drop the samples that have them.")
@@ -233,7 +231,7 @@ def _check(field: Field, x1: Tensor, divergence: str, probes: int, seed: int, ba
         )
 
 
-def _check_autograd(field: Field, x: Tensor, conditions: Mapping[str, Any]) -> None:
+def _check_autograd(field: Field, x: Tensor) -> None:
     """Raise unless the network itself can be differentiated.
 
     The velocity would not tell: ``A x + B m`` has a derivative, a wrong one, when ``m`` is cut off.
@@ -241,11 +239,11 @@ def _check_autograd(field: Field, x: Tensor, conditions: Mapping[str, Any]) -> N
     x, middle = x.clone(), 0.5
     try:
         with torch.enable_grad():
-            m = field.predict(x.requires_grad_(), middle, **conditions)
+            m = field.predict(x.requires_grad_(), middle)
             torch.autograd.grad(m, x, torch.ones_like(m))
     except RuntimeError as error:
         with torch.no_grad():  # a failure that has nothing to do with gradients speaks for itself
-            field.predict(x.detach(), middle, **conditions)
+            field.predict(x.detach(), middle)
         raise ValueError(
             "log_likelihood: autograd cannot differentiate the network by x, and the divergence is made of "
             f"that derivative ({str(error).splitlines()[0]}); take no_grad, inference_mode, detach and NumPy "

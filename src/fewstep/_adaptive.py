@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction as F
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ._sampling import check_noise
+from ._dopri5 import CallLimitError, answers_differ
+from ._network import state_type
+from ._path import check_noise
 from .classical.runge_kutta import TABLEAUX, ButcherTableau
 from .field import Field
-from .pairs import take
-from .reference import CallLimitError
 
 __all__ = ["DORMAND_PRINCE", "Adaptive", "AdaptiveSamples"]
 
@@ -66,8 +67,8 @@ class Adaptive:
             counts.
         atol: absolute tolerance of it.
         max_nfe: network calls a sample after which to give up.
-        dtype: type of the integrated state, that of the noise by default; float64 keeps rounding out of
-            the state while the network still sees the type of the noise.
+        dtype: type of the integrated state, by default that of the noise, float32 at least; float64 keeps
+            rounding out of the state while the field still sees the other.
 
     Raises:
         ValueError: when a tolerance is not positive.
@@ -85,13 +86,19 @@ class Adaptive:
                 f"Adaptive: rtol and atol must be positive, not rtol={self.rtol:g}, atol={self.atol:g}."
             )
 
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready facts that identify the solver."""
+        dtype = None if self.dtype is None else str(self.dtype)
+        return {"name": self.name, "rtol": self.rtol, "atol": self.atol, "state_dtype": dtype}
+
     def sample(
         self,
         field: Field | Callable[..., Tensor],
         x0: Tensor,
         *,
         callback: Callable[[Tensor, Tensor, Tensor, Tensor], None] | None = None,
-        **conditions: Any,
+        conditions: Mapping[str, Any] | None = None,
+        per_sample: Mapping[str, Any] | None = None,
     ) -> AdaptiveSamples:
         """Turn noise into samples, each with as many calls as it needs.
 
@@ -102,34 +109,34 @@ class Adaptive:
             callback: called as ``callback(index, t, x, velocity)`` with the points that samples number
                 ``index`` reach, ``t = 0`` first; ``index`` and ``t`` are ``(n,)`` on the CPU. It must not
                 change them.
-            **conditions: passed to the network; tensors with first dimension ``B`` go with the samples.
+            conditions: keyword arguments of the network that all samples share.
+            per_sample: those with one row a sample, or one row for all; see :meth:`Field.bind`.
 
         Raises:
-            ValueError: when ``x0`` does not fit the field, or the network takes one time for the batch.
+            ValueError: when ``x0`` is no batch of noise, the network takes one time for the batch, or a
+                condition has a wrong number of rows.
             CallLimitError: when ``max_nfe`` calls are not enough for every sample.
             FloatingPointError: when the network returns NaN or infinity, or a step size falls to nothing.
         """
         field = field if isinstance(field, Field) else Field(field)
-        check_noise(x0, field)
-        if field.time == "scalar":
+        check_noise(x0)
+        if field.time_shape == "scalar":
             raise ValueError(
                 "Adaptive: every sample has a time of its own, but this field's network takes one time for "
-                "the batch (time='scalar'); use fs.reference.solve, which has one step size."
+                "the batch (time_shape='scalar'); use fs.reference.solve, which has one step size."
             )
         with torch.no_grad():
-            return self._solve(field, x0, callback or _ignore, conditions)
+            return self._solve(field.bind(conditions, per_sample, len(x0)), x0, callback or _ignore)
 
-    def _solve(
-        self, field: Field, x0: Tensor, callback: Callable[..., None], conditions: dict[str, Any]
-    ) -> AdaptiveSamples:
-        B, given = len(x0), conditions
+    def _solve(self, field: Field, x0: Tensor, callback: Callable[..., None]) -> AdaptiveSamples:
+        B, part, seen = len(x0), field, state_type(x0.dtype)
         alive = torch.arange(B)  # numbers of the samples that have not arrived
 
         # Times and step sizes live on the CPU in float64; only error norms come from the device, once a step.
         def velocity(x: Tensor, t: Tensor) -> Tensor:
-            return field(x.to(x0.dtype), t, **given).to(x.dtype)
+            return part(x.to(seen), t).to(x.dtype)
 
-        x = field.initial_state(x0).to(self.dtype or x0.dtype)
+        x = field.initial_state(x0).to(state_type(self.dtype or seen))
         t = torch.zeros(B, dtype=torch.float64)
         u = velocity(x, t)
         callback(alive, t, x, u)
@@ -139,17 +146,18 @@ class Adaptive:
 
         while len(alive):
             if calls + _STEP_CALLS > self.max_nfe:
+                reason = answers_differ(partial(velocity, x, t)) or "raise max_nfe, or loosen the tolerances"
                 raise CallLimitError(
                     f"adaptive: {self.max_nfe} calls did not take {len(alive)} of {B} samples to t = 1 "
                     f"(the slowest stopped at t = {t.min():.4f}) with rtol={self.rtol:g}, "
-                    f"atol={self.atol:g}; raise max_nfe, or loosen the tolerances."
+                    f"atol={self.atol:g}; {reason}."
                 )
             last = t + _STRETCH * h >= 1
             h = torch.where(last, 1 - t, h)
             goal = torch.where(last, 1.0, t + h)
             x_new, u_new, error = self._step(velocity, x, t, h, goal, u)
             calls += _STEP_CALLS
-            self._check(error, t, h, B)
+            self._check(error, t, h, B, partial(velocity, x, t))
 
             good = error <= 1
             result.accepted[alive] += good
@@ -165,7 +173,7 @@ class Adaptive:
                 result.x1[alive[arrived]] = x[arrived].to(x0.dtype)
                 result.nfe[alive[arrived]] = calls
                 alive, t, h, x, u = (v[~arrived] for v in (alive, t, h, x, u))
-                given = take(conditions, alive, B)
+                part = field.rows(alive)
         return result
 
     def _step(
@@ -203,7 +211,7 @@ class Adaptive:
         """Root mean square of ``x`` over what is tolerated for states of that size; ``(B,)`` on the CPU."""
         return (x / (self.atol + self.rtol * size)).flatten(1).square().mean(dim=1).sqrt().cpu().double()
 
-    def _check(self, error: Tensor, t: Tensor, h: Tensor, B: int) -> None:
+    def _check(self, error: Tensor, t: Tensor, h: Tensor, B: int, again: Callable[[], Tensor]) -> None:
         wrong = ~error.isfinite()
         if bool(wrong.any()):
             raise FloatingPointError(
@@ -212,10 +220,10 @@ class Adaptive:
             )
         stuck = (h < _LEAST_STEP) & (error > 1)
         if bool(stuck.any()):
+            loosen = f"loosen rtol={self.rtol:g}, atol={self.atol:g}, or pass dtype=torch.float64"
             raise FloatingPointError(
                 f"adaptive: the step size of {int(stuck.sum())} of {B} samples fell to nothing at t = "
-                f"{t[stuck].min():.6g}; loosen rtol={self.rtol:g}, atol={self.atol:g}, or pass "
-                "dtype=torch.float64."
+                f"{t[stuck].min():.6g}; {answers_differ(again) or loosen}."
             )
 
 

@@ -1,0 +1,197 @@
+"""Conditions of a network: values that all samples share, and values with one row a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Bound", "bind", "cut", "expand_unconditional", "most_rows", "row_count"]
+
+#: What becomes of a value with rows, given its name, itself and its counterpart.
+_Change = Callable[[str, Any, Any], Any]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Conditions fixed for ``count`` samples.
+
+    Args:
+        shared: keyword arguments that all samples share, passed to the network untouched.
+        per_sample: those with one row a sample, or one row that serves all; mappings hold more of them.
+        unconditional: replacements for guidance; those of per-sample values have as many rows, or one.
+        count: number of samples.
+    """
+
+    shared: Mapping[str, Any]
+    per_sample: Mapping[str, Any]
+    unconditional: Mapping[str, Any]
+    count: int
+
+    def rows(self, index: slice | Tensor) -> Bound:
+        """The conditions of some of the samples; an index tensor may repeat them."""
+        per_sample, unconditional = (
+            _follow(tree, self.per_sample, lambda _, value, __: _cut(value, index))
+            for tree in (self.per_sample, self.unconditional)
+        )
+        if isinstance(index, slice):
+            count = len(range(self.count)[index])
+        else:
+            count = int(index.sum()) if index.dtype == torch.bool else len(index)
+        return Bound(self.shared, per_sample, unconditional, count)
+
+    def arguments(self, count: int) -> dict[str, Any]:
+        """Keyword arguments for a batch of ``count`` states; single rows are expanded to it.
+
+        Raises:
+            ValueError: when a value has neither one row nor ``count``.
+        """
+        return {**self.shared, **_expanded(self.per_sample, self.per_sample, count)}
+
+    def away(self, count: int) -> dict[str, Any]:
+        """Those of the call that guidance leads away from."""
+        return self.arguments(count) | _expanded(self.unconditional, self.per_sample, count)
+
+
+def bind(
+    conditions: Mapping[str, Any] | None,
+    per_sample: Mapping[str, Any] | None,
+    unconditional: Mapping[str, Any],
+    count: int,
+    samples: str = "samples",
+) -> Bound:
+    """Fix the conditions of ``count`` samples.
+
+    Args:
+        conditions: shared by all samples.
+        per_sample: one row a sample, or one row for all, in tensors, arrays, lists, tuples and mappings of
+            them.
+        unconditional: what replaces conditions under guidance.
+        count: number of samples.
+        samples: how errors call the samples.
+
+    Raises:
+        ValueError: when these are no mappings, overlap, or have a wrong number of rows.
+    """
+    shared, own = conditions or {}, per_sample or {}
+    for label, value in (("conditions", conditions), ("per_sample", per_sample)):
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(
+                f"{label}: must be a mapping of keyword arguments, not {type(value).__name__}; pass "
+                f"{label}={{name: value}}."
+            )
+    twice = [name for name in own if name in shared]
+    if twice:
+        raise ValueError(
+            f"per_sample: {twice[0]} is in conditions too; a condition is either shared or has one row a "
+            "sample."
+        )
+    _check_rows(own, count, samples, "")
+
+    def check(name: str, value: Any, _: Any) -> None:
+        _check_leaf(f"unconditional {name}", value, count, samples)
+
+    _follow(unconditional, own, check)
+    return Bound(dict(shared), dict(own), unconditional, count)
+
+
+def expand_unconditional(
+    unconditional: Mapping[str, Any], conditions: Mapping[str, Any], count: int
+) -> dict[str, Any]:
+    """Expand single rows of ``unconditional`` whose counterpart in ``conditions`` has ``count`` rows."""
+
+    def widened(_: str, value: Any, other: Any) -> Any:
+        return _expand(value, count) if row_count(other) == count and row_count(value) == 1 else value
+
+    return _follow(unconditional, conditions, widened) if count != 1 else dict(unconditional)
+
+
+def cut(per_sample: Mapping[str, Any], index: slice | Tensor) -> dict[str, Any]:
+    """The rows of some samples; values of one row stay as they are."""
+    return _follow(per_sample, per_sample, lambda _, value, __: _cut(value, index))
+
+
+def row_count(value: object) -> int | None:
+    """Length of the first dimension of a tensor, array, list or tuple; ``None`` for everything else."""
+    if isinstance(value, Tensor | np.ndarray):
+        return len(value) if value.ndim else None
+    return len(value) if isinstance(value, list | tuple) else None
+
+
+def _follow(
+    tree: Mapping[str, Any], other: Mapping[str, Any], change: _Change, prefix: str = ""
+) -> dict[str, Any]:
+    """``tree`` with the values changed that have rows and a counterpart with rows in ``other``."""
+    changed = dict(tree)
+    for name, value in tree.items():
+        counterpart = other.get(name)
+        if isinstance(value, Mapping):
+            inner = counterpart if isinstance(counterpart, Mapping) else {}
+            changed[name] = _follow(value, inner, change, f"{prefix}{name}.")
+        elif row_count(value) is not None and row_count(counterpart) is not None:
+            changed[name] = change(f"{prefix}{name}", value, counterpart)
+    return changed
+
+
+def _check_rows(per_sample: Mapping[str, Any], count: int, samples: str, prefix: str) -> None:
+    for name, value in per_sample.items():
+        if isinstance(value, Mapping):
+            _check_rows(value, count, samples, f"{prefix}{name}.")
+        else:
+            _check_leaf(f"{prefix}{name}", value, count, samples)
+
+
+def _check_leaf(name: str, value: Any, count: int, samples: str) -> None:
+    rows = row_count(value)
+    if rows is None:
+        raise ValueError(
+            f"per_sample: {name} is a {type(value).__name__} without rows; pass a tensor, array, list or "
+            "tuple with one row a sample, or put it into conditions, which all samples share."
+        )
+    if rows not in (1, count):
+        raise ValueError(
+            f"{name} has {rows} rows for {count} {samples}; pass one row for each, one row for all, or put "
+            "it into conditions, which all samples share."
+        )
+
+
+def _expanded(tree: Mapping[str, Any], per_sample: Mapping[str, Any], count: int) -> dict[str, Any]:
+    def expanded(name: str, value: Any, _: Any) -> Any:
+        _check_leaf(name, value, count, "states")
+        return _expand(value, count)
+
+    return _follow(tree, per_sample, expanded)
+
+
+def _expand(value: Any, count: int) -> Any:
+    if len(value) == count:
+        return value
+    if isinstance(value, Tensor):
+        return value.expand(count, *value.shape[1:])
+    return np.repeat(value, count, axis=0) if isinstance(value, np.ndarray) else value * count
+
+
+def _cut(value: Any, index: slice | Tensor) -> Any:
+    if len(value) == 1:
+        return value
+    if isinstance(value, Tensor):
+        return value[index if isinstance(index, slice) else index.to(value.device)]
+    if isinstance(value, np.ndarray):
+        return value[index if isinstance(index, slice) else index.cpu().numpy()]
+    numbers = range(len(value))[index] if isinstance(index, slice) else torch.arange(len(value))[index.cpu()]
+    rows = [value[int(k)] for k in numbers]
+    return rows if isinstance(value, list) else tuple(rows)
+
+
+def most_rows(per_sample: Mapping[str, Any]) -> int:
+    """The largest number of rows of values with more than one; 0 where there are none."""
+    counts = (
+        most_rows(value) if isinstance(value, Mapping) else row_count(value) or 0
+        for value in per_sample.values()
+    )
+    most = max(counts, default=0)
+    return most if most > 1 else 0

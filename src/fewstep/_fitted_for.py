@@ -1,0 +1,61 @@
+"""Comparison of the field that a solver was fitted for with the field that it samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._json import finite
+
+__all__ = ["differences"]
+
+#: What decides which solver is good, of all that :meth:`fewstep.Field.describe` tells.
+_KEYS = ("model", "schedule", "guidance")
+#: Types of which a field takes its name where the caller gives none, and which say nothing of the model:
+#: plain callables, and wrappers of a network.
+_ANONYMOUS = {
+    "builtin_function_or_method", "function", "method", "partial",
+    "DataParallel", "DistributedDataParallel", "OptimizedModule",
+}  # fmt: skip
+
+
+def differences(fitted_for: Mapping[str, Any], facts: Mapping[str, Any]) -> str | None:
+    """How a field differs from those that a solver was fitted for; ``None`` where it is one of them.
+
+    Args:
+        fitted_for: facts of the field, as :meth:`fewstep.Field.describe` tells them; under ``"also"`` a list
+            of those of further ones.
+        facts: those of the field to sample.
+
+    Returns:
+        ``"guidance 2, but this field has guidance 3"``: of the fitted field that differs least.
+    """
+    known = [fitted_for, *(fitted_for.get("also") or ())]
+    found = [(one, [key for key in _KEYS if _differ(key, one, facts)]) for one in known]
+    one, keys = min(found, key=lambda pair: len(pair[1]))
+    if not keys:
+        return None
+    was, has = (", ".join(f"{key} {_shown(about.get(key))}" for key in keys) for about in (one, facts))
+    return f"{was}, but this field has {has}"
+
+
+def _differ(key: str, fitted: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    if key not in fitted:
+        return False
+    # Scale 1 is no guidance.
+    was, has = (None if about[key] == 1 else finite(about[key]) for about in (fitted, facts))
+    if was == has:
+        return False
+    # A derived field, such as a reversed one, has its kind after the name.
+    names = {str(about[key]).partition(" ")[0] for about in (fitted, facts)}
+    return key != "model" or not names & _ANONYMOUS
+
+
+def _shown(value: Any) -> str:
+    """A schedule as ``vp(beta_min=0.1)``, without its tables; a number in few digits."""
+    if isinstance(value, Mapping):
+        options = [
+            f"{k}={_shown(v)}" for k, v in value.items() if k != "name" and not isinstance(v, list | tuple)
+        ]
+        return f"{value.get('name')}({', '.join(options)})"
+    return f"{value:g}" if isinstance(value, float) else str(value)

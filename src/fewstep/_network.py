@@ -1,0 +1,129 @@
+"""Calls of a network that may reuse its output, write into its input, or be of half precision."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["call_network", "floating_type", "home", "state_type"]
+
+#: How PyTorch refuses tensors of two types.
+_MIXED_TYPES = re.compile(r"dtype|scalar type|Input type|same type", re.IGNORECASE)
+
+
+def state_type(dtype: torch.dtype) -> torch.dtype:
+    """The type of states made from tensors of ``dtype``: float32 at least."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def floating_type(network: object) -> torch.dtype | None:
+    """The type of the first floating-point parameter, ``None`` where there is none."""
+    if not isinstance(network, nn.Module):
+        return None
+    return next((p.dtype for p in network.parameters() if p.dtype.is_floating_point), None)
+
+
+def home(network: object) -> torch.device:
+    """The device of the first parameter or buffer, the CPU where there is none."""
+    if isinstance(network, nn.Module):
+        for tensors in (network.parameters(), network.buffers()):
+            for tensor in tensors:
+                return tensor.device
+    return torch.device("cpu")
+
+
+def call_network(
+    network: Callable[..., Tensor],
+    x: Tensor,
+    time: Callable[[torch.dtype], Tensor],
+    conditions: Mapping[str, Any],
+    own_time: set[int],
+) -> Tensor:
+    """The output of a network for copies of state and time, as a copy of type float32 at least.
+
+    Args:
+        network: called as ``network(x, time, **conditions)``.
+        x: states, ``(B, ...)``; the network gets them in its own floating-point type.
+        time: makes the network's time in a given type.
+        conditions: keyword arguments of the network.
+        own_time: ids of networks of half precision that refuse a time in float32; may grow.
+
+    Raises:
+        ValueError: when the output is no floating-point tensor like ``x``.
+    """
+    own = floating_type(network) or x.dtype
+    at_least_float32 = state_type(own)
+    fine = at_least_float32 == own or id(network) not in own_time
+    try:
+        try:
+            m = network(x.to(own, copy=True), time(at_least_float32 if fine else own), **conditions)
+        except RuntimeError as error:
+            if at_least_float32 == own or not fine or not _MIXED_TYPES.search(str(error)):
+                raise
+            m = _with_own_time(network, x, time(own), conditions, error)
+            own_time.add(id(network))
+    except Exception as error:
+        if hasattr(error, "add_note"):  # Python 3.11
+            error.add_note(_described(x, time, conditions))
+        raise
+    _check_output(m, x)
+    return m.to(state_type(x.dtype), copy=True)
+
+
+def _with_own_time(
+    network: Callable[..., Tensor],
+    x: Tensor,
+    time: Tensor,
+    conditions: Mapping[str, Any],
+    refusal: RuntimeError,
+) -> Tensor:
+    """The output for a time of the network's own type; where that fails too, the first error counts."""
+    try:
+        return network(x.to(time.dtype, copy=True), time, **conditions)
+    except Exception:
+        raise refusal from None
+
+
+def _described(x: Tensor, time: Callable[[torch.dtype], Tensor], conditions: Mapping[str, Any]) -> str:
+    """What the network was called with, for the note on its error."""
+    try:
+        t = time(torch.float32)
+        times = sorted({f"{value:g}" for value in t.flatten().tolist()})
+    except RuntimeError:  # a device that has failed answers no more
+        times = ["unknown"]
+    told = ", ".join(times) if len(times) < 4 else f"{times[0]}, {times[1]}, ..."
+    parts = [f"x {_shape(x)}", f"time {told}"]
+    parts += [f"{name} {_shape(value)}" for name, value in conditions.items()]
+    return f"In fewstep's call of the network with {'; '.join(parts)}."
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} {_shape(inner)}" for name, inner in value.items()) + "}"
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        return f"of shape {tuple(shape)} and type {value.dtype}".replace("torch.", "")
+    return f"of {len(value)} rows" if isinstance(value, list | tuple) else f"= {value!r:.40}"
+
+
+def _check_output(m: object, x: Tensor) -> None:
+    if not isinstance(m, Tensor) or m.shape != x.shape:
+        got = f"shape {tuple(m.shape)}" if isinstance(m, Tensor) else f"a {type(m).__name__}"
+        raise ValueError(
+            f"Field: the network returned {got} for a state of shape {tuple(x.shape)}; wrap it so "
+            "that model(x, t) returns one tensor like x."
+        )
+    if not m.is_floating_point():
+        raise ValueError(
+            f"Field: the network returned {m.dtype}, but a prediction is a floating-point tensor; convert "
+            "it in the network."
+        )
+    if m.device != x.device:
+        raise ValueError(
+            f"Field: the network returned a tensor on {m.device} for a state on {x.device}; let it return "
+            "its output on the device of its input."
+        )

@@ -1,0 +1,105 @@
+"""Figures that samples are given, by name: the one list that Python, command line, tables and pages read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import decibels, pooled_rmse, psnr, rmse
+
+__all__ = ["FIGURES", "METRICS", "Figure", "Metric", "figure"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that samples are given.
+
+    Args:
+        name: its column in tables, and its word on the command line.
+        label: its name in a sentence.
+        axis: its name on an axis; ``label`` when empty.
+        gain: more is better. Such figures have a linear axis, as they are logarithms already, or shares.
+        format: how a table shows it.
+    """
+
+    name: str
+    label: str
+    axis: str = ""
+    gain: bool = False
+    format: str = ".4g"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axis", self.axis or self.label)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Figure):
+    """A distance to the reference from the same noises: a function of a mean over samples.
+
+    ``metric(x, reference)`` is its value; :class:`ErrorMeter` estimates it with an interval.
+
+    Args:
+        function: ``function(x, reference) -> scalar``.
+        of_sample: of the mean square errors of samples, what is averaged.
+        of_mean: of the average, the metric.
+        slope: the derivative of ``of_mean``.
+    """
+
+    function: Callable[[Tensor, Tensor], Tensor]
+    of_sample: Callable[[Tensor], Tensor]
+    of_mean: Callable[[float], float] = lambda mean: mean
+    slope: Callable[[float], float] = lambda mean: 1.0
+
+    def __call__(self, x: Tensor, reference: Tensor) -> Tensor:
+        return self.function(x, reference)
+
+
+def _slope_of_root(mean: float) -> float:
+    return 0.5 / math.sqrt(mean) if mean > 0 else 0.0  # samples that are exact have no spread, either
+
+
+#: Metrics by name, as :func:`fewstep.compare` knows them.
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("rmse", "RMSE", "RMSE to the reference", function=rmse, of_sample=torch.sqrt),
+        Metric("psnr", "PSNR", "PSNR to the reference (dB)", gain=True, function=psnr, of_sample=decibels),
+        Metric(
+            "pooled_rmse",
+            "pooled RMSE",
+            "pooled RMSE to the reference",
+            function=pooled_rmse,
+            of_sample=lambda mse: mse,
+            of_mean=math.sqrt,
+            slope=_slope_of_root,
+        ),
+    )
+}
+
+#: All figures with a name of their own: the metrics, and those of samples against data.
+FIGURES: dict[str, Figure] = METRICS | {
+    figure.name: figure
+    for figure in (
+        Figure("fid", "FID"),
+        Figure("kid", "KID"),
+        Figure("precision", "precision", gain=True),
+        Figure("recall", "recall", gain=True),
+        Figure("density", "density", gain=True),
+        Figure("coverage", "coverage", gain=True),
+    )
+}
+
+#: Distances in the features of any network, as in ``frechet_mnist``.
+_DISTANCES = {"frechet": "Fréchet distance", "kernel": "kernel distance"}
+
+
+def figure(name: str) -> Figure:
+    """The figure of a column: a known one, a distance in the features of a network, or just its name."""
+    kind, _, network = name.partition("_")
+    if name not in FIGURES and network and kind in _DISTANCES:
+        return Figure(name, _DISTANCES[kind], f"{_DISTANCES[kind]}, {network} features")
+    return FIGURES.get(name, Figure(name, name))
