@@ -77,13 +77,13 @@ def bind(
     Raises:
         ValueError: when these are no mappings, overlap, or have a wrong number of rows.
     """
-    shared, own = conditions or {}, per_sample or {}
     for label, value in (("conditions", conditions), ("per_sample", per_sample)):
         if value is not None and not isinstance(value, Mapping):
             raise ValueError(
                 f"{label}: must be a mapping of keyword arguments, not {type(value).__name__}; pass "
                 f"{label}={{name: value}}."
             )
+    shared, own = conditions or {}, per_sample or {}
     twice = [name for name in own if name in shared]
     if twice:
         raise ValueError(
