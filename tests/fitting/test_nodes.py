@@ -64,7 +64,9 @@ def by_hand(family, times, theta, x0, name):
 
 @pytest.mark.parametrize("name", ["mse", "rmse"])
 @pytest.mark.parametrize("way", ["directions", "differences", "jvp", "adam"])
-def test_value_and_gradient_are_those_of_the_exact_path(case, field, pairs, random_theta, linearised, name, way):
+def test_value_and_gradient_are_those_of_the_exact_path(
+    case, field, pairs, random_theta, linearised, name, way
+):
     """The gradient of the reference times its change of time is there, told times or not."""
     (family, times), loss = case, Nodes(name)
     theta = random_theta(family).requires_grad_()

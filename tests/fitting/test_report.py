@@ -98,7 +98,9 @@ def test_to_dict_has_none_for_what_is_not_finite():
     )
     record = report.to_dict()
     json.dumps(record, allow_nan=False)
-    assert record["rows"][0]["errors"]["heun"] is record["reference_error"] is record["curve"][0]["loss"] is None
+    assert (
+        record["rows"][0]["errors"]["heun"] is record["reference_error"] is record["curve"][0]["loss"] is None
+    )
     assert report.errors["heun"] == math.inf
     again = fs.FitReport.from_dict(record)
     assert again.errors == report.errors

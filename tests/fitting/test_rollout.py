@@ -99,7 +99,9 @@ def test_differences_give_each_sample_its_own_condition_and_all_the_shared_one(
     _, moved = Rollout(conditional_field, max_batch).differences(
         table_of(family, theta), [table_of(family, other) for other in perturbed_thetas(theta)], pairs
     )
-    _, expected = brute_force(family, theta, conditional_field, pairs.x0, **given["conditions"], **given["per_sample"])
+    _, expected = brute_force(
+        family, theta, conditional_field, pairs.x0, **given["conditions"], **given["per_sample"]
+    )
     torch.testing.assert_close(moved, expected, rtol=0, atol=1e-12)
 
 
@@ -112,7 +114,9 @@ def test_a_shared_tensor_is_never_indexed_even_where_a_chunk_has_its_length(cond
     tables = [table_of(family, other) for other in perturbed_thetas(theta)]
     rollout = Rollout(conditional_field, 100)
     parts = [rollout.differences(table_of(family, theta), tables, part)[1] for part in chunks(pairs, size)]
-    _, expected = brute_force(family, theta, conditional_field, pairs.x0, **given["conditions"], **given["per_sample"])
+    _, expected = brute_force(
+        family, theta, conditional_field, pairs.x0, **given["conditions"], **given["per_sample"]
+    )
     torch.testing.assert_close(torch.cat(parts, dim=1), expected, rtol=0, atol=1e-12)
 
 
