@@ -27,6 +27,10 @@ def bend(x, t):
     return 0.9 * torch.sin(x.roll(1, dims=1) + 2 * t[:, None])
 
 
+def weak(x, t):
+    return 0.8 * torch.sin(x.roll(1, dims=1) + t[:, None])
+
+
 @pytest.fixture
 def counting():
     return Counting
@@ -36,6 +40,18 @@ def counting():
 def bending():
     """A field on three dimensions, not linear in x or t."""
     return fs.Field(Counting(bend), shape=(3,), name="bend")
+
+
+@pytest.fixture
+def other():
+    """A field of the same shape that bends otherwise."""
+    return fs.Field(Counting(lambda x, t: torch.cos(1.2 * x + t[:, None]) - x), shape=(3,), name="other")
+
+
+@pytest.fixture
+def guided():
+    """A field that is guided away from a weaker one; its network counts what it is asked."""
+    return fs.Field(Counting(bend), shape=(3,), guide=weak, name="bend")
 
 
 @pytest.fixture
@@ -61,6 +77,36 @@ def double_pairs():
         return fs.reference.pairs(field, x0, rtol=1e-10, atol=1e-10, **conditions)
 
     return make
+
+
+@pytest.fixture
+def fresh():
+    """Pairs that no fit has seen."""
+
+    def make(field, count=16):
+        return fs.reference.pairs(field, fs.noise(count, field.shape, seed=77), rtol=1e-6, atol=1e-6)
+
+    return make
+
+
+@pytest.fixture
+def held_out():
+    """The two pairs that a fit of eight from seed 0 validates on."""
+
+    def make(field):
+        return fs.reference.pairs(field, fs.noise(8, field.shape), rtol=1e-6, atol=1e-6)[-2:]
+
+    return make
+
+
+@pytest.fixture
+def rmse():
+    """``rmse(solver, field, pairs)``: that of samples."""
+
+    def measure(solver, field, pairs):
+        return float(fs.metrics.rmse(solver.sample(field, pairs.x0), pairs.x1))
+
+    return measure
 
 
 @pytest.fixture

@@ -245,7 +245,7 @@ def test_the_solver_file_keeps_everything(bending, tmp_path):
 
 
 def test_solver_file_and_report_are_strict_json_whatever_happened(tmp_path):
-    """A classical solver that meets NaN at t = 1 scores infinity; pairs without an estimate have a NaN error."""
+    """A classical solver that meets NaN at t = 1 scores infinity; pairs without an estimate have none."""
 
     def network(x, t):
         return torch.where(t[:, None] >= 1, torch.nan, -x * (1 + t[:, None]))

@@ -73,7 +73,7 @@ def test_load_tells_solvers_from_fits(fits, tmp_path):
     again = fs.load(tmp_path / "solver.json")
     assert isinstance(again, fs.Solver)
     assert (again.times, again.C, again.D) == (solver.times, solver.C, solver.D)
-    with pytest.raises(ValueError, match="not a fit file; its 'format' must be 'fewstep.fit'"):
+    with pytest.raises(ValueError, match="not a fit file; its 'format' must be"):
         fs.Fit.load(tmp_path / "solver.json")
     fits["curve"].save(tmp_path / "fit.json")
     with pytest.raises(ValueError, match="not a solver file"):
@@ -125,7 +125,7 @@ def test_a_file_that_lacks_something_is_told_too(fits, tmp_path, key):
 def test_a_file_that_is_cut_off_missing_or_something_else_is_named(fits, tmp_path):
     path = tmp_path / "fit.json"
     for load in (fs.load, fs.Fit.load):
-        with pytest.raises(FileNotFoundError, match="there is no such .* file"):
+        with pytest.raises(FileNotFoundError, match=r"there is no such .* file"):
             load(path)
     fits["curve"].save(path)
     path.write_text(path.read_text()[:-40])

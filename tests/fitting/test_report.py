@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 import fewstep as fs
-from fewstep.fitting import Reference
+from fewstep.fitting import GaussNewton, Reference
 
 REPORT = fs.FitReport(
     family="non_stationary",
@@ -120,3 +120,29 @@ def test_a_note_says_when_the_start_was_returned():
     fitted = fs.fit(field, 2, init="euler", pairs=fs.Pairs(x0, x0 + 1), loss="mse")
     assert fitted.report.best_iteration == 0
     assert "the start is returned" in " ".join(fitted.report.notes)
+
+
+def test_the_ratio_is_against_the_start_where_that_is_best():
+    """DEIS on the cosine grid is better for the digits than any classical solver on the uniform one."""
+    digits = fs.models.bundled("digits")
+    report = fs.fit(digits, 8, pairs=8, optimizer=GaussNewton(1)).report
+    errors = report.errors
+    assert report.start == report.rival == "deis3/cosine"
+    assert set(fs.classical.baselines(8)) | {"fitted", "deis3/cosine"} == set(errors)
+    uniform = min(errors[name] for name in fs.classical.baselines(8))
+    assert errors["deis3/cosine"] < 0.9 * uniform
+    assert report.ratio == errors["fitted"] / errors["deis3/cosine"] > errors["fitted"] / uniform
+    assert f"{report.ratio:.2f}x deis3/cosine" in str(report)
+
+
+def test_a_start_that_shares_the_name_of_a_classical_solver_hides_none(rmse, held_out, bending):
+    """Euler on another grid is called euler, too; and a solver may be called anything."""
+    uniform = fs.fit(bending, 4, init="euler", pairs=8, optimizer=GaussNewton(3)).report.errors["euler"]
+    slow = fs.classical.euler(grid=fs.grids.quadratic(4))
+    for name in ("euler", "fitted"):
+        start = fs.Solver(slow.times, slow.C, slow.D, points=slow.points, end=slow.end, name=name)
+        report = fs.fit(bending, 4, init=start, pairs=8, optimizer=GaussNewton(3)).report
+        assert report.errors["euler"] == pytest.approx(uniform, rel=1e-4)
+        error = rmse(slow, bending, held_out(bending))
+        assert report.errors[report.start] == pytest.approx(error, rel=1e-4)
+        assert report.errors["fitted"] == report.curve[report.best_iteration]["validation"]
