@@ -115,7 +115,7 @@ def study(
     x0 = fs.noise(pairs, field.shape, seed=0)
     train = fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6, per_sample=conditions(pairs))
     for nfe in budgets:
-        fit = fs.fit(field, nfe, pairs=train, baselines=False)
+        fit = fs.fit(field, nfe, pairs=train)
         mse = squared_errors(fit.solver, field, tests)
         error = mse.sqrt()
         rmse = float(error.mean())
@@ -131,7 +131,7 @@ def study(
             "most": max(best),
             "gain": float(mean_psnr(mse)) - psnr[nfe],
             "gain_needs": next((n for n in sorted(psnr) if psnr[n] >= float(mean_psnr(mse))), None),
-            "start": fit.report.errors["start"],
+            "start": fit.report.errors[fit.report.start],
             "validation": fit.report.errors["fitted"],
             "network_calls": fit.report.calls["reference"] + fit.report.calls["fit"],
             "seconds": fit.report.seconds["fit"],
