@@ -80,7 +80,9 @@ def test_times_may_differ_within_a_batch_that_holds_both_ends(schedule, predicti
     field, t = exact(schedule, prediction), torch.tensor([0.0, 0.2, 0.5, 0.8, 1.0, 1.0], dtype=torch.float64)
     together = field(X, t)
     alone = torch.cat([field(x[None], float(s)) for x, s in zip(X, t, strict=True)])
-    torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
+    # Taken a little inside, 1e-8 from the end, by which the rounding of vectorised functions is divided.
+    tolerance = 1e-7 if loses_the_end(schedule, prediction) else 1e-12
+    torch.testing.assert_close(together, alone, rtol=tolerance, atol=tolerance)
 
 
 @each_schedule
@@ -99,7 +101,7 @@ def test_any_prediction_gives_any_other(schedule, wanted, given):
 def test_half_precision_is_finite_at_both_ends(prediction, t):
     for schedule in SCHEDULES:
         velocity = exact(schedule, prediction)(X.bfloat16(), t)
-        assert velocity.dtype == torch.bfloat16
+        assert velocity.dtype == torch.float32  # in which differences are taken
         assert bool(velocity.isfinite().all())
 
 

@@ -15,6 +15,6 @@ def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
         exec(compile(block, str(README), "exec"), scope)
     assert (tmp_path / "digits-8.json").exists()
     printed = capsys.readouterr().out
-    assert "non_stationary, 8 calls" in printed
+    assert "8 calls: RMSE" in printed
     assert "rmse" in printed
     assert "psnr" in printed

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         adapters,
         checking,
         classical,
+        comparison,
         data,
         families,
         fitting,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         networks,
         pairs,
         reference,
+        report,
         schedules,
     )
     from ._adaptive import Adaptive, AdaptiveSamples
@@ -63,6 +65,7 @@ __all__ = [
     "checking",
     "classical",
     "compare",
+    "comparison",
     "data",
     "families",
     "fit",
@@ -81,6 +84,7 @@ __all__ = [
     "noise",
     "pairs",
     "reference",
+    "report",
     "schedules",
     "search",
 ]

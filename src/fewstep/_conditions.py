@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Bound", "bind", "cut", "expand_unconditional", "most_rows", "row_count"]
+__all__ = ["Bound", "bind", "cut", "expand_unconditional", "most_rows", "refuse_conditions"]
 
 #: What becomes of a value with rows, given its name, itself and its counterpart.
 _Change = Callable[[str, Any, Any], Any]
@@ -63,6 +63,7 @@ def bind(
     unconditional: Mapping[str, Any],
     count: int,
     samples: str = "samples",
+    origin: tuple[Tensor, int] | None = None,
 ) -> Bound:
     """Fix the conditions of ``count`` samples.
 
@@ -73,6 +74,8 @@ def bind(
         unconditional: what replaces conditions under guidance.
         count: number of samples.
         samples: how errors call the samples.
+        origin: numbers of these samples among those that they were taken from, and how many those were;
+            ``unconditional`` may have rows for all of them.
 
     Raises:
         ValueError: when these are no mappings, overlap, or have a wrong number of rows.
@@ -92,11 +95,23 @@ def bind(
         )
     _check_rows(own, count, samples, "")
 
-    def check(name: str, value: Any, _: Any) -> None:
+    def checked(name: str, value: Any, _: Any) -> Any:
+        if origin is not None and _row_count(value) == origin[1]:
+            value = _cut(value, origin[0])
         _check_leaf(f"unconditional {name}", value, count, samples)
+        return value
 
-    _follow(unconditional, own, check)
-    return Bound(dict(shared), dict(own), unconditional, count)
+    return Bound(dict(shared), dict(own), _follow(unconditional, own, checked), count)
+
+
+def refuse_conditions(function: str, *given: Mapping[str, Any] | None) -> None:
+    """Raise a ``ValueError`` that names the conditions given beside pairs, which have their own."""
+    names = [name for conditions in given if conditions is not None for name in conditions]
+    if names:
+        raise ValueError(
+            f"{function}: the pairs given carry their own conditions, but {', '.join(names)} came besides; "
+            "pass them to fewstep.reference.pairs, or pass the noises alone."
+        )
 
 
 def expand_unconditional(
@@ -105,7 +120,7 @@ def expand_unconditional(
     """Expand single rows of ``unconditional`` whose counterpart in ``conditions`` has ``count`` rows."""
 
     def widened(_: str, value: Any, other: Any) -> Any:
-        return _expand(value, count) if row_count(other) == count and row_count(value) == 1 else value
+        return _expand(value, count) if _row_count(other) == count and _row_count(value) == 1 else value
 
     return _follow(unconditional, conditions, widened) if count != 1 else dict(unconditional)
 
@@ -115,7 +130,7 @@ def cut(per_sample: Mapping[str, Any], index: slice | Tensor) -> dict[str, Any]:
     return _follow(per_sample, per_sample, lambda _, value, __: _cut(value, index))
 
 
-def row_count(value: object) -> int | None:
+def _row_count(value: object) -> int | None:
     """Length of the first dimension of a tensor, array, list or tuple; ``None`` for everything else."""
     if isinstance(value, Tensor | np.ndarray):
         return len(value) if value.ndim else None
@@ -132,7 +147,7 @@ def _follow(
         if isinstance(value, Mapping):
             inner = counterpart if isinstance(counterpart, Mapping) else {}
             changed[name] = _follow(value, inner, change, f"{prefix}{name}.")
-        elif row_count(value) is not None and row_count(counterpart) is not None:
+        elif _row_count(value) is not None and _row_count(counterpart) is not None:
             changed[name] = change(f"{prefix}{name}", value, counterpart)
     return changed
 
@@ -146,7 +161,7 @@ def _check_rows(per_sample: Mapping[str, Any], count: int, samples: str, prefix:
 
 
 def _check_leaf(name: str, value: Any, count: int, samples: str) -> None:
-    rows = row_count(value)
+    rows = _row_count(value)
     if rows is None:
         raise ValueError(
             f"per_sample: {name} is a {type(value).__name__} without rows; pass a tensor, array, list or "
@@ -190,7 +205,7 @@ def _cut(value: Any, index: slice | Tensor) -> Any:
 def most_rows(per_sample: Mapping[str, Any]) -> int:
     """The largest number of rows of values with more than one; 0 where there are none."""
     counts = (
-        most_rows(value) if isinstance(value, Mapping) else row_count(value) or 0
+        most_rows(value) if isinstance(value, Mapping) else _row_count(value) or 0
         for value in per_sample.values()
     )
     most = max(counts, default=0)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["call_network", "floating_type", "home", "state_type"]
+__all__ = ["call_network", "floating_type", "home", "in_own_type", "state_type"]
 
 #: How PyTorch refuses tensors of two types.
 _MIXED_TYPES = re.compile(r"dtype|scalar type|Input type|same type", re.IGNORECASE)
+
+#: Networks of half precision that refused a time in float32.
+_OWN_TIME: WeakSet[Callable[..., Tensor]] = WeakSet()
 
 
 def state_type(dtype: torch.dtype) -> torch.dtype:
@@ -41,31 +46,20 @@ def call_network(
     x: Tensor,
     time: Callable[[torch.dtype], Tensor],
     conditions: Mapping[str, Any],
-    own_time: set[int],
 ) -> Tensor:
     """The output of a network for copies of state and time, as a copy of type float32 at least.
 
     Args:
         network: called as ``network(x, time, **conditions)``.
-        x: states, ``(B, ...)``; the network gets them in its own floating-point type.
-        time: makes the network's time in a given type.
+        x: states, ``(B, ...)``.
+        time: makes the network's time in a given type, new each time.
         conditions: keyword arguments of the network.
-        own_time: ids of networks of half precision that refuse a time in float32; may grow.
 
     Raises:
         ValueError: when the output is no floating-point tensor like ``x``.
     """
-    own = floating_type(network) or x.dtype
-    at_least_float32 = state_type(own)
-    fine = at_least_float32 == own or id(network) not in own_time
     try:
-        try:
-            m = network(x.to(own, copy=True), time(at_least_float32 if fine else own), **conditions)
-        except RuntimeError as error:
-            if at_least_float32 == own or not fine or not _MIXED_TYPES.search(str(error)):
-                raise
-            m = _with_own_time(network, x, time(own), conditions, error)
-            own_time.add(id(network))
+        m = in_own_type(network, x, time, conditions)
     except Exception as error:
         if hasattr(error, "add_note"):  # Python 3.11
             error.add_note(_described(x, time, conditions))
@@ -74,18 +68,35 @@ def call_network(
     return m.to(state_type(x.dtype), copy=True)
 
 
-def _with_own_time(
+def in_own_type(
     network: Callable[..., Tensor],
     x: Tensor,
-    time: Tensor,
+    time: Callable[[torch.dtype], Tensor],
     conditions: Mapping[str, Any],
-    refusal: RuntimeError,
 ) -> Tensor:
-    """The output for a time of the network's own type; where that fails too, the first error counts."""
+    """The output of a network for a copy of the states in its own floating-point type.
+
+    A module with ``casts_input`` gets them in float32 at least, as it computes with them before it passes
+    them to a network inside. Time is float32 at least, but for networks that refuse tensors of two types.
+    """
+    wide = state_type(x.dtype)
+    own = wide if getattr(network, "casts_input", False) else floating_type(network) or x.dtype
+    fine = state_type(own)
+    if own == fine or network in _OWN_TIME:
+        return network(x.to(own, copy=True), time(own), **conditions)
     try:
-        return network(x.to(time.dtype, copy=True), time, **conditions)
-    except Exception:
+        return network(x.to(own, copy=True), time(fine), **conditions)
+    except RuntimeError as error:
+        if not _MIXED_TYPES.search(str(error)):
+            raise
+        refusal = error
+    try:
+        m = network(x.to(own, copy=True), time(own), **conditions)
+    except Exception:  # time was not the reason
         raise refusal from None
+    with suppress(TypeError):  # not every callable can be referred to weakly
+        _OWN_TIME.add(network)
+    return m
 
 
 def _described(x: Tensor, time: Callable[[torch.dtype], Tensor], conditions: Mapping[str, Any]) -> str:

@@ -55,9 +55,10 @@ class _DerivedField(Field):
         per_sample: Mapping[str, Any] | None,
         count: int,
         samples: str = "samples",
+        origin: tuple[Tensor, int] | None = None,
     ) -> Field:
         other = copy(self)
-        other.field = self.field.bind(conditions, per_sample, count, samples)
+        other.field = self.field.bind(conditions, per_sample, count, samples, origin)
         return other
 
     def rows(self, index: slice | Tensor) -> Field:

@@ -117,7 +117,6 @@ class Field:
         self.name = name or type(model).__name__
         self._named = name is not None
         self._bound: Bound | None = None
-        self._own_time: set[int] = set()
 
     @property
     def device(self) -> torch.device:
@@ -182,7 +181,7 @@ class Field:
                 )
             conditions = bound.arguments(len(x))
         guided = self._guided(t, x)
-        m = call_network(self.model, x, time, conditions, self._own_time)
+        m = call_network(self.model, x, time, conditions)
         if guided is False or self.guidance is None:
             return m
         if bound is None:
@@ -190,7 +189,7 @@ class Field:
         else:
             conditions = bound.away(len(x))
         weaker = self.model if self.guide is None else self.guide
-        away = call_network(weaker, x, time, conditions, self._own_time)
+        away = call_network(weaker, x, time, conditions)
         scale = self.guidance if guided is True else torch.where(guided, self.guidance, 1.0).to(m)
         return away + scale * (m - away)
 
@@ -200,6 +199,7 @@ class Field:
         per_sample: Mapping[str, Any] | None,
         count: int,
         samples: str = "samples",
+        origin: tuple[Tensor, int] | None = None,
     ) -> Field:
         """The same field for ``count`` samples whose conditions are fixed: it is called without any.
 
@@ -209,6 +209,8 @@ class Field:
                 them; one row serves all samples, and is expanded to the batch.
             count: number of samples.
             samples: how errors call the samples.
+            origin: numbers of these samples among those that they were taken from, and how many those were;
+                ``unconditional`` may have rows for all of them.
 
         Raises:
             ValueError: when a condition has a wrong number of rows, or the field is bound to others.
@@ -223,7 +225,7 @@ class Field:
         if self._bound is not None:
             raise ValueError("Field: its conditions are bound already; pass all of them to one bind.")
         other = copy(self)
-        other._bound = bind(conditions, per_sample, self.unconditional, count, samples)
+        other._bound = bind(conditions, per_sample, self.unconditional, count, samples, origin)
         return other
 
     def rows(self, index: slice | Tensor) -> Field:

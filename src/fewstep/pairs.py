@@ -20,10 +20,10 @@ from ._json import finite
 from ._network import state_type
 from .field import Field
 
-__all__ = ["Pairs", "noise"]
+__all__ = ["FACTS", "Pairs", "noise"]
 
 #: The key under which a safetensors file of pairs keeps its facts.
-_FACTS = "fewstep.pairs"
+FACTS = "fewstep.pairs"
 
 
 def noise(
@@ -76,6 +76,7 @@ class Pairs:
             row serves all pairs.
         provenance: how the pairs were made.
         seeds: the numbers of the noises in their stream, int64 of shape ``(B,)``, where they are known.
+        origin: where the pairs are part of others, their numbers among those, and how many those are.
 
     Raises:
         ValueError: when the shapes differ, or a condition has a wrong number of rows.
@@ -90,6 +91,7 @@ class Pairs:
     per_sample: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     seeds: Tensor | None = None
+    origin: tuple[Tensor, int] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.x0.shape != self.x1.shape:
@@ -108,12 +110,19 @@ class Pairs:
     def __getitem__(self, index: slice | Tensor) -> Pairs:
         """Some of the pairs; the counts and the provenance stay those of the whole."""
         seeds = None if self.seeds is None else self.seeds[index]
-        own = cut(self.per_sample, index)
-        return replace(self, x0=self.x0[index], x1=self.x1[index], per_sample=own, seeds=seeds)
+        numbers, count = self.origin or (torch.arange(len(self)), len(self))
+        return replace(
+            self,
+            x0=self.x0[index],
+            x1=self.x1[index],
+            per_sample=cut(self.per_sample, index),
+            seeds=seeds,
+            origin=(numbers[index if isinstance(index, slice) else index.cpu()], count),
+        )
 
     def bind(self, field: Field) -> Field:
         """The field for these pairs, their conditions bound: it is called without any."""
-        return field.bind(self.conditions, self.per_sample, len(self), "pairs")
+        return field.bind(self.conditions, self.per_sample, len(self), "pairs", self.origin)
 
     def split(self, last: int) -> tuple[Pairs, Pairs]:
         """All but the ``last`` pairs, and those."""
@@ -136,10 +145,10 @@ class Pairs:
             "calls": self.calls,
             "error": finite(self.error),
             "provenance": dict(self.provenance),
-            "conditions": _packed(self.conditions, "conditions", tensors),
-            "per_sample": _packed(self.per_sample, "per_sample", tensors),
+            "conditions": _packed(self.conditions, "conditions", tensors)["mapping"],
+            "per_sample": _packed(self.per_sample, "per_sample", tensors)["mapping"],
         }
-        write_safetensors(path, tensors, {_FACTS: json.dumps(facts)})
+        write_safetensors(path, tensors, {FACTS: json.dumps(facts)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Pairs:
@@ -150,10 +159,10 @@ class Pairs:
         """
         try:
             with safe_open(path, "pt", device=str(device)) as file:
-                facts = json.loads(file.metadata()[_FACTS])
+                facts = json.loads(file.metadata()[FACTS])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}
             for name in ("conditions", "per_sample"):
-                facts[name] = _unpacked(facts[name], tensors)
+                facts[name] = _unpacked({"mapping": facts[name]}, tensors)
             facts["error"] = math.nan if facts["error"] is None else facts["error"]
             return cls(tensors["x0"], tensors["x1"], seeds=tensors.get("seeds"), **facts)
         except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:

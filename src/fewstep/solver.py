@@ -24,6 +24,9 @@ from .schedules import Schedule
 
 __all__ = ["Path", "Solver"]
 
+#: ``callback(j, x_j, prediction)``, after network call ``j``.
+Callback = Callable[[int, Tensor, Tensor], None]
+
 
 @dataclass(frozen=True)
 class Solver:
@@ -97,15 +100,13 @@ class Solver:
     @overload
     def sample(
         self, field: Field | Callable[..., Tensor], x0: Tensor, *, trajectory: Literal[False] = ...,
-        progress: bool = ..., differentiable: bool = ...,
-        callback: Callable[[int, Tensor, Tensor], None] | None = ..., **conditions: Any,
+        progress: bool = ..., differentiable: bool = ..., callback: Callback | None = ..., **conditions: Any,
     ) -> Tensor: ...  # fmt: skip
 
     @overload
     def sample(
         self, field: Field | Callable[..., Tensor], x0: Tensor, *, trajectory: Literal[True],
-        progress: bool = ..., differentiable: bool = ...,
-        callback: Callable[[int, Tensor, Tensor], None] | None = ..., **conditions: Any,
+        progress: bool = ..., differentiable: bool = ..., callback: Callback | None = ..., **conditions: Any,
     ) -> Path: ...  # fmt: skip
 
     def sample(
@@ -116,7 +117,7 @@ class Solver:
         trajectory: bool = False,
         progress: bool = False,
         differentiable: bool = False,
-        callback: Callable[[int, Tensor, Tensor], None] | None = None,
+        callback: Callback | None = None,
         **conditions: Any,
     ) -> Tensor | Path:
         """Turn noise into samples with exactly :attr:`nfe` calls of the field.
@@ -189,9 +190,9 @@ class Solver:
         Compares the names of the models, the schedules and the guidance scales. A model without a name of its
         own, such as a plain function, may be any.
         """
-        found = (
-            None if self.fitted_for is None else _fitted_for.differences(self.fitted_for, field.describe())
-        )
+        if self.fitted_for is None:
+            return None
+        found = _fitted_for.differences(self.fitted_for, field.describe())
         return None if found is None else f"solver {self.name!r} was fitted for {found}"
 
     def unroll(self) -> Solver:

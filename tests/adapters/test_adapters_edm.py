@@ -196,3 +196,29 @@ def test_preconditioned_networks_are_told_apart_by_their_data(exact):
 def test_what_cannot_be_preconditioned_is_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("derive", ["denoiser", "scheduler"])
+def test_states_stay_in_float32_around_a_raw_network_of_half_precision(dtype, derive):
+    """Near the data the velocity is (x - D) / sigma: states of half precision would leave nothing of it."""
+
+    class Raw(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.eye(2, dtype=dtype))
+            self.eval()
+
+        def forward(self, x, c_noise):
+            assert x.dtype == self.weight.dtype
+            return x @ self.weight
+
+    def field(network):
+        if derive == "denoiser":
+            return fs.adapters.edm.field(fs.adapters.edm.Preconditioned(network))
+        diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
+        return fs.adapters.diffusers.field(network, diffusers.EDMEulerScheduler())
+
+    x = 3 * fs.noise(50, (2,))
+    exact, found = (field(network)(x, 0.97).detach() for network in (Raw().float(), Raw()))
+    assert float((found - exact).norm() / exact.norm()) < 2 * torch.finfo(dtype).eps

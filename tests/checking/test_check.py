@@ -191,7 +191,7 @@ class TestArguments:
             return flow.model(x, t)
 
         guided = fs.Field(network, shape=flow.shape, guidance=5.0, unconditional={"label": None})
-        check = fs.check(guided, digits, label="cat")
+        check = fs.check(guided, digits, conditions={"label": "cat"})
         assert check.ok
         assert set(seen) == {"cat"}
         assert "guidance was switched off" in str(check)
@@ -204,7 +204,7 @@ class TestArguments:
             return answer
 
         field = fs.Field(oracle, prediction="data", shape=flow.shape)
-        check = fs.check(field, digits, samples=32, answer=digits)
+        check = fs.check(field, digits, samples=32, per_sample={"answer": digits})
         assert check.loss == pytest.approx(math.log(1e-3))
 
     def test_no_more_samples_than_data(self, flow, digits):
@@ -213,7 +213,7 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"data": torch.zeros(40, 3)}, r"the field samples shape \(1, 8, 8\), not \(3,\)"),
+            ({"per_sample": {"label": torch.zeros(9)}}, "label has 9 rows for 128 samples"),
             ({"samples": 4}, "needs 16 samples or more, not samples=4"),
             ({"data": torch.zeros(4, 1, 8, 8)}, "needs 16 samples or more, not samples=128 of 4 data"),
             ({"data": torch.full((40, 1, 8, 8), math.nan)}, "data: must be finite"),

@@ -126,15 +126,18 @@ def test_every_network_call_is_counted_and_the_batch_does_not_matter(search, cou
     assert parts.cost == pytest.approx(whole.cost, rel=1e-4)
 
 
+PAIR = fs.Pairs(torch.zeros(1, 2), torch.zeros(1, 2))
+
+
 @pytest.mark.parametrize("search", **BY_NAME)
 def test_conditions_go_with_their_noises(search):
     """Two samples in three have no velocity at all, so the third decides."""
     field = fs.Field(lambda x, t, speed: speed[:, None] * t.reshape(-1, 1).square(), shape=(1,))
     x0, speed = fs.noise(3, (1,)), torch.tensor([0.0, 0.0, 1.0])
-    expected = search(field, 2, x0[2:], candidates=grids.uniform(30), speed=speed[2:])
-    pairs = fs.Pairs(x0, x0, conditions={"speed": speed})
+    expected = search(field, 2, x0[2:], candidates=grids.uniform(30), per_sample={"speed": speed[2:]})
+    pairs = fs.Pairs(x0, x0, per_sample={"speed": speed})
     for found in (
-        search(field, 2, x0, candidates=grids.uniform(30), batch=2, speed=speed),
+        search(field, 2, x0, candidates=grids.uniform(30), batch=2, per_sample={"speed": speed}),
         search(field, 2, pairs, candidates=grids.uniform(30), batch=2),
     ):
         assert found.grid == expected.grid == pytest.approx((0.0, 2 / 3, 1.0), abs=1e-9)
@@ -157,7 +160,8 @@ def test_a_search_may_use_every_candidate_or_stop_short(accelerating, search):
         ({"candidates": [0.1, 0.5, 0.7, 1.0]}, "must start at 0"),
         ({"candidates": [0.0, 0.5, 1.0]}, "more than steps=3, not 3 times"),
         ({"candidates": [0.0, 0.5, 0.4, 1.0]}, "must increase strictly"),
-        ({"noise": fs.Pairs(torch.zeros(1, 2), torch.zeros(1, 2)), "label": 3}, "but label came besides"),
+        ({"noise": PAIR, "conditions": {"label": 3}}, "but label came besides"),
+        ({"per_sample": {"label": [1, 2, 3]}}, "label has 3 rows for 2 noises"),
     ],
 )
 def test_bad_searches_are_named(accelerating, search, options, words):

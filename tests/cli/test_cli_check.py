@@ -57,7 +57,10 @@ def test_data_by_path(checked, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("mixture", "--data", "digits"), "check: the field samples shape (24,), not (1, 8, 8)"),
+        (
+            ("mixture", "--data", "digits"),
+            "--data: digits holds samples of shape (1, 8, 8), but mixture",
+        ),
         (("digits", "--data", "dogits"), "load: there is no data called 'dogits'"),
         (("nothing",), "MODEL: 'nothing' is not bundled"),
     ],

@@ -206,4 +206,4 @@ def test_an_absent_device_is_named(failure):
 
 @pytest.mark.parametrize("option", ["--count", "--batch"])
 def test_counts_start_at_one(failure, option):
-    assert f"{option}: must be at least 1, not 0." in failure("sample", "mixture", "euler:2", option, 0)
+    assert f"{option}: must be at least 1, not 0;" in failure("sample", "mixture", "euler:2", option, 0)

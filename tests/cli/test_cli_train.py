@@ -67,9 +67,9 @@ def test_a_dry_run_writes_nothing(program, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "digits", "--stepz", "1"], "does not take '--stepz'; did you mean --steps?"),
-        (["--data", "digits", "--steps", "many"], "--steps: must be a whole number, not 'many'."),
-        (["--data", "digits", "--ema", "[1"], "--ema: '[1' is not YAML."),
+        (["--data", "digits", "--stepz", "1"], "--stepz is no option (did you mean --steps?)"),
+        (["--data", "digits", "--steps", "many"], "--steps: must be a whole number, not 'many';"),
+        (["--data", "digits", "--ema", "[1"], "--ema: '[1' is not YAML;"),
         (["--config", "absent.yaml"], "--config: absent.yaml cannot be read"),
         (["--data", "digits", "--device", "nonsense"], "device: 'nonsense' cannot be used"),
         (["--data", "digits", "--network", "cifar10"], "this network was built for (B, 3, 32, 32)"),

@@ -55,7 +55,7 @@ class TestCache:
         every = [(x0, x1, y), (x0 + 1, x1, y), (x0, x1 + 1, y), (x0, x1, y + 1)]
         errors = [
             fs.compare(
-                target, [EULER], noise=fs.Pairs(x0, x1, conditions={"target": y}), cache=tmp_path
+                target, [EULER], noise=fs.Pairs(x0, x1, per_sample={"target": y}), cache=tmp_path
             ).rows[0]["rmse"]
             for x0, x1, y in every
         ]

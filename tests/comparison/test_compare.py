@@ -40,7 +40,7 @@ def test_a_row_has_the_forwards_and_the_time_of_a_sample(monkeypatch):
     guided = fs.Field(lambda x, t, label: -x, shape=(2,), guidance=2, unconditional={"label": torch.zeros(1)})
     clock = SimpleNamespace(perf_counter=itertools.count().__next__)  # a second for a batch
     monkeypatch.setattr("fewstep.comparison._measure.time", clock)
-    (row,) = fs.compare(guided, [EULER], noise=7, batch=3, label=torch.ones(7, 1)).rows
+    (row,) = fs.compare(guided, [EULER], noise=7, batch=3, per_sample={"label": torch.ones(7, 1)}).rows
     assert (row["nfe"], row["forwards"]) == (4, 8)
     assert row["milliseconds"] == pytest.approx(1000 / 3)
 
@@ -78,14 +78,21 @@ def test_noises_that_are_drawn_lie_where_they_are_wanted(monkeypatch):
 def test_conditions_go_with_their_noises():
     conditional = fs.Field(lambda x, t, target: target - x, shape=(2,))
     target = fs.noise(7, (2,), seed=1)
-    (row,) = fs.compare(conditional, [fs.classical.rk4(4)], noise=7, batch=3, target=target).rows
+    (row,) = fs.compare(
+        conditional, [fs.classical.rk4(4)], noise=7, batch=3, per_sample={"target": target}
+    ).rows
     assert row["rmse"] < 1e-4
 
 
 def test_conditions_besides_pairs_are_refused_not_ignored():
     pairs = fs.Pairs(torch.zeros(2, 2), torch.zeros(2, 2))
     with pytest.raises(ValueError, match="carry their own conditions, but label came besides"):
-        fs.compare(field(), [EULER], noise=pairs, label=3)
+        fs.compare(field(), [EULER], noise=pairs, conditions={"label": 3})
+
+
+def test_one_solver_needs_no_list():
+    one, listed = (fs.compare(field(), given, noise=3).rows[0] for given in (EULER, [EULER]))
+    assert one["rmse"] == listed["rmse"]
 
 
 def test_protocol_says_how_it_was_measured():

@@ -125,7 +125,9 @@ def spoil(paths, how):
         (paths[0].parent / "generate.json").write_text("{}")
     elif how == "conditions":
         p = pairs(5)
-        fs.Pairs(p.x0, p.x1, conditions={"label": torch.arange(5)}).save(paths[1])
+        fs.Pairs(p.x0, p.x1, conditions={"mode": "fast"}, per_sample={"label": torch.arange(5)}).save(
+            paths[1]
+        )
     elif how == "empty":
         for path in paths:
             path.unlink()
@@ -146,7 +148,7 @@ def spoil(paths, how):
             r"pairs-00000107-00000111.safetensors: holds samples of shape \(3, 2\), but pairs-00000100",
         ),
         ("unfinished", "its pairs are not complete; repeat the command that makes them"),
-        ("conditions", r"pairs-00000107-.*: its pairs have the conditions condition.label"),
+        ("conditions", r"pairs-00000107-.*: its pairs have the conditions label, mode"),
         ("empty", r"holds no files pairs-\*.safetensors"),
     ],
 )

@@ -207,13 +207,13 @@ def test_guided_calls_are_two_forwards(tmp_path):
     field = fs.Field(
         lambda x, t, label: label * x, shape=(2,), name="guided", guidance=2.0, unconditional={"label": 0}
     )
-    result = fs.generate(field, EULER, range(3), tmp_path, label=1)
+    result = fs.generate(field, EULER, range(3), tmp_path, conditions={"label": 1})
     assert (result["network_calls"], result["network_forwards"]) == (12, 24)
 
 
 def test_conditions_go_with_their_samples(make):
     speed = torch.linspace(-1, 1, 10)
-    run = make(model=lambda x, t, speed: speed.reshape(-1, 1, 1, 1) * x, speed=speed)
+    run = make(model=lambda x, t, speed: speed.reshape(-1, 1, 1, 1) * x, per_sample={"speed": speed})
     expected = fs.noise(10, SHAPE) * (1 + speed / 4).reshape(-1, 1, 1, 1) ** 4
     torch.testing.assert_close(all_samples(run.folder)["samples"], expected)
 
@@ -221,8 +221,8 @@ def test_conditions_go_with_their_samples(make):
 def test_the_adaptive_solver_reports_the_calls_of_each_sample(make):
     model = lambda x, t, rate: torch.cos(rate * t).reshape(-1, 1, 1, 1) * x  # noqa: E731
     rate = torch.arange(10.0) * 3
-    run = make(solver=fs.Adaptive(), model=model, rate=rate)
-    alone = fs.Adaptive().sample(fs.Field(model), fs.noise(10, SHAPE), rate=rate)
+    run = make(solver=fs.Adaptive(), model=model, per_sample={"rate": rate})
+    alone = fs.Adaptive().sample(fs.Field(model), fs.noise(10, SHAPE), per_sample={"rate": rate})
     nfe = alone.nfe
     assert run.nfe == {"mean": float(nfe.double().mean()), "min": int(nfe.min()), "max": int(nfe.max())}
     assert run.network_calls == sum(run.sizes) == int(nfe.sum())
@@ -269,9 +269,10 @@ def test_data_estimates_of_every_prediction_are_those_of_the_data(tmp_path, pred
 
 def test_adaptive_trajectories_that_end_early_stay_at_their_end(make):
     model = lambda x, t, rate: torch.cos(rate * t).reshape(-1, 1, 1, 1) * x  # noqa: E731
-    run = make(range(3), solver=fs.Adaptive(), model=model, save_trajectory=3, rate=torch.arange(3.0) * 9)
+    rates = {"per_sample": {"rate": torch.arange(3.0) * 9}}
+    run = make(range(3), solver=fs.Adaptive(), model=model, save_trajectory=3, **rates)
     found, samples = trajectory(run.folder), all_samples(run.folder)["samples"]
-    accepted = fs.Adaptive().sample(fs.Field(model), fs.noise(3, SHAPE), rate=torch.arange(3.0) * 9).accepted
+    accepted = fs.Adaptive().sample(fs.Field(model), fs.noise(3, SHAPE), **rates).accepted
     for k in range(3):
         assert (found["times"][:, k] < 1).sum() == accepted[k]
         assert torch.equal(found["states"][-1, k], samples[k])

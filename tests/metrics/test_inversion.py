@@ -64,8 +64,8 @@ def test_noise_levels_of_the_schedule_are_taken_out_of_the_latents():
 def test_conditions_go_with_their_samples(x1):
     field = fs.Field(lambda x, t, scale: scale[:, None] * x)
     scale = torch.linspace(-1, 1, 50, dtype=torch.float64)
-    one = inversion_error(field, fs.classical.euler(4), x1, scale=scale)
-    many = inversion_error(field, fs.classical.euler(4), x1, batch=7, scale=scale)
+    one = inversion_error(field, fs.classical.euler(4), x1, per_sample={"scale": scale})
+    many = inversion_error(field, fs.classical.euler(4), x1, batch=7, per_sample={"scale": scale})
     assert many.error.value == pytest.approx(one.error.value, rel=1e-12)
     returned = x1 * ((1 - scale / 4) * (1 + scale / 4))[:, None] ** 4
     assert one.error.value == pytest.approx(float(fs.metrics.rmse(returned, x1)), rel=1e-12)

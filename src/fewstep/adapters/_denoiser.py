@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
+from .._network import in_own_type
 from ..field import Field, like
 from ..schedules import VE
 from ._network import Network, adapted_field
@@ -28,11 +29,12 @@ class Denoise:
     """
 
     lowest: float
+    casts_input: ClassVar[bool] = True
 
     def __call__(self, network: Network, x: Tensor, sigma: Tensor, **conditions: Any) -> Tensor:
         told = sigma.clamp(min=self.lowest)
         share = like(sigma / told, x)
-        denoised: Tensor = (1 - share) * x + share * network(x, told, **conditions)
+        denoised: Tensor = (1 - share) * x + share * in_own_type(network, x, told.to, conditions)
         return denoised
 
 

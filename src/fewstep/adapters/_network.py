@@ -31,6 +31,11 @@ class Adapted(nn.Module):
         self.call = call
         self.training = network.training
 
+    @property
+    def casts_input(self) -> bool:
+        """True where ``call`` computes with the states itself; see :func:`in_own_type`."""
+        return getattr(self.call, "casts_input", False)
+
     def forward(self, x: Tensor, time: Tensor, **conditions: Any) -> Tensor:
         return self.call(self.network, x, time, **conditions)
 

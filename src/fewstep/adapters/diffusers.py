@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .._network import floating_type
 from ..field import Field
 from ._denoiser import Denoise, precondition
 from ._diffusers_schedulers import convention
@@ -89,13 +90,18 @@ class _Call:
     sigma_data: float | None
     sigma_min: float
 
+    @property
+    def casts_input(self) -> bool:
+        """True where states are preconditioned, before the network gets them in its own type."""
+        return self.sigma_data is not None
+
     def __call__(self, network: Network, x: Tensor, time: Tensor, **conditions: Any) -> Tensor:
         def raw(x: Tensor, time: Tensor) -> Tensor:
-            return self._raw(network, x, time, conditions)
+            return self._raw(network, x.to(floating_type(network) or x.dtype), time, conditions)
 
         s, lowest = self.sigma_data, self.sigma_min
         if s is None:
-            return raw(x, time)
+            return self._raw(network, x, time, conditions)
         return Denoise(lowest)(lambda x, sigma: precondition(raw, x, sigma, s, lowest), x, time)
 
     def _raw(self, network: Network, x: Tensor, time: Tensor, conditions: Mapping[str, Any]) -> Tensor:

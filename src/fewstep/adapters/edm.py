@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .._network import in_own_type
 from ..field import Field
 from ._denoiser import LOWEST, denoiser_field, precondition
 
@@ -67,6 +68,8 @@ class Preconditioned(nn.Module):
         ValueError: when ``network`` is not a module, or a level is not positive.
     """
 
+    casts_input = True
+
     def __init__(self, network: nn.Module, sigma_data: float = 0.5, *, sigma_min: float = LOWEST) -> None:
         super().__init__()
         if not isinstance(network, nn.Module):
@@ -83,8 +86,7 @@ class Preconditioned(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor, **conditions: Any) -> Tensor:
         def raw(scaled: Tensor, c_noise: Tensor) -> Tensor:
-            output: Tensor = self.network(scaled, c_noise, **conditions)
-            return output
+            return in_own_type(self.network, scaled, c_noise.to, conditions)
 
         return precondition(raw, x, sigma, self.sigma_data, self.sigma_min)
 

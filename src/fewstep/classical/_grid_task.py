@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._conditions import refuse_conditions
 from .._device import check_device
 from .._network import state_type
 from ..field import Field
@@ -67,7 +68,7 @@ class SearchTask(NamedTuple):
                 f"{float(times[0]):g} on."
             )
         a, b = _one_step(rule, times, field.schedule)
-        bound, x0 = _noises(field, noise, seed, conditions or {}, per_sample or {}, device)
+        bound, x0 = _noises(field, noise, seed, conditions, per_sample, device)
         return cls(bound, times.tolist(), x0, a, b, tolerances)
 
     def chunks(self, batch: int) -> Iterator[slice]:
@@ -106,17 +107,13 @@ def _noises(
     field: Field,
     noise: int | Tensor | Pairs,
     seed: int,
-    conditions: Mapping[str, Any],
-    per_sample: Mapping[str, Any],
+    conditions: Mapping[str, Any] | None,
+    per_sample: Mapping[str, Any] | None,
     device: torch.device | str | None,
 ) -> tuple[Field, Tensor]:
     """The field bound to the conditions of the noises, and these."""
     if isinstance(noise, Pairs):
-        if conditions or per_sample:
-            raise ValueError(
-                f"noise: these pairs have their own conditions, but {', '.join([*conditions, *per_sample])} "
-                "came besides; pass pairs.x0 with all the conditions."
-            )
+        refuse_conditions("noise", conditions, per_sample)
         return noise.bind(field), noise.x0
     if isinstance(noise, int):
         if field.shape is None:

@@ -18,7 +18,7 @@ __all__ = ["EXPONENTIAL_TABLEAUX", "ExponentialTableau", "exponential_adams", "e
 
 @dataclass(frozen=True)
 class ExponentialTableau:
-    """An explicit exponential Runge-Kutta method, told by the polynomials that it integrates.
+    """An explicit exponential Runge-Kutta method, defined by the polynomials that it integrates.
 
     Stage ``k`` lies at ``lambda + c_k h``. It, and last the end of the step, is reached from the start with
     the polynomial in lambda through the predictions at ``through[k]``, integrated exactly.

@@ -7,7 +7,7 @@ import importlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from types import FrameType
@@ -40,7 +40,7 @@ def run(words: Sequence[str] | None = None) -> None:
 
 
 def _run(words: Sequence[str]) -> None:
-    verb = _chosen("fewstep", _ABOUT, {name: _summary(name) for name in VERBS}, words)
+    verb = _chosen("fewstep", _ABOUT, VERBS, _summary, words)
     if verb is None:
         return
     module = importlib.import_module(f".{verb}", __package__)
@@ -49,20 +49,21 @@ def _run(words: Sequence[str]) -> None:
         return
     commands: Mapping[str, Callable[..., None]] = module.COMMANDS
     program, about = f"fewstep {verb}", summary(module.command.__doc__)
-    abouts = {name: summary(command.__doc__ or "") for name, command in commands.items()}
-    kind = _chosen(program, about, abouts, words[1:])
+    kind = _chosen(program, about, commands, lambda name: summary(commands[name].__doc__ or ""), words[1:])
     if kind is not None:
         call(commands[kind], f"{program} {kind}", words[2:])
 
 
-def _chosen(program: str, about: str, verbs: Mapping[str, str], words: Sequence[str]) -> str | None:
+def _chosen(
+    program: str, about: str, verbs: Collection[str], describe: Callable[[str], str], words: Sequence[str]
+) -> str | None:
     """The verb that the first word names; ``None`` where the words were answered already."""
     first = words[0] if words else "--help"
     if first == "--version" and program == "fewstep":
         print(__version__)
         return None
     if first in ("--help", "-h"):
-        listed = "\n".join(f"  {name:<{max(map(len, verbs))}}  {text}" for name, text in verbs.items())
+        listed = "\n".join(f"  {name:<{max(map(len, verbs))}}  {describe(name)}" for name in verbs)
         print(f"usage: {program} VERB ...\n\n{about}\n\n{listed}\n\nMore: {program} VERB --help")
         if words:
             return None

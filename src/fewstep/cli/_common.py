@@ -227,7 +227,7 @@ def _conditions(path: Path, option: str, device: torch.device) -> dict[str, Any]
         ".yaml": lambda file: yaml.safe_load(file.read_text(encoding="utf-8")),
     }
     if path.suffix not in readers:
-        raise ValueError(f"{option}: must be a file {', '.join(readers)}, not {path}.")
+        raise ValueError(f"{option}: must be a file .npz, .safetensors or .yaml, not {path}.")
     try:
         entries = readers[path.suffix](path)
     except (OSError, ValueError, BadZipFile, SafetensorError, yaml.YAMLError) as error:

@@ -14,24 +14,26 @@ import difflib
 import inspect
 import re
 import types
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-__all__ = ["COMMON", "AtLeast", "Positive", "call", "helped", "summary"]
+__all__ = ["AtLeast", "Positive", "call", "helped", "summary"]
 
-#: Help of the options that most verbs have.
+#: Help of the options that many verbs have.
 COMMON = {
     "seed": "Seed of the noises.",
     "device": "Torch device, such as cpu, cuda or mps.",
     "as_json": "Print the result as JSON on standard output.",
-    "config": "YAML file with options; flags override it.",
     "conditions": "Conditions that all samples share, by name: a file .npz, .safetensors or .yaml.",
     "per_sample": "Conditions with a row a sample, or one for all: a file .npz, .safetensors or .yaml.",
 }
+
+_WORDS = {int: "a whole number", float: "a number", str: "text", Path: "a path"}
 
 
 class AtLeast(NamedTuple):
@@ -41,8 +43,6 @@ class AtLeast(NamedTuple):
 
 
 Positive: TypeAlias = Annotated[int, AtLeast(1)]
-
-_WORDS = {int: "a whole number", float: "a number", str: "text", Path: "a path", bool: "true or false"}
 
 
 def helped(**words: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -55,82 +55,9 @@ def helped(**words: str) -> Callable[[Callable[..., None]], Callable[..., None]]
     return with_help
 
 
-@dataclass(frozen=True)
-class _Option:
-    """An argument or an option: a parameter of the function, or a field of a parameter."""
-
-    name: str
-    kind: Any
-    default: Any
-    help: str
-    positional: bool = False
-    owner: str = ""
-
-    @property
-    def flag(self) -> str:
-        name = self.name.removeprefix("as_")
-        return name.upper() if self.positional else f"--{name.replace('_', '-')}"
-
-    @property
-    def key(self) -> str:
-        """The name in a file."""
-        return self.name.removeprefix("as_")
-
-    @property
-    def many(self) -> bool:
-        return get_origin(self.kind) is list
-
-    def add_to(self, group: Any) -> None:
-        """Let argparse take the words; they are read when it is known which there are."""
-        shown = "" if self.default in (None, MISSING, False, ()) else f" [{_spelt(self.default)}]"
-        facts: dict[str, Any] = {"help": (self.help + shown).replace("%", "%%")}
-        kind = _plain(self.kind)
-        if kind is bool:
-            facts |= {"dest": self.name, "action": "store_true"}
-        elif self.positional:
-            facts |= {"metavar": self.flag, "nargs": "*" if self.many else "?"}
-        else:
-            facts |= {"dest": self.name, "metavar": kind.__name__.upper() if kind in _WORDS else "YAML"}
-        group.add_argument(self.name if self.positional else self.flag, default=argparse.SUPPRESS, **facts)
-
-    def read(self, value: Any) -> Any:
-        """A word, or an entry of a file, as the type of the option."""
-        if value is None or self.many:
-            return value
-        kind = _plain(self.kind)
-        if kind in _WORDS:
-            return self._one(kind, value)
-        value = self._yaml(value) if isinstance(value, str) else value
-        if get_origin(kind) is not tuple:
-            return value
-        values = value if isinstance(value, list | tuple) else [value]
-        return tuple(self._one(get_args(kind)[0], each) for each in values)
-
-    def _one(self, kind: Any, value: Any) -> Any:
-        if kind is str and isinstance(value, list):
-            value = ",".join(map(str, value))  # as flags have lists
-        wrong = isinstance(value, Mapping | list) or isinstance(value, bool) != (kind is bool)
-        try:
-            if wrong or (kind is int and isinstance(value, float) and value != int(value)):
-                raise ValueError
-            read = kind(value)
-        except (ValueError, OverflowError):
-            raise ValueError(f"{self.flag}: must be {_WORDS[kind]}, not {value!r}.") from None
-        for bound in getattr(self.kind, "__metadata__", ()):
-            if isinstance(bound, AtLeast) and read < bound.least:
-                raise ValueError(f"{self.flag}: must be at least {bound.least:g}, not {value}.")
-        return read
-
-    def _yaml(self, text: str) -> Any:
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ValueError(f"{self.flag}: {text!r} is not YAML.") from None
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        raise ValueError(f"{message}; see {self.prog} --help.")
+        raise ValueError(f"{message.removeprefix('argument ').rstrip('.')}; see {self.prog} --help.")
 
 
 def call(command: Callable[..., None], program: str, words: Sequence[str]) -> None:
@@ -139,106 +66,146 @@ def call(command: Callable[..., None], program: str, words: Sequence[str]) -> No
     Raises:
         ValueError: in a sentence, when a word or an entry is unknown, missing or wrong.
     """
-    options, settings = _options(command)
-    parser = _Parser(
-        program,
-        usage="%(prog)s [OPTIONS]" + "".join(f" {o.flag}" for o in options if o.positional),
-        description=_text(command),
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30),
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    groups = {
-        name: parser.add_argument_group(summary(kind.__doc__ or "").rstrip("."))
-        for name, kind in settings.items()
-    }
-    for option in options:
-        option.add_to(groups.get(option.owner, parser))
-    if not words and any(option.default is MISSING for option in options):
+    first = _Parser(program, add_help=False, allow_abbrev=False)
+    first.add_argument("--config", metavar="PATH", help="YAML file with options; flags override it.")
+    path = first.parse_known_args(words)[0].config
+    parser, settings = _parser(command, first, path)
+    if not words and any(action.required for action in parser._actions):
         parser.print_help()
         raise SystemExit(2)
     given, others = parser.parse_known_intermixed_args(words)
-    known = {option.name: option for option in options}
     if others:
-        flags = [option.flag for option in options if not option.positional]
-        guess = difflib.get_close_matches(others[0].partition("=")[0], flags, 1)
-        hint = f"did you mean {guess[0]}?" if guess else f"see {program} --help."
-        raise ValueError(f"{program}: does not take {others[0]!r}; {hint}")
-    found = {name: value for name, value in vars(given).items() if value != []}  # no words for a list
-    if found.get("config"):
-        found = _file(Path(found["config"]), options) | found
-    read = {name: known[name].read(value) for name, value in found.items()}
-    read = {name: value for name, value in read.items() if value is not None}
-    missing = [o.flag for o in options if o.default is MISSING and o.name not in read]
-    if missing:
-        raise ValueError(f"{', '.join(missing)}: must be given; see {program} --help.")
-    arguments = {o.name: read[o.name] for o in options if not o.owner and o.name in read}
-    for name, kind in settings.items():
-        entries = {o.name: read[o.name] for o in options if o.owner == name and o.name in read}
-        start = inspect.signature(command).parameters[name].default
-        base = {} if start is inspect.Parameter.empty else {k: getattr(start, k) for k in _fields(kind)}
-        make = getattr(kind, "parse", None)
-        arguments[name] = make(base | entries) if make else kind(**(base | entries))
-    if "config" not in inspect.signature(command).parameters:
-        arguments.pop("config", None)
-    command(**arguments)
+        guess = _guess(others[0], (flag for action in parser._actions for flag in action.option_strings))
+        parser.error(f"{others[0]} is no option{guess}")
+    found = {name: value for name, value in vars(given).items() if name != "config"}
+    for name, (kind, start) in settings.items():
+        names = [field.name for field in dataclasses.fields(kind)]
+        values = {} if start is MISSING else {each: getattr(start, each) for each in names}
+        values |= {each: found.pop(each) for each in names if each in found}
+        found[name] = kind.parse(values) if hasattr(kind, "parse") else kind(**values)
+    command(**found)
 
 
-def summary(text: str) -> str:
-    """The first sentence of a docstring."""
-    return " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
-
-
-def _options(command: Callable[..., None]) -> tuple[list[_Option], dict[str, type]]:
-    """The options of a function, and its parameters that are dataclasses."""
-    hints = get_type_hints(command, include_extras=True)
+def _parser(
+    command: Callable[..., None], first: _Parser, path: str | None
+) -> tuple[_Parser, dict[str, tuple[Any, Any]]]:
+    """The parser, with the entries of a file as defaults; and the parameters that are dataclasses."""
+    entries = {} if path is None else _file(Path(path))
+    parameters = inspect.signature(command).parameters
+    places = [name.upper() for name, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
+    parser = _Parser(
+        first.prog,
+        usage=" ".join([first.prog, *places, "[OPTIONS]"]),
+        description=_text(command),
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=30),
+        allow_abbrev=False,
+        parents=[first],
+    )
+    kinds, settings = get_type_hints(command, include_extras=True), {}
     helps = COMMON | vars(command).get("words", {}) | _documented(command)
-    options: list[_Option] = []
-    settings: dict[str, type] = {}
-    for name, parameter in inspect.signature(command).parameters.items():
-        start = MISSING if parameter.default is parameter.empty else parameter.default
-        if not dataclasses.is_dataclass(hints[name]):
+    for name, parameter in parameters.items():
+        kind, start = kinds[name], MISSING if parameter.default is parameter.empty else parameter.default
+        if not dataclasses.is_dataclass(kind):
             positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-            options.append(_Option(name, hints[name], start, helps.get(name, ""), positional))
+            _add(parser, name, kind, start, helps.get(name, ""), entries, positional)
             continue
-        settings[name] = kind = hints[name]
-        kinds, texts = get_type_hints(kind, include_extras=True), helps | _documented(kind)
+        settings[name] = kind, start
+        group = parser.add_argument_group(_plainly(summary(kind.__doc__ or "")).rstrip("."))
+        inner, texts = get_type_hints(kind, include_extras=True), helps | _documented(kind)
         for field in dataclasses.fields(kind):
             made = field.default if field.default_factory is MISSING else field.default_factory()
             default = made if start is MISSING else getattr(start, field.name)
-            known = field.metadata.get("choices")
-            text = texts.get(field.name, "") + (f" One of {', '.join(known)}." if known else "")
-            options.append(_Option(field.name, kinds[field.name], default, text, owner=name))
-    if "config" not in hints:
-        options.append(_Option("config", Path, None, COMMON["config"]))
-    return options, settings
+            one_of = f" One of {', '.join(field.metadata['choices'])}." if "choices" in field.metadata else ""
+            text = texts.get(field.name, "") + one_of
+            _add(group, field.name, inner[field.name], default, text, entries)
+    if entries:
+        known = [action.dest.removeprefix("as_") for action in parser._actions if action.dest != "help"]
+        unknown = ", ".join(key + _guess(key, known) for key in entries)
+        names = ", ".join(sorted(known))
+        raise ValueError(f"--config: {path} has unknown keys {unknown}; known are {names}.")
+    return parser, settings
 
 
-def _file(path: Path, options: Sequence[_Option]) -> dict[str, Any]:
-    """The entries of a YAML file, by the names of the options."""
+def _add(
+    group: Any,
+    name: str,
+    kind: Any,
+    default: Any,
+    text: str,
+    entries: dict[str, Any],
+    positional: bool = False,
+) -> None:
+    """Add an argument or an option, whose default is the entry of the file if there is one."""
+    key, plain, many = name.removeprefix("as_"), _plain(kind), get_origin(kind) is list
+    entry = entries.pop(key, None)
+    flag = key.upper() if positional else f"--{key.replace('_', '-')}"
+    unset = default is None or default is MISSING or default is False or default == ()
+    shown = "" if unset else f" [{_spelt(default)}]"
+    facts: dict[str, Any] = {"help": (text + shown).replace("%", "%%"), "default": argparse.SUPPRESS}
+    if plain is bool:
+        if entry not in (None, True, False):
+            raise ValueError(f"{flag}: must be true or false, not {entry!r}.")
+        default = argparse.SUPPRESS if entry is None else entry
+        group.add_argument(
+            flag, dest=name, action=argparse.BooleanOptionalAction, **facts | {"default": default}
+        )
+        return
+    facts |= {"type": partial(_read, kind), "metavar": flag if positional else _metavar(plain)}
+    needed = default is MISSING and entry is None
+    if entry is not None:
+        facts["default"] = (
+            [str(each) for each in entry] if many and isinstance(entry, list) else _spelt(entry)
+        )
+    if positional:
+        group.add_argument(name, nargs=("+" if needed else "*") if many else None if needed else "?", **facts)
+    else:
+        group.add_argument(flag, dest=name, required=needed, **facts)
+
+
+def _read(kind: Any, text: str) -> Any:
+    """A word as the type of its option; what is neither a number nor text is YAML."""
+    plain = _plain(kind)
+    if plain in _WORDS:
+        try:
+            value = plain(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {_WORDS[plain]}, not {text!r}") from None
+        for bound in getattr(kind, "__metadata__", ()):
+            if value < bound.least:
+                raise argparse.ArgumentTypeError(f"must be at least {bound.least:g}, not {text}")
+        return value
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not YAML") from None
+    if get_origin(plain) is not tuple:
+        return value
+    values = value if isinstance(value, list) else text.split(",") if text else []
+    return tuple(_read(get_args(plain)[0], str(each)) for each in values)
+
+
+def _file(path: Path) -> dict[str, Any]:
+    """The entries of a YAML file."""
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"--config: {path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(entries, dict):
         raise ValueError(f"--config: {path} must hold options as 'name: value', not {entries!r}.")
-    known = {option.key: option.name for option in options}
-    spelt = {str(key).replace("-", "_"): value for key, value in entries.items()}
-    unknown = [key for key in spelt if key not in known]
-    if unknown:
-        guesses = [difflib.get_close_matches(key, known, 1) for key in unknown]
-        hints = [
-            key + (f" (did you mean {guess[0]}?)" if guess else "")
-            for key, guess in zip(unknown, guesses, strict=True)
-        ]
-        raise ValueError(
-            f"--config: {path} has unknown keys {', '.join(hints)}; known are {', '.join(sorted(known))}."
-        )
-    return {known[key]: value for key, value in spelt.items()}
+    return {str(key).replace("-", "_"): value for key, value in entries.items()}
 
 
-def _fields(kind: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind)]
+def _spelt(value: Any) -> str:
+    """A value as a word: lists of numbers with commas, all else that is no text as YAML."""
+    if isinstance(value, list | tuple) and not any(isinstance(each, list | dict) for each in value):
+        return ",".join(map(str, value))
+    dumped = isinstance(value, list | dict)
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).strip() if dumped else str(value)
+
+
+def _guess(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _plain(kind: Any) -> Any:
@@ -251,8 +218,13 @@ def _plain(kind: Any) -> Any:
     return str if get_origin(kind) in (Literal, list) else kind
 
 
-def _spelt(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+def _metavar(plain: Any) -> str:
+    return {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}.get(plain, "YAML")
+
+
+def summary(text: str) -> str:
+    """The first paragraph of a docstring, in a line."""
+    return " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
 
 
 def _text(documented: Any) -> str:
@@ -264,9 +236,8 @@ def _documented(documented: Any) -> dict[str, str]:
     """What "Args:" says of each parameter, or field, those of base classes too."""
     found: dict[str, str] = {}
     for each in reversed(documented.__mro__) if isinstance(documented, type) else [documented]:
-        _, args, rest = inspect.cleandoc(each.__doc__ or "").partition("\nArgs:\n")
-        block = re.split(r"\n(?=\S)", rest)[0] if args else ""
-        for entry in re.split(r"\n(?=    \w+: )", "\n" + block):
+        _, _, rest = inspect.cleandoc(each.__doc__ or "").partition("\nArgs:\n")
+        for entry in re.split(r"\n(?=    \w+: )", "\n" + re.split(r"\n(?=\S)", rest)[0]):
             name, _, text = entry.strip().partition(": ")
             text = " ".join(text.split())
             found[name] = _plainly(text[:1].upper() + text[1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from torch import Tensor
@@ -13,8 +13,30 @@ from torch import Tensor
 from ..data import Dataset, is_picture, load
 from ..generation import parse_ranges, read_generated, spell
 from ..metrics.features import ROUNDING
+from ._options import AtLeast, Positive
 
-__all__ = ["Pictures", "open_pictures"]
+__all__ = ["Pictures", "Taken", "open_pictures"]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Which pictures are taken, and how.
+
+    Args:
+        count: how many pictures; all by default.
+        seed: draws --count pictures of a data set; of samples the first are taken.
+        split: which part of a data set.
+        resolution: crop and resize data to this many pixels a side.
+        channels: convert data to 1 (grey) or 3 channels.
+        batch: pictures at once.
+    """
+
+    count: Annotated[int | None, AtLeast(2)] = None
+    seed: int = 0
+    split: str = "train"
+    resolution: Annotated[int | None, AtLeast(1)] = None
+    channels: int | None = None
+    batch: Positive = 64
 
 
 @dataclass(frozen=True)
@@ -32,28 +54,20 @@ class Pictures:
     facts: dict[str, Any]
 
 
-def open_pictures(
-    source: str,
-    count: int | None,
-    seed: int,
-    *,
-    split: str = "train",
-    resolution: int | None = None,
-    channels: int | None = None,
-) -> Pictures:
+def open_pictures(source: str, which: Taken) -> Pictures:
     """Data by name or path, or a folder of ``fewstep sample``.
 
-    Of a data set ``count`` pictures are drawn by ``seed``, as its order may be that of classes; of samples
-    the first are taken, as any are as good.
+    Of a data set ``which.count`` pictures are drawn by ``which.seed``, as its order may be that of classes;
+    of samples the first are taken, as any are as good.
 
     Raises:
-        ValueError: when there are fewer than ``count``, or they are no pictures.
+        ValueError: when there are fewer than ``which.count``, or they are no pictures.
     """
     facts: dict[str, Any]
     # Told by its settings, as it has no result before it is complete.
     if (Path(source) / "generate.json").exists():
         data, result = read_generated(source)
-        taken: Sequence[int] = range(_check(count, len(data), source))
+        taken: Sequence[int] = range(_check(which.count, len(data), source))
         protocol = result["protocol"]
         facts = {
             **{key: result[key] for key in ("model", "solver", "nfe")},
@@ -66,12 +80,12 @@ def open_pictures(
         }
         rounded = f"{ROUNDING}, when they were written"
     else:
-        data = load(source, split=split, resolution=resolution, channels=channels)
-        number = _check(count, len(data), source)
+        data = load(source, split=which.split, resolution=which.resolution, channels=which.channels)
+        number = _check(which.count, len(data), source)
         drawn = number < len(data)
-        order = np.random.default_rng(seed).permutation(len(data))
+        order = np.random.default_rng(which.seed).permutation(len(data))
         taken = sorted(order[:number].tolist()) if drawn else range(number)
-        facts = {"split": split, "drawn_by_seed": seed if drawn else None}
+        facts = {"split": which.split, "drawn_by_seed": which.seed if drawn else None}
         rounded = "none: 8-bit pictures as they are stored"
     if not is_picture(data.shape):
         raise ValueError(

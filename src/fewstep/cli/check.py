@@ -40,6 +40,11 @@ def command(
     known = None
     if data is not None:
         dataset = datasets.load(data)
+        if field.shape not in (None, dataset.shape):
+            raise ValueError(
+                f"--data: {data} holds samples of shape {dataset.shape}, but {model} samples shape "
+                f"{field.shape}; name the data that it was trained on."
+            )
         rows = torch.linspace(0, len(dataset) - 1, min(_DATA, len(dataset))).long().tolist()
         known = datasets.scale(torch.as_tensor(dataset[rows]))
     else:

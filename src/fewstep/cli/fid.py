@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, TypeAlias
 
 from .._json_file import write_json
 from ..metrics import frechet_distance, kernel_distance, precision_recall
 from ..metrics.features import NAMES, REFERENCES, feature_matrix, feature_moments, load, load_reference
 from ._common import report, watched
 from ._fid_report import check_size, compared, machine, measured, notes
-from ._options import AtLeast, Positive, helped
-from ._pictures import open_pictures
+from ._options import helped
+from ._pictures import Taken, open_pictures
 from ._processes import refuse_sharing, sharing
 
 __all__ = ["COMMANDS", "command"]
@@ -24,16 +23,11 @@ _HELP = helped(
     ref=f"Statistics of data: {', '.join(REFERENCES)}, a file of fewstep fid ref, or EDM's.",
     features=f"{_FEATURES}; by default that of --ref, or inception.",
     features_name="What to call a TorchScript file that is not the standard Inception; no FID then.",
-    count="How many pictures; all by default.",
-    seed="Draws --count pictures of a data set; of samples the first are taken.",
-    split="Which part of a data set.",
-    resolution="Crop and resize data to this many pixels a side.",
-    channels="Convert data to 1 (grey) or 3 channels.",
-    batch="Pictures at once.",
     out="JSON file to write the result to.",
 )
-_Count: TypeAlias = Annotated[int | None, AtLeast(2)]
-_Side: TypeAlias = Annotated[int | None, AtLeast(1)]
+#: Pictures of each that density and coverage need, whose balls reach to the fifth neighbour.
+_FEWEST = 6
+_ALL = Taken()
 
 
 def command() -> None:
@@ -47,12 +41,7 @@ def ref(
     out: Path,
     features: str = "inception",
     features_name: str | None = None,
-    count: _Count = None,
-    seed: int = 0,
-    split: str = "train",
-    resolution: _Side = None,
-    channels: int | None = None,
-    batch: Positive = 64,
+    taken: Taken = _ALL,
     device: str = "cpu",
     as_json: bool = False,
 ) -> None:
@@ -64,15 +53,15 @@ def ref(
         out: the npz file to write: mu, sigma and facts.
     """
     with sharing(device) as (own, rank, world):
-        pictures = open_pictures(data, count, seed, split=split, resolution=resolution, channels=channels)
+        pictures = open_pictures(data, taken)
         show = watched(as_json) and not rank
         network = load(features, own, name=features_name, progress=show)
         moments = feature_moments(
-            pictures.data, network, indices=pictures.indices, batch=batch, progress=show
+            pictures.data, network, indices=pictures.indices, batch=taken.batch, progress=show
         )
         if rank:
             return
-        moments.protocol |= {"pictures": pictures.facts, **machine(network, batch, world)}
+        moments.protocol |= {"pictures": pictures.facts, **machine(network, taken.batch, world)}
         moments.save(out)
         words = f"{moments.count} pictures of {data}, {network.dims} features of {network.name}\nwrote {out}"
         report(as_json, {"out": str(out), **moments.protocol}, lambda: words)
@@ -85,12 +74,7 @@ def calc(
     ref: str,
     features: str | None = None,
     features_name: str | None = None,
-    count: _Count = None,
-    seed: int = 0,
-    split: str = "train",
-    resolution: _Side = None,
-    channels: int | None = None,
-    batch: Positive = 64,
+    taken: Taken = _ALL,
     out: Path | None = None,
     device: str = "cpu",
     as_json: bool = False,
@@ -103,13 +87,13 @@ def calc(
     with sharing(device) as (own, rank, world):
         reference = load_reference(ref)
         known = reference.moments.protocol.get("pictures")
-        pictures = open_pictures(samples, count, seed, split=split, resolution=resolution, channels=channels)
+        pictures = open_pictures(samples, taken)
         check_size(pictures, known and known["shape"], ref)
         show = watched(as_json) and not rank
         network = load(features or reference.features["name"], own, name=features_name, progress=show)
         reference.check(network)
         moments = feature_moments(
-            pictures.data, network, indices=pictures.indices, batch=batch, progress=show
+            pictures.data, network, indices=pictures.indices, batch=taken.batch, progress=show
         )
         if rank:
             return
@@ -128,7 +112,7 @@ def calc(
                 "features": reference.features,
                 "pictures": known,
             },
-            **machine(network, batch, world),
+            **machine(network, taken.batch, world),
         }
         if out is not None:
             write_json(out, result)
@@ -142,38 +126,35 @@ def compare(
     *,
     features: str = "inception",
     features_name: str | None = None,
-    count: Annotated[int | None, AtLeast(6)] = None,
-    seed: int = 0,
     samples_split: str = "train",
-    split: str = "train",
-    resolution: _Side = None,
-    channels: int | None = None,
-    batch: Positive = 64,
+    taken: Taken = _ALL,
     out: Path | None = None,
     device: str = "cpu",
     as_json: bool = False,
 ) -> None:
     """Compare samples with data by kernel distance (KID), precision, recall, density and coverage.
 
-    These need the features of both, not their statistics: one process measures, in memory.
+    These need the features of both, not their statistics: one process measures, in memory. As many data are
+    taken as samples.
 
     Args:
-        count: pictures of each; by default all samples and as many data.
         samples_split: which part, where the samples are a data set too.
     """
     refuse_sharing("compare")
-    made = open_pictures(samples, count, seed, split=samples_split, resolution=resolution, channels=channels)
-    real = open_pictures(data, len(made.indices), seed, split=split, resolution=resolution, channels=channels)
+    if taken.count is not None and taken.count < _FEWEST:
+        raise ValueError(f"--count: must be at least {_FEWEST}, not {taken.count}.")
+    made = open_pictures(samples, replace(taken, split=samples_split))
+    real = open_pictures(data, replace(taken, count=len(made.indices)))
     check_size(made, real.facts["shape"], data)
     show = watched(as_json)
     network = load(features, device, name=features_name, progress=show)
     x, y = (
-        feature_matrix(part.data, network, indices=part.indices, batch=batch, progress=show)
+        feature_matrix(part.data, network, indices=part.indices, batch=taken.batch, progress=show)
         for part in (made, real)
     )
     subset = min(1000, len(x))
     # Subsets of all pictures are alike.
-    distance = kernel_distance(x, y, subset=subset, subsets=100 if subset < len(x) else 1, seed=seed)
+    distance = kernel_distance(x, y, subset=subset, subsets=100 if subset < len(x) else 1, seed=taken.seed)
     fidelity = precision_recall(y, x)
     name = "KID" if network.distance_name == "FID" else "kernel distance"
     result = {
@@ -183,7 +164,7 @@ def compare(
         "features": network.describe(),
         "samples": made.facts,
         "data": real.facts,
-        **machine(network, batch, 1),
+        **machine(network, taken.batch, 1),
     }
     if out is not None:
         write_json(out, result)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._conditions import refuse_conditions
 from .._device import check_device, device_name
 from .._progress import progress_bar
 from ..field import Field
@@ -78,9 +79,7 @@ def compare(
     named = list(_named(solvers))
     if not named:
         raise ValueError("compare: there is no solver to score; pass one at least.")
-    pairs = _with_reference(
-        field, noise, seed, device, rtol, atol, batch, progress, conditions or {}, per_sample or {}
-    )
+    pairs = _with_reference(field, noise, seed, device, rtol, atol, batch, progress, conditions, per_sample)
     machine = {
         "batch": batch,
         "device": device_name(pairs.x0.device),
@@ -178,16 +177,11 @@ def _with_reference(
     atol: float,
     batch: int,
     progress: bool,
-    conditions: Mapping[str, Any],
-    per_sample: Mapping[str, Any],
+    conditions: Mapping[str, Any] | None,
+    per_sample: Mapping[str, Any] | None,
 ) -> Pairs:
     if isinstance(noise, Pairs):
-        if conditions or per_sample:
-            names = ", ".join([*conditions, *per_sample])
-            raise ValueError(
-                f"compare: the pairs given carry their own conditions, but {names} came "
-                "besides; pass them to fewstep.reference.pairs, or pass the noises alone."
-            )
+        refuse_conditions("compare", conditions, per_sample)
         return noise
     if isinstance(noise, int):
         if field.shape is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .._hashing import fingerprint
+from ..pairs import FACTS
 from ._dataset import Dataset
 
 __all__ = ["PairShards"]
@@ -165,8 +167,8 @@ def _shape(shard: _Shard) -> tuple[int, ...]:
     """Return the shape of one sample of a file; raise a ``ValueError`` unless the file matches its name."""
     try:
         with safe_open(shard.path, "pt") as file:
-            keys = set(file.keys())
             x0, x1 = (tuple(file.get_slice(key).get_shape()) for key in ("x0", "x1"))
+            facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{shard.path}: not a complete file of pairs ({error}); remove it and make it again."
@@ -177,7 +179,7 @@ def _shape(shard: _Shard) -> tuple[int, ...]:
             f"{shard.path}: must hold {count} noises and samples of one shape, but holds {x0} and {x1}; "
             "remove it and make it again."
         )
-    conditions = sorted(keys - {"x0", "x1", "seeds"})
+    conditions = sorted(name for kind in ("conditions", "per_sample") for name in facts.get(kind, {}))
     if conditions:
         raise ValueError(
             f"{shard.path}: its pairs have the conditions {', '.join(conditions)}, which training does not "

@@ -5,7 +5,7 @@ every coefficient (see :mod:`.non_stationary`), and no other number of calls can
 the corrections are functions of ``r = i / n``, from which those of any ``n`` are read. With ``h = 4 / n``,
 
 * the increment of the classical grid from ``r_i`` to ``r_{i+1}`` is multiplied by ``exp(m(r_{i+1/2}))``, up
-  to normalisation, and call ``i`` is told a time of its own, by ``h tau(r_i)`` as in :class:`.Timesteps`;
+  to normalisation, and call ``i`` is passed a time of its own, by ``h tau(r_i)`` as in :class:`.Timesteps`;
 * to the step from ``x_i``, whose coefficients are the classical solver's at these times,
 
       1/n [ h^2 c(r_i) x_i + h^2 g_0(r_i) u_i + h g_1(r_i) nabla u_i + g_2(r_i) nabla^2 u_i + ... ]
@@ -120,7 +120,7 @@ class SmoothCorrections:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> SmoothCorrections:
-        """What :meth:`describe` told."""
+        """The functions that :meth:`describe` wrote down."""
         return cls(**{**facts, "schedule": schedules.from_dict(facts["schedule"])})
 
 

@@ -1,7 +1,7 @@
 """Timesteps only: a classical solver whose times are learned, and nothing else.
 
 Tong et al., *Learning to Discretize Denoising Diffusion ODEs* (LD3, ICLR 2025): the coefficients are those
-of the classical solver at its current times, and the times told to the network may differ from them.
+of the classical solver at its current times, and the times passed to the network may differ from them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = ["Timesteps"]
 #: No increment of the grid is multiplied by more than ``exp(BOUND)`` or less than ``exp(-BOUND)``, so that
 #: the points of a classical solver stay apart.
 BOUND = 4.0
-#: A told time goes no further than this share of the way to the next time on either side. Less than a half
-#: keeps two neighbours in order.
+#: A time passed to the network goes no further than this share of the way to the next time on either side.
+#: Less than a half keeps two neighbours in order.
 SHARE = 0.45
 
 
@@ -31,7 +31,7 @@ class Timesteps(Family):
     """A classical solver on a free grid: its coefficients and stages follow the points.
 
     The increments of the grid are multiplied by ``exp(4 tanh(theta / 4))`` and normalised. Decoupled, call
-    ``j`` is told ``t_j + 0.45 g_j tanh(theta_j)``, kept within [0, end], where ``g_j`` is the smaller gap
+    ``j`` is passed ``t_j + 0.45 g_j tanh(theta_j)``, kept within [0, end], where ``g_j`` is the smaller gap
     from ``t_j`` to the next time of the solver before and after.
 
     Args:
@@ -40,7 +40,7 @@ class Timesteps(Family):
         nfe: number of network calls.
         schedule: the network's schedule, ``CondOT()`` by default.
         grid: times of the points to start from, instead of a grid by name.
-        decoupled: whether the times told to the network are free, too: LD3's ``xi``.
+        decoupled: whether the times passed to the network are free, too: LD3's ``xi``.
 
     Raises:
         ValueError: on an unknown solver or grid, one that cannot make so many calls, or one that has no
@@ -101,10 +101,10 @@ class Timesteps(Family):
             return Table(theta.sum().expand(N), theta.sum().expand(N, N), theta.sum().expand(N, N))
         draft = self._method.draft(grid, self.schedule)
         table = draft.table.convert(self.schedule, draft.prediction, "velocity")
-        return table._replace(times=self._told(table.times, theta[self._sizes[0] :]))
+        return table._replace(times=self._passed(table.times, theta[self._sizes[0] :]))
 
-    def _told(self, times: Tensor, moves: Tensor) -> Tensor:
-        """The times told to the network, given those of the solver."""
+    def _passed(self, times: Tensor, moves: Tensor) -> Tensor:
+        """The times passed to the network, given those of the solver."""
         if not self.decoupled:
             return times
         distinct = times[self._first]

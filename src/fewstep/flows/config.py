@@ -36,7 +36,7 @@ class TrainConfig(Settings):
             Channels and resolution default to those of the data. A mapping with ``preset``, such as
             ``{preset: cifar10, checkpoint: true}``, is a published configuration with changes.
         encoder: likewise, for learned couplings; ``None`` is a smaller network like ``network``.
-        coupling: a name in :data:`fewstep.flows.COUPLINGS`.
+        coupling: how noise is coupled with data: a name in :data:`fewstep.flows.COUPLINGS`.
         beta: weight of the KL term of learned couplings: a number, or a ramp ``{start, end, steps}``.
     """
 
