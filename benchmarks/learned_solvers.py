@@ -94,7 +94,7 @@ def squared_errors(solver: fs.Solver, field: fs.Field, pairs: fs.Pairs) -> Tenso
     parts = []
     for first in range(0, len(pairs), 512):
         part = pairs[first : first + 512]
-        parts.append(per_sample_mse(solver.sample(field, part.x0, **part.per_sample), part.x1))
+        parts.append(per_sample_mse(solver.sample(part.bind(field), part.x0), part.x1))
     return torch.cat(parts)
 
 
