@@ -8,7 +8,8 @@ An exact network predicts combinations of ``d = E[x1 | x_t = x]`` and ``e = E[x0
 
 D = 0 where q is parallel to x: the data prediction in pure data (sigma = 0), the noise prediction in pure
 noise (alpha = 0), a velocity that is a multiple of x. There q adds nothing to (1), which yields one of d and
-e; the other has a limit. With p1 the density of the data, p_t that of x_t, and normalising constants Z,
+e; the other has a limit. (Likewise for a velocity q with infinite sigma', where D is infinite.) With p1 the
+density of the data, p_t that of x_t, and normalising constants Z,
 
     p(x0 | x) = N(x0; 0, I) p1((x - sigma x0) / alpha) / Z  ->  N(0, I)     as sigma -> 0, for smooth p1
     e = -sigma grad log p_t(x)  ->  0                                       in pure data       (3)

@@ -338,13 +338,13 @@ class Field:
         return mean, std
 
     def _network_time(self, t: Tensor | float, x: Tensor) -> Callable[[torch.dtype], Tensor]:
-        """Makes the time argument of the network in a given type, new each time."""
+        """Makes the time argument of the network in a given type, new each time: it may be written into."""
         shape, device = ((len(x),) if self.time_shape == "batch" else ()), x.device
         if not isinstance(t, Tensor):
             number = float(network_time(self.clock, self.schedule, torch.tensor(t, dtype=torch.float64)))
             return lambda dtype: torch.full(shape, number, dtype=dtype, device=device)
         times = network_time(self.clock, self.schedule, t.to(device=device))
-        return lambda dtype: (times.to(dtype).expand(shape) if shape else times.to(dtype)).clone()
+        return lambda dtype: times.to(dtype).expand(shape or times.shape).clone()
 
     def _guided(self, t: Tensor | float, x: Tensor) -> bool | Tensor:
         """Whether guidance acts at ``t``: known beforehand, or sample by sample."""

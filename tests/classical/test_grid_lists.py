@@ -161,7 +161,7 @@ def test_lists_make_solvers():
         (lambda: grids.timesteps([]), "timesteps: must fall strictly"),
         (lambda: grids.timesteps([1000, 0]), "from at most 999 to at least 0"),
         (lambda: grids.timesteps([10, 10]), "must fall strictly"),
-        (lambda: grids.timesteps([10, -1]), "the final step to pure data needs no entry"),
+        (lambda: grids.timesteps([10, -1]), "leave out the final step to pure data"),
         (lambda: grids.spaced(4, "even"), "must be one of leading, trailing, linspace, not 'even'"),
         (lambda: grids.spaced(11, "leading", 10), "at most count=10, not 11"),
         (lambda: grids.spaced(1, "leading", 10, offset=10), "must fall strictly from at most 9"),

@@ -175,5 +175,5 @@ def test_a_search_names_what_is_missing():
     with pytest.raises(ValueError, match="coefficient must be positive, not 0"):
         grids.gits(fs.Field(lambda x, t: x, shape=(1,)), 3, coefficient=0)
     flat = fs.Field(lambda x, t: x, fs.schedules.Polynomial(2.0), shape=(1,))
-    with pytest.raises(ValueError, match="leaves them open at some of the candidates; pass rule='euler'"):
+    with pytest.raises(ValueError, match=r"is undefined for .* at some of the candidates; pass rule='euler'"):
         grids.gits(flat, 3, 2, rule="ddim")

@@ -68,7 +68,7 @@ def test_from_pure_noise_to_pure_data_the_first_and_last_call_are_ddim(order, pr
         ({"order": 4, "steps": 4}, "order must be 1, 2 or 3, not 4"),
         (
             {"order": 3, "steps": 7, "schedule": VP(), "lower_order_final": False},
-            "steps of 3 calls do not divide 7 calls",
+            "7 calls at finite lambda are not a multiple of order=3",
         ),
     ],
 )

@@ -257,7 +257,7 @@ def test_no_solver_at_all_is_an_error():
 
 
 def test_noises_of_unknown_shape_are_refused():
-    with pytest.raises(ValueError, match=r"noise=9 asks for noises, .* or Field\(..., shape=...\)"):
+    with pytest.raises(ValueError, match=r"noise=9 draws noises, .* or Field\(..., shape=...\)"):
         fs.compare(fs.Field(lambda x, t: -x), [EULER], noise=9)
 
 

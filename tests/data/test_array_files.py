@@ -133,7 +133,7 @@ class TestIdx:
             (lambda x: b"\0\0\x08\x01" + x[4:], "begins with 00 00 08 01, not with 00 00 08 03"),
             (lambda x: x[:-1], "has 271 bytes, but its header needs 272"),
             (lambda x: x[:9], "has 9 bytes"),
-            (lambda x: b"", "begins with , where"),
+            (lambda x: b"", "begins with , not with"),
         ],
     )
     def test_damage_is_named(self, tmp_path, pictures, change, message):
@@ -189,7 +189,7 @@ class TestCifar:
             fs.data.load(tmp_path, split="test")
         (tmp_path / "train_01.webp").write_bytes(encoded(x[0], "WEBP"))
         with pytest.raises(
-            ValueError, match=r"train_01\.webp: a sprite .* is 1280 x 800 in RGB, not 32 x 32"
+            ValueError, match=r"train_01\.webp: a CIFAR-10 sprite must be 1280 x 800 in RGB, not 32 x 32"
         ):
             fs.data.load(tmp_path)
 

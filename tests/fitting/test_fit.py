@@ -206,7 +206,10 @@ def test_parameters_that_require_gradients_gather_none(counting):
 def test_a_conditional_model_is_fitted_on_its_conditions(options):
     """Sample k flows to target k; without the right targets the fit could not be this good."""
     field = fs.Field(lambda x, t, target, scale: scale * (target - x), shape=(2,))
-    given = {"per_sample": {"target": 3 * fs.noise(16, (2,), seed=1)}, "conditions": {"scale": 1.5}}
+    given = {
+        "conditions": {"scale": torch.tensor(1.5)},
+        "per_sample": {"target": 3 * fs.noise(16, (2,), seed=1)},
+    }
     fitted = fs.fit(field, 4, pairs=16, **options, **given)
     assert fitted.report.errors["fitted"] < 0.1 * fitted.report.errors["euler"]
     fresh, target = fs.noise(5, (2,), seed=9), torch.ones(5, 2)

@@ -101,7 +101,7 @@ def test_an_interrupted_run_says_so_and_goes_on(tmp_path):
         trainer(tmp_path, Observed(stop)).run()
     assert record(tmp_path)["ended"]["how"] == "interrupted"
     at = int(re.match(r"Interrupted at step (\d+) of 20", summary(tmp_path))[1])
-    assert f"goes on from step {at}, the last checkpoint" in (tmp_path / "index.html").read_text()
+    assert f"continue from step {at}, the last checkpoint" in (tmp_path / "index.html").read_text()
 
     trainer(tmp_path, page_every=5.0).run()  # another interval is the same run
     assert "Finished: 20 steps" in summary(tmp_path)

@@ -102,7 +102,7 @@ def test_what_cannot_be_compared():
     x = draw(8, 10, 3)
     with pytest.raises(ValueError, match="the same number of dimensions, not 3 and 2"):
         frechet_distance(Moments.of(x), Moments.of(x[:, :2]))
-    with pytest.raises(ValueError, match="a covariance needs 2 feature vectors"):
+    with pytest.raises(ValueError, match="a covariance needs at least 2 feature vectors"):
         frechet_distance(Moments.of(x), Moments.of(x[:1]))
     broken = x.clone()
     broken[3, 1] = math.nan

@@ -202,7 +202,7 @@ class TestFile:
 
     def test_a_file_that_is_no_archive(self, tmp_path):
         (tmp_path / "m.npz").write_bytes(b"nothing")
-        with pytest.raises(ValueError, match=r"m\.npz: is not an npz file"):
+        with pytest.raises(ValueError, match=r"m\.npz: is not a complete npz file"):
             Moments.load(tmp_path / "m.npz")
 
     def test_a_damaged_file(self, features, tmp_path):

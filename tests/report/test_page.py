@@ -247,7 +247,7 @@ def test_facts_may_be_facts_again(rendered):
 
 
 def test_what_is_no_part_is_refused():
-    with pytest.raises(TypeError, match="dict is no part of a page"):
+    with pytest.raises(TypeError, match="dict is not a part of a page"):
         Page("t", "s", [Section("s", [{}])]).html()
 
 

@@ -166,7 +166,7 @@ def test_a_damaged_picture_is_named(tmp_path):
     (folder / "previews" / names[1]).write_bytes(PNG[:10])
     page = training_page(folder)
     assert [image.alt for image in parts(page, Image)] == ["samples after step 1"]
-    assert any(text.text == f"Damaged, and left out: {names[1]}." for text in parts(page, Text))
+    assert any(text.text == f"Omitted, as damaged: {names[1]}." for text in parts(page, Text))
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_the_state_is_told_in_words(tmp_path, record, words):
     assert page.summary.startswith(words)
     assert page.refresh == (7 if "Running" in words else None)
     again = [text.text for text in parts(page, Text)]
-    assert any("goes on from the start" in text for text in again) == ("Running" not in words)
+    assert any("continue from the start" in text for text in again) == ("Running" not in words)
 
 
 def test_a_run_is_waited_for_as_long_as_its_lines_are_apart(tmp_path):

@@ -56,7 +56,7 @@ def adapted_field(
     guide: Network | None = None,
     **options: Any,
 ) -> Field:
-    """Return the field of a network and its guide, called as ``call(network, x, time, **conditions)``."""
+    """Return the field of a network and optional guide called as ``call(network, x, time, **conditions)``."""
     if options.get("name") is None and isinstance(network, nn.Module):
         options["name"] = type(network).__name__  # a plain function must be named by the caller
     away = None if guide is None else _adapt(guide, call)

@@ -1,4 +1,4 @@
-"""Whether a field is wired as its network was trained."""
+"""Detection of fields whose declarations contradict the training of their network."""
 
 from ._check import Check, check
 from ._judge import Finding

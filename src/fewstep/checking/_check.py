@@ -1,4 +1,4 @@
-"""``check``: whether a field is wired as its network was trained, in words and numbers."""
+"""The check of a field's wiring against its network, and its report."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from ._wiring import declared, rewired
 
 __all__ = ["Check", "check"]
 
-#: How many wirings that cannot be told apart are named.
+#: Number of indistinguishable wirings that are named.
 _NAMED = 4
 
 
 @dataclass(frozen=True)
 class Check:
-    """What :func:`check` found.
+    """The result of :func:`check`.
 
     Args:
-        field: the field, in words.
-        findings: what is wrong; none where the field is as it should be.
-        suggestion: how the network seems to be meant, where another wiring passes.
-        corrected: the field wired like that.
-        alike: other wirings that do as well as the one suggested, or as the one declared.
-        loss: logarithm of the denoising error over that of the best linear filter, below 0 in a field of
-            data that are not Gaussian.
-        calibration: logarithm of the denoising error over what an affine correction would leave of it.
-        data: whether it was judged on real data.
-        samples: samples a network call.
-        calls: network calls, each of a batch of samples.
-        notes: what to know besides.
+        field: description of the field.
+        findings: the faults; empty for a correct field.
+        suggestion: the likely training of the network, if another wiring passes.
+        corrected: the field with that wiring.
+        alike: other wirings that do as well as the suggested or the declared one.
+        loss: logarithm of the denoising error relative to the best linear filter, below 0 for non-Gaussian
+            data.
+        calibration: logarithm of the denoising error relative to that after the best affine correction.
+        data: whether real data were used.
+        samples: samples per network call.
+        calls: network calls, each with a batch of samples.
+        notes: further remarks.
     """
 
     field: str
@@ -59,16 +59,16 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found."""
+        """True without findings."""
         return not self.findings
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, JSON-ready."""
+        """Return the result ready for JSON."""
         facts = {key: value for key, value in vars(self).items() if key != "corrected"}
         return {"ok": self.ok, **facts, "findings": [finding._asdict() for finding in self.findings]}
 
     def to_json(self) -> str:
-        """All of it as JSON; ``null`` stands for what is not finite."""
+        """Return the result as JSON, with ``null`` for numbers that are not finite."""
         return json.dumps(finite(self.to_dict()), indent=2, allow_nan=False) + "\n"
 
     def __str__(self) -> str:
@@ -103,39 +103,39 @@ def check(
     conditions: Mapping[str, Any] | None = None,
     per_sample: Mapping[str, Any] | None = None,
 ) -> Check:
-    """Find out whether a field is wired as its network was trained.
+    """Check whether a field is wired as its network was trained.
 
-    A field is mis-wired where what it declares of its network is wrong: the prediction or its sign, the
-    direction or the scale of the time that the network is told, the schedule. It then samples without an
-    error, and badly. A correct field denoises to conditional expectations ``d = E[x1 | x_t]``, so that
+    A field is mis-wired if it declares its network wrongly: the prediction or its sign, the direction or
+    scale of the time passed to the network, the schedule. It then samples badly, without an error. A correct
+    field denoises to conditional expectations ``d = E[x1 | x_t]``, so that none of these has a lower
+    denoising error on real data:
 
-    - no other reading of the same network denoises real data better;
-    - nor does the best linear filter, and on data that are not Gaussian it does worse;
-    - nor does an affine combination of the state and the output (``E<x1 - d, d> = 0``).
+    - another wiring of the same network;
+    - the best linear filter, which is strictly worse on non-Gaussian data;
+    - an affine combination of the state and the output (``E<x1 - d, d> = 0``).
 
-    Without data the field's own samples stand in for them, and must agree with the field in the last two
-    respects. That finds gross mistakes. Those that the network hardly minds (a data prediction under a
-    neighbouring schedule) need data, and a field of Gaussian data fails, as most mis-wired ones sample noise.
+    Without data, the field's own samples replace them in the last two comparisons. This finds gross mistakes.
+    Mistakes with little effect on the network (a data prediction under a similar schedule) need data. A field
+    of Gaussian data fails without data, as most mis-wired fields sample Gaussian noise.
 
-    Flows of learned or straightened couplings pass: with data because no other wiring does better,
-    without because they denoise their own pairs of noise and sample. Guidance is switched off, as a guided
-    field is no conditional expectation.
+    Flows of learned or straightened couplings pass: with data, as no other wiring does better; without, as
+    they denoise their own noise-sample pairs. Guidance is switched off, as a guided field is not a
+    conditional expectation.
 
     Args:
-        field: the field; the states are put where its network is.
-        data: real data as the network was trained on, ``(N, ...)``; rows are taken evenly.
-        samples: samples a network call; fewer if there are fewer data.
-        seed: of all noises.
-        shape: shape of a sample where there are no data, by default the field's.
+        field: the field; states are moved to the device of its network.
+        data: real data like the training data, ``(N, ...)``, of which evenly spaced rows are used.
+        samples: samples per network call; fewer if there are fewer data.
+        seed: seed of all noises.
+        shape: shape of a sample if there are no data; by default the field's.
         progress: show a progress bar of the network calls.
         conditions: keyword arguments of the network that all samples share.
         per_sample: those with one row a sample, as many as data (or without data, as ``samples``), or one row
             for all; see :meth:`fewstep.Field.bind`.
 
     Returns:
-        The findings, and where there are some, how the network seems to be meant. With data that takes
-        around 60 network calls, and up to 240 where something is wrong; without, around 30, and up to some
-        750 where something is wrong.
+        The findings and, if there are any, the likely wiring. With data it takes around 60 network calls, and
+        up to 240 for a faulty field; without, around 30, and up to about 750.
 
     Raises:
         ValueError: when the shape is unknown, data are too few or not finite, a condition has a wrong number

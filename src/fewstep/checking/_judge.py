@@ -1,4 +1,4 @@
-"""Whether a wiring is consistent, with data and without, and which other one is."""
+"""Judgement of wirings by consistency, with and without data."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ __all__ = ["Finding", "Judgement", "with_data", "without_data"]
 ADVANTAGE = 0.015
 #: With data: the largest loss and calibration. Only straightened flows come near the second.
 LOSS, CALIBRATION = 0.1, 0.2
-#: Without: samples that are denoised no better than this by the field they come from are as good as Gaussian.
+#: Without: samples with a loss above this in their own field are indistinguishable from Gaussian.
 STRUCTURE = -0.03
-#: Without: the largest calibration of samples in fresh noise; and where the field denoises its own pairs
-#: with a calibration of at most PAIRS, so that noise and data are no strangers to it.
+#: Without: the largest calibration of samples in fresh noise; and in fields that denoise their own
+#: noise-sample pairs well, with a calibration of at most PAIRS.
 FRESH, COUPLED, PAIRS = 0.07, 0.15, 0.4
-#: The loss in its own pairs, below which a field is so straight that fresh noise says little of it; and the
+#: The loss on its own pairs below which a field is so straight that fresh noise says little; and the
 #: largest calibration in fresh noise then.
 STRAIGHT, BENT = -4.5, 0.5
-#: How far samples of a straight flow may be from data: in the mean, in standard deviations; in the variance.
+#: Largest deviation of a straight flow's samples from data: of the mean, in standard deviations, and ratio of
+#: the variances.
 MEAN, VARIANCE = 0.3, 1.6
-#: How far a straight flow may see amiss from the noise end, in variances of the data.
+#: Largest error of a straight flow's data prediction at the noise end, in variances of the data.
 EARLY = 0.05
-#: Network calls after which the search for another wiring ends, where there are no data.
+#: Without: network calls after which the search for another wiring ends.
 PATIENCE = 700
-#: Loss within which two wirings cannot be told apart.
+#: Difference in loss within which two wirings are indistinguishable.
 TIE = 0.003
-#: The score of a wiring that gives no numbers.
+#: The score of a wiring without finite outputs.
 NEVER = Score(math.inf, math.inf)
-#: How networks refuse times that they were not made for.
+#: Exceptions of networks at times that they do not accept.
 _REFUSALS = (RuntimeError, ValueError, IndexError, ArithmeticError)
 #: Mean square of data predictions in almost pure noise, beyond which a wiring need not be tried.
 WILD = 10.0
 
 
 class Finding(NamedTuple):
-    """Something that a correct field does not do.
+    """A measurement that exceeds the limit for correct fields.
 
     Args:
         name: ``"finite"``, ``"denoising"``, ``"calibration"``, ``"wiring"`` or ``"structure"``.
         measured: the number.
         allowed: the largest number that passes.
-        words: what was measured.
+        words: description of the measurement.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Judgement(NamedTuple):
 
 
 def with_data(probe: Probe, x1: Tensor, law: Law) -> Judgement:
-    """Judge by real data: what denoises them best is what the network was trained as."""
+    """Judge by real data: the wiring that denoises them best is that of the training."""
     own = declared(probe.field)
     single, further = alternatives(own)
     seen = probe.denoise(own, x1, law)
@@ -96,7 +97,7 @@ def with_data(probe: Probe, x1: Tensor, law: Law) -> Judgement:
 
 
 def without_data(probe: Probe) -> Judgement:
-    """Judge by the field's own samples: it must be consistent with them."""
+    """Judge by the field's own samples, with which it must be consistent."""
     own = declared(probe.field)
     score, findings = _self_consistency(probe, own)
     if not findings:
@@ -117,7 +118,7 @@ def without_data(probe: Probe) -> Judgement:
 def _add_scores(
     scores: dict[Wiring, Score], probe: Probe, wirings: Iterable[Wiring], x1: Tensor, law: Law
 ) -> None:
-    """Score every prediction under the clocks and schedules of some wirings: that costs no more calls."""
+    """Score every prediction under the clocks and schedules of some wirings, without further calls."""
     for wiring in wirings:
         if wiring not in scores:
             try:
@@ -129,7 +130,7 @@ def _add_scores(
 
 
 def _unlike_expectation(score: Score, slack: float) -> list[Finding]:
-    """What real data say of the declared wiring alone."""
+    """Return the findings on the declared wiring from real data."""
     if not math.isfinite(score.loss):
         return [Finding("finite", math.inf, 0.0, "the network returns NaN or infinity in noised data")]
     findings = []
@@ -145,7 +146,7 @@ def _unlike_expectation(score: Score, slack: float) -> list[Finding]:
 
 
 def _self_consistency(probe: Probe, wiring: Wiring) -> tuple[Score, list[Finding]]:
-    """Whether the samples of a wiring are those that its network denoises to."""
+    """Return the score of a wiring on its own samples, and the findings."""
     x0, x1 = probe.generate(wiring)
     if not bool(x1.isfinite().all()):
         words = "root mean square of its samples, which have left all bounds"
@@ -170,7 +171,7 @@ def _self_consistency(probe: Probe, wiring: Wiring) -> tuple[Score, list[Finding
 
 
 def _flows_straight(probe: Probe, wiring: Wiring, law: Law) -> bool:
-    """Whether noise flows to the data on straight lines: fresh noise is not what such a field denoises."""
+    """True if noise flows to the data on straight lines; such a field does not denoise fresh noise."""
     x0, x1 = probe.generate(wiring)
     if not bool(x1.isfinite().all()):
         return False
@@ -179,7 +180,7 @@ def _flows_straight(probe: Probe, wiring: Wiring, law: Law) -> bool:
     arrives = mean_gap <= MEAN and 1 / VARIANCE <= own.variance.mean() / variance <= VARIANCE
     if not arrives or probe.score(wiring, probe.denoise(wiring, x1, own, x0)).loss > STRAIGHT:
         return False
-    # Far modes are told apart in some noise by any field; only a straight one knows them from the start.
+    # Every field distinguishes far modes at moderate noise; only a straight one does so from the start.
     t = float(wiring.schedule.inverse_log_snr(SPAN[0]))
     x = wiring.schedule(t).sigma * x0
     early = (x1 - wiring.denoised(x, probe.output(wiring, x, t), t)).square().mean()
@@ -187,7 +188,7 @@ def _flows_straight(probe: Probe, wiring: Wiring, law: Law) -> bool:
 
 
 def _passing(probe: Probe, wirings: Iterable[Wiring]) -> dict[Wiring, Score]:
-    """The wirings that are consistent with their own samples."""
+    """Return the wirings that are consistent with their own samples."""
     passing = {}
     for wiring in wirings:
         if probe.calls > PATIENCE:
@@ -202,7 +203,7 @@ def _passing(probe: Probe, wirings: Iterable[Wiring]) -> dict[Wiring, Score]:
 
 
 def _tame(probe: Probe, wiring: Wiring) -> bool:
-    """Whether almost pure noise is denoised to something of the size of data, at the cost of one call."""
+    """True if almost pure noise is denoised to the scale of data; costs one call."""
     t = float(wiring.schedule.inverse_log_snr(SPAN[0]))
     x = wiring.schedule(t).sigma * probe.noise(0)
     try:
@@ -216,5 +217,5 @@ def _plausible(score: Score) -> bool:
 
 
 def _slack(x1: Tensor) -> float:
-    """What an affine fit gains by chance: some parameters over the count of numbers."""
+    """Return the expected gain of an affine fit by chance: its parameters over the count of numbers."""
     return 6 / x1.numel()

@@ -1,4 +1,4 @@
-"""How well a wiring of a network denoises: what its output is worth at a few noise levels.
+"""The denoising error of a network under a given wiring, at a few noise levels.
 
 With fresh noise ``x0``, data ``x1`` and ``x_t = alpha x1 + sigma x0``, every correct field denoises to the
 conditional expectation ``d = E[x1 | x_t]``, which has the least squared error ``E |x1 - d|^2`` of all
@@ -9,7 +9,7 @@ functions of ``x_t``. Two numbers follow for any other reading of the same netwo
 - *calibration*: the logarithm of its error over that of the best combination ``a x_t + b d + c``. It is zero
   for a correct field, as ``x1 - d`` is orthogonal to every function of ``x_t`` (``E<x1 - d, d> = 0``).
 
-Both are means over the noise levels, and paired: all wirings meet the same noises.
+Both are means over the noise levels, and paired: all wirings are measured on the same noises.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ class Law(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a network said of data in noise.
+    """The output of a network on noised data.
 
     Args:
         t: the time.
         x1: the data.
-        x: their states.
-        output: the network's, one for all wirings of one clock and schedule.
+        x: the noised states.
+        output: the network's output, common to all wirings with the same clock and schedule.
         linear: mean squared error of the best linear filter.
-        affine: that of the best combination of state and output.
+        affine: mean squared error of the best combination of state and output.
     """
 
     t: float
@@ -72,23 +72,23 @@ class Seen(NamedTuple):
 
 
 class Score(NamedTuple):
-    """Loss and calibration, as in the head of the module; infinite where the network gave no numbers."""
+    """Loss and calibration, as defined in this module; infinite if the output is not finite."""
 
     loss: float
     calibration: float
 
 
 class Probe:
-    """Asks a network, counts the calls, and keeps the statistics in float64 on the CPU.
+    """Calls a network, counts the calls, and computes statistics in float64 on the CPU.
 
     Args:
-        field: whose network it is, its conditions bound; guidance is left out.
-        samples: samples a call.
+        field: the field of the network, with its conditions bound; guidance is ignored.
+        samples: samples per call.
         shape: shape of a sample.
-        seed: of all noises.
-        dtype: of the states that the network is given.
-        device: where it is.
-        bar: is told of every call.
+        seed: seed of all noises.
+        dtype: type of the states passed to the network.
+        device: device of the network.
+        bar: progress bar of the calls.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Probe:
         self._noises: dict[int, Tensor] = {}
 
     def output(self, wiring: Wiring, x: Tensor, t: float) -> Tensor:
-        """What the network says of the states at a time, told by the wiring's clock."""
+        """Return the network's output for the states, with the time given by the wiring's clock."""
         told = rewired(self.field, replace(wiring, sign=1))  # Wiring.denoised minds the sign
         self.calls += 1
         self.bar.update()
@@ -117,14 +117,14 @@ class Probe:
             return told.predict(x.to(self.device, self.dtype), t).double().cpu()
 
     def noise(self, number: int) -> Tensor:
-        """The noises of a number, the same for all wirings."""
+        """Return the noises with this number, the same for all wirings."""
         if number not in self._noises:
             start = number * self.samples
             self._noises[number] = noise(self.samples, self.shape, seed=self.seed, start=start)
         return self._noises[number].double()
 
     def denoise(self, wiring: Wiring, x1: Tensor, law: Law, x0: Tensor | None = None) -> list[Seen]:
-        """Show the network data at every level in noise, in fresh one unless it is given."""
+        """Call the network on data at every noise level, with fresh noise unless ``x0`` is given."""
         seen = []
         for number, t in enumerate(_times(wiring.schedule, LEVELS), start=1):
             alpha, sigma = (float(c) for c in wiring.schedule(t)[:2])
@@ -136,9 +136,9 @@ class Probe:
         return seen
 
     def generate(self, wiring: Wiring) -> tuple[Tensor, Tensor]:
-        """Noises and the samples they lead to, by DPM-Solver++(2M) on even steps of log-SNR.
+        """Return noises and their samples, by DPM-Solver++(2M) on even steps of log-SNR.
 
-        A plain loop, not a table: it ends early, in samples of NaN, where they leave all bounds.
+        A plain loop instead of a table, to stop early, with samples of NaN, when the states diverge.
         """
         schedule, times = wiring.schedule, _times(wiring.schedule, torch.linspace(*SPAN, STEPS).tolist())
         lambdas = [float(schedule.log_snr(t)) for t in times]
@@ -157,7 +157,7 @@ class Probe:
 
     @staticmethod
     def score(wiring: Wiring, seen: Sequence[Seen]) -> Score:
-        """Loss and calibration of a wiring by what the network said under its clock and schedule."""
+        """Return loss and calibration of a wiring from the network's outputs under its clock and schedule."""
         errors = [(s.x1 - wiring.denoised(s.x, s.output, s.t)).square().mean() for s in seen]
         if not all(bool(error.isfinite()) for error in errors):
             return Score(math.inf, math.inf)
@@ -167,7 +167,7 @@ class Probe:
 
 
 def _residual(y: Tensor, *features: Tensor) -> Tensor:
-    """Mean square of ``y`` less its best combination of the features."""
+    """Return the mean square of ``y`` minus its best linear combination of the features."""
     X = torch.stack([feature.flatten() for feature in features], dim=1)
     X = X / X.square().mean(dim=0).sqrt().clamp(min=1e-12)
     # Both may say the same (of Gaussian data, of pure noise): a trace of ridge keeps the system regular.
@@ -177,11 +177,11 @@ def _residual(y: Tensor, *features: Tensor) -> Tensor:
 
 
 def _log_ratio(error: Tensor, other: Tensor) -> float:
-    """Of errors, at least a thousandth apart: beyond, exact fields would outweigh all other levels."""
+    """Return the log-ratio of errors, at least log(1/1000), so that no level outweighs all others."""
     return max(math.log(max(float(error), 1e-300) / max(float(other), 1e-300)), math.log(1e-3))
 
 
 def _times(schedule: Schedule, levels: Sequence[float]) -> list[float]:
-    """Times of log-SNRs, those that the schedule has."""
+    """Return the times of log-SNRs, clamped to the schedule's range."""
     times = [float(schedule.inverse_log_snr(level)) for level in levels]
     return sorted({min(max(t, 0.0), 1.0) for t in times})

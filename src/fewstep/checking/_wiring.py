@@ -1,4 +1,4 @@
-"""What a network may have been trained as, and what may be declared in its place by mistake."""
+"""Wirings: the conventions of a network's training, and the mistakes in declaring them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _WORDS = {"velocity": "the velocity", "noise": "the noise", "data": "the data", 
 
 @dataclass(frozen=True)
 class Wiring:
-    """How a network's output is understood.
+    """An interpretation of a network's input and output.
 
     Args:
-        prediction: what it predicts.
-        sign: 1, or -1 where it predicts the negative of that.
-        clock: what it is told of the time.
-        schedule: how its states are made of data and noise.
+        prediction: the prediction of the network.
+        sign: 1, or -1 if the network predicts the negative.
+        clock: the time argument passed to it.
+        schedule: the schedule of its states.
     """
 
     prediction: Prediction
@@ -44,12 +44,12 @@ class Wiring:
     schedule: Schedule
 
     def denoised(self, x: Tensor, output: Tensor, t: float) -> Tensor:
-        """The prediction of the data that an output at ``(x, t)`` amounts to."""
+        """Return the data prediction that corresponds to an output at ``(x, t)``."""
         A, B = conversion(self.schedule(t), "data", self.prediction)
         return output * self.sign if self.prediction == "data" else A * x + B * self.sign * output
 
     def describe(self, other: Wiring) -> str:
-        """How the network seems to be trained, where that differs from ``other``."""
+        """Describe the training of the network where it differs from ``other``."""
         parts = []
         if (self.prediction, self.sign) != (other.prediction, other.sign):
             minus = "minus " if self.sign < 0 else ""
@@ -64,7 +64,7 @@ class Wiring:
         return " and ".join(parts)
 
     def expression(self) -> str:
-        """The field that says so, as one would write it."""
+        """Return the source code of a field with this wiring."""
         parts = ["model" if self.sign > 0 else "lambda x, t, **c: -model(x, t, **c)"]
         if self.schedule != CondOT():
             parts.append(_brief(self.schedule))
@@ -77,13 +77,13 @@ class Wiring:
 
 
 def declared(field: Field) -> Wiring:
-    """What a field says of its network."""
+    """Return the wiring that a field declares."""
     clock = _clock_of(field.clock, field.schedule)
     return Wiring(field.prediction, 1, clock, field.schedule)
 
 
 def rewired(field: Field, wiring: Wiring) -> Field:
-    """The field with its network understood in another way."""
+    """Return the field with another wiring of its network."""
     field, model = copy.copy(field), field.model
     field.prediction, field.clock, field.schedule = wiring.prediction, wiring.clock, wiring.schedule
     if wiring.sign < 0:
@@ -92,7 +92,7 @@ def rewired(field: Field, wiring: Wiring) -> Field:
 
 
 def alternatives(wiring: Wiring) -> tuple[list[Wiring], list[Wiring]]:
-    """Other wirings: those that one mistake leads to, and those that take two or three."""
+    """Return the other wirings that differ by one mistake, and those that differ by two or three."""
     pairs = itertools.product(_clocks(wiring), _schedules(wiring))
     places = [replace(wiring, clock=clock, schedule=schedule) for clock, schedule in pairs]
     others = [other for place in places for other in kinds(place) if other != wiring]
@@ -101,13 +101,13 @@ def alternatives(wiring: Wiring) -> tuple[list[Wiring], list[Wiring]]:
 
 
 def kinds(wiring: Wiring) -> list[Wiring]:
-    """Every prediction, of either sign, under one clock and schedule."""
+    """Return all predictions, with both signs, under one clock and schedule."""
     every = itertools.product(get_args(Prediction), (1, -1))
     return [replace(wiring, prediction=prediction, sign=sign) for prediction, sign in every]
 
 
 def mistakes(other: Wiring, wiring: Wiring) -> int:
-    """How many declarations differ; 1, too, for a velocity that flows from data to noise instead."""
+    """Return the number of declarations that differ; a velocity from data to noise counts as 1."""
     flipped = other.sign != wiring.sign
     turned = _towards_noise(other) != _towards_noise(wiring)
     kind = (other.prediction, other.sign) != (wiring.prediction, wiring.sign)
@@ -132,7 +132,7 @@ def _alike(clock: Clock, wiring: Wiring) -> bool:
 
 
 def _schedules(wiring: Wiring) -> list[Schedule]:
-    """The schedules but those that have the same states at the same times as the one declared."""
+    """Return the declared schedule and those with other states at the same times."""
     levels = torch.linspace(-1.5, 1.5, 7, dtype=torch.float64)
     own = wiring.schedule.inverse_log_snr(levels)
 
@@ -149,14 +149,14 @@ def _told(clock: Clock, schedule: Schedule, t: Tensor) -> Tensor:
 
 
 def _clock_of(clock: Clock, schedule: Schedule) -> Clock:
-    """The clock, as one that other schedules can tell, too."""
+    """Return the clock in a form that does not depend on the schedule's timesteps."""
     if clock == "timestep" and isinstance(schedule, DDPM | Discrete):
         return (schedule.count - 1, -1)
     return clock
 
 
 def _brief(schedule: Schedule) -> str:
-    """A schedule with what it does not have by default."""
+    """Return the expression of a schedule with its non-default arguments."""
     given = {f.name: getattr(schedule, f.name) for f in fields(schedule)}
     own = (f"{f.name}={given[f.name]!r}" for f in fields(schedule) if given[f.name] != f.default)
     return f"{type(schedule).__name__}({', '.join(own)})"

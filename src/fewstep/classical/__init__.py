@@ -1,4 +1,4 @@
-"""Classical solvers, each a function that returns a table."""
+"""Classical solvers, each made by a function of its steps or grid."""
 
 from . import grids
 from ._baselines import GRIDS, METHODS, baselines, named

@@ -1,4 +1,4 @@
-"""Checks of arguments that many solvers have."""
+"""Checks of common arguments."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["check_order"]
 
 
 def check_order(function: str, order: int, highest: int) -> None:
-    """Raise a ``ValueError`` for an order that a function does not have, from 1 to the highest."""
+    """Raise a ``ValueError`` unless ``order`` is a whole number from 1 to ``highest``."""
     known = range(1, highest + 1)
     if isinstance(order, bool) or order not in known:
         words = f"{', '.join(map(str, known[:-1]))} or {highest}"

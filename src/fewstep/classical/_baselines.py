@@ -1,4 +1,4 @@
-"""Classical solvers by name, and all that make a given number of calls: what a fitted solver must beat."""
+"""Classical solvers by name, and the baselines with a given number of calls."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ GRIDS: dict[str, Callable[[int, Schedule], tuple[float, ...]]] = {
 
 
 class Method(NamedTuple):
-    """How a classical solver is made on a grid, and how many steps it makes of its calls.
+    """A classical solver as a function of its grid, and its number of calls per step.
 
     Args:
         make: called with ``grid=``, and ``schedule=`` if the solver is bound to one; returns a draft.
-        stages: calls a step.
+        stages: calls per step.
         bound: whether it is bound to a schedule.
         short_ends: whether a step of infinite length in lambda costs one call, whatever the stages.
     """
@@ -49,17 +49,17 @@ class Method(NamedTuple):
     short_ends: bool = False
 
     def steps(self, nfe: int, schedule: Schedule) -> int | None:
-        """The number of steps with exactly ``nfe`` calls, if there is one."""
+        """Return the number of steps with exactly ``nfe`` calls, or ``None``."""
         ends = int(schedule.log_snr(torch.tensor([0.0, 1.0])).isinf().sum()) if self.short_ends else 0
         inner, rest = divmod(nfe - ends, self.stages)
         return None if rest or inner < 1 else inner + ends
 
     def on(self, grid: Sequence[float] | Tensor, schedule: Schedule) -> Solver:
-        """The solver on a grid."""
+        """Return the solver on a grid."""
         return self.draft(grid, schedule).solver()
 
     def draft(self, grid: Sequence[float] | Tensor, schedule: Schedule) -> Draft:
-        """Its table, differentiable in the grid, and what else makes the solver."""
+        """Return the solver's draft on a grid, whose table is differentiable in the grid."""
         return self.make(grid=grid, schedule=schedule) if self.bound else self.make(grid=grid)
 
 
@@ -102,7 +102,7 @@ METHODS: dict[str, Method] = {
 
 
 def named(name: str, nfe: int, schedule: Schedule | None = None) -> Solver:
-    """The classical solver ``name``, or ``name/grid``, with ``nfe`` calls.
+    """Return the classical solver ``name``, or ``name/grid``, with ``nfe`` calls.
 
     Args:
         name: one of :data:`METHODS`, on the uniform grid or, after a slash, one of :data:`GRIDS`.
@@ -118,7 +118,7 @@ def named(name: str, nfe: int, schedule: Schedule | None = None) -> Solver:
 
 
 def method_and_grid(name: str, nfe: int, schedule: Schedule) -> tuple[Method, tuple[float, ...]]:
-    """What :func:`named` makes the solver ``name``, or ``name/grid``, of."""
+    """Return the method and the grid of the solver ``name``, or ``name/grid``, with ``nfe`` calls."""
     method, _, grid = name.partition("/")
     _check_grids([grid or "uniform"])
     check_method(method)
@@ -135,12 +135,12 @@ def method_and_grid(name: str, nfe: int, schedule: Schedule) -> tuple[Method, tu
 def baselines(
     nfe: int, schedule: Schedule | None = None, grid_names: Sequence[str] = ("uniform",)
 ) -> dict[str, Solver]:
-    """Every classical solver here that makes exactly ``nfe`` calls, by ``name`` or ``name/grid``.
+    """Return all classical solvers that make exactly ``nfe`` calls, by ``name`` or ``name/grid``.
 
     Args:
         nfe: number of network calls.
         schedule: the network's schedule, ``CondOT()`` by default.
-        grid_names: which of :data:`GRIDS` to put them on.
+        grid_names: names of the grids, in :data:`GRIDS`.
 
     Returns:
         Solvers by name; those on the uniform grid have no suffix.
@@ -159,7 +159,7 @@ def baselines(
 
 
 def check_method(name: str) -> None:
-    """Raise a ``ValueError`` for a name that is no solver's."""
+    """Raise a ``ValueError`` unless ``name`` is that of a solver."""
     if name not in METHODS:
         raise ValueError(f"classical: there is no solver {name!r}; there are {', '.join(METHODS)}.")
 

@@ -1,4 +1,4 @@
-"""Time grids from a schedule alone: the bound of DMN on the error of an exponential multistep solver."""
+"""Time grids from a schedule alone: DMN's bound on the error of an exponential multistep solver."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["bound", "dmn"]
 
 #: Points of the Gauss-Legendre rule, enough for ``e^lambda`` over the whole range in one step.
 _POINTS = 16
-#: So many steps at the start are bounded one by one, as in the authors' code.
+#: Number of first steps that are bounded one by one, as in the authors' code.
 _ALONE = 3
-#: No step is shorter than this share of an even one: where two points meet, the weights are infinite.
+#: Least step, relative to an even one: where two points meet, the weights are infinite.
 _LEAST_STEP = 0.01
 
 
@@ -30,37 +30,37 @@ def dmn(
     sigma_min: float = 0.01,
     sigma_max: float = 80.0,
 ) -> tuple[float, ...]:
-    """Time steps from an error bound that knows no model (DMN; Xue et al. 2024, *Optimized Time Steps*).
+    """Return time steps from a model-independent error bound (DMN; Xue et al. 2024, *Optimized Time Steps*).
 
-    An exponential multistep solver in ``lambda = log(alpha / sigma)`` ends in a sum of the data predictions
-    at its points, ``x_N / sigma_N = x_0 / sigma_0 + sum_n c_n m_n``. Let the prediction at ``lambda_n`` be
-    wrong by ``e_n`` at most; the points are placed to minimise ``sum_n |c_n| e_n``, spelt out in
-    :func:`bound`.
+    The result of an exponential multistep solver in ``lambda = log(alpha / sigma)`` is a sum of the data
+    predictions at its points, ``x_N / sigma_N = x_0 / sigma_0 + sum_n c_n m_n``. With an error of at most
+    ``e_n`` in the prediction at ``lambda_n``, the points minimise ``sum_n |c_n| e_n``; see :func:`bound`.
 
-    From the paper and the authors' code: the weights, ``e = sigma^power / alpha`` where
-    ``alpha^2 + sigma^2 = 1``, with power 1 for pixels and 2 for latents, orders that begin with 1, 2 and end
-    with 2, 1, and the first three steps bounded one by one. The authors say to do the last up to seven calls
-    only; beyond, weights of neighbouring steps that cancel can make the bound small on poor grids, so here it
-    is always done.
+    As in the paper and the authors' code: the weights; ``e = sigma^power / alpha`` where
+    ``alpha^2 + sigma^2 = 1``, with power 1 for pixels and 2 for latents; orders that start with 1, 2 and end
+    with 2, 1; the first three steps bounded one by one. The authors recommend the last for up to seven calls
+    only; here it is always done, as with more calls the weights of neighbouring steps can cancel and make the
+    bound small on poor grids.
 
-    Ours: a quasi-Newton method over the shares of the steps, from three grids, in place of a trust-region
-    method from one; and the ends, which the paper has finite. Here the first and last level are ``sigma_max``
-    and ``sigma_min``, or the schedule's where it is narrower, and these points are then moved to ``t = 0``
-    and ``t = 1``: the default ``sigma_min`` is about where the paper stops, 0.001 before the end on ``VP``.
+    Different from the paper: a quasi-Newton method over the shares of the steps, from three initial grids,
+    instead of a trust-region method from one; and the ends, which are finite in the paper. Here the first and
+    last level are ``sigma_max`` and ``sigma_min``, or the schedule's if narrower, and these points are then
+    moved to ``t = 0`` and ``t = 1``. The default ``sigma_min`` is about where the paper stops, 0.001 before
+    the end on ``VP``.
 
     Args:
         steps: number of steps.
         schedule: the schedule of the network, ``CondOT()`` by default.
         order: order of the solver, 1 to 3: 3 as in the paper, 2 for DPM-Solver++(2M).
-        power: how fast the predictions are taken to improve with the signal.
+        power: the assumed rate at which predictions improve with the signal.
         sigma_min: ``sigma / alpha`` at the last point.
         sigma_max: ``sigma / alpha`` at the first point.
 
     Returns:
-        The grid; it takes a second or two on a CPU and no network call.
+        The grid. It takes a second or two on a CPU, and no network call.
 
     Raises:
-        ValueError: on an order or levels that do not fit.
+        ValueError: on an order or levels out of range.
     """
     check_steps(steps)
     if order not in (1, 2, 3) or not 0 < sigma_min < sigma_max:
@@ -88,15 +88,15 @@ def dmn(
 
 
 def bound(lambdas: Tensor, order: int = 3, power: float = 1.0) -> Tensor:
-    """What :func:`dmn` minimises, a differentiable number, over ``sigma_N``.
+    """Return the bound that :func:`dmn` minimises, divided by ``sigma_N``; differentiable.
 
     Step ``s`` to ``lambda_{s+1}`` integrates ``e^lambda`` times the polynomial through the last predictions,
-    with weights ``w_sn = int e^lambda l_n(lambda) dlambda``. The first three steps and the last count
-    ``sqrt(sum_n (w_sn e_n)^2)`` each; the others count together, ``sum_n e_n |sum_s w_sn|``.
+    with weights ``w_sn = int e^lambda l_n(lambda) dlambda``. The first three steps and the last contribute
+    ``sqrt(sum_n (w_sn e_n)^2)`` each; the others contribute ``sum_n e_n |sum_s w_sn|`` together.
 
     Args:
         lambdas: ``N + 1`` log-SNRs, finite and increasing.
-        order: largest order of a step; step ``s`` has at most ``s + 1`` and ``N - s``.
+        order: largest order of a step; step ``s`` has at most order ``min(s + 1, N - s)``.
         power: see :func:`dmn`.
     """
     N = len(lambdas) - 1
@@ -111,11 +111,11 @@ def bound(lambdas: Tensor, order: int = 3, power: float = 1.0) -> Tensor:
 
 
 def _weights(lambdas: Tensor, order: int) -> Tensor:
-    """``w[s, n]``, the weight of the prediction at point ``n`` in step ``s``, over ``sigma_N``."""
+    """Return ``w[s, n]``, the weight of the prediction at point ``n`` in step ``s``, over ``sigma_N``."""
     N = len(lambdas) - 1
     s = torch.arange(N)
     orders = torch.minimum(s + 1, N - s).clamp(max=order)
-    window = (s <= s[:, None]) & (s > (s - orders)[:, None])  # [s, n]: is point n in the history of step s?
+    window = (s <= s[:, None]) & (s > (s - orders)[:, None])  # [s, n]: point n is in the history of step s
     x, w = (torch.from_numpy(array) for array in np.polynomial.legendre.leggauss(_POINTS))
     h = (lambdas[1:] - lambdas[:-1])[:, None]
     tau = lambdas[:-1, None] + h * (x + 1) / 2  # (s, q)
@@ -128,7 +128,7 @@ def _weights(lambdas: Tensor, order: int) -> Tensor:
 
 
 def _clipped(grid: tuple[float, ...], schedule: Schedule, ends: Tensor) -> Tensor:
-    """The log-SNRs of a grid between given ends; what lies beyond is spread evenly."""
+    """Return the log-SNRs of a grid between given ends, with points beyond them spread evenly."""
     inner = schedule.log_snr(torch.tensor(grid[1:-1], dtype=torch.float64))
     inside = inner[(inner > ends[0]) & (inner < ends[1])]
     missing = len(inner) - len(inside)
@@ -137,7 +137,7 @@ def _clipped(grid: tuple[float, ...], schedule: Schedule, ends: Tensor) -> Tenso
 
 
 def _minimise(lambdas: Tensor, order: int, power: float) -> Tensor:
-    """The points of least bound near given ones, between the same ends."""
+    """Minimise the bound locally from given points, with fixed ends."""
     first, length, N = lambdas[0], lambdas[-1] - lambdas[0], len(lambdas) - 1
     shares = (lambdas.diff() / length).clamp(min=1e-3)
     theta = shares.log().requires_grad_()

@@ -1,4 +1,4 @@
-"""Time grids from lists of noise levels or of discrete timesteps, as other frameworks write them."""
+"""Time grids from lists of noise levels or discrete timesteps in other frameworks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ._grids import check_steps
 
 __all__ = ["ays", "sigmas", "spaced", "timesteps"]
 
-#: Sabour, Fidler and Kreis, *Align Your Steps* (ICML 2024): ``sigma / alpha`` for 10 steps, as their
-#: quick-start guide prints them. The last of each is what to interpolate to; sampling puts zero in its place.
+#: Sabour, Fidler and Kreis, *Align Your Steps* (ICML 2024): ``sigma / alpha`` for 10 steps, from their
+#: quick-start guide. The last of each is for interpolation only; sampling replaces it by zero.
 _AYS = {
     "sd15": (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029),
     "sdxl": (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029),
@@ -24,19 +24,19 @@ _AYS = {
 
 
 def sigmas(values: Sequence[float], schedule: Schedule | None = None) -> tuple[float, ...]:
-    """The times at which a schedule has given noise levels.
+    """Return the times at which a schedule has given noise levels.
 
-    Sampling starts from noise, so the first level stands for ``t = 0`` whatever the schedule has there, as in
-    :func:`karras`. A last level at or below the schedule's own, such as 0, stands for ``t = 1``; a list that
-    stops above it makes a grid that stops short of 1.
+    The first level becomes ``t = 0``, whatever the schedule's level there, as in :func:`karras`. A last level
+    at or below the schedule's last, such as 0, becomes ``t = 1``; a higher one gives a grid that ends before
+    1.
 
     Args:
-        values: ``sigma / alpha``, two or more, falling; these are the ``sigmas`` of k-diffusion and of
-            diffusers' schedulers for diffusion models. Flow-matching schedulers call ``1 - t`` sigma instead.
+        values: ``sigma / alpha``, two or more, decreasing; these are the ``sigmas`` of k-diffusion and of
+            diffusers' schedulers for diffusion models. In flow-matching schedulers, sigma is ``1 - t``.
         schedule: the schedule of the network, ``CondOT()`` by default.
 
     Raises:
-        ValueError: when the levels do not fall, are negative, or leave the schedule's range in between.
+        ValueError: when the levels do not decrease, are negative, or leave the schedule's range in between.
     """
     schedule = schedule or CondOT()
     levels = [float(value) for value in values]
@@ -56,18 +56,20 @@ def sigmas(values: Sequence[float], schedule: Schedule | None = None) -> tuple[f
 
 
 def timesteps(values: Sequence[float], count: int = 1000) -> tuple[float, ...]:
-    """Times of discrete timesteps, with the final 1.
+    """Return the times of discrete timesteps, with a final 1.
 
     Timestep ``k`` of ``count``, where 0 is the least noisy, is at ``t = (count - 1 - k) / count``: pure data,
-    at ``t = 1``, is one step beyond timestep 0. A list that starts below ``count - 1``, as leading spacing
-    does, makes a grid that starts after 0; the noise is then taken for the state then, as in diffusers.
+    at ``t = 1``, is one step beyond timestep 0. A list that starts below ``count - 1``, as with leading
+    spacing, gives a grid that starts after 0; the noise then serves as the state at that time, as in
+    diffusers.
 
     Args:
-        values: whole or broken timesteps, falling from at most ``count - 1`` to at least 0, one a step.
-        count: number of timesteps that the network was trained on.
+        values: timesteps, not necessarily whole, decreasing from at most ``count - 1`` to at least 0, one
+            per step.
+        count: number of timesteps in training.
 
     Raises:
-        ValueError: when they do not fall strictly or leave that range.
+        ValueError: when they do not decrease strictly or leave that range.
     """
     steps = [float(value) for value in values]
     if (
@@ -76,8 +78,8 @@ def timesteps(values: Sequence[float], count: int = 1000) -> tuple[float, ...]:
         or not all(j > k for j, k in pairwise(steps))
     ):
         raise ValueError(
-            f"timesteps: must fall strictly from at most {count - 1} to at least 0, not {steps}; the final "
-            "step to pure data needs no entry, and count=... says how many timesteps the network knows."
+            f"timesteps: must fall strictly from at most {count - 1} to at least 0, not {steps}; leave out "
+            "the final step to pure data, and pass the number of timesteps in training as count=..."
         )
     return (*((count - 1 - k) / count for k in steps), 1.0)
 
@@ -85,19 +87,20 @@ def timesteps(values: Sequence[float], count: int = 1000) -> tuple[float, ...]:
 def spaced(
     steps: int, spacing: Literal["leading", "trailing", "linspace"], count: int = 1000, *, offset: int = 0
 ) -> tuple[float, ...]:
-    """Times of evenly spaced whole timesteps, in the three ways of Lin et al. (2024), table 2.
+    """Return the times of evenly spaced whole timesteps, with the spacings of Lin et al. (2024), table 2.
 
     ``"leading"`` steps by ``count // steps`` and starts below the noisiest timestep, ``"trailing"`` starts at
-    the noisiest and ends above the least noisy, and ``"linspace"`` includes both. Rounding is to the nearest.
+    the noisiest and ends above the least noisy, and ``"linspace"`` includes both. Timesteps are rounded to
+    the nearest.
 
     Args:
         steps: number of steps, at most ``count``.
         spacing: one of the three.
-        count: number of timesteps that the network was trained on.
+        count: number of timesteps in training.
         offset: added to the timesteps of ``"leading"``; 1 for Stable Diffusion (``steps_offset``).
 
     Raises:
-        ValueError: on another spacing, or where the timesteps leave their range.
+        ValueError: on an unknown spacing, or when the timesteps leave their range.
     """
     check_steps(steps)
     if steps > count:
@@ -115,19 +118,19 @@ def spaced(
 def ays(
     name: Literal["sd15", "sdxl", "svd"], steps: int = 10, schedule: Schedule | None = None
 ) -> tuple[float, ...]:
-    """Align Your Steps (Sabour et al. 2024): noise levels found for Stable Diffusion 1.5, XL and Video.
+    """Return the grid of Align Your Steps (Sabour et al. 2024), for Stable Diffusion 1.5, XL or Video.
 
     The authors minimised a bound on the divergence between the discretised and the exact process for 10 steps
     of a stochastic solver. For other numbers of steps the logarithm of the level is interpolated linearly
-    over the list, as they advise. The last step goes to pure data, or to where the schedule ends.
+    over the list, as they recommend. The last step goes to pure data, or to the end of the schedule.
 
     Args:
-        name: the model that the levels were found for.
+        name: the model for which the levels were optimised.
         steps: number of steps.
-        schedule: the schedule of the network, ``CondOT()`` by default: its times of these levels are taken.
+        schedule: the schedule of the network, ``CondOT()`` by default, which maps levels to times.
 
     Raises:
-        ValueError: on another name, or a schedule that does not have these levels.
+        ValueError: on an unknown name, or a schedule without these levels.
     """
     check_steps(steps)
     if name not in _AYS:

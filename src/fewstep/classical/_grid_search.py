@@ -1,8 +1,8 @@
-"""Time grids searched for one field, by dynamic programming over nearly exact trajectories.
+"""Time grids optimised for one field by dynamic programming over nearly exact trajectories.
 
-A grid is a path through candidate times, and what it costs is the error of one-step solves along it. GITS
-(Chen et al. 2024) adds up local errors, of steps that start on the exact trajectory; optimal steps (Pei et
-al. 2025) follow the state that the steps so far have really led to.
+A grid is a path through candidate times; its cost is the error of one-step solves along it. GITS (Chen et al.
+2024) adds up local errors of steps that start on the exact trajectory; optimal steps (Pei et al. 2025) follow
+the state that the previous steps reach.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["GridSearch", "gits", "optimal_steps"]
 
 
 class GridSearch(NamedTuple):
-    """A grid that was searched for, what it took and what it costs by the search's own measure."""
+    """The result of a search: the grid, the network calls made, and the grid's cost."""
 
     grid: tuple[float, ...]
-    calls: int  #: network calls, one for each sample and evaluation, the reference's included
+    calls: int  #: network calls, one per sample and evaluation, including the reference's
     cost: float
 
 
@@ -49,41 +49,41 @@ def gits(
     per_sample: Mapping[str, Any] | None = None,
     device: torch.device | str | None = None,
 ) -> GridSearch:
-    """The grid with the least sum of local errors (GITS; Chen et al. 2024, *Trajectory Regularity*).
+    """Return the grid with the least sum of local errors (GITS; Chen et al. 2024, *Trajectory Regularity*).
 
-    The cost of a step between two candidate times is the mean over samples of the RMSE, at its end, of a
-    single step that starts on the reference trajectory. Of all grids of ``steps`` steps the one is returned
-    with the least ``sum_k coefficient^k cost_k``, ``k = 0, 1, ...``; it is exact for these costs.
+    The cost of a step between two candidate times is the mean over samples of the RMSE at the end of a single
+    step that starts on the reference trajectory. The result has the least ``sum_k coefficient^k cost_k``,
+    ``k = 0, 1, ...``, of all grids with ``steps`` steps.
 
-    The paper's one-step rule is Euler in ``sigma``, which is DDIM. Here it is Euler in the network's own
-    velocity, the step that fits start from, unless ``rule="ddim"`` asks for the other, which suits DDIM; on
-    ``CondOT`` the two are one. A grid is best for the rule it was searched with: where few modes are narrow,
-    multistep solvers can be worse on it than on a uniform one, and less so on :func:`optimal_steps`.
+    The paper's one-step rule is Euler in ``sigma``, which is DDIM. The default here is Euler in the velocity;
+    ``rule="ddim"`` is better suited to DDIM. On ``CondOT`` both are the same. A grid is optimal for the rule
+    of its search: for distributions with few narrow modes, multistep solvers can be worse on it than on a
+    uniform grid, and less so on the grid of :func:`optimal_steps`.
 
     Args:
         field: the model.
         steps: number of steps of the grid.
-        noise: how many noises to draw, or the noises, or pairs, whose noises and conditions are taken.
-        coefficient: how much more a later step counts than the one before. The paper has 1.15, for costs in
-            EDM's coordinates; on the bundled flows, with costs in those of straight paths, 1 was better.
+        noise: the number of noises to draw, or the noises, or pairs with noises and conditions.
+        coefficient: weight of a step relative to the step before. The paper uses 1.15, for costs in EDM's
+            coordinates; on the bundled flows, with costs in the coordinates of straight paths, 1 was better.
         rule: ``"euler"`` in the velocity, or ``"ddim"``.
-        candidates: the times to choose from, increasing from 0 to where the grid shall end; by default 61 on
-            a cosine grid. The paper has as many, of Karras' spacing.
-        seed: seed of the noises that are drawn; compare on noises of another.
+        candidates: candidate times, increasing from 0 to the end of the grid; by default 61 times on a cosine
+            grid. The paper has as many, with Karras' spacing.
+        seed: seed of drawn noises; use another one for comparisons.
         rtol: relative tolerance of the reference.
-        atol: absolute tolerance of it.
-        max_nfe: network calls of a batch's reference after which to give up.
-        batch: samples at once; their states at all candidates are in memory together.
+        atol: absolute tolerance of the reference.
+        max_nfe: limit of network calls for a batch's reference.
+        batch: samples per batch; their states at all candidates are in memory together.
         progress: show a progress bar of the samples.
         conditions: keyword arguments of the network that all noises share.
         per_sample: those with one row a noise, or one row for all; see :meth:`fewstep.Field.bind`.
         device: where the noises are put, when ``noise`` is a number; by default where the network is.
 
     Returns:
-        The grid, the network calls that it took and its cost.
+        The grid, the network calls made, and the grid's cost.
 
     Raises:
-        ValueError: on arguments that do not fit, or a rule that the schedule leaves undefined.
+        ValueError: on wrong arguments, or a rule that is undefined on the schedule.
     """
     if not coefficient > 0:
         raise ValueError(
@@ -134,24 +134,24 @@ def optimal_steps(
     per_sample: Mapping[str, Any] | None = None,
     device: torch.device | str | None = None,
 ) -> GridSearch:
-    """The grid whose steps end nearest to the reference (OSS; Pei et al. 2025, *Optimal Stepsize*).
+    """Return the grid whose steps end nearest to the reference (OSS; Pei et al. 2025, *Optimal Stepsize*).
 
-    After ``k`` steps every candidate time holds the state that the best grid of ``k`` steps leads to, and its
+    After ``k`` steps, every candidate time holds the state reached by the best grid of ``k`` steps, and its
     mean RMSE to the reference trajectory; the next step is taken from each of them to all later times, and
-    each time keeps the nearest. This follows the error that really builds up, and takes a call for each step,
-    candidate and sample. It is not exact: a state near the trajectory on the way need not end near it.
+    each time keeps the nearest state. This follows the accumulated error, with one call per step, candidate
+    and sample. The result need not be optimal: a state near the trajectory may still end far from it.
 
-    The authors search for every sample by itself and take medians; here one grid is searched for all samples,
-    whose mean error decides. Their teacher makes 200 Euler steps; here it is the reference.
+    The authors search for every sample separately and take medians; here one grid minimises the mean error
+    of all samples. Their teacher makes 200 Euler steps; here it is the reference.
 
     All arguments but ``coefficient`` are those of :func:`gits`. About five states for each sample and
-    candidate are in memory; ``batch`` bounds only what the network sees at once.
+    candidate are in memory; ``batch`` only limits the samples per network call.
 
     Returns:
-        The grid, the network calls that it took, and the mean RMSE at its end on the noises of the search.
+        The grid, the network calls made, and the mean RMSE at its end on the noises of the search.
 
     Raises:
-        ValueError: on arguments that do not fit, or a rule that the schedule leaves undefined.
+        ValueError: on wrong arguments, or a rule that is undefined on the schedule.
     """
     task = SearchTask.make(
         field,
@@ -177,15 +177,15 @@ def optimal_steps(
             bar.update()
         exact = torch.cat(parts, dim=1)
         del parts, part
-        states, velocities = exact, torch.zeros_like(exact)  # of the states only number 0 is looked at first
+        states, velocities = exact, torch.zeros_like(exact)  # the first step uses state 0 only
 
         def deviations(k: int, best: Tensor, source: Tensor | None) -> Tensor:
-            """Mean RMSE at ``j`` of step ``k`` from the state at ``i``; infinity where that is no step."""
+            """Return the mean RMSE at ``j`` after step ``k`` from ``i``, or infinity if impossible."""
             nonlocal states, calls
             if source is not None:
                 states = task.step_from(source, states, velocities)
             error = torch.full((K, K), math.inf, dtype=torch.float64)
-            # Candidate k is the first that k steps reach, and a candidate must be left for each step to come.
+            # k steps reach candidate k or later, and each remaining step needs another candidate.
             for i in range(k, K - steps + k) if k else (0,):
                 velocities[i] = torch.cat([task.velocity(states[i, c], i, c) for c in chunks])
                 reached = task.step(states[i], velocities[i], i)
@@ -201,13 +201,13 @@ def optimal_steps(
 def _best_path(
     steps: int, count: int, totals: Callable[[int, Tensor, Tensor | None], Tensor]
 ) -> tuple[list[int], float]:
-    """The cheapest path of exactly ``steps`` steps from node 0 to node ``count - 1``, and its cost.
+    """Return the cheapest path of exactly ``steps`` steps from node 0 to node ``count - 1``, and its cost.
 
     Args:
         steps: number of steps.
         count: number of nodes.
         totals: ``totals(k, best, source)[i, j]`` is the cost of reaching ``j`` by step ``k`` from ``i``,
-            where ``best[i]`` is that of reaching ``i`` before, from ``source[i]``.
+            where ``best[i]`` is the cost of reaching ``i``, from ``source[i]``.
     """
     best = torch.full((count,), math.inf, dtype=torch.float64)
     best[0] = 0

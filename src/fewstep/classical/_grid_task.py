@@ -1,4 +1,4 @@
-"""What every search of a time grid needs: candidates, steps between them, and exact trajectories."""
+"""Common parts of time grid searches: candidates, steps between them, and exact trajectories."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ._grids import check_steps, cosine, resolve
 
 __all__ = ["Rule", "SearchTask", "rmse"]
 
-#: Steps of the grid of candidates, where none is given: as many as in GITS.
+#: Steps of the default grid of candidates, as in GITS.
 CANDIDATE_STEPS = 60
 
 Rule = Literal["euler", "ddim"]
 
 
 class SearchTask(NamedTuple):
-    """A field bound to the conditions of the noises to search with, and the times to choose from.
+    """A field bound to the conditions of the noises, the noises of a search and the candidate times.
 
     One step from candidate ``i`` to ``j`` is ``x_j = a[i, j] x_i + b[i, j] u_i``, ``u_i`` the velocity.
     """
@@ -54,10 +54,10 @@ class SearchTask(NamedTuple):
         per_sample: Mapping[str, Any] | None,
         device: torch.device | str | None,
     ) -> SearchTask:
-        """Read the arguments of a search.
+        """Make the task from the arguments of a search.
 
         Raises:
-            ValueError: when they do not fit together.
+            ValueError: when they do not match.
         """
         check_steps(steps)
         default = cosine(max(CANDIDATE_STEPS, 2 * steps))
@@ -65,7 +65,7 @@ class SearchTask(NamedTuple):
         if times[0] != 0 or len(times) <= steps:
             raise ValueError(
                 f"candidates: must start at 0 and be more than steps={steps}, not {len(times)} times from "
-                f"{float(times[0]):g} on."
+                f"{float(times[0]):g}."
             )
         a, b = _one_step(rule, times, field.schedule)
         bound, x0 = _noises(field, noise, seed, conditions, per_sample, device)
@@ -75,7 +75,7 @@ class SearchTask(NamedTuple):
         yield from (slice(i, i + batch) for i in range(0, len(self.x0), batch))
 
     def solve(self, index: slice) -> tuple[Tensor, int]:
-        """Exact states of some samples at all candidates, ``(K, B, ...)``, and the calls they took."""
+        """Return the exact states of some samples at all candidates, ``(K, B, ...)``, and the calls made."""
         states, nfe = reference.solve(
             self.field.rows(index), self.x0[index], times=self.times, **self.tolerances
         )
@@ -85,13 +85,13 @@ class SearchTask(NamedTuple):
         return self.field.rows(index)(x, self.times[i])
 
     def step(self, x: Tensor, u: Tensor, i: int) -> Tensor:
-        """States at all candidates after ``i``, ``(K - 1 - i, B, ...)``, each by one step from ``i``."""
+        """Return the states at all candidates after ``i``, ``(K - 1 - i, B, ...)``, one step from ``i``."""
         column = (-1, *[1] * x.ndim)
         a, b = (c[i, i + 1 :].to(x).reshape(column) for c in (self.a, self.b))
         return a * x + b * u
 
     def step_from(self, source: Tensor, x: Tensor, u: Tensor) -> Tensor:
-        """States at all candidates ``j``, ``(K, B, ...)``, each by one step from ``source[j]``."""
+        """Return the states at all candidates ``j``, ``(K, B, ...)``, by one step from ``source[j]``."""
         column, j = (-1, *[1] * (x.ndim - 1)), torch.arange(len(source))
         a, b = (c[source, j].to(x).reshape(column) for c in (self.a, self.b))
         i = source.to(x.device)
@@ -111,14 +111,14 @@ def _noises(
     per_sample: Mapping[str, Any] | None,
     device: torch.device | str | None,
 ) -> tuple[Field, Tensor]:
-    """The field bound to the conditions of the noises, and these."""
+    """Return the field, bound to the conditions of the noises, and the noises."""
     if isinstance(noise, Pairs):
         refuse_conditions("noise", conditions, per_sample)
         return noise.bind(field), noise.x0
     if isinstance(noise, int):
         if field.shape is None:
             raise ValueError(
-                f"noise={noise} asks for noises, but the field's shape is unknown; pass the noises, or "
+                f"noise={noise} draws noises, but the field's shape is unknown; pass the noises, or "
                 "Field(..., shape=...)."
             )
         place = check_device(field.device if device is None else device)
@@ -127,13 +127,13 @@ def _noises(
 
 
 def _one_step(rule: Rule, times: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-    """``a, b`` with ``x_j = a[i, j] x_i + b[i, j] u_i`` for one step between any two of the times."""
+    """Return ``a, b`` of ``x_j = a[i, j] x_i + b[i, j] u_i`` for one step between any two of the times."""
     if rule == "euler":
         h = times - times[:, None]
         return torch.ones_like(h), h
     if rule != "ddim":
         raise ValueError(f"rule: must be 'euler' or 'ddim', not {rule!r}.")
-    # The data and the noise that x_i and u_i make up, mixed anew as alpha_j data + sigma_j noise.
+    # Solve x_i and u_i for data and noise; then x_j = alpha_j data + sigma_j noise.
     alpha, sigma, d_alpha, d_sigma = schedule(times)
     start = tuple(c[:-1, None] for c in (alpha, sigma, d_alpha, d_sigma))
     determinant = start[1] * start[2] - start[3] * start[0]
@@ -141,7 +141,7 @@ def _one_step(rule: Rule, times: Tensor, schedule: Schedule) -> tuple[Tensor, Te
     b = (start[1] * alpha - start[0] * sigma) / determinant
     if not (a.isfinite().all() and b.isfinite().all()):
         raise ValueError(
-            f"rule: 'ddim' needs the data and the noise that a velocity stands for, but {schedule!r} leaves "
-            "them open at some of the candidates; pass rule='euler'."
+            f"rule: 'ddim' converts the velocity to data and noise, which is undefined for {schedule!r} at "
+            "some of the candidates; pass rule='euler'."
         )
     return a, b

@@ -1,4 +1,4 @@
-"""Time grids in closed form, and the check that every grid goes through."""
+"""Time grids in closed form, and the validation of grids."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def cosine(steps: int) -> tuple[float, ...]:
 def quadratic(steps: int) -> tuple[float, ...]:
     """``1 - t_i = (1 - i / n)^2``: dense at the data end.
 
-    These are the quadratic timesteps of DDIM (Song et al. 2021, section D.2) and of DPM-Solver, which count
-    time from data to noise: its square root falls linearly.
+    These are the quadratic timesteps of DDIM (Song et al. 2021, section D.2) and DPM-Solver: the square root
+    of their time, from data to noise, decreases linearly.
     """
     check_steps(steps)
     return tuple(1 - (1 - i / steps) ** 2 for i in range(steps + 1))
 
 
 def flow_shift(steps: int, shift: float = 3.0) -> tuple[float, ...]:
-    """Uniform noise levels ``s = 1 - t`` pushed towards noise: ``s' = shift s / (1 + (shift - 1) s)``.
+    """Uniform noise levels ``s = 1 - t`` shifted towards noise: ``s' = shift s / (1 + (shift - 1) s)``.
 
     The timesteps of SD3 (Esser et al. 2024, eq. 23, where ``shift`` is the square root of the ratio of
     resolutions, 3 for SD3 at 1024 x 1024) and of Flux, whose shift ``exp(mu)`` depends on the resolution
@@ -56,7 +56,7 @@ def flow_shift(steps: int, shift: float = 3.0) -> tuple[float, ...]:
 
     Args:
         steps: number of steps.
-        shift: positive; 1 is the uniform grid, and less than 1 is dense at the data end.
+        shift: positive; 1 gives the uniform grid, and less than 1 a grid dense at the data end.
     """
     check_steps(steps)
     if not (shift > 0 and math.isfinite(shift)):
@@ -72,21 +72,21 @@ def flux_mu(
     base_shift: float = 0.5,
     max_shift: float = 1.15,
 ) -> float:
-    """The logarithm of Flux's shift, linear in the number of image tokens.
+    """Return the logarithm of Flux's shift, linear in the number of image tokens.
 
     ``flow_shift(steps, math.exp(flux_mu(4096)))`` is the grid of Flux at 1024 x 1024, where a token is a
-    patch of 16 x 16 pixels. The defaults are Flux's; other models configure others.
+    patch of 16 x 16 pixels. The defaults are those of Flux.
 
     Args:
         image_seq_len: number of image tokens, at least 1.
         base_seq_len: number of tokens at which the result is ``base_shift``.
-        max_seq_len: number of tokens at which it is ``max_shift``; it goes on growing beyond.
+        max_seq_len: number of tokens at which it is ``max_shift``; beyond, it continues to grow.
         base_shift: see ``base_seq_len``.
         max_shift: see ``max_seq_len``.
     """
     if image_seq_len < 1 or base_seq_len == max_seq_len:
         raise ValueError(
-            "flux_mu: needs at least 1 token and two different lengths to go by, not "
+            "flux_mu: needs at least 1 token and two different reference lengths, not "
             f"image_seq_len={image_seq_len}, base_seq_len={base_seq_len}, max_seq_len={max_seq_len}."
         )
     share = (image_seq_len - base_seq_len) / (max_seq_len - base_seq_len)
@@ -101,10 +101,10 @@ def karras(
     sigma_min: float = 0.002,
     sigma_max: float = 80.0,
 ) -> tuple[float, ...]:
-    """Karras et al. (2022), eq. 5: ``(sigma / alpha)^(1/rho)`` falls linearly, then to zero.
+    """Karras et al. (2022), eq. 5: ``(sigma / alpha)^(1/rho)`` decreases linearly, with a last step to zero.
 
-    The first point is moved to ``t = 0`` and the last step ends at ``t = 1``, so the levels
-    ``sigma_max`` and ``sigma_min`` bound the points between.
+    The first point is moved to ``t = 0`` and the last step ends at ``t = 1``, so that ``sigma_max`` and
+    ``sigma_min`` bound the inner points.
     """
     check_steps(steps)
     first, last, count = noise_levels(steps, schedule, sigma_min, sigma_max)
@@ -121,10 +121,10 @@ def log_snr(
     sigma_min: float = 0.002,
     sigma_max: float = 80.0,
 ) -> tuple[float, ...]:
-    """``log(alpha / sigma)`` grows linearly, between the same levels as in :func:`karras`.
+    """Linear in ``log(alpha / sigma)``, between the same levels as :func:`karras`.
 
-    k-diffusion calls this grid exponential, and polyexponential with another ``rho``: what is left of the way
-    to the last level is ``(1 - i / n)^rho`` in the logarithm, so ``rho > 1`` is dense at the data end.
+    k-diffusion calls this grid exponential, or polyexponential with another ``rho``: in the logarithm, the
+    remaining distance to the last level is ``(1 - i / n)^rho``, so that ``rho > 1`` is dense at the data end.
     """
     check_steps(steps)
     top, bottom, count = noise_levels(steps, schedule, sigma_min, sigma_max)
@@ -134,9 +134,9 @@ def log_snr(
 
 
 def resolve(steps: int | None, grid: Sequence[float] | Tensor | None) -> Tensor:
-    """The grid to use: the given one, checked, or ``steps`` uniform steps.
+    """Return the given grid, validated, or ``steps`` uniform steps.
 
-    A tensor keeps the gradient of its inner times.
+    The inner times of a tensor keep their gradient.
 
     Raises:
         ValueError: when neither is given, they disagree, or the grid does not increase strictly
@@ -155,16 +155,16 @@ def resolve(steps: int | None, grid: Sequence[float] | Tensor | None) -> Tensor:
     if not isinstance(grid, Tensor):
         return torch.tensor(times, dtype=torch.float64)
     t = grid.cpu().double()
-    # The ends stay where they are: there lambda is infinite, and so would be the gradient.
+    # The ends have no gradient, which would be infinite where lambda is.
     return torch.cat([t[:1].detach(), t[1:-1], t[-1:].detach()])
 
 
 def noise_levels(
     steps: int, schedule: Schedule | None, sigma_min: float, sigma_max: float
 ) -> tuple[float, float, int]:
-    """The first and last noise level and the number of steps between, no wider than the schedule.
+    """Return the first and last noise level, within the schedule's, and the number of steps between them.
 
-    A schedule that ends in noise above ``sigma_min`` ends there; another takes its last step to zero.
+    A schedule whose last level is at least ``sigma_min`` ends there; otherwise the last step goes to zero.
     """
     schedule = schedule or CondOT()
     start, end = (math.exp(-float(schedule.log_snr(t))) for t in (0.0, 1.0))
@@ -180,6 +180,6 @@ def _from_log_snr(values: Sequence[float], schedule: Schedule | None) -> tuple[f
 
 
 def check_steps(steps: int) -> None:
-    """Raise a ``ValueError`` for what is no number of steps."""
+    """Raise a ``ValueError`` unless ``steps`` is a positive whole number."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps: must be a whole number of at least 1, not {steps!r}.")

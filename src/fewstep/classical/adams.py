@@ -1,4 +1,4 @@
-"""Adams-Bashforth methods on any grid: new states from the slopes at earlier points."""
+"""Adams-Bashforth methods on any grid."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def adams_bashforth(
     Args:
         order: 1 to 4.
         steps: number of uniform steps.
-        grid: times to step through, instead; its steps may differ in length.
-        start: how the first ``order - 1`` steps are made, before there is enough history. With
-            ``"lower_order"`` every step costs one call, as is usual for diffusion models, and the
-            first step limits the order of convergence to 2. With ``"runge_kutta"`` they cost two
-            calls each (order 2) or four (orders 3 and 4) and the order is the nominal one.
+        grid: times of the points, instead of ``steps``; steps may differ in length.
+        start: method of the first ``order - 1`` steps. With ``"lower_order"`` every step costs one call, as
+            is usual for diffusion models, and the first step limits the order of convergence to 2. With
+            ``"runge_kutta"`` they cost two calls each (order 2) or four (orders 3 and 4) and the order is
+            the nominal one.
 
     Raises:
-        ValueError: on another order or start.
+        ValueError: on an unknown order or start.
     """
     check_order("adams_bashforth", order, 4)
     if start not in ("lower_order", "runge_kutta"):
@@ -60,9 +60,9 @@ def adams_bashforth(
 
 
 def lagrange_integrals(nodes: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Integrals over ``[lower, upper]`` of the Lagrange polynomials of ``nodes``, shape ``(k,)``.
+    """Return the integrals over ``[lower, upper]`` of the Lagrange polynomials of ``nodes``, shape ``(k,)``.
 
-    Gauss-Legendre quadrature with ``k`` points, which is exact for them.
+    Gauss-Legendre quadrature with ``k`` points is exact for them.
     """
     x, w = gauss_legendre(len(nodes))
     tau = lower + (upper - lower) * (x + 1) / 2
@@ -71,13 +71,13 @@ def lagrange_integrals(nodes: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
 
 @cache
 def gauss_legendre(points: int) -> tuple[Tensor, Tensor]:
-    """Places in [-1, 1] and weights of the quadrature that is exact up to degree ``2 points - 1``."""
+    """Return nodes in [-1, 1] and weights of the quadrature that is exact up to degree ``2 points - 1``."""
     x, w = np.polynomial.legendre.leggauss(points)
     return torch.from_numpy(x), torch.from_numpy(w)
 
 
 def lagrange_polynomials(nodes: Tensor, at: Tensor) -> Tensor:
-    """The Lagrange polynomials of ``k`` nodes at ``n`` places, shape ``(k, n)``."""
+    """Return the Lagrange polynomials of ``k`` nodes at ``n`` points, shape ``(k, n)``."""
     values = []
     for j in range(len(nodes)):
         others = torch.cat([nodes[:j], nodes[j + 1 :]])

@@ -27,25 +27,25 @@ def deis(
     variable: Literal["time", "log_rho"] = "time",
     lower_order_final: bool = False,
 ) -> Draft:
-    """DEIS (Zhang and Chen 2023), one call a step.
+    """DEIS (Zhang and Chen 2023), one call per step.
 
     The noise predictions of the last ``order`` points are extrapolated by a polynomial ``P``:
 
         ``x' / alpha' = x / alpha + int P d rho``,   ``rho = sigma / alpha``.
 
     Args:
-        order: 1 to 4 predictions in the polynomial; the paper's tAB-DEIS of order 0 to 3. The first
-            steps have fewer.
+        order: number of predictions in the polynomial, 1 to 4; the paper's tAB-DEIS of order 0 to 3. The
+            first steps have fewer.
         steps: number of steps, uniform in time.
         schedule: the schedule of the network, ``CondOT()`` by default.
-        grid: times to step through, instead.
-        variable: what ``P`` is a polynomial in: ``"time"`` (the paper's tAB) or ``"log_rho"``, the
-            variable of diffusers' ``DEISMultistepScheduler``. In ``rho`` itself (the paper's rhoAB)
-            it is :func:`~fewstep.classical.lms`. With ``"time"``, the time is that of the schedule.
-        lower_order_final: let the order fall to 1 at the end, as diffusers does below 15 steps.
+        grid: times of the points, instead of ``steps``.
+        variable: variable of the polynomial: ``"time"`` (the paper's tAB), the time of the schedule, or
+            ``"log_rho"``, as in diffusers' ``DEISMultistepScheduler``. For ``rho`` itself (the paper's
+            rhoAB), see :func:`~fewstep.classical.lms`.
+        lower_order_final: reduce the order to 1 at the end, as diffusers does below 15 steps.
 
     Raises:
-        ValueError: on another order or variable.
+        ValueError: on an unknown order or variable.
     """
     check_order("deis", order, 4)
     if variable not in ("time", "log_rho"):
@@ -72,9 +72,9 @@ def _in_log_rho(builder: NoiseBuilder) -> Callable[[Tensor, list[int]], int]:
 
 
 def _integrals_over_rho(schedule: Schedule, nodes: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """``int l_j(t) d rho`` over a step, for the Lagrange polynomials of the times ``nodes``.
+    """Return ``int l_j(t) d rho`` over a step, for the Lagrange polynomials of the times ``nodes``.
 
-    Gauss-Legendre quadrature in ``v = arsinh(rho)``, which is as ``rho`` near pure data and as its
+    Gauss-Legendre quadrature in ``v = arsinh(rho)``, which behaves as ``rho`` near pure data and as its
     logarithm near pure noise, on a mesh ``z^3`` that is dense near pure data, where time may be a root of
     rho.
     """

@@ -1,6 +1,6 @@
-"""Solvers of ``dy / ds = noise``, for ``y = x / alpha`` and ``s = sigma / alpha``: variance exploding.
+"""Solvers in variance-exploding coordinates, ``dy / ds = noise`` with ``y = x / alpha, s = sigma / alpha``.
 
-Whatever the schedule, this is the ODE of Karras et al. (2022) and of k-diffusion.
+For every schedule, this is the ODE of Karras et al. (2022) and k-diffusion.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def exploding_runge_kutta(
 ) -> Draft:
     """Any explicit Runge-Kutta method for ``dy / ds = noise``.
 
-    A step from pure noise has infinite length and is of order 1, and so is a step to pure data whose
-    tableau would call the network there (``c = 1``): they cost one call each.
+    A step from pure noise has infinite length and is of order 1, and so is a step to pure data with a
+    tableau that calls the network there (``c = 1``): they cost one call each.
 
     Args:
         tableau: the method; see :class:`ButcherTableau`.
         steps: number of steps, uniform in time.
         schedule: the schedule of the network, ``CondOT()`` by default.
-        grid: times to step through, instead.
+        grid: times of the points, instead of ``steps``.
     """
     return _on_levels(tableau, f"exploding_{tableau.name}", steps, schedule, grid)
 
@@ -48,9 +48,9 @@ def edm_heun(
 ) -> Draft:
     """Heun's method in sigma (Karras et al. 2022, algorithm 1), with Euler steps to and from infinity.
 
-    Two calls a step, but one in the step to pure data, and in a step from pure noise: ``2 n - 1`` calls
-    on :class:`~fewstep.schedules.VE`, whose uniform steps are those of the paper's eq. 5 with
-    ``sigma_min = 0``; see :func:`~fewstep.classical.grids.karras` for the others.
+    Two calls per step, but one in a step to pure data and in a step from pure noise: ``2 n - 1`` calls on
+    :class:`~fewstep.schedules.VE`, whose uniform steps are those of the paper's eq. 5 with
+    ``sigma_min = 0``; on other schedules, use :func:`~fewstep.classical.grids.karras`.
     """
     return _on_levels(TABLEAUX["heun"], "edm_heun", steps, schedule, grid)
 
@@ -63,19 +63,19 @@ def lms(
     schedule: Schedule | None = None,
     grid: Sequence[float] | None = None,
 ) -> Draft:
-    """Linear multistep: the polynomial in ``sigma / alpha`` through the last noises; one call a step.
+    """Linear multistep: the polynomial in ``sigma / alpha`` through the last noises; one call per step.
 
-    Also known as rhoAB-DEIS (Zhang and Chen 2023) and as k-diffusion's ``sample_lms``. Adams-Bashforth on
-    any grid, so that history in pure noise, at infinite distance, has no weight.
+    Also known as rhoAB-DEIS (Zhang and Chen 2023) and k-diffusion's ``sample_lms``. It is Adams-Bashforth on
+    any grid; a prediction in pure noise, at infinite distance, has no weight.
 
     Args:
-        order: 1 to 4; the first steps have less.
+        order: 1 to 4; lower in the first steps.
         steps: number of steps, uniform in time.
         schedule: the schedule of the network, ``CondOT()`` by default.
-        grid: times to step through, instead.
+        grid: times of the points, instead of ``steps``.
 
     Raises:
-        ValueError: on another order.
+        ValueError: on an unknown order.
     """
     check_order("lms", order, 4)
     builder, t = begin_noise(steps, schedule, grid)
@@ -109,7 +109,7 @@ def _on_levels(
 
 
 def _add_step(builder: NoiseBuilder, tableau: ButcherTableau, time: Tensor) -> None:
-    """``y_k = y + H sum_l a_kl noise_l`` at ``s + c_k H``, for every stage and the end."""
+    """Append ``y_k = y + H sum_l a_kl noise_l`` at ``s + c_k H``, for every stage and the end."""
     start = builder.last
     s = builder.level(start)
     H = builder.level_at(time) - s

@@ -1,12 +1,12 @@
-"""Solvers of the diffusion literature: DDIM, DPM-Solver and DPM-Solver++.
+"""DDIM, DPM-Solver and DPM-Solver++.
 
 With ``lambda = log(alpha / sigma)``, along the trajectory from ``s`` to ``t``,
 
     x(t) = (sigma_t / sigma_s) x(s) + sigma_t int e^lambda data dlambda         (Lu et al. 2022b, eq. 8)
     x(t) = (alpha_t / alpha_s) x(s) - alpha_t int e^-lambda noise dlambda       (Lu et al. 2022a, eq. 3.4)
 
-DPM-Solver++ expands the data prediction, DPM-Solver the noise prediction, and their weights are the
-same function of the two integrals' moments.
+DPM-Solver++ expands the data prediction, DPM-Solver the noise prediction; their weights are the same
+function of the moments of the respective integral.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Variant = Literal["1", "2M", "3M", "2S", "3S"]
 def ddim(
     steps: int | None = None, *, schedule: Schedule | None = None, grid: Sequence[float] | None = None
 ) -> Draft:
-    """DDIM (Song et al. 2021), deterministic: order 1, one call a step.
+    """Deterministic DDIM (Song et al. 2021): order 1, one call per step.
 
-    The same as DPM-Solver(1) and DPM-Solver++(1), as DEIS and UniP of order 1, and as Euler's method
-    for ``d(x / alpha) = noise d(sigma / alpha)``, which k-diffusion calls ``sample_euler``.
+    Identical to DPM-Solver(1), DPM-Solver++(1), DEIS and UniP of order 1, and to Euler's method for
+    ``d(x / alpha) = noise d(sigma / alpha)``, which is k-diffusion's ``sample_euler``.
     """
     return _solver("data", "1", "ddim", steps, schedule, grid)
 
@@ -51,18 +51,18 @@ def dpmpp(
 ) -> Draft:
     """DPM-Solver++ (Lu et al. 2022b): ``"1"``, multistep ``"2M"``, ``"3M"``, singlestep ``"2S"``, ``"3S"``.
 
-    The multistep variants cost one call a step. They start with lower orders; a step that ends in
-    pure data (sigma = 0) is of order 1, and history at infinite distance in lambda has no weight.
-    ``"2S"`` costs two calls a step and ``"3S"`` three, but one in a step of infinite length in lambda:
-    on a schedule that runs from pure noise to pure data, ``n`` steps of 2S cost ``2 n - 2`` calls.
+    The multistep variants cost one call per step. They start with lower orders; a step that ends in
+    pure data (sigma = 0) is of order 1, and predictions at infinite distance in lambda have no weight.
+    ``"2S"`` costs two calls per step and ``"3S"`` three, but one in a step of infinite length in lambda:
+    from pure noise to pure data, ``n`` steps of 2S cost ``2 n - 2`` calls.
 
     Args:
-        variant: which of the five.
+        variant: one of the five.
         steps: number of steps, uniform in time.
         schedule: the schedule of the network, ``CondOT()`` by default.
-        grid: times to step through, instead.
-        lower_order_final: let the order of a multistep variant fall to 1 at the end, as diffusers does
-            below 15 steps.
+        grid: times of the points, instead of ``steps``.
+        lower_order_final: reduce the order of a multistep variant to 1 at the end, as diffusers does below
+            15 steps.
 
     Raises:
         ValueError: on an unknown variant.
@@ -81,9 +81,9 @@ def dpm_solver(
 ) -> Draft:
     """DPM-Solver (Lu et al. 2022a): singlestep ``"2S"`` and ``"3S"``, and ``"1"``, ``"2M"`` and ``"3M"``.
 
-    As :func:`dpmpp`, calls and arguments included, but expanded in the noise prediction. ``"2S"`` is
-    algorithm 1 of the paper with ``r1 = 1/2`` and also k-diffusion's ``sample_dpm_2``; ``"3S"`` is
-    algorithm 2 with ``r1 = 1/3, r2 = 2/3``. The multistep variants are those of diffusers.
+    The same as :func:`dpmpp`, with its calls and arguments, but expanded in the noise prediction. ``"2S"`` is
+    algorithm 1 of the paper with ``r1 = 1/2``, and k-diffusion's ``sample_dpm_2``; ``"3S"`` is algorithm 2
+    with ``r1 = 1/3, r2 = 2/3``. The multistep variants are those of diffusers.
 
     Raises:
         ValueError: on an unknown variant.
@@ -115,7 +115,7 @@ def _solver(
 
 
 def _add_midpoint(builder: ExponentialBuilder, time: Tensor) -> None:
-    """2S with ``r1 = 1/2``: a DDIM step to the middle in lambda, whose prediction then has all the weight."""
+    """Append a step of 2S, ``r1 = 1/2``: DDIM to the midpoint in lambda, then its prediction alone."""
     start = builder.last
     middle = builder.ddim(builder.inside(time, 1 / 2), point=False)
     builder.step(time, {middle: builder.total(time, start)}, start=start)
@@ -129,11 +129,11 @@ def _add_multistep(builder: ExponentialBuilder, t: Tensor, order: int, lower_ord
 
 
 def _multistep_weights(builder: ExponentialBuilder, time: Tensor, calls: list[int]) -> dict[int, Tensor]:
-    """Weights of the newest predictions, newest first, in the units of the builder.
+    """Return the weights of the newest predictions, newest first, in the units of the builder.
 
-    2M is eq. (13) of Lu et al. (2022b). 3M is the form that diffusers samples with: its last term holds
-    half of the second derivative, which leaves the order at 2. With the whole of it the order is 3 (that
-    is :func:`~fewstep.classical.exponential_adams`), but the bundled digits flow comes out slightly worse
+    2M is eq. (13) of Lu et al. (2022b). 3M is the form in diffusers: its last term has half of the second
+    derivative, so that the order is 2. With all of it the order is 3 (see
+    :func:`~fewstep.classical.exponential_adams`), but the result on the bundled digits flow is slightly worse
     at 8 calls.
     """
     h, lambdas = builder.length(time), [builder.lambdas[j] for j in calls]

@@ -1,4 +1,4 @@
-"""Exponential integrators in general: Runge-Kutta and Adams methods in lambda."""
+"""Exponential integrators: Runge-Kutta and Adams methods in lambda."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["EXPONENTIAL_TABLEAUX", "ExponentialTableau", "exponential_adams", "e
 class ExponentialTableau:
     """An explicit exponential Runge-Kutta method, defined by the polynomials that it integrates.
 
-    Stage ``k`` lies at ``lambda + c_k h``. It, and last the end of the step, is reached from the start with
-    the polynomial in lambda through the predictions at ``through[k]``, integrated exactly.
+    Each stage, at ``lambda + c_k h``, and the end of the step are reached from the start by integrating
+    exactly the polynomial in lambda through the predictions at some earlier stages.
 
     Args:
         name: the method's name.
         order: its order of convergence.
-        c: where the stages lie, in [0, 1], the first at 0.
-        through: for every stage but the first, and for the end: which earlier stages to go through.
+        c: positions of the stages, in [0, 1], the first at 0.
+        through: indices of the earlier stages, for every stage but the first, and for the end.
 
     Raises:
-        ValueError: when the numbers do not make an explicit method.
+        ValueError: when the numbers do not form an explicit method.
     """
 
     name: str
@@ -72,17 +72,17 @@ def exponential_runge_kutta(
 ) -> Draft:
     """Any explicit exponential Runge-Kutta method that integrates polynomials in lambda.
 
-    One call a stage, but one in a step of infinite length in lambda, which is of order 1.
+    One call per stage; a step of infinite length in lambda has one call and is of order 1.
 
     Args:
         tableau: the method; see :class:`ExponentialTableau`.
         steps: number of steps, uniform in time.
         schedule: the schedule of the network, ``CondOT()`` by default.
-        grid: times to step through, instead.
-        prediction: which prediction is a polynomial, data or noise.
+        grid: times of the points, instead of ``steps``.
+        prediction: the prediction to interpolate, data or noise.
 
     Raises:
-        ValueError: on another prediction.
+        ValueError: on an unknown prediction.
     """
     builder, t = begin(prediction, steps, schedule, grid)
     singlestep(builder, t, lambda time: add_step(builder, tableau, time))
@@ -99,22 +99,21 @@ def exponential_adams(
     prediction: Literal["data", "noise"] = "data",
     lower_order_final: bool = False,
 ) -> Draft:
-    """Exponential Adams-Bashforth: the polynomial in lambda through the last predictions; one call a step.
+    """Exponential Adams-Bashforth: the polynomial in lambda through the last predictions; one call per step.
 
-    On noise predictions it is DEIS in ``log_rho``, on data predictions what :func:`dpmpp` would be with
-    all of its derivatives. A data prediction extrapolated to a step to pure data, of infinite length,
-    counts as a constant.
+    With noise predictions it is DEIS in ``log_rho``; with data predictions, :func:`dpmpp` with all its
+    derivative terms. In a step to pure data, of infinite length, the data prediction is constant.
 
     Args:
-        order: 1 or more; the first steps have less. Above 4, rounding and instability win.
+        order: 1 or more; lower in the first steps. Above 4, rounding and instability dominate.
         steps: number of steps, uniform in time.
         schedule: the schedule of the network, ``CondOT()`` by default.
-        grid: times to step through, instead.
-        prediction: which prediction is a polynomial, data or noise.
-        lower_order_final: let the order fall to 1 at the end.
+        grid: times of the points, instead of ``steps``.
+        prediction: the prediction to interpolate, data or noise.
+        lower_order_final: reduce the order to 1 at the end.
 
     Raises:
-        ValueError: on an order below 1, or another prediction.
+        ValueError: on an order below 1, or an unknown prediction.
     """
     if isinstance(order, bool) or not isinstance(order, int) or order < 1:
         raise ValueError(f"exponential_adams: order must be a whole number of at least 1, not {order!r}.")

@@ -1,9 +1,9 @@
-"""Time grids: where a solver's trajectory points lie, as tuples of times that increase from 0 to 1.
+"""Time grids: the times of a solver's trajectory points, as increasing tuples from 0 to 1.
 
 In closed form: :func:`uniform`, :func:`cosine`, :func:`quadratic`, :func:`karras`, :func:`log_snr` and
-:func:`flow_shift`. From other frameworks' lists: :func:`sigmas`, :func:`timesteps`, :func:`spaced`. Published
-for large models: :func:`ays`. Searched for a field: :func:`gits`, :func:`optimal_steps`; for a schedule
-alone: :func:`dmn`.
+:func:`flow_shift`. From lists of other frameworks: :func:`sigmas`, :func:`timesteps`, :func:`spaced`.
+Published for large models: :func:`ays`. Optimised for a field: :func:`gits`, :func:`optimal_steps`; for a
+schedule alone: :func:`dmn`.
 """
 
 from ._grid_bound import dmn

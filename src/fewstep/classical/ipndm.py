@@ -1,4 +1,4 @@
-"""iPNDM: the weights of Adams and Bashforth for equal steps, on noise predictions."""
+"""iPNDM: the Adams-Bashforth weights of equal steps, applied to noise predictions."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ def ipndm(
     schedule: Schedule | None = None,
     grid: Sequence[float] | None = None,
 ) -> Draft:
-    """Improved pseudo linear multistep (Liu et al. 2022; Zhang and Chen 2023, appendix), one call a step.
+    """Improved pseudo linear multistep (Liu et al. 2022; Zhang and Chen 2023, appendix), one call per step.
 
-    DDIM with, in place of the noise, a combination of the last noise predictions, whose weights are
-    those of an Adams-Bashforth method with equal steps, whatever the grid: 3/2, -1/2 for order 2.
-    The method gains an order only where steps are equal in ``sigma / alpha``, as :func:`lms` does
-    everywhere.
+    DDIM with a combination of the last noise predictions in place of the noise, with the weights of an
+    Adams-Bashforth method with equal steps on every grid: 3/2, -1/2 for order 2. Higher orders are reached
+    only where steps are equal in ``sigma / alpha``; those of :func:`lms` hold on every grid.
 
     Args:
         order: 1 to 4.
         steps: number of steps, uniform in time.
         schedule: the schedule of the network, ``CondOT()`` by default.
-        grid: times to step through, instead.
+        grid: times of the points, instead of ``steps``.
 
     Raises:
-        ValueError: on another order.
+        ValueError: on an unknown order.
     """
     check_order("ipndm", order, 4)
     builder, t = begin_noise(steps, schedule, grid)

@@ -1,4 +1,4 @@
-"""Singlestep DPM-Solvers on a grid of calls, as diffusers runs them."""
+"""Singlestep DPM-Solvers with stages on the grid, as in diffusers."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def dpm_singlestep(
     prediction: Literal["data", "noise"] = "data",
     lower_order_final: bool = True,
 ) -> Draft:
-    """Singlestep DPM-Solver++ (data) or DPM-Solver (noise) whose stages lie at the points of the grid.
+    """Singlestep DPM-Solver++ (data) or DPM-Solver (noise) with stages at the points of the grid.
 
-    Where :func:`dpmpp` and :func:`dpm_solver` put stages between the grid's points, here every point is a
-    call, so that ``steps`` is the number of calls, as diffusers' ``DPMSolverSinglestepScheduler`` counts
-    and as Lu et al. (2022a, appendix D.3) distribute a given number of them. Steps of ``order`` calls start
-    anew; within one, the state at the second point has order 2 and that at the third order 3.
+    :func:`dpmpp` and :func:`dpm_solver` have stages between the grid's points; here every point is a call, so
+    that ``steps`` is the number of calls, as in diffusers' ``DPMSolverSinglestepScheduler`` and in Lu et al.
+    (2022a, appendix D.3). Each step of ``order`` calls is independent of the one before; in it, the state at
+    the second point has order 2 and that at the third order 3.
 
     Args:
         order: 1 to 3.
         steps: number of calls, uniform in time.
         schedule: the schedule of the network, ``CondOT()`` by default.
-        grid: times to call at, and the end, instead.
-        prediction: which prediction to expand, data or noise.
-        lower_order_final: end on a shorter step of order 1 or 2, as diffusers does; needed where the
-            calls are no multiple of the order. A call in pure noise, and the last one on the way to pure
-            data, make a step of order 1 of their own in any case.
+        grid: times of the calls, and the end, instead of ``steps``.
+        prediction: the prediction to expand, data or noise.
+        lower_order_final: end with a shorter step of order 1 or 2, as diffusers does; required when the
+            number of calls is not a multiple of the order. A call in pure noise, and the last call before
+            pure data, always form a step of order 1.
 
     Raises:
-        ValueError: on another order or prediction, or calls that do not divide.
+        ValueError: on an unknown order or prediction, or a number of calls that is not a multiple.
     """
     check_order("dpm_singlestep", order, 3)
     builder, t = begin(prediction, steps, schedule, grid)
@@ -59,12 +59,12 @@ def dpm_singlestep(
 
 
 def _lengths(order: int, calls: int, lower_order_final: bool) -> list[int]:
-    """How many calls every step has."""
+    """Return the number of calls of each step."""
     full, rest = divmod(calls, order)
     if not lower_order_final:
         if rest:
             raise ValueError(
-                f"dpm_singlestep: steps of {order} calls do not divide {calls} calls at finite lambda; use "
+                f"dpm_singlestep: {calls} calls at finite lambda are not a multiple of order={order}; use "
                 "another number of steps, or lower_order_final=True."
             )
         return [order] * full
@@ -74,7 +74,7 @@ def _lengths(order: int, calls: int, lower_order_final: bool) -> list[int]:
 
 
 def _add_step(builder: ExponentialBuilder, times: Tensor) -> None:
-    """Up to three states from one start: DDIM, then a line with half weight, then a line integrated."""
+    """Append up to three states from one start: DDIM, a line with half its slope, and an integrated line."""
     start = builder.last
     builder.ddim(times[0])
     for time, integrated in zip(times[1:], (False, True), strict=False):

@@ -1,4 +1,4 @@
-"""UniPC: a predictor and a corrector that share their network calls."""
+"""UniPC: a predictor-corrector with one network call per step."""
 
 from __future__ import annotations
 
@@ -27,30 +27,29 @@ def unipc(
     prediction: Literal["data", "noise"] = "data",
     lower_order_final: bool = True,
 ) -> Draft:
-    """UniPC (Zhao et al. 2023), one call a step.
+    """UniPC (Zhao et al. 2023), one call per step.
 
     The predictor integrates the polynomial in lambda through the last ``order`` predictions. The network
-    is called at the predicted state, its prediction joins the polynomial, and the corrector integrates
-    again what the predictor had extrapolated: the next step starts at the corrected state. The states of
-    the table are the predicted ones, where calls are made, and the last state is not corrected.
+    is called at the predicted state, its prediction is added to the polynomial, and the corrector integrates
+    the same step again; the next step starts at the corrected state. The states of the table are the
+    predicted ones, where calls are made; the last state is not corrected.
 
-    Where a polynomial is a line and the paper takes a half for its weight instead, in predictors of
-    order 2 and correctors of order 1, the slope counts ``B(h) / 2``, with ``B(h) = h`` (bh1) or
-    ``e^h - 1`` (bh2); elsewhere ``B(h)`` cancels. A step of infinite length is
-    predicted with order 1; a first one, from pure noise, is corrected with data predictions and bh2 only,
-    where the corrector has a limit.
+    For a line, in predictors of order 2 and correctors of order 1, the paper sets the weight of the slope to
+    ``B(h) / 2``, with ``B(h) = h`` (bh1) or ``e^h - 1`` (bh2); otherwise ``B(h)`` cancels. A step of infinite
+    length is predicted with order 1. A first step from pure noise is corrected only with data predictions and
+    bh2, where the corrector has a limit.
 
     Args:
-        order: 1 to 3; with the corrector, the order of convergence is one more.
+        order: 1 to 3; with the corrector, the order of convergence is one higher.
         steps: number of steps, uniform in time.
         schedule: the schedule of the network, ``CondOT()`` by default.
-        grid: times to step through, instead.
-        variant: which ``B(h)``.
-        prediction: which prediction to extrapolate, data or noise.
-        lower_order_final: let the order fall to 1 at the end, as the paper does.
+        grid: times of the points, instead of ``steps``.
+        variant: the choice of ``B(h)``.
+        prediction: the prediction to extrapolate, data or noise.
+        lower_order_final: reduce the order to 1 at the end, as in the paper.
 
     Raises:
-        ValueError: on another order, variant or prediction.
+        ValueError: on an unknown order, variant or prediction.
     """
     check_order("unipc", order, 3)
     if variant not in ("bh1", "bh2"):
@@ -67,7 +66,7 @@ def unipc(
         else:
             predicted = {i: builder.total(time)}
             builder.ddim(time)
-        # From pure noise, only the corrector of bh2 and data predictions has a limit.
+        # From pure noise, only the corrector with bh2 and data predictions has a limit.
         if i + 1 < count and (finite or (variant, prediction) == ("bh2", "data")):
             corrected = _corrector(builder, time, history, B)
             builder.correct({j: w - predicted.get(j, 0) for j, w in corrected.items()})
@@ -75,7 +74,7 @@ def unipc(
 
 
 def _scale(builder: ExponentialBuilder, time: Tensor, variant: str, prediction: str) -> Tensor:
-    """``B(h)`` in the units of the builder, in which ``e^h - 1`` is ``1 - e^-h``."""
+    """Return ``B(h)`` in the units of the builder, in which ``e^h - 1`` is ``1 - e^-h``."""
     if variant == "bh2":
         return builder.total(time)
     h = builder.length(time)

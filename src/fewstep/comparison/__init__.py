@@ -1,4 +1,4 @@
-"""Compare solvers on the same noises."""
+"""Comparison of solvers on the same noises."""
 
 from ._compare import check_metrics, compare, shown_name
 from ._comparison import Comparison, Kept

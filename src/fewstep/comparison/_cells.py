@@ -1,4 +1,4 @@
-"""Measurements on disk, one file for each model and solver, so that an interrupted comparison goes on."""
+"""Measurements on disk, one file per model and solver, so that a comparison can be resumed."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ __all__ = ["Cells"]
 
 _Found = TypeVar("_Found")
 
-#: What stands for the reference where a solver's hash would.
+#: Key of the reference, in place of a solver's hash.
 _REFERENCE = "paths of the reference"
 
-#: The key under which a file keeps what is no tensor.
+#: Metadata key of everything that is not a tensor.
 _FACTS = "fewstep.measured"
 
-#: Raised when what is measured becomes something else, so that older files are not taken for it.
+#: Incremented when the measurements change, so that older files are not reused.
 _SCHEMA = 2
 
 
 class Cells:
-    """What was measured of solvers on given pairs of one model.
+    """Measurements of solvers on given pairs of one model.
 
     Args:
-        folder: where the files are, or ``None`` to keep nothing.
+        folder: folder of the files, or ``None`` to keep nothing.
         field: the model.
         pairs: noises and their reference.
-        keep: how many samples are kept.
-        quality: the figures of all samples together.
-        settings: what else a measurement depends on: of time, batch, device and threads.
+        keep: number of samples that are kept.
+        quality: metrics of all samples together.
+        settings: everything else that a measurement depends on: batch, device, threads and tolerances.
 
     Raises:
-        ValueError: when the model cannot be told from another; see :meth:`fewstep.Field.fingerprint`.
+        ValueError: when the model has neither weights nor a name; see :meth:`fewstep.Field.fingerprint`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Cells:
         ]
 
     def load(self, solver: Solver) -> Measured | None:
-        """What was measured of a solver before, if it was."""
+        """Return the saved measurements of a solver, or ``None``."""
 
         def measured(tensors: dict[str, Tensor], facts: dict[str, Any]) -> Measured:
             figures = {name: math.nan if y is None else y for name, y in facts["figures"].items()}
@@ -83,7 +83,7 @@ class Cells:
         return self._read(_solver_key(solver), measured)
 
     def save(self, solver: Solver, found: Measured) -> None:
-        """Keep what was measured of a solver."""
+        """Save the measurements of a solver."""
         tensors = {"mse": found.mse, "samples": found.samples}
         if found.path is not None:
             tensors["path"] = found.path
@@ -91,7 +91,7 @@ class Cells:
         self._write(_solver_key(solver), tensors, facts)
 
     def load_reference(self) -> OfReference | None:
-        """What was measured of the reference before, if it was."""
+        """Return the saved measurements of the reference, or ``None``."""
 
         def of_reference(tensors: dict[str, Tensor], figures: dict[str, Any]) -> OfReference:
             return OfReference(tensors["curvature"], tensors["displacement"], figures, tensors.get("path"))
@@ -99,7 +99,7 @@ class Cells:
         return self._read(_REFERENCE, of_reference)
 
     def save_reference(self, found: OfReference) -> None:
-        """Keep what was measured of the reference."""
+        """Save the measurements of the reference."""
         tensors = {"curvature": found.curvature, "displacement": found.displacement}
         if found.path is not None:
             tensors["path"] = found.path

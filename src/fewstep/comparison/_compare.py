@@ -1,4 +1,4 @@
-"""Compare solvers on the same noises."""
+"""Comparison of solvers on the same noises."""
 
 from __future__ import annotations
 
@@ -47,38 +47,38 @@ def compare(
 ) -> Comparison:
     """Score solvers against the reference solution from the same noises.
 
-    A solver whose samples are not finite, as it is unstable or calls the network where that returns NaN, is
-    no error: its row has NaN for every figure, and says why in ``failure``.
+    Samples that are not finite, because the solver is unstable or the network returns NaN, do not raise: the
+    row of the solver has NaN for every metric, and the reason in ``failure``.
 
     Args:
         field: the model.
-        solvers: one or several, shown as :func:`shown_name` says; or by the name to show, a solver or several
+        solvers: one or several, named by :func:`shown_name`; or a mapping from names to a solver or several
             with different NFE.
-        noise: how many noises to draw, or the noises, or pairs that have their reference already.
+        noise: number of noises to draw, or the noises, or pairs with their reference.
         metrics: names in :data:`fewstep.metrics.METRICS`.
         seed: seed of the noises that are drawn; not the default seed of fitting.
         rtol: relative tolerance of the reference.
         atol: absolute tolerance of the reference.
-        batch: samples at once.
-        device: where the noises are put, when ``noise`` is a number; by default where the network is.
-        keep: how many samples of every solver to keep for a page to look at.
-        quality: figures of all samples of a solver together, such as :class:`FeatureQuality`; those of the
-            reference's samples stand in the protocol. With ``keep`` or this, the model's curvature is
+        batch: samples per batch.
+        device: device of the noises if ``noise`` is a number; by default that of the network.
+        keep: number of samples of every solver to keep for the page.
+        quality: metrics of all samples of a solver together, such as :class:`FeatureQuality`; those of the
+            reference's samples are in the protocol. With ``keep`` or this, the model's curvature is
             measured too, on its first reference paths.
-        model: what to call the model, by default the field's name.
-        cache: folder to keep measurements in; what is there already is not measured again.
+        model: name of the model, by default the field's name.
+        cache: folder for measurements, which are reused from it.
         progress: show a progress bar.
         conditions: keyword arguments of the network that all noises share.
-        per_sample: those with one row a noise, or one row for all; see :meth:`fewstep.Field.bind`.
+        per_sample: those with one row per noise, or one row for all; see :meth:`fewstep.Field.bind`.
 
     Raises:
         ValueError: on an unknown metric, no solver, noise without a known shape, conditions besides pairs, or
-            a cache for a model that cannot be told from others.
+            a cache for a model without weights or a name.
     """
     check_metrics(metrics)
     named = list(_named(solvers))
     if not named:
-        raise ValueError("compare: there is no solver to score; pass one at least.")
+        raise ValueError("compare: there is no solver to score; pass at least one.")
     pairs = _with_reference(field, noise, seed, device, rtol, atol, batch, progress, conditions, per_sample)
     machine = {
         "batch": batch,
@@ -97,7 +97,7 @@ def compare(
                         field, solver, pairs, batch=batch, keep=keep, quality=quality, advance=bar.update
                     )
                 except FloatingPointError as error:
-                    # Not saved: it is known after a batch, and may be the machine's fault.
+                    # Not saved: it is found again within one batch, and the machine may be at fault.
                     measured = Measured.failed(str(error), solver, pairs, keep, quality)
                 else:
                     cells.save(solver, measured)
@@ -134,7 +134,7 @@ def compare(
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
-    """Raise a ``ValueError`` that names the metrics that do not exist, or says that there is none."""
+    """Raise a ``ValueError`` when there are no metrics, or unknown ones."""
     if not metrics:
         raise ValueError(f"compare: there is no metric; pass at least one of {', '.join(METRICS)}.")
     unknown = [name for name in metrics if name not in METRICS]
@@ -143,7 +143,7 @@ def check_metrics(metrics: Sequence[str]) -> None:
 
 
 def shown_name(solver: Solver) -> str:
-    """What a solver is called in a comparison: a fitted one by its family, alike for every NFE."""
+    """Return the name of a solver in a comparison: its family if fitted, the same for every NFE."""
     return f"fitted {solver.family['name']}" if solver.family else solver.name
 
 
@@ -186,7 +186,7 @@ def _with_reference(
     if isinstance(noise, int):
         if field.shape is None:
             raise ValueError(
-                f"compare: noise={noise} asks for noises, but the field's shape is unknown; pass the noises "
+                f"compare: noise={noise} draws noises, but the field's shape is unknown; pass the noises "
                 "themselves, or Field(..., shape=...)."
             )
         place = check_device(field.device if device is None else device)

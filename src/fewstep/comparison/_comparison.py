@@ -1,4 +1,4 @@
-"""What a comparison found: a row a solver, and what is kept to look at."""
+"""Result of a comparison: one row per solver, and the samples that are kept."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Kept:
 
     Args:
         solvers: the solver of each row.
-        samples: its first samples, ``(K, ...)``; NaN where the solver failed, and so in ``paths``.
-        paths: their trajectory points, ``(P, K, 2)``, where samples are points in the plane.
+        samples: its first samples, ``(K, ...)``; NaN if the solver failed, likewise in ``paths``.
+        paths: their trajectory points, ``(P, K, 2)``, if samples are points in the plane.
         reference: the reference's samples from those noises, ``(K, ...)``.
-        reference_path: its path at equal times, where samples are points in the plane.
+        reference_path: its path at equally spaced times, if samples are points in the plane.
     """
 
     solvers: tuple[Solver, ...]
@@ -43,16 +43,16 @@ class Kept:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores of solvers against the reference of one model, on noises common to all.
+    """Scores of solvers against the reference of one model, on the same noises.
 
     Args:
-        rows: one mapping a solver: ``model``, ``solver``, ``nfe``, network ``forwards`` a sample, the metrics
-            (those that are means over noises with their 95 % confidence intervals, ``<metric>_low`` and
-            ``<metric>_high``), and ``milliseconds`` a sample. One whose solver ended in NaN or infinity has
-            NaN for all of these, and says why in ``failure``, which no other row has.
+        rows: one mapping per solver: ``model``, ``solver``, ``nfe``, network ``forwards`` per sample, the
+            metrics (means over noises with their 95 % confidence intervals, ``<metric>_low`` and
+            ``<metric>_high``), and ``milliseconds`` per sample. If the solver ended in NaN or infinity, the
+            metrics and times are NaN, and ``failure``, which no other row has, is the reason.
         metrics: the metrics' names, as columns.
         protocol: how it was measured.
-        kept: samples to look at, if any were to be kept.
+        kept: samples for the page, if any were kept.
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -62,7 +62,7 @@ class Comparison:
 
     @property
     def failures(self) -> list[str]:
-        """For each solver that ended in NaN or infinity, a sentence that says so."""
+        """One sentence for each solver that ended in NaN or infinity."""
         return [
             f"{row['solver']} with {row['nfe']} calls failed: {row['failure']}"
             for row in self.rows
@@ -71,7 +71,7 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know to judge the figures, if there is anything, a sentence each."""
+        """Caveats on the numbers, one sentence each."""
         features = self.protocol.get("quality", {}).get("features")
         dims = features.get("dims") if isinstance(features, Mapping) else None
         few = too_few(self.protocol["samples"], dims) if dims else ""
@@ -79,24 +79,24 @@ class Comparison:
 
     @property
     def model(self) -> str:
-        """What the model is called."""
+        """Name of the model."""
         return str(self.rows[0]["model"])
 
     def to_json(self) -> str:
-        """Rows and protocol as JSON; ``null`` stands for what is not finite."""
+        """Return rows and protocol as JSON, with ``null`` for numbers that are not finite."""
         content = finite({"rows": list(self.rows), "protocol": self.protocol})
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
     def to_csv(self) -> str:
-        """All columns of the rows, as comma-separated values."""
+        """Return all columns of the rows as comma-separated values."""
         return csv_of(self.rows)
 
     def to_markdown(self) -> str:
-        """A table, one line a solver."""
+        """Return a Markdown table with one line per solver."""
         return markdown_of(self.rows, ("solver", "nfe", *self.metrics))
 
     def by_nfe(self, metric: str) -> str:
-        """A table of one metric: a line a solver, a column an NFE."""
+        """Return a table of one metric, with a line per solver and a column per NFE."""
         budgets = sorted({row["nfe"] for row in self.rows})
         names = list(dict.fromkeys(row["solver"] for row in self.rows))
         cells = {(row["solver"], row["nfe"]): cell(row, metric) for row in self.rows}
@@ -109,13 +109,13 @@ class Comparison:
         return "\n".join(lines)
 
     def plot(self, metric: str = "rmse") -> Figure:
-        """Error against NFE, a matplotlib figure."""
+        """Return a matplotlib figure of the error against NFE."""
         from ..report.plots import error_against_nfe
 
         return error_against_nfe(self, metric)
 
     def page(self) -> Page:
-        """A page to look at: errors, pictures or trajectories, and the solvers' numbers."""
+        """Return a page with errors, pictures or trajectories, and the coefficients of the solvers."""
         from ..report.comparison import comparison_page
 
         return comparison_page([self])

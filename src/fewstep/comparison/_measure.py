@@ -1,4 +1,4 @@
-"""One solver on the noises of a comparison."""
+"""Measurement of one solver on the noises of a comparison."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ __all__ = ["Measured", "Meter", "Quality", "measure"]
 
 
 class Meter(Protocol):
-    """Takes samples batch by batch, and says what they are like together."""
+    """Accumulates batches of samples and computes metrics of all of them."""
 
     def update(self, x1: Tensor) -> None:
-        """Take a batch of samples, ``(B, ...)``."""
+        """Add a batch of samples, ``(B, ...)``."""
 
     def figures(self) -> dict[str, float]:
-        """Figures of all samples taken, by name."""
+        """Return the metrics of all samples so far, by name."""
 
 
 class Quality(Protocol):
-    """What samples are to be like, whatever noises they come from: makes a meter for each solver."""
+    """Metrics of a set of samples without a pairing to noises; makes a meter for each solver."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the figures."""
+        """Names of the metrics."""
 
     def describe(self) -> dict[str, Any]:
-        """JSON-ready facts that tell it apart from others."""
+        """Return JSON-ready facts that identify it."""
 
     def meter(self) -> Meter:
-        """A meter that has seen nothing."""
+        """Return a new meter."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of a solver on some pairs.
+    """Measurements of a solver on some pairs.
 
     Args:
         mse: mean square error of each sample, float64 ``(B,)``.
-        seconds: time of sampling all, without that of measuring: as many times a sample's as the median
-            full batch says, which a moment of other work on the machine does not change.
-        figures: of the quality, by name.
+        seconds: time of sampling alone: the median over full batches of the time per sample, which is robust
+            to short interruptions, times the number of samples.
+        figures: metrics of the quality, by name.
         samples: the first samples, ``(K, ...)``.
-        path: their trajectory points, ``(P, K, 2)``, where samples are points in the plane.
-        failure: why there is nothing but NaN in all of these, if sampling failed.
+        path: their trajectory points, ``(P, K, 2)``, if samples are points in the plane.
+        failure: the reason if sampling failed, in which case all of these are NaN.
     """
 
     mse: Tensor
@@ -67,7 +67,7 @@ class Measured:
 
     @classmethod
     def failed(cls, why: str, solver: Solver, pairs: Pairs, keep: int, quality: Quality | None) -> Measured:
-        """What is known of a solver that ended in NaN or infinity."""
+        """Return the measurements of a solver that ended in NaN or infinity."""
         nothing = pairs.x1[:keep].cpu() * math.nan
         return cls(
             torch.full((len(pairs),), math.nan, dtype=torch.float64),
@@ -89,16 +89,16 @@ def measure(
     quality: Quality | None,
     advance: Callable[[int], object],
 ) -> Measured:
-    """Sample from all noises, batch by batch, and keep no more than was asked for.
+    """Sample from all noises in batches, and keep the first samples.
 
     Args:
         field: the model.
         solver: the solver.
         pairs: noises and their reference.
-        batch: samples at once.
-        keep: how many samples to keep.
-        quality: figures of all samples together.
-        advance: told the network calls made after each batch.
+        batch: samples per batch.
+        keep: number of samples to keep.
+        quality: metrics of all samples together.
+        advance: called after each batch with the number of its network calls.
 
     Raises:
         FloatingPointError: when a sample is not finite.
@@ -109,11 +109,11 @@ def measure(
     for first in range(0, len(pairs), batch):
         part = slice(first, first + batch)
         x0, own = pairs.x0[part], field.rows(part)
-        _wait(x0)  # for what was measured of the batch before
+        _wait(x0)  # for the measurements of the previous batch
         started = time.perf_counter()
         x1 = solver.sample(own, x0)
         _wait(x1)
-        if len(x1) == min(batch, len(pairs)):  # a last one of a few samples takes longer for each
+        if len(x1) == min(batch, len(pairs)):  # a smaller last batch takes longer per sample
             seconds.append((time.perf_counter() - started) / len(x1))
         errors.append(per_sample_mse(x1, pairs.x1[part]).cpu())
         if meter is not None:
@@ -131,12 +131,12 @@ def measure(
 
 
 def _has_path(pairs: Pairs, keep: int) -> bool:
-    """Whether the ways of the first samples are kept: those of points in the plane."""
+    """Return whether the paths of the first samples are kept, which are points in the plane."""
     return keep > 0 and pairs.x0.shape[1:] == (2,)
 
 
 def _wait(x: Tensor) -> None:
-    """Let the device finish, so that a clock shows what was done."""
+    """Wait for the device to finish, so that timings are right."""
     if x.device.type == "cuda":
         torch.cuda.synchronize(x.device)
     elif x.device.type == "mps":

@@ -1,4 +1,4 @@
-"""Quality in the features of a network: what samples are like, whatever noises they come from."""
+"""Quality of a set of samples in the features of a network."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ..metrics.features import ROUNDING, FeatureNetwork, quantize
 
 __all__ = ["FeatureQuality"]
 
-#: Pictures that the feature network sees at once, which may be much larger than what is sampled.
+#: Batch size of the feature network, whose inputs may be much larger than the samples.
 _BATCH = 64
 
 
 class FeatureQuality:
-    """Distances of samples to real pictures in the features of a network, for :func:`fewstep.compare`.
+    """Distances between samples and real pictures in the features of a network, for :func:`fewstep.compare`.
 
     Samples are rounded to 8 bits first, as in a file.
 
     Args:
         network: the feature network.
-        real: moments of the real pictures' features; enough for the Fréchet distance.
-        features: those of some real pictures one by one, ``(N, d)``, if the kernel distance (of all samples,
-            without bias), precision, recall, density and coverage are wanted too. All but the first depend on
-            how many there are: take as many as samples. Distances are taken on their device.
+        real: moments of the real pictures' features, for the Fréchet distance.
+        features: features of some real pictures, ``(N, d)``, to add the kernel distance (of all samples,
+            unbiased), precision, recall, density and coverage. All but the first of these depend on ``N``:
+            take as many as samples. Distances are computed on the device of the features.
     """
 
     def __init__(self, network: FeatureNetwork, real: Moments, features: Tensor | None = None) -> None:
@@ -35,7 +35,7 @@ class FeatureQuality:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """``fid`` for the standard Inception network alone, ``frechet_<network>`` for all others."""
+        """Names of the metrics: ``fid`` for the standard Inception network, else ``frechet_<network>``."""
         inception = self.network.distance_name == "FID"
         first = "fid" if inception else f"frechet_{self.network.name}"
         if self.features is None:
@@ -44,7 +44,7 @@ class FeatureQuality:
         return (first, second, "precision", "recall", "density", "coverage")
 
     def describe(self) -> dict[str, Any]:
-        """The network, and what is known of the real pictures."""
+        """Return facts of the network and the real pictures."""
         return {
             "distance": self.network.distance_name,
             "features": self.network.describe(),
@@ -59,7 +59,7 @@ class FeatureQuality:
         }
 
     def meter(self) -> _Meter:
-        """A meter that has seen nothing."""
+        """Return a new meter."""
         return _Meter(self)
 
 

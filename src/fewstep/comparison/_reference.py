@@ -1,4 +1,4 @@
-"""The reference of a comparison: how curved its paths are, and what its samples are like."""
+"""Curvature of the reference's paths, and quality of its samples."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ._measure import Quality
 
 __all__ = ["OfReference", "measure_reference"]
 
-#: How many noises the curvature of the model is measured on, and at how many steps.
+#: Numbers of noises and of steps for the curvature of the model.
 _CURVES, _STEPS = 64, 32
 
-#: How many numbers of states may be held at once: a quarter of a gibibyte in float32.
+#: Most numbers of states held at once: a quarter of a gibibyte in float32.
 _NUMBERS = 2**26
 
 
 class OfReference(NamedTuple):
-    """What is known of the reference besides its samples.
+    """Measurements of the reference.
 
     Shape:
-        ``curvature`` and ``displacement``, of each of the first paths: ``(B,)``; ``path``, where samples are
+        ``curvature`` and ``displacement`` of each of the first paths: ``(B,)``; ``path``, if samples are
         points in the plane: ``(P, K, 2)``.
     """
 
@@ -36,7 +36,7 @@ class OfReference(NamedTuple):
     path: Tensor | None
 
     def describe(self) -> dict[str, Any]:
-        """The model's curvature: per dimension, and relative to the displacement, a ratio of means."""
+        """Return the model's curvature, per dimension and relative to the displacement (a ratio of means)."""
         curvature, displacement = float(self.curvature.mean()), float(self.displacement.mean())
         return {
             "per_dimension": curvature,
@@ -49,16 +49,16 @@ class OfReference(NamedTuple):
 def measure_reference(
     field: Field, pairs: Pairs, *, rtol: float, atol: float, batch: int, keep: int, quality: Quality | None
 ) -> OfReference:
-    """Solve the first noises once more, at equal times, and look at all samples.
+    """Solve the first noises again, at equally spaced times, and measure the quality of all samples.
 
     Args:
         field: the model.
         pairs: noises and their reference.
         rtol: relative tolerance.
         atol: absolute tolerance.
-        batch: samples at once.
-        keep: how many paths to keep, where samples are points in the plane.
-        quality: figures of all samples together.
+        batch: samples per batch.
+        keep: number of paths to keep, if samples are points in the plane.
+        quality: metrics of all samples together.
     """
     times = [i / _STEPS for i in range(_STEPS + 1)]
     count = min(len(pairs), _CURVES)

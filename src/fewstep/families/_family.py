@@ -42,7 +42,7 @@ class Family(ABC):
     def point_times(self, theta: Tensor) -> Tensor:
         """Times that the trajectory points stand for, float64 of the shape of ``points``; differentiable.
 
-        Those passed to the network, where a family does not keep others.
+        By default, those passed to the network.
         """
         return torch.cat([self.table(theta).times[list(self.points[:-1])], theta.new_tensor([self.end])])
 

@@ -1,4 +1,4 @@
-"""Solvers that share a theta: the parameters of each are a linear map of it."""
+"""Families with a shared theta, of which each family's parameters are a linear map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same solver with more calls, as a start for a fit that has them."""
+"""Refinement of a solver to more calls, as the start of a fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A function of theta that remembers its last values."""
+"""A cached function of theta."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Value = TypeVar("Value")
 
 
 class Remembered(Generic[Value]):
-    """``make(theta)``, made once for those theta whose gradient nobody wants.
+    """``make(theta)``, cached for theta without gradients.
 
     Most perturbations of a fit leave the times as they are, and a classical table takes milliseconds.
     """

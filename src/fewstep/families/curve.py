@@ -1,24 +1,24 @@
-"""Curves: one theta, a solver for every number of calls.
+"""Curves: one theta for every number of calls.
 
 A scale-time solver (Shaul et al., *Bespoke Solvers for Generative Flow Models*, ICLR 2024) has free numbers
-at each of its nodes, and no other number of calls can use them. Here ``t(r)`` and ``s(r)`` are functions on
-all of ``0 <= r <= 1``, from which the nodes of any solver are read off, slopes included:
+at each of its nodes, which are of no use for another number of calls. Here ``t(r)`` and ``s(r)`` are
+functions on ``0 <= r <= 1``, which give the nodes of any solver, with their slopes:
 
     t(r) = sum_k p_k B_k(r),    log s(r) = sum_k c_k B_k(r),    B_k(r) = binom(K, k) r^k (1 - r)^(K - k),
 
 with ``0 = p_0 < ... < p_K = 1``, so that t increases, and ``c_0 = 0``, so that ``s(0) = 1``. BezierFlow
-(arXiv:2512.13255) takes such polynomials for the signal and the noise of a schedule, for one number of calls.
+(arXiv:2512.13255) uses such polynomials for the signal and noise of a schedule, for one number of calls.
 
-The exact slopes are right as steps vanish, but not best where they are long, and scale-time solvers have
-theirs free. A solver with ``n`` calls takes ``t' exp((4 / n)^2 e(r))`` and ``s' + s (4 / n)^2 d(r)`` in their
-place, with polynomials ``e`` and ``d`` of the same degree.
+The exact slopes are best for vanishing steps, but not for long ones, and in scale-time solvers they are
+free. A solver with ``n`` calls uses ``t' exp((4 / n)^2 e(r))`` and ``s' + s (4 / n)^2 d(r)`` instead,
+with polynomials ``e`` and ``d`` of the same degree.
 
-A method with one call a step may have weights that are curves, too. To the step from ``r_i`` of length ``h``
+A method with one call per step may also have free weights. To the step from ``r_i`` of length ``h``,
 
     h [ (4 / n) g_1(r_i) nabla ubar_i + g_2(r_i) nabla^2 ubar_i + g_3(r_i) nabla^3 ubar_i + ... ]
 
-is added, in backward differences of the velocities, which Adams-Bashforth methods are sums of: with
-``1 / 2``, ``5 / 12`` and ``3 / 8`` before the first three. Both keep order 2, and no higher order.
+is added, with backward differences of the velocities. (Adams-Bashforth methods are such sums, with
+coefficients ``1 / 2``, ``5 / 12`` and ``3 / 8`` of the first three.) Both keep order 2, and no higher order.
 """
 
 from __future__ import annotations
@@ -49,26 +49,26 @@ DIFFERENCES = 4
 
 
 class Curve:
-    """Smooth functions of ``r``, and the solvers of any number of calls on them.
+    """Smooth functions of ``r``, which define a solver for any number of calls.
 
-    ``theta`` is a float64 vector of ``size`` numbers; at zero every solver is the plain base method. It is
-    a series in ``1 / n``, of which ``terms`` terms are kept: the curve for ``n`` calls is that of
-    ``theta_0 + theta_1 (4 / n) + ...``, as the best curve changes with the length of the steps.
+    ``theta`` is a float64 vector of ``size`` numbers; at zero every solver is the plain base method. It
+    holds the first ``terms`` terms of a series in ``1 / n``: the curve for ``n`` calls is that of
+    ``theta_0 + theta_1 (4 / n) + ...``, as the best curve depends on the length of the steps.
 
     Args:
         base: the method whose steps are made in r: a Runge-Kutta or Adams-Bashforth method in
             ``classical.METHODS``, on the uniform grid in r.
         degree: degree ``K`` of the Bernstein polynomials, at least 1.
         train: ``"both"``, or only ``"time"`` (s = 1) or only ``"scale"`` (t = r); the weights of differences
-            stay free besides.
+            are free in any case.
         terms: terms of the series in ``1 / n``, at least 1; with 1 the curve is the same for every n.
-        free_slopes: whether t' and s' depart from the exact slopes by ``e`` and ``d``.
-        differences: how many backward differences have free weights ``g_k``; none, if the base makes several
-            calls a step.
+        free_slopes: whether t' and s' deviate from the exact slopes by ``e`` and ``d``.
+        differences: number of backward differences with free weights ``g_k``; 0 for a base with several calls
+            per step.
 
     Raises:
-        ValueError: on another base or ``train``, a degree or number of terms that is not positive, or
-            differences for a base with several calls a step.
+        ValueError: on an unknown base or ``train``, a degree or number of terms that is not positive, or
+            differences for a base with several calls per step.
     """
 
     name: ClassVar[str] = "curve"
@@ -165,7 +165,7 @@ class Curve:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Curve:
-        """What :meth:`describe` told."""
+        """Return the family described by :meth:`describe`."""
         return cls(**facts)
 
 

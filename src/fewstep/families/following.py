@@ -1,4 +1,4 @@
-"""Any solver, with coefficients that follow its times: where a fit goes on from another one."""
+"""Continued fits of any solver, with coefficients that follow its times."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Following(Family):
     """A given solver whose times move, and whose coefficients move as those of a classical solver would.
 
     ``a = a_init + a_base(t) - a_base(t_init)`` and likewise ``b``, for the base method on the grid of the
-    solver's own calls. At zero this is the solver to the last bit, and moving a time does not wreck what its
-    coefficients have learned. The times passed to the network are free besides, as in :class:`Timesteps`.
+    solver's calls. At zero this is exactly the solver, and its coefficients stay good when a time moves. The
+    times passed to the network are also free, as in :class:`Timesteps`.
 
     Args:
         init: the solver, classical or fitted, with calls at increasing times before the end.
         schedule: the network's schedule, ``CondOT()`` by default.
-        base: the method to follow, one of :data:`fewstep.classical.METHODS` with one call a step.
+        base: the method to follow, one of :data:`fewstep.classical.METHODS` with one call per step.
 
     Raises:
         ValueError: when two calls of the solver share a time, or ``base`` has no table of velocities with

@@ -1,11 +1,11 @@
-"""Guided solvers: one theta, a solver for every guidance scale in a range.
+"""Guided solvers: one theta for every guidance scale in a range.
 
-A field changes smoothly with its guidance scale ``w``, and so does the solver that suits it. The parameters
-of the solvers of another family are polynomials in the logarithm of ``w``,
+A field changes smoothly with its guidance scale ``w``, and so does its best solver. The parameters of the
+solvers of another family are polynomials in the logarithm of ``w``,
 
     theta(w) = sum_k T_k(v) theta_k,    v = log(w^2 / (w_min w_max)) / log(w_max / w_min),
 
-with the Chebyshev polynomials ``T_k`` on ``-1 <= v <= 1``, all of size one.
+with the Chebyshev polynomials ``T_k`` on ``-1 <= v <= 1``, all bounded by one.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Guided:
         solvers: non-stationary solvers around :class:`~fewstep.families.Timesteps`, with one number of calls;
             or curves, with any number.
         low: least guidance scale, above 0.
-        high: largest one; where it equals ``low``, ``terms`` is 1.
-        terms: how many polynomials, at least 1. Two made the better solvers between the scales fitted; with
-            as many as there are scales, errors there were up to three times as large.
+        high: largest guidance scale; if it equals ``low``, ``terms`` must be 1.
+        terms: number of polynomials, at least 1. Between the fitted scales, two gave the best solvers; with
+            as many polynomials as scales, errors there were up to three times as large.
 
     Raises:
-        ValueError: on a range or number of terms that cannot be.
+        ValueError: on a range or number of terms that is not allowed.
     """
 
     name: ClassVar[str] = "guided"
@@ -121,7 +121,7 @@ class Guided:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Guided:
-        """The solvers that :meth:`describe` told."""
+        """Return the solvers described by :meth:`describe`."""
         range_ = {key: facts[key] for key in ("low", "high", "terms")}
         if "curve" in facts:
             curves = solvers_from_dict(facts["curve"])
@@ -140,7 +140,7 @@ def describe_solvers(solvers: Curves | Guided) -> dict[str, Any]:
 
 
 def solvers_from_dict(facts: Mapping[str, Any]) -> Curves | Guided:
-    """The solvers of a description.
+    """Return the solvers described by :func:`describe_solvers`.
 
     Raises:
         ValueError: on a name that none has.

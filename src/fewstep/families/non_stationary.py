@@ -25,10 +25,10 @@ class NonStationary(Family):
     """Corrections to the reduced form of any solver, or of the solvers of another family.
 
     ``a = a_init + delta_a / n``, ``b = b_init + delta_b / n``. Around a solver, its coefficients are
-    constant and its times have their increments multiplied by positive numbers. Around a family, such as
+    constant and the increments of its times are multiplied by positive numbers. Around a family, such as
     ``Timesteps("deis3/cosine", 8, schedule)``, ``a_init``, ``b_init`` and the times are those of the family
-    at its own parameters, so that moving a time moves the coefficients with it, and the corrections stay
-    small; Generalized Solvers (2025, arXiv:2510.17699) are corrections to DPM-Solver++(3M) in this way.
+    at its own parameters, so that the coefficients follow the times, and the corrections stay small;
+    Generalized Solvers (2025, arXiv:2510.17699) are such corrections to DPM-Solver++(3M).
 
     Args:
         init: the solver to start from, classical or fitted, or the family; its ``nfe`` is kept.
@@ -69,7 +69,7 @@ class NonStationary(Family):
 
 
 class _Retimed(Family):
-    """A solver whose times move while its coefficients stay."""
+    """A solver with free times and fixed coefficients."""
 
     name: ClassVar[str] = "retimed"
 

@@ -1,19 +1,20 @@
-"""Smooth corrections to a classical solver: one theta, a solver for every number of calls.
+"""Smooth corrections to a classical solver: one theta for every number of calls.
 
-A non-stationary solver fitted for ``n`` calls is a classical one at times of its own, with a correction to
-every coefficient (see :mod:`.non_stationary`), and no other number of calls can use those. Here the times and
-the corrections are functions of ``r = i / n``, from which those of any ``n`` are read. With ``h = 4 / n``,
+A non-stationary solver fitted for ``n`` calls is a classical one at its own times, with a correction to every
+coefficient (see :mod:`.non_stationary`), which are of no use for another number of calls. Here the times and
+the corrections are functions of ``r = i / n``, which give those of any ``n``. With ``h = 4 / n``,
 
 * the increment of the classical grid from ``r_i`` to ``r_{i+1}`` is multiplied by ``exp(m(r_{i+1/2}))``, up
-  to normalisation, and call ``i`` is passed a time of its own, by ``h tau(r_i)`` as in :class:`.Timesteps`;
+  to normalisation, and the time passed to the network at call ``i`` is shifted, by ``h tau(r_i)`` as in
+  :class:`.Timesteps`;
 * to the step from ``x_i``, whose coefficients are the classical solver's at these times,
 
       1/n [ h^2 c(r_i) x_i + h^2 g_0(r_i) u_i + h g_1(r_i) nabla u_i + g_2(r_i) nabla^2 u_i + ... ]
 
-  is added, in backward differences of the velocities, which linear multistep methods are sums of;
-* the first steps, which have fewer calls behind them, have weights ``h b_ij / n`` of ``u_j`` of their own.
+  is added, with backward differences of the velocities, of which linear multistep methods are sums;
+* the first steps, which have fewer earlier calls, have their own weights ``h b_ij / n`` of ``u_j``.
 
-``m, tau, c, g_k`` are Bernstein polynomials. Every solver converges with order 2, if the classical one does.
+``m, tau, c, g_k`` are Bernstein polynomials. Every solver converges with order 2 if the classical one does.
 """
 
 from __future__ import annotations
@@ -50,16 +51,16 @@ class SmoothCorrections:
     series in ``1 / n``: the functions for ``n`` calls are those of ``theta_0 + theta_1 (4 / n) + ...``.
 
     Args:
-        base: one of :data:`fewstep.classical.METHODS` with one call a step, on the uniform grid or, after a
+        base: one of :data:`fewstep.classical.METHODS` with one call per step, on the uniform grid or, after a
             slash, one of :data:`fewstep.classical.GRIDS`.
         schedule: the network's schedule, ``CondOT()`` by default.
         degree: degree of the polynomials, at least 1.
         terms: terms of the series in ``1 / n``, at least 1.
         differences: the highest backward difference with a weight.
-        startup: how many of the first steps have weights of their own.
+        startup: number of first steps with their own weights.
 
     Raises:
-        ValueError: on an unknown base, one with several calls a step, or a count that is too small.
+        ValueError: on an unknown base, one with several calls per step, or a count that is too small.
     """
 
     name: ClassVar[str] = "smooth_corrections"
@@ -120,12 +121,12 @@ class SmoothCorrections:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> SmoothCorrections:
-        """The functions that :meth:`describe` wrote down."""
+        """Return the family described by :meth:`describe`."""
         return cls(**{**facts, "schedule": schedules.from_dict(facts["schedule"])})
 
 
 class _Corrected(Family):
-    """The solvers with ``nfe`` calls, by the functions at this ``nfe``."""
+    """The solvers with ``nfe`` calls, from the functions for this ``nfe``."""
 
     name: ClassVar[str] = SmoothCorrections.name
     citation: ClassVar[tuple[str, ...]] = SmoothCorrections.citation

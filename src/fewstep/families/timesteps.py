@@ -1,4 +1,4 @@
-"""Timesteps only: a classical solver whose times are learned, and nothing else.
+"""Learned timesteps: a classical solver of which only the times are fitted.
 
 Tong et al., *Learning to Discretize Denoising Diffusion ODEs* (LD3, ICLR 2025): the coefficients are those
 of the classical solver at its current times, and the times passed to the network may differ from them.
@@ -22,29 +22,29 @@ __all__ = ["Timesteps"]
 #: No increment of the grid is multiplied by more than ``exp(BOUND)`` or less than ``exp(-BOUND)``, so that
 #: the points of a classical solver stay apart.
 BOUND = 4.0
-#: A time passed to the network goes no further than this share of the way to the next time on either side.
-#: Less than a half keeps two neighbours in order.
+#: Largest shift of a time passed to the network, as a share of the gap to its neighbours. Less than a half
+#: keeps neighbours in order.
 SHARE = 0.45
 
 
 class Timesteps(Family):
     """A classical solver on a free grid: its coefficients and stages follow the points.
 
-    The increments of the grid are multiplied by ``exp(4 tanh(theta / 4))`` and normalised. Decoupled, call
-    ``j`` is passed ``t_j + 0.45 g_j tanh(theta_j)``, kept within [0, end], where ``g_j`` is the smaller gap
-    from ``t_j`` to the next time of the solver before and after.
+    The increments of the grid are multiplied by ``exp(4 tanh(theta / 4))`` and normalised. With decoupled
+    times, call ``j`` passes ``t_j + 0.45 g_j tanh(theta_j)``, clamped to [0, end], to the network, where
+    ``g_j`` is the smaller gap from ``t_j`` to its neighbouring times.
 
     Args:
         base: one of :data:`fewstep.classical.METHODS`, on the uniform grid or, after a slash, one of
             :data:`fewstep.classical.GRIDS`: ``"deis3/cosine"``.
         nfe: number of network calls.
         schedule: the network's schedule, ``CondOT()`` by default.
-        grid: times of the points to start from, instead of a grid by name.
-        decoupled: whether the times passed to the network are free, too: LD3's ``xi``.
+        grid: initial times of the points, instead of a grid by name.
+        decoupled: whether the times passed to the network are also free: LD3's ``xi``.
 
     Raises:
-        ValueError: on an unknown solver or grid, one that cannot make so many calls, or one that has no
-            table of velocities with finite numbers under this schedule.
+        ValueError: on an unknown solver or grid, one that cannot make so many calls, or one without a finite
+            table of velocities under this schedule.
     """
 
     name: ClassVar[str] = "timesteps"
@@ -104,7 +104,7 @@ class Timesteps(Family):
         return table._replace(times=self._passed(table.times, theta[self._sizes[0] :]))
 
     def _passed(self, times: Tensor, moves: Tensor) -> Tensor:
-        """The times passed to the network, given those of the solver."""
+        """Return the times passed to the network, given those of the solver."""
         if not self.decoupled:
             return times
         distinct = times[self._first]

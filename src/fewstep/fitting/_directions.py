@@ -1,6 +1,6 @@
 """The Jacobian of residuals in theta from difference quotients along a few directions per call.
 
-A solver in reduced form, and its derivative in one parameter of theta (dots), by the chain rule:
+A solver in reduced form, and its derivative d in one parameter of theta, by the chain rule:
 
     x_i  = a_i x_0 + sum_{j<i} b_ij u_j,      u_j = u(x_j, t_j)                         (1)
     dx_i = da_i x_0 + sum_{j<i} (db_ij u_j + b_ij du_j)                                 (2)
@@ -20,7 +20,7 @@ axes ``V_j`` with
 
 for each sample. The derivatives are difference quotients of calls at moved states and times,
 
-    F_j v = (u(x_j + h v, t_j) - u(x_j, t_j)) / h,   or central,   and likewise f_j     (6)
+    D_x u_j v = (u(x_j + h v, t_j) - u(x_j, t_j)) / h,   or central;   likewise f_j     (6)
 
 with steps that balance rounding and truncation (:mod:`fewstep.fitting._perturbations`). A Jacobian costs
 ``r + 1`` calls, or up to twice as many with central differences, at each ``j`` in place of ``P``.

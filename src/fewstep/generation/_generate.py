@@ -1,4 +1,4 @@
-"""Generating many samples to files."""
+"""Generation of many samples into a folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ._writer import BlockWriter, Layout
 
 __all__ = ["FORMATS", "generate"]
 
-#: What samples can be written as.
+#: File formats of samples.
 FORMATS = ("png", "npz", "safetensors", "pairs", "sheet")
 
 _Item = TypeVar("_Item")
@@ -55,49 +55,49 @@ def generate(
     conditions: Mapping[str, Any] | None = None,
     per_sample: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Make numbered samples, exactly those asked for, and write them to a folder.
+    """Generate the samples with the given numbers and write them to a folder.
 
     Sample ``k`` comes from noise ``k`` of :func:`fewstep.noise`, so it depends neither on the batch nor on
     the number of processes, and samples of two solvers can be compared one by one. Samples are made in blocks
-    of ``shard`` consecutive numbers; a block whose files are complete is not made again, so an interrupted
-    call is resumed by repeating it, and a folder is extended by asking for more.
+    of ``shard`` consecutive numbers; a block whose files are complete is not made again, so repeating an
+    interrupted call resumes it, and passing more ``seeds`` extends the folder.
 
     Args:
-        field: the field; its model must be on ``device``. A model without weights needs a name to go on in a
-            folder that has samples, and where several processes share one.
+        field: the field; its model must be on ``device``. A model without weights needs a name to add to a
+            folder that has samples, or to share one between processes.
         solver: a table, or :class:`~fewstep.Adaptive`.
         seeds: numbers of the samples, in any order, none twice: ``range(50_000)``.
         out: the folder.
-        seed: the stream of noises that the numbers count in.
+        seed: seed of the noises.
         formats: among ``"png"`` (8-bit pictures ``png/00000042.png``, of samples in [-1, 1]), ``"npz"``
             (``samples`` as uint8 ``(n, H, W, C)`` for pictures, else as float32, and ``seeds``),
             ``"safetensors"`` (``samples`` as float32, and ``seeds``) and ``"pairs"`` (``x0`` and ``x1`` as
-            float32, and ``seeds``; :meth:`fewstep.Pairs.load` reads them), which write one file a block, such
-            as ``pairs-00001000-00001999.safetensors``, and ``"sheet"``, the first pictures side by side.
-        batch: samples at once.
-        shard: samples a block.
+            float32, and ``seeds``; :meth:`fewstep.Pairs.load` reads them), which write one file per block,
+            such as ``pairs-00001000-00001999.safetensors``, and ``"sheet"``, the first pictures side by side.
+        batch: samples per batch.
+        shard: samples per block.
         save_noise: write the noises too, as ``noise-*.npz``.
         save_trajectory: write the paths of the first so many samples to ``trajectory.npz``: ``states`` and
-            ``data``, the data that the network expects there, as ``(P, K, ...)``, and ``times``, as
+            ``data``, the network's estimate of the data there, as ``(P, K, ...)``, and ``times``, as
             ``(P, K)``; pictures as strips too.
-        device: where to sample, by default where the network is.
+        device: device to sample on; by default that of the network.
         rank: number of this process, from 0; it makes every ``world``-th block.
         world: number of processes, which all call this with the same arguments.
         progress: show a progress bar of this process's samples.
         provenance: further facts for the result's protocol, such as where the solver came from.
         conditions: keyword arguments of the network that all samples share.
-        per_sample: those with one row a sample, in the order of their numbers, or one row for all; see
-            :meth:`Field.bind`.
+        per_sample: those with one row per sample, in the order of their numbers, or one row for all;
+            see :meth:`Field.bind`.
 
     Returns:
-        What ``result.json`` holds: ``count``, ``nfe`` (mean, min and max over samples), ``network_calls``,
+        Content of ``result.json``: ``count``, ``nfe`` (mean, min and max over samples), ``network_calls``,
         ``curvature`` (per dimension, on the solver's own points), ``seconds``, ``samples_per_second``,
-        ``files`` and ``protocol``. Where other processes are still at work, only
+        ``files`` and ``protocol``. While other processes are still working, only
         ``{"complete": False, "count": n}`` with the number of samples that this process made.
 
     Raises:
-        OSError: when the folder cannot be written, or has no room.
-        ValueError: when an argument is wrong, or the folder holds samples made otherwise.
+        OSError: when the folder cannot be written, or the disk is too full.
+        ValueError: when an argument is wrong, or the folder holds samples made with other settings.
     """
     formats, shape, wanted = sorted(set(formats)), field.shape, blocks(seeds, shard)
     total = sum(len(block.seeds) for block in wanted)
@@ -201,7 +201,7 @@ def _batches(block: Block, size: int) -> list[list[int]]:
 
 
 def _ahead(pool: Executor, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """``map(function, items)``, computing the next result in a thread while the last one is used."""
+    """Yield ``map(function, items)``, computing the next result in a thread while the last one is used."""
     waiting = None
     for item in items:
         following = pool.submit(function, item)

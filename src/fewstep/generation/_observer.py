@@ -1,4 +1,4 @@
-"""What is seen of a batch while it is sampled: curvature, and the paths of a few samples."""
+"""Sampling of one batch that records curvature and the paths of a few samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Observer", "Point", "stack_paths"]
 
 
 class Point(NamedTuple):
-    """One sample at one time: its state, and the data that the network expects it to become."""
+    """One sample at one time: its state, and the network's estimate of the data."""
 
     t: float
     state: Tensor
@@ -26,12 +26,12 @@ class Point(NamedTuple):
 
 
 class Observer:
-    """Samples a batch and watches it, without a network call more.
+    """Samples a batch and records its path, without further network calls.
 
     Args:
-        field: the field, its conditions bound.
+        field: the field, with its conditions bound.
         solver: the solver.
-        keep: how many paths to keep, those of the first samples.
+        keep: number of samples, the first of the batch, whose paths are kept.
     """
 
     def __init__(self, field: Field, solver: Solver | Adaptive, keep: int = 0) -> None:
@@ -40,7 +40,7 @@ class Observer:
         self.paths: list[list[Point]] = [[] for _ in range(keep)]
 
     def sample(self, x0: Tensor) -> tuple[Tensor, Tensor]:
-        """The samples, and the network calls of each."""
+        """Return the samples, and the number of network calls of each."""
         field, solver = self._field, self._solver
         if isinstance(solver, Adaptive):
             result = solver.sample(field, x0, callback=self._reached)
@@ -50,7 +50,7 @@ class Observer:
         return x1, torch.full((len(x0),), solver.nfe)
 
     def curvature(self) -> tuple[Tensor, Tensor]:
-        """Curvature and mean square displacement of each sample, on the CPU in float64."""
+        """Return curvature and mean square displacement of each sample, on the CPU in float64."""
         assert self._meter is not None, "sample() comes first"
         return self._meter.curvature().cpu().double(), self._meter.displacement().cpu().double()
 
@@ -86,7 +86,7 @@ class Observer:
 
 
 def stack_paths(paths: Sequence[Sequence[Point]]) -> dict[str, Tensor]:
-    """Paths of one sample each as tensors; one that ends early stays at its end.
+    """Stack paths of one sample each; the last point of a shorter path is repeated.
 
     Shape:
         ``states``, ``data``: ``(P, K, ...)``; ``times``: ``(P, K)``.

@@ -1,4 +1,4 @@
-"""Which samples are made together: numbers of noises, and blocks of them."""
+"""Blocks of samples, and ranges of their numbers as text."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Block(NamedTuple):
 
     number: int
     seeds: list[int]
-    start: int  # how many wanted samples come before
+    start: int  # number of wanted samples in earlier blocks
 
     @property
     def range(self) -> str:
-        """First and last number, as file names spell them."""
+        """First and last number, as in file names."""
         return f"{self.seeds[0]:08d}-{self.seeds[-1]:08d}"
 
 
 def blocks(seeds: Iterable[int], size: int) -> list[Block]:
-    """Cut the numbers into blocks, whose borders do not depend on what else is wanted.
+    """Split the numbers into blocks, at multiples of ``size``.
 
     Raises:
         ValueError: when there are no numbers, one is negative or appears twice, or blocks have no size.
@@ -50,19 +50,19 @@ def blocks(seeds: Iterable[int], size: int) -> list[Block]:
 
 
 def draw(seeds: Sequence[int], shape: Sequence[int], stream: int) -> Tensor:
-    """The noises of those numbers, ``(len(seeds), *shape)``."""
+    """Return the noises with these numbers, ``(len(seeds), *shape)``."""
     return torch.cat(
         [noise(last - first + 1, shape, seed=stream, start=first) for first, last in _runs(seeds)]
     )
 
 
 def spell(seeds: Sequence[int]) -> str:
-    """``[0, 1, 2, 7]`` as ``"0-2,7"``."""
+    """Return ``[0, 1, 2, 7]`` as ``"0-2,7"``."""
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in _runs(seeds))
 
 
 def parse_ranges(text: str) -> list[int]:
-    """``"0-2,7"`` as ``[0, 1, 2, 7]``; a ``ValueError`` where it is nothing of the kind."""
+    """Return ``"0-2,7"`` as ``[0, 1, 2, 7]``; raise a ``ValueError`` on other text."""
     numbers: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
@@ -71,7 +71,7 @@ def parse_ranges(text: str) -> list[int]:
 
 
 def _runs(seeds: Sequence[int]) -> list[tuple[int, int]]:
-    """First and last of the runs of consecutive numbers."""
+    """Return the first and last number of each run of consecutive numbers."""
     runs = [
         [k for _, k in run] for _, run in groupby(enumerate(seeds), key=lambda entry: entry[1] - entry[0])
     ]

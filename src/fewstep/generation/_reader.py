@@ -1,4 +1,4 @@
-"""Reading the samples of a folder that :func:`fewstep.generate` filled."""
+"""Reading of folders of samples written by :func:`fewstep.generate`."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from ..data import Dataset, load
 
 __all__ = ["Generated", "read_generated"]
 
-#: Formats in the order in which they are looked for, with the key of the samples in their files.
+#: Formats in order of preference, with the key of the samples in their files.
 _FORMATS = {"samples": "samples", "npz": "samples", "pairs": "x1"}
-#: How many samples a fingerprint reads.
+#: Number of samples that a fingerprint reads.
 _HASHED = 64
-#: What a damaged file makes its readers raise.
+#: Errors of the readers on a damaged file.
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, SafetensorError)
 
 
 class Generated(NamedTuple):
-    """Samples in the order of their numbers, and what ``result.json`` says of them."""
+    """Samples in the order of their numbers, and the content of ``result.json``."""
 
     samples: Dataset
     facts: dict[str, Any]
 
 
 def read_generated(folder: str | os.PathLike[str]) -> Generated:
-    """Open a folder of samples; of several formats in it, safetensors, npz, pairs or png in this order.
+    """Open a folder of samples, in the first format present of safetensors, npz, pairs and png.
 
     Raises:
         FileNotFoundError: when the folder has no ``result.json``.
-        ValueError: when it is no result of :func:`fewstep.generate`, or holds no format with every sample.
+        ValueError: when it is not a result of :func:`fewstep.generate`, or no format holds every sample.
     """
     folder = Path(folder)
     path = folder / "result.json"
@@ -69,7 +69,7 @@ def read_generated(folder: str | os.PathLike[str]) -> Generated:
 
 
 def _counts(folder: Path, pattern: str) -> dict[Path, int]:
-    """Files of one format in the order of their samples, and how many are in each."""
+    """Return the files of one format in the order of their samples, with the number of samples in each."""
     counts: dict[Path, int] = {}
     for path in sorted((folder / "blocks").glob("[0-9]*.json")):
         block = json.loads(path.read_text(encoding="utf-8"))
@@ -78,12 +78,12 @@ def _counts(folder: Path, pattern: str) -> dict[Path, int]:
 
 
 class _Blocks(Dataset):
-    """Samples in files of many, of which one is open at a time.
+    """Samples in files of many samples, of which one is open at a time.
 
     Args:
-        name: what to call them.
-        counts: the files in their order, and how many samples are in each.
-        key: the name of the samples there.
+        name: name of the data set.
+        counts: the files in order, with the number of samples in each.
+        key: key of the samples in a file.
     """
 
     def __init__(self, name: str, counts: Mapping[Path, int], key: str) -> None:
@@ -127,7 +127,7 @@ def _from_tensors(path: Path, key: str) -> Tensor:
 
 
 def _from_npz(path: Path, key: str) -> Tensor:
-    # Opened here, as numpy leaves a damaged file open.
+    # Opened here, because numpy leaves a damaged file open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         samples = torch.from_numpy(archive[key])
     return samples.permute(0, 3, 1, 2) if samples.dtype == torch.uint8 else samples

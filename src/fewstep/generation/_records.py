@@ -1,4 +1,4 @@
-"""What a folder of samples says about itself: its settings, the facts of its blocks, and the result."""
+"""Records of a folder of samples: its settings, the facts of its blocks, and the result."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ __all__ = ["Records", "block_facts"]
 class Records:
     """The JSON files of a folder: its settings, the facts of every block, and the result.
 
-    The facts of a block are written last, so where they are, its files are complete. Nothing else is needed
-    to share the work: each process makes blocks of its own, and whoever finds all of them complete writes
-    the result.
+    The facts of a block are written last, so if they exist, its files are complete. Processes need no other
+    communication: each makes its own blocks, and the one that finds all blocks complete writes the result.
 
     Args:
-        layout: where the files are.
+        layout: paths of the files.
         wanted: the blocks.
     """
 
@@ -34,7 +33,7 @@ class Records:
         self._layout, self._folder, self._wanted = layout, layout.folder, wanted
 
     def open(self, settings: Mapping[str, Any]) -> None:
-        """Make the folder, or check that what it holds was made in the same way and is wanted still.
+        """Make the folder, or check that its samples have the same settings and are still wanted.
 
         Raises:
             OSError: when it cannot be written.
@@ -45,7 +44,7 @@ class Records:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else new
-            # Even if it is there: can the folder be written?
+            # Also if the file exists, to check that the folder can be written.
             write_json(path, old)
             for folder in ["blocks", *(["png"] if self._layout.png else [])]:
                 (self._folder / folder).mkdir(exist_ok=True)
@@ -72,11 +71,11 @@ class Records:
         return bool(self._all_facts())
 
     def missing(self) -> list[Block]:
-        """The blocks whose files are not complete."""
+        """Return the blocks whose files are not complete."""
         return [block for block in self._wanted if not self._complete(block)]
 
     def check_room(self, samples: int) -> None:
-        """Raise an ``OSError`` when the disk cannot hold so many samples more."""
+        """Raise an ``OSError`` when the disk has no room for so many samples."""
         needed, free = self._layout.size(samples), shutil.disk_usage(self._folder).free
         if needed > free:
             raise OSError(
@@ -85,7 +84,7 @@ class Records:
             )
 
     def begin(self, block: Block) -> None:
-        """Forget an earlier, smaller version of a block, and the result that it was part of."""
+        """Delete an earlier, smaller version of a block, and the result that included it."""
         (self._folder / "result.json").unlink(missing_ok=True)
         path = self._path(block)
         if path.exists():
@@ -95,7 +94,7 @@ class Records:
                 (self._folder / name).unlink(missing_ok=True)
 
     def finish(self, block: Block, facts: Mapping[str, Any]) -> None:
-        """Write down that a block is complete."""
+        """Record that a block is complete."""
         files = [path.name for path in self._layout.of_block(block).values()]
         content = {"seeds": spell(block.seeds), "count": len(block.seeds), "files": files, **facts}
         write_json(self._path(block), content)
@@ -103,20 +102,20 @@ class Records:
     def result(
         self, labels: Mapping[str, str], protocol: Mapping[str, Any], forwards: int, points: int | None
     ) -> dict[str, Any]:
-        """The facts of all blocks together, written to ``result.json`` too.
+        """Return the facts of all blocks together, and write them to ``result.json``.
 
         Args:
-            labels: names of what was sampled with what.
+            labels: names of the model and the solver.
             protocol: how the samples were made.
-            forwards: network forwards a call.
-            points: trajectory points a sample, where all have the same number.
+            forwards: network forwards per call.
+            points: trajectory points per sample, if all have the same number.
         """
         facts = self._all_facts()
         count = sum(part["count"] for part in facts)
         calls = sum(part["nfe"]["sum"] for part in facts)
         seconds = sum(part["seconds"] for part in facts)
         displacement = sum(part["displacement"] for part in facts) / count
-        # A path of one step is straight whatever the flow is.
+        # A path of one step is straight for every flow.
         seen = sum(part["curvature"] for part in facts) / count if points != 2 else None
         content: dict[str, Any] = {
             "complete": True,
@@ -169,7 +168,7 @@ class Records:
 
 
 def block_facts(nfe: Tensor, curvature: Tensor, displacement: Tensor) -> dict[str, Any]:
-    """What the result needs to know of the samples of a block."""
+    """Return the facts of a block's samples that the result is computed from."""
     return {
         "nfe": {"sum": int(nfe.sum()), "min": int(nfe.min()), "max": int(nfe.max())},
         "curvature": float(curvature.sum()),

@@ -1,4 +1,4 @@
-"""Writing one block of samples in every format that is wanted."""
+"""Writing of one block of samples in all requested formats."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _STRIP = 16
 
 
 class Layout:
-    """Where the files of a folder of samples are.
+    """Paths of the files in a folder of samples.
 
     Args:
         folder: the folder.
         shape: shape of one sample.
         formats: formats to write.
         save_noise: write the noises too.
-        paths: how many paths of the first samples to write.
+        paths: number of samples, the first ones, whose paths are written.
         single: whether all samples are in one block.
     """
 
@@ -66,7 +66,7 @@ class Layout:
                 self.once["states"], self.once["data"] = "trajectory-states.png", "trajectory-data.png"
 
     def of_block(self, block: Block) -> dict[str, Path]:
-        """The files of a block by kind, pictures of single samples left out."""
+        """Return the files of a block by kind, without pictures of single samples."""
         names = {kind: pattern.replace("*", block.range) for kind, pattern in self.patterns.items()}
         return {
             kind: self.folder / name
@@ -74,26 +74,26 @@ class Layout:
         }
 
     def pictures(self, seeds: Sequence[int]) -> list[Path]:
-        """The pictures of single samples."""
+        """Return the files of the pictures of single samples."""
         return [self.folder / "png" / f"{k:08d}.png" for k in seeds] if self.png else []
 
     def summary(self) -> dict[str, str]:
-        """What there is in the folder, by kind; ``*`` stands for the numbers of a block."""
+        """Return the files in the folder by kind; ``*`` stands for the numbers of a block."""
         files = self.patterns | self.once | ({"png": "png"} if self.png else {})
         return {kind: str(self.folder / name) for kind, name in files.items()}
 
     def size(self, count: int) -> int:
-        """Bytes that so many samples take at least: compressed files do not count."""
+        """Return a lower bound on the bytes of so many samples, as compressed files are not counted."""
         numbers = int(np.prod(self.shape))
         sizes = {"samples": 4, "npz": 1 if is_picture(self.shape) else 4, "pairs": 8, "noise": 4}
         return count * numbers * sum(sizes[kind] for kind in self.patterns)
 
 
 class BlockWriter:
-    """Takes the batches of a block and writes its files; pictures of single samples by a pool of threads.
+    """Collects the batches of a block and writes its files; a pool of threads writes single pictures.
 
     Args:
-        layout: where the files are.
+        layout: paths of the files.
         block: the block.
         pool: the threads.
     """
@@ -107,7 +107,7 @@ class BlockWriter:
         self._paths: list[list[Point]] = []
 
     def add(self, seeds: Sequence[int], x0: Tensor, x1: Tensor, paths: list[list[Point]]) -> None:
-        """The next batch; ``x0`` on the CPU."""
+        """Add the next batch; ``x0`` on the CPU."""
         kinds, picture = self._files.keys(), is_picture(self._layout.shape)
         if kinds & {"pairs", "noise"}:
             self._noises.append(x0)
@@ -121,7 +121,7 @@ class BlockWriter:
         self._paths += paths
 
     def finish(self, facts: Mapping[str, Any], labels: Mapping[str, str]) -> None:
-        """Write the files; every one is there, whole, when this returns.
+        """Write the files; all are complete when this returns.
 
         Args:
             facts: ``nfe``, ``calls`` and ``provenance``, for files of pairs.
@@ -150,7 +150,7 @@ class BlockWriter:
 def _write_pictures(paths: Sequence[Path], pixels: npt.NDArray[np.uint8]) -> None:
     image = require("PIL.Image", "plot")
     for path, picture in zip(paths, pixels, strict=True):
-        # fewstep._files.replacing reads the umask, which threads must not.
+        # fewstep._files.replacing reads the umask by setting it, which is not thread-safe.
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(temporary, format="png")
         os.replace(temporary, path)
@@ -163,7 +163,7 @@ def _write_npz(path: Path, **arrays: Tensor) -> None:
 
 
 def _write_strips(path: Path, states: Tensor) -> None:
-    """One row a sample, time from left to right."""
+    """Write one row per sample, with time from left to right."""
     P = len(states)
     columns = sorted({round(i * (P - 1) / (_STRIP - 1)) for i in range(_STRIP)})
     save_pictures(path, states[columns].transpose(0, 1).flatten(0, 1), columns=len(columns))

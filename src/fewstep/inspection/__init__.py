@@ -1,4 +1,4 @@
-"""What can be known of a solver from its numbers alone: consistency, order, stability, needs."""
+"""Analysis of a solver from its numbers alone: consistency, order, stability, requirements."""
 
 from ._inspect import Inspection, inspect
 from .convergence import Convergence

@@ -1,4 +1,4 @@
-"""All that :func:`inspect` finds."""
+"""The complete analysis of a solver, :func:`inspect`."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ NotMeasured = Literal["inconsistent", "one schedule", "not refinable", "rounding
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the numbers of a solver say.
+    """The result of :func:`inspect`.
 
     Attributes:
         solver: the solver.
-        exactness: what it solves exactly, and the residuals where it does not.
-        convergence: its order, measured; ``None`` where that was not possible.
+        exactness: residuals on problems that a consistent solver solves exactly.
+        convergence: its measured order; ``None`` if it could not be measured.
         not_measured: why not: ``"inconsistent"``, ``"one schedule"`` (a table for one schedule cannot be
             repeated), ``"not refinable"`` (``refine`` gave fewer than two solvers) or ``"rounding"`` (fewer
             than two errors are above it).
-        stability: on the linear test equation; ``None`` where there is no form for velocities.
-        errors: how errors of the network and of rounding reach the sample.
-        needs: what it can be used with.
+        stability: on the linear test equation; ``None`` for a table without a form for velocities.
+        errors: propagation of network and rounding errors to the sample.
+        needs: the networks that it can be used with, and its memory.
     """
 
     solver: Solver
@@ -46,7 +46,7 @@ class Inspection:
     needs: Needs
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready facts; numbers that are not finite are ``None``."""
+        """Return the facts ready for JSON, with ``None`` for numbers that are not finite."""
         solver = self.solver
         facts: dict[str, Any] = {
             "name": solver.name,
@@ -76,20 +76,20 @@ def inspect(
     schedule: Schedule | None = None,
     refine: Callable[[int], Solver | None] | None = None,
 ) -> Inspection:
-    """Find out what a solver does, from its numbers alone; no network is called.
+    """Analyse a solver from its numbers alone; no network is called.
 
     The order is measured on four smooth problems with a closed form, in float64, and stability on
-    ``dx/dt = mu x``; both in the form of the table that reads velocities.
+    ``dx/dt = mu x``, both with the table in its form for velocities.
 
     Args:
         solver: any solver.
-        schedule: of the networks to ask :attr:`Needs.readable` for; by default that of the table, or the one
+        schedule: schedule of the networks in :attr:`Needs.readable`; by default that of the table, or the one
             it was fitted on, or the four usual ones.
-        refine: ``refine(k)`` is the same method with ``k`` times the calls, such as :func:`refinement` makes;
-            without it the order is that of the table repeated on pieces of the path.
+        refine: ``refine(k)`` returns the same method with ``k`` times the calls; see :func:`refinement`.
+            Without it, the order is that of the table repeated on pieces of the path.
 
     Returns:
-        The facts, in words through :func:`fewstep.report.describe`.
+        The facts; :func:`fewstep.report.describe` puts them into words.
 
     Raises:
         ValueError: when ``schedule`` is another than the one that the table holds for.

@@ -1,4 +1,4 @@
-"""The order of a solver, measured: how fast its error falls on problems with a closed form."""
+"""The observed order of convergence of a solver on problems with a closed form."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from ..solver import Solver
 
 __all__ = ["Convergence", "observed_order", "refined", "repeated"]
 
-#: Most calls of a refined solver, or twice its own: its table has their square of numbers, and is built anew.
+#: Most calls of a refined solver, or twice its own, as its table has size quadratic in the calls.
 REFINED_CALLS = 160
 #: Most calls of a repeated table, or twice its own.
 REPEATED_CALLS = 1500
 #: Errors below this are rounding.
 RESOLVED = 2e-12
 
-#: Where the test problems start; the last two are one, a rotation.
+#: Initial values of the test problems; the last two belong to one problem, a rotation.
 INITIAL = (0.3, 1.2, 1.0, 0.8, 0.6)
 
 
 @dataclass(frozen=True)
 class Convergence:
-    """Errors against the number of calls, and the order that their slope shows.
+    """Errors against the number of calls, and the order given by their slope.
 
     Attributes:
         order: slope of ``-log error`` against ``log calls`` between the two finest resolutions whose error is
             above rounding.
         how: ``"refined"``, the same method with more steps, or ``"repeated"``, the whole table on each of
-            many equal pieces of the path. They differ where a method starts with lower order: repeated, it
-            starts in every piece.
-        calls: numbers of calls tried.
-        errors: the error at each, the root mean square over the problems: the least of their orders shows.
+            many equal pieces of the path. They differ for a method that starts with a lower order, which a
+            repeated table does in every piece.
+        calls: the numbers of calls.
+        errors: the error for each, the root mean square over the problems, whose lowest order dominates.
     """
 
     order: float
@@ -48,11 +48,11 @@ class Convergence:
 
 
 def refined(nfe: int, refine: Callable[[int], Solver | None]) -> dict[int, float]:
-    """Errors by calls of the same method with 1, 2, 4, ... times the calls, where there are such.
+    """Return errors by number of calls, of the same method with 1, 2, 4, ... times the calls.
 
     Args:
-        nfe: the calls of the solver as it is.
-        refine: ``refine(k)`` is it with ``k`` times as many, ``None`` where it cannot have them.
+        nfe: the calls of the solver itself.
+        refine: ``refine(k)`` returns it with ``k`` times as many calls, or ``None`` if that is not possible.
     """
     errors = {}
     for k in _doubling(nfe, max(REFINED_CALLS, 2 * nfe)):
@@ -63,13 +63,13 @@ def refined(nfe: int, refine: Callable[[int], Solver | None]) -> dict[int, float
 
 
 def repeated(velocities: Table, end: float) -> dict[int, float]:
-    """Errors by calls of a consistent table for velocities on each of 1, 2, 4, ... pieces of the path."""
+    """Return errors by number of calls, of a consistent table for velocities on 1, 2, 4, ... equal pieces."""
     N = len(velocities.times)
     return {k * N: _error_of_pieces(velocities, end, k) for k in _doubling(N, max(REPEATED_CALLS, 2 * N))}
 
 
 def observed_order(errors: Mapping[int, float]) -> float | None:
-    """The slope of the two finest errors above rounding; ``None`` where there are not two."""
+    """Return the slope between the two finest errors above rounding, or ``None`` with fewer than two."""
     resolved = [(calls, error) for calls, error in errors.items() if error > RESOLVED]
     if len(resolved) < 2:
         return None
@@ -90,7 +90,7 @@ def _error_of(solver: Solver) -> float:
 
 
 def _error_of_pieces(table: Table, end: float, pieces: int) -> float:
-    """The table on each of equal pieces of [0, 1]: valid where it leaves a constant as it is."""
+    """Return the error of the table on equal pieces of [0, 1]; it must preserve constants."""
     length = end - float(table.times[0])
     times = ((table.times - table.times[0]) / length).tolist()
     rows = plan(table.C.tolist(), table.D.tolist())

@@ -1,4 +1,4 @@
-"""What a table solves exactly: straight paths, polynomials in time, the start of the exponential series."""
+"""Problems that a table solves exactly: straight paths, polynomials in time, the linear test equation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..solver import Solver
 
 __all__ = ["Exactness", "exactness"]
 
-#: Errors up to this, relative to the numbers that make them, count as rounding.
+#: Relative error that counts as rounding.
 ROUNDING = 1e-9
 
 
@@ -50,7 +50,7 @@ class Exactness:
 
 
 def exactness(solver: Solver, velocities: Table | None) -> Exactness:
-    """Residuals of ``solver``, whose table for velocities is ``velocities``, where it has one."""
+    """Return the residuals of ``solver``; ``velocities`` is its table for velocities, if it has one."""
     residuals = _residuals(solver)
     first, second = residuals
     scale = max(1.0, float(solver.table.unroll().b.abs().sum(dim=1).max()))
@@ -71,7 +71,7 @@ def _residuals(solver: Solver) -> dict[str, Tensor]:
     at = torch.cat([times[1:], times.new_tensor([solver.end])])
     if solver.schedule is None:
         return {"constant": a - 1, "slope": b.sum(dim=1) - (at - times[0])}
-    read = (b != 0).any(dim=0)  # an unread call must not bring in 0 * infinity
+    read = (b != 0).any(dim=0)  # leave out unread calls, to avoid 0 * infinity
     data, noise = (
         torch.where(read, p, 0) for p in in_data_and_noise(solver.schedule(times), solver.prediction)
     )
@@ -81,7 +81,7 @@ def _residuals(solver: Solver) -> dict[str, Tensor]:
 
 
 def _quadrature_degree(table: Table, end: float) -> int:
-    """Tried on Legendre polynomials, whose integrals over the path are its length, 0, 0, 0, ..."""
+    """Test Legendre polynomials, whose integrals over the path are its length, 0, 0, 0, ..."""
     times, _, b = table.unroll()
     length = end - times[0]
     x = 2 * (times - times[0]) / length - 1
@@ -96,7 +96,7 @@ def _quadrature_degree(table: Table, end: float) -> int:
 
 
 def _linear_order(table: Table, end: float) -> int:
-    """``R`` as a polynomial: multiplying by ``mu`` moves its coefficients up by one."""
+    """Compare ``R`` as a polynomial; multiplication by ``mu`` shifts its coefficients by one."""
     N = len(table.times)
     powers = torch.eye(N + 1, dtype=torch.float64)
     for i, (c, d) in enumerate(zip(table.C, table.D, strict=True), start=1):

@@ -1,4 +1,4 @@
-"""What a solver needs: networks that it can read, times at which they must be good, memory."""
+"""Requirements of a solver: compatible networks, times of calls, memory."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ __all__ = ["Needs", "needs"]
 
 @dataclass(frozen=True)
 class Needs:
-    """What must be there for a solver to work.
+    """The requirements of a solver.
 
     Attributes:
-        prediction: what the numbers of its table multiply.
-        schedule: the only schedule that it holds for; ``None`` when it holds for every one.
-        readable: predictions of networks that it can sample with, by schedule: those in which its table stays
-            finite.
-        fitted_for: the field it was fitted to: ``model``, ``guidance``, ``shape`` and the rest; ``None`` for
-            a classical solver.
-        states: most states and predictions that it keeps at once, the new one included.
+        prediction: the prediction that its table uses.
+        schedule: the only schedule for which it is valid; ``None`` if it is valid for all.
+        readable: by schedule, the network predictions for which its table is finite.
+        fitted_for: the field it was fitted to: ``model``, ``guidance``, ``shape`` and so on; ``None`` for a
+            classical solver.
+        states: largest number of states and predictions in memory, including the new one.
         calls_at_end: calls at exactly ``t = 1``.
-        uninformative_calls: calls whose prediction is known before: of the noise where there is nothing
-            else, or of the data likewise.
+        uninformative_calls: noise predictions in pure noise and data predictions in pure data, which add no
+            information.
         calls_back_in_time: calls at an earlier time than the call before.
-        shortest_step: between two trajectory points.
+        shortest_step: shortest step between two trajectory points.
     """
 
     prediction: str
@@ -46,7 +45,7 @@ class Needs:
 
 
 def needs(solver: Solver, schedule: Schedule | None) -> Needs:
-    """What ``solver`` needs, of networks on its own schedule, or ``schedule``, or the usual ones."""
+    """Return what ``solver`` needs, for networks on its own schedule, or ``schedule``, or the usual ones."""
     fitted_to = (solver.fitted_for or {}).get("schedule")
     own = solver.schedule or schedule or (from_dict(fitted_to) if fitted_to else None)
     schedules: Sequence[Schedule] = (CondOT(), VP(), Cosine(), VE()) if own is None else (own,)

@@ -1,4 +1,4 @@
-"""The same classical method with more steps, on the part of a schedule where steps are finite."""
+"""Refinement of a classical method, on the part of a schedule where steps are finite."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..solver import Solver
 
 __all__ = ["refinement"]
 
-#: The part's ends in ``log(alpha / sigma)``.
+#: Ends of the part in ``log(alpha / sigma)``.
 LOG_SNR = (-2.0, 2.0)
 
 
 def refinement(name: str, nfe: int, schedule: Schedule) -> Callable[[int], Solver | None]:
-    """A method that can be refined, for :func:`~fewstep.inspect`.
+    """Return the argument ``refine`` of :func:`~fewstep.inspect` for a classical method.
 
-    Steps of infinite length in ``log(alpha / sigma)``, which begin in pure noise or end in pure data, do not
-    become shorter with more of them. So these solvers are for the part of the schedule with
-    ``log(alpha / sigma)`` between -2 and 2, whose times are stretched to [0, 1].
+    Steps of infinite length in ``log(alpha / sigma)``, from pure noise or to pure data, do not become shorter
+    in a finer grid. The solvers are therefore for the part of the schedule with ``log(alpha / sigma)``
+    between -2 and 2, with its times mapped to [0, 1].
 
     Args:
         name: as in :func:`~fewstep.classical.baselines`, with its grid: ``dpmpp_2m/karras``.
@@ -31,7 +31,7 @@ def refinement(name: str, nfe: int, schedule: Schedule) -> Callable[[int], Solve
         schedule: its schedule.
 
     Returns:
-        ``refine(k)``, the solver with ``k * nfe`` calls, or ``None`` where the method cannot have them.
+        ``refine(k)``, which returns the solver with ``k * nfe`` calls, or ``None`` if there is none.
     """
     start, end = (float(schedule.inverse_log_snr(value)) for value in LOG_SNR)
     part = _Part(schedule, start, end)
@@ -47,7 +47,7 @@ def refinement(name: str, nfe: int, schedule: Schedule) -> Callable[[int], Solve
 
 @dataclass(frozen=True)
 class _Part(Schedule):
-    """What lies between two times of a schedule, at times 0 to 1."""
+    """The part of a schedule between two times, mapped to times 0 to 1."""
 
     name: ClassVar[str] = "part"
     whole: Schedule

@@ -1,4 +1,4 @@
-"""What becomes of states and errors on their way to the sample."""
+"""Linear stability, and the propagation of errors to the sample."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from ..solver import Solver
 
 __all__ = ["RATES", "ErrorGrowth", "Stability", "error_growth", "stability"]
 
-#: The rates ``mu`` of the test equation that are tabulated.
+#: The tabulated rates ``mu`` of the test equation.
 RATES = (-1.0, -4.0, -16.0, -64.0)
-#: Growth within this is rounding.
+#: Relative growth that counts as rounding.
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Stability:
-    """The table, less its offsets, on the test equation ``dx/dt = mu x``, whose solution is ``exp(mu t)``.
+    """The table on the test equation ``dx/dt = mu x``, whose solution is ``exp(mu t)``.
 
     Attributes:
-        rates: the ``mu``.
-        times: of the trajectory points.
+        rates: the rates ``mu``.
+        times: times of the trajectory points.
         amplification: a row for each rate: ``R_i(mu) = x_i / x_0`` at the trajectory points.
-        exact: likewise ``exp(mu (t_i - t_0))``.
+        exact: likewise, ``exp(mu (t_i - t_0))``.
         real_limit: largest ``z`` such that for every ``mu`` in ``[-z, 0]`` no trajectory point is larger than
-            ``x_0``; where the table itself scales the state, than it is at ``mu = 0``. ``None`` when there is
-            no limit.
-        growth: a row for each of the rates, 0 before them: ``|d x_N / d x_j|``, what the sample makes of an
+            ``x_0``, or than it is at ``mu = 0`` if the table itself scales the state. ``None`` without limit.
+        growth: a row for rate 0 and then for each rate: ``|d x_N / d x_j|``, the gain in the sample of an
             error in ``x_j``, ``j = 0 .. N``.
     """
 
@@ -45,16 +44,16 @@ class Stability:
 
 @dataclass(frozen=True)
 class ErrorGrowth:
-    """What the sample makes of errors, in the predictions that the table reads.
+    """Propagation of errors in the table's predictions to the sample.
 
     Attributes:
-        noise_gain: ``|b_Nj|``, the reduced form's weight of call ``j`` in the sample: how an error of the
-            network there reaches it.
-        total: their sum, the largest error of the sample for errors of the network up to one. For velocities
-            it is the length of the path, 1, when no weight is negative.
-        cancellation: ``total`` over ``|sum_j b_Nj|``; 1 when all weights have one sign. ``None`` when the
-            weights sum to zero.
-        largest_coefficient: of C and D, by magnitude: how rounding in one state or prediction is magnified.
+        noise_gain: ``|b_Nj|``, the weight of call ``j`` in the sample in reduced form, which multiplies the
+            network's error there.
+        total: their sum, the largest error of the sample for network errors of at most one. For velocities it
+            is the length of the path, 1, if no weight is negative.
+        cancellation: ``total`` over ``|sum_j b_Nj|``; 1 if all weights have the same sign, ``None`` if their
+            sum is zero.
+        largest_coefficient: largest magnitude in C and D, which amplifies rounding of a state or prediction.
     """
 
     noise_gain: tuple[float, ...]
@@ -64,7 +63,7 @@ class ErrorGrowth:
 
 
 def error_growth(solver: Solver) -> ErrorGrowth:
-    """The errors of ``solver`` in its own predictions."""
+    """Return the error growth of ``solver`` in its own predictions."""
     weights, table = solver.table.unroll().b[-1], solver.table
     total, net = float(weights.abs().sum()), abs(float(weights.sum()))
     return ErrorGrowth(
@@ -76,7 +75,7 @@ def error_growth(solver: Solver) -> ErrorGrowth:
 
 
 def stability(velocities: Table, points: tuple[int, ...], end: float) -> Stability:
-    """The linear stability of a table for velocities along its trajectory points."""
+    """Return the linear stability of a table for velocities at its trajectory points."""
     times = (*velocities.times.tolist(), end)
     at = tuple(times[i] for i in points)
     mu = torch.tensor(RATES, dtype=torch.float64)
@@ -91,7 +90,7 @@ def stability(velocities: Table, points: tuple[int, ...], end: float) -> Stabili
 
 
 def amplification(table: Table, mu: Tensor) -> Tensor:
-    """``R_i(mu)`` of every state, ``(N + 1, M)`` for ``M`` rates."""
+    """Return ``R_i(mu)`` of every state, ``(N + 1, M)`` for ``M`` rates."""
     states = torch.ones(len(table.times) + 1, len(mu), dtype=mu.dtype)
     for i, (c, d) in enumerate(zip(table.C, table.D, strict=True), start=1):
         states[i] = c[:i] @ states[:i] + mu * (d[:i] @ states[:i])
@@ -99,7 +98,7 @@ def amplification(table: Table, mu: Tensor) -> Tensor:
 
 
 def _sensitivity(table: Table, mu: Tensor) -> Tensor:
-    """``d x_N / d x_j``, ``(N + 1, M)``: the table backwards."""
+    """Return ``d x_N / d x_j``, ``(N + 1, M)``, by running the table backwards."""
     N = len(table.times)
     gains = torch.ones(N + 1, len(mu), dtype=mu.dtype)
     for j in reversed(range(N)):  # rows j .. N - 1 read x_j, and make x_{j+1} .. x_N
@@ -108,10 +107,10 @@ def _sensitivity(table: Table, mu: Tensor) -> Tensor:
 
 
 def _real_limit(table: Table, points: list[int]) -> float | None:
-    """The first rate at which a point grows: scanned, then bisected.
+    """Return the first rate at which a point grows, found by a scan and bisection.
 
-    No consistent polynomial of degree N stays bounded beyond ``2 N^2`` (that of Chebyshev does up to there);
-    the scan is fine where usual tables end.
+    No consistent polynomial of degree N stays bounded beyond ``2 N^2``, which the Chebyshev polynomial
+    attains; the scan is finest where usual tables have their limit.
     """
     N = len(table.times)
     bound = amplification(table, table.times.new_zeros(1))[points].abs().clamp(min=1) * (1 + ROUNDING)

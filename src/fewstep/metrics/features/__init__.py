@@ -1,4 +1,4 @@
-"""Networks whose features measure the quality of pictures, by name, from a file, or of your own."""
+"""Feature networks for image quality metrics: by name, from a file, or custom."""
 
 from ._load import NAMES, load
 from ._network import FeatureNetwork, quantize, too_few

@@ -1,4 +1,4 @@
-"""The Inception network that published FIDs are of, and other networks in TorchScript."""
+"""The Inception network of published FIDs, and other networks in TorchScript."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CHUNK = 1 << 20
 
 
 def inception(device: torch.device, progress: bool) -> FeatureNetwork:
-    """The standard network: from the file that ``FEWSTEP_INCEPTION`` names, the cache, or its address."""
+    """Load the standard network from the file in ``FEWSTEP_INCEPTION``, the cache, or its URL."""
     given = os.environ.get(_FILE)
     if given:
         return from_torchscript(Path(given).expanduser(), device)
@@ -43,12 +43,12 @@ def inception(device: torch.device, progress: bool) -> FeatureNetwork:
 
 
 def from_torchscript(path: Path, device: torch.device, name: str | None = None) -> FeatureNetwork:
-    """A network in a TorchScript file, which is hashed before anything in it is run.
+    """Load a network from a TorchScript file, which is hashed before any of its code runs.
 
     Args:
         path: the file.
-        device: where to compute.
-        name: what to call a network that is not the standard one; it is refused without.
+        device: device of the network.
+        name: name of a network other than the standard one, for which it is required.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -76,7 +76,7 @@ def from_torchscript(path: Path, device: torch.device, name: str | None = None) 
 
 
 class _TorchScript(nn.Module):
-    """Calls a network as StyleGAN's metrics do: for features, on pictures of three channels."""
+    """Calls a network as in StyleGAN's metrics: for features, on images of three channels."""
 
     def __init__(self, network: torch.jit.ScriptModule) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ def _read(content: bytes, path: Path) -> torch.jit.ScriptModule:
 
 
 def _fetch(path: Path, progress: bool) -> None:
-    """Put the standard network at ``path``, whole and checked, or raise."""
+    """Download the standard network to ``path``, atomically and verified, or raise."""
     digest = sha256()
     try:
         with urllib.request.urlopen(_ADDRESS, timeout=30) as answer, replacing(path) as temporary:

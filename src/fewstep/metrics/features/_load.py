@@ -29,9 +29,9 @@ _FOLDER = "FEWSTEP_DATA"
 
 
 class _Kind(NamedTuple):
-    """A network whose weights are tensors in a file.
+    """A network with weights in a safetensors file.
 
-    ``key`` is one that the file of no other has; ``rename`` makes a state dict of what it holds.
+    ``key`` is a tensor name unique to its file; ``rename`` turns the file's content into a state dict.
     """
 
     title: str
@@ -56,7 +56,7 @@ _KINDS = {
     ),
 }  # fmt: skip
 
-#: All names that :func:`load` knows.
+#: All names for :func:`load`.
 NAMES = ("inception", *_KINDS)
 
 
@@ -72,27 +72,27 @@ def load(
     Names:
 
     - ``inception``: the standard Inception network, 2048 features, the only one whose Fréchet distance is
-      FID. It is read from the file that the environment variable ``FEWSTEP_INCEPTION`` names, or else
-      fetched once (96 MB) into a folder of ``torch.hub``, and its sha256 is checked before it is run.
-    - ``mnist``: a classifier of MNIST that comes with the package, 64 features, for 28 x 28 grey pictures.
-    - ``resnet56-cifar10``: a classifier of CIFAR-10 (He et al. 2015), 64 features, for 32 x 32 RGB pictures.
+      FID. It is read from the file in the environment variable ``FEWSTEP_INCEPTION``, or downloaded once
+      (96 MB) to a folder of ``torch.hub``; its sha256 is verified before it is run.
+    - ``mnist``: a bundled MNIST classifier, 64 features, for 28 x 28 grey images.
+    - ``resnet56-cifar10``: a CIFAR-10 classifier (He et al. 2015), 64 features, for 32 x 32 RGB images.
     - ``mobilenet-v1``: the trunk of ImageNet's MobileNet-v1 (Howard et al. 2017), 1024 features, for
-      pictures of any size. It and the one before are looked for as ``features/*.safetensors`` in the folder
-      that the environment variable ``FEWSTEP_DATA`` names.
+      images of any size. This and the previous one are read from ``features/*.safetensors`` in the folder
+      given by the environment variable ``FEWSTEP_DATA``.
 
-    Paths: a safetensors file of one of these networks, told by its keys; or a TorchScript file, which takes
-    uint8 ``(B, 3, H, W)`` and perhaps the argument ``return_features``.
+    Paths: a safetensors file of one of these networks, recognised by its keys; or a TorchScript file that
+    takes uint8 ``(B, 3, H, W)`` and optionally the argument ``return_features``.
 
     Args:
         source: name or path.
-        device: where to compute.
-        name: what to call a network in TorchScript that is not the standard Inception; required for one.
-        progress: show how far fetching is.
+        device: device of the network.
+        name: name of a TorchScript network other than the standard Inception, for which it is required.
+        progress: show the progress of a download.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        OSError: when the standard network is not on this machine and cannot be fetched.
-        ValueError: when a file is damaged, is none of these, or is not the one that its name promises.
+        OSError: when the standard network is not on this machine and cannot be downloaded.
+        ValueError: when a file is damaged, of no known kind, or not the network of its name.
     """
     device = check_device(device)
     if name is not None and (name in NAMES or "fid" in name.lower()):
@@ -113,7 +113,7 @@ def load(
 
 
 def _find(name: str) -> Path:
-    """The file of a network that is known by name."""
+    """Return the file of a named network."""
     file = _KINDS[name].file
     bundled = Path(str(files("fewstep.metrics.features") / "weights" / file))
     folder = os.environ.get(_FOLDER)
@@ -129,7 +129,7 @@ def _find(name: str) -> Path:
 
 
 def _from_tensors(path: Path, device: torch.device, expected: str | None = None) -> FeatureNetwork:
-    """A network of ours with the weights in a safetensors file."""
+    """Load a known network with the weights in a safetensors file."""
     try:
         content = path.read_bytes()
         weights = parse(content)

@@ -1,4 +1,4 @@
-"""A small classifier of MNIST, whose last hidden layer tells how a picture looks as a digit."""
+"""A small MNIST classifier, with its last hidden layer as features."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class MnistClassifier(nn.Module):
         self.head = nn.Linear(64, 10)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """What the last layer sees, ``(B, 64)``, of levels 0 to 255 of shape ``(B, 1, 28, 28)``."""
+        """Return the last layer's input, ``(B, 64)``, for levels 0 to 255 of shape ``(B, 1, 28, 28)``."""
         x: Tensor = self.trunk(pictures.float() / 255)
         return x.mean(dim=(2, 3))
 
     def logits(self, pictures: Tensor) -> Tensor:
-        """Logits of the ten digits, ``(B, 10)``."""
+        """Return the logits of the ten digits, ``(B, 10)``."""
         logits: Tensor = self.head(self(pictures))
         return logits
 

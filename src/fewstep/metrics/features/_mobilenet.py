@@ -7,20 +7,19 @@ from torch.nn import functional as F
 
 __all__ = ["MobileNetTrunk", "same_padding"]
 
-#: Channels after each pointwise layer, and the depthwise layers that halve the size.
+#: Channels after each pointwise layer, and the depthwise layers that halve the resolution.
 _CHANNELS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024)
 _HALVING = (2, 4, 6, 12)
 
-#: Pixels a side that pictures are resized to.
+#: Side in pixels to which images are resized.
 _SIDE = 128
 
 
 class MobileNetTrunk(nn.Module):
     """MobileNet-v1 1.0/224 up to its twelfth pointwise layer: 1024 features after the mean over space.
 
-    Howard and others, *MobileNets* (2017), table 1, with batch norm folded into the convolutions. Pictures
-    are resized to 128 x 128 (bilinear, antialiased where that shrinks them); grey ones are repeated to three
-    channels.
+    Howard et al., *MobileNets* (2017), table 1, with batch norm folded into the convolutions. Images are
+    resized to 128 x 128 (bilinear, antialiased when shrinking); grey ones are repeated to three channels.
     """
 
     num_features = 1024
@@ -34,7 +33,7 @@ class MobileNetTrunk(nn.Module):
             self.pointwise.append(nn.Conv2d(channels, out, 1))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """The features, ``(B, 1024)``, of levels 0 to 255 of shape ``(B, 1 or 3, H, W)``."""
+        """Return the features, ``(B, 1024)``, for levels 0 to 255 of shape ``(B, 1 or 3, H, W)``."""
         x = pictures.float().expand(-1, 3, -1, -1)
         x = F.interpolate(x, (_SIDE, _SIDE), mode="bilinear", antialias=True) / 127.5 - 1
         x = F.relu6(self.conv1(same_padding(x, 2)))
@@ -45,7 +44,7 @@ class MobileNetTrunk(nn.Module):
 
     @staticmethod
     def rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of the public file under the names of this module; ``dw13`` is not needed."""
+        """Rename the weights of the public file to those of this module; ``dw13`` is not needed."""
         names = {"conv1": "conv1"}
         for number in range(1, len(_CHANNELS)):
             names[f"dw{number}"] = f"depthwise.{number - 1}"
@@ -62,10 +61,10 @@ def _stride(number: int) -> int:
 
 
 def same_padding(x: Tensor, stride: int, kernel: int = 3) -> Tensor:
-    """Pad with zeros as TensorFlow's "same" does: ``ceil(n / stride)`` outputs, any odd pixel at the end.
+    """Pad with zeros like TensorFlow's "same": ``ceil(n / stride)`` outputs, any odd pixel at the end.
 
-    So at stride 2 an even side gets nothing before it and one pixel behind, where a symmetric padding would
-    shift what the convolution sees by a pixel.
+    At stride 2 an even side is padded by one pixel at the end only; symmetric padding would shift the
+    convolution by a pixel.
     """
     missing = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:]]
     (above, left) = (each // 2 for each in missing)

@@ -1,4 +1,4 @@
-"""What every feature network is: a map from 8-bit pictures to vectors, with a name that says which one."""
+"""Feature networks: named maps from 8-bit images to vectors."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["FeatureNetwork", "quantize", "too_few"]
 
 
 def quantize(samples: Tensor) -> Tensor:
-    """Samples in [-1, 1] as the 8-bit pictures that a file of them would hold.
+    """Convert samples in [-1, 1] to 8-bit images, as in an image file.
 
-    Rounded to the nearest level and clamped, as :func:`fewstep.generate` does when it writes pictures, so
-    that a sample has the same features before and after it was written. uint8 passes through.
+    They are rounded to the nearest level and clamped, as in image files written by :func:`fewstep.generate`,
+    so that a sample has the same features before and after it is written. uint8 passes through.
 
     Shape:
         ``(B, C, H, W)`` to uint8 of the same shape.
 
     Raises:
-        ValueError: for anything but pictures.
+        ValueError: for data that are not images.
     """
     if samples.ndim != 4 or not (samples.dtype == torch.uint8 or samples.is_floating_point()):
         raise ValueError(
@@ -36,21 +36,21 @@ def quantize(samples: Tensor) -> Tensor:
 
 
 class FeatureNetwork(nn.Module):
-    """A network whose features measure quality: uint8 ``(B, C, H, W)`` to float32 ``(B, dims)``.
+    """A feature network for quality metrics: uint8 ``(B, C, H, W)`` to float32 ``(B, dims)``.
 
-    As it is a module with ``num_features``, torchmetrics takes it too:
-    ``FrechetInceptionDistance(feature=network)``. :func:`load` knows several by name; :meth:`of` takes any.
+    As a module with ``num_features`` it also works in torchmetrics:
+    ``FrechetInceptionDistance(feature=network)``. :func:`load` opens several by name; :meth:`of` wraps any.
 
     Args:
-        features: what computes the features; put in evaluation mode if it is a module.
-        name: which network this is.
-        dims: how many features it has.
-        distance_name: what a Fréchet distance in them is called. It is ``"FID"`` for the one Inception
-            network that published numbers are of, and for no other.
-        fingerprint: sha256 of the file of its weights, or for a module in memory a short hash of them;
-            ``None`` where there are none.
-        device: where it computes, for a function; a module computes where its weights are.
-        shape: what one picture must be, ``(C, H, W)``, for a network that knows only that.
+        features: module or function that computes the features; a module is put in evaluation mode.
+        name: name of the network.
+        dims: number of features.
+        distance_name: name of a Fréchet distance in these features: ``"FID"`` only for the Inception network
+            of published values.
+        fingerprint: sha256 of the weights' file, or a short hash of the weights of a module in memory;
+            ``None`` without weights.
+        device: device of a function; a module computes on the device of its weights.
+        shape: required shape of one image, ``(C, H, W)``, for a network with a fixed input.
 
     Attributes:
         num_features: the same as ``dims``.
@@ -74,7 +74,7 @@ class FeatureNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes, and pictures are moved to: a module can be moved with ``to`` afterwards."""
+        """The device of the network, to which images are moved; ``to`` moves a module."""
         weights = chain(self.parameters(), self.buffers())
         return next((each.device for each in weights), self._device)
 
@@ -82,17 +82,17 @@ class FeatureNetwork(nn.Module):
     def of(
         cls, features: Callable[[Tensor], Tensor], name: str, *, dims: int | None = None
     ) -> FeatureNetwork:
-        """Make one of any module or function of 8-bit pictures.
+        """Wrap any module or function of 8-bit images.
 
-        It is fingerprinted by its state dict, if it has one, and computes where its parameters are.
+        Its fingerprint is that of its state dict, if it has one; it computes on the device of its parameters.
 
         Args:
-            features: takes uint8 ``(B, C, H, W)`` and returns ``(B, dims)``; it scales levels itself.
-            name: what to call it in reports.
-            dims: how many features; by default the module's attribute ``num_features``.
+            features: maps uint8 ``(B, C, H, W)`` to ``(B, dims)``, including the scaling of levels.
+            name: name in reports.
+            dims: number of features; by default the module's attribute ``num_features``.
 
         Raises:
-            ValueError: when the number of features is not known.
+            ValueError: when the number of features is unknown.
         """
         dims = getattr(features, "num_features", None) if dims is None else dims
         if dims is None:
@@ -103,11 +103,11 @@ class FeatureNetwork(nn.Module):
 
     @torch.no_grad()
     def forward(self, pictures: Tensor) -> Tensor:
-        """Features of uint8 pictures.
+        """Return the features of uint8 images.
 
         Raises:
-            ValueError: for pictures of another type or shape, and when the network returns something else
-                than ``dims`` numbers a picture.
+            ValueError: for images of another type or shape, or when the network does not return ``dims``
+                numbers per image.
         """
         if pictures.dtype != torch.uint8 or pictures.ndim != 4:
             raise ValueError(
@@ -124,7 +124,7 @@ class FeatureNetwork(nn.Module):
         return features.float()
 
     def check(self, shape: Sequence[int]) -> None:
-        """Raise a ``ValueError`` when the network does not know pictures of a shape ``(C, H, W)``."""
+        """Raise a ``ValueError`` when the network does not accept images of a shape ``(C, H, W)``."""
         if self.shape not in (None, tuple(shape)):
             raise ValueError(
                 f"{self.name}: knows pictures of shape {self.shape}, not {tuple(shape)}; give "
@@ -132,12 +132,12 @@ class FeatureNetwork(nn.Module):
             )
 
     def describe(self) -> dict[str, Any]:
-        """JSON-ready facts that identify it."""
+        """Return facts that identify the network, ready for JSON."""
         return {"name": self.name, "sha256": self.fingerprint, "dims": self.dims}
 
 
 def too_few(count: int, dims: int) -> str:
-    """A warning of a Fréchet distance whose covariance has less than full rank; nothing where it has."""
+    """Return a warning about a Fréchet distance with a rank-deficient covariance, or an empty string."""
     if count > dims:
         return ""
     return f"{count} pictures are too few for a covariance of {dims} features; the value is far too high"

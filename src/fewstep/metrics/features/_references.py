@@ -1,4 +1,4 @@
-"""Statistics of data that samples are measured against."""
+"""Reference statistics of data."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ._network import FeatureNetwork
 
 __all__ = ["REFERENCES", "Reference", "load_reference"]
 
-#: Statistics that come with the package, by name.
+#: Bundled statistics by name.
 REFERENCES = ("mnist",)
 
-#: Dimensions that tell statistics without facts, as EDM publishes them, for those of Inception.
+#: Dimensions by which statistics without facts, as published by EDM, are recognised as Inception's.
 _INCEPTION_DIMS = 2048
 
 
 class Reference(NamedTuple):
-    """Moments of data, and whose features they are of.
+    """Moments of data, with the feature network that they belong to.
 
     Attributes:
         moments: mean and covariance, with their protocol.
         features: the network's ``name``, ``sha256`` (or ``None``) and ``dims``.
-        assumed: whether the file does not say so, and Inception is taken from the number of features.
-        sha256: of the file.
+        assumed: whether Inception is assumed from the number of features, as the file does not say.
+        sha256: sha256 of the file.
         source: its name or path.
     """
 
@@ -38,7 +38,7 @@ class Reference(NamedTuple):
     source: str
 
     def check(self, network: FeatureNetwork) -> None:
-        """Raise a ``ValueError`` unless the network is the one that the statistics were made with."""
+        """Raise a ``ValueError`` unless the statistics were made with this network."""
         made, used = (
             {key: facts[key] for key in ("name", "sha256") if not (self.assumed and key == "sha256")}
             for facts in (self.features, network.describe())
@@ -55,13 +55,13 @@ def load_reference(source: str | os.PathLike[str]) -> Reference:
     """Open statistics by name or path.
 
     Args:
-        source: ``mnist``, the 60,000 training pictures in the features ``mnist``; or an npz file of
-            ``fewstep fid ref`` or in EDM's format (``mu`` and ``sigma``), which is taken for Inception's if
-            it has 2048 dimensions.
+        source: ``mnist``, the 60,000 training images in the features ``mnist``; or an npz file of
+            ``fewstep fid ref`` or in EDM's format (``mu`` and ``sigma``), which is assumed to be Inception's
+            if it has 2048 dimensions.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is damaged, or does not say with which features it was made.
+        ValueError: when it is damaged, or its features are unknown.
     """
     name = os.fspath(source)
     weights = Path(str(files("fewstep.metrics.features") / "weights"))

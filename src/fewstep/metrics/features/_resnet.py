@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 __all__ = ["ResNet56"]
 
-#: Mean and deviation that the public weights were trained with, ImageNet's.
+#: ImageNet's mean and standard deviation, used in training of the public weights.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -28,7 +28,7 @@ class ResNet56(nn.Module):
         self.linear = nn.Linear(64, 10)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """What the last layer sees, ``(B, 64)``, of levels 0 to 255 of shape ``(B, 3, 32, 32)``."""
+        """Return the last layer's input, ``(B, 64)``, for levels 0 to 255 of shape ``(B, 3, 32, 32)``."""
         x = pictures.float() / 255
         mean, std = (x.new_tensor(each)[:, None, None] for each in (_MEAN, _STD))
         x = (x - mean) / std
@@ -38,20 +38,20 @@ class ResNet56(nn.Module):
         return features
 
     def logits(self, pictures: Tensor) -> Tensor:
-        """Logits of the ten classes, ``(B, 10)``."""
+        """Return the logits of the ten classes, ``(B, 10)``."""
         logits: Tensor = self.linear(self(pictures))
         return logits
 
     @staticmethod
     def complete(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weights with the counters of batch norm, which public files leave out."""
+        """Add the counters of batch norm, which public files omit, to the weights."""
         means = (key for key in weights if key.endswith("running_mean"))
         counters = {key.replace("running_mean", "num_batches_tracked"): torch.tensor(0) for key in means}
         return counters | weights
 
 
 class _Block(nn.Module):
-    """Two convolutions and a shortcut without parameters: every other pixel, new channels zero."""
+    """Two convolutions and a parameter-free shortcut: every other pixel, with zeros in new channels."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Features of many pictures, a batch at a time."""
+"""Features of many images, in batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._network import FeatureNetwork, quantize
 
 __all__ = ["ROUNDING", "feature_matrix", "feature_moments"]
 
-#: What is done to samples that are not 8-bit pictures.
+#: The conversion of samples that are not 8-bit images.
 ROUNDING = "samples in [-1, 1] to the nearest of 256 levels, clamped"
 
 
@@ -27,24 +27,23 @@ def feature_moments(
     batch: int = 64,
     progress: bool = False,
 ) -> Moments:
-    """Mean and covariance of the features of pictures, in memory that does not grow with their number.
+    """Compute mean and covariance of the features of images, in constant memory.
 
-    Where ``torch.distributed`` is initialised, the processes share the batches, and each returns the moments
-    of all pictures.
+    With ``torch.distributed``, the processes share the batches, and each returns the moments of all images.
 
     Args:
-        data: pictures: a data set, or a tensor ``(N, C, H, W)``; uint8, or floating-point in [-1, 1], which
-            is rounded by :func:`quantize`. Of pairs, the samples.
+        data: images: a data set, or a tensor ``(N, C, H, W)``; uint8, or floating-point in [-1, 1], which
+            is rounded by :func:`quantize`. Of pairs, the samples are used.
         network: the feature network.
-        indices: numbers of the pictures, by default all.
-        batch: pictures at once.
+        indices: indices of the images, by default all.
+        batch: images per batch.
         progress: show a progress bar.
 
     Returns:
         The moments; their protocol names the network and the rounding.
 
     Raises:
-        ValueError: when the data are no pictures, or the network does not take them.
+        ValueError: when the data are not images, or the network does not accept them.
     """
     moments = Moments({"features": network.describe(), "rounding": ROUNDING})
     for features in _features(data, network, indices, batch, progress):
@@ -60,9 +59,9 @@ def feature_matrix(
     batch: int = 64,
     progress: bool = False,
 ) -> Tensor:
-    """The features themselves, float32 of shape ``(N, d)`` on the CPU, for distances that need them.
+    """Compute the features, float32 of shape ``(N, d)`` on the CPU, for distances that need all of them.
 
-    The arguments are those of :func:`feature_moments`; one process computes all.
+    The arguments are those of :func:`feature_moments`; a single process computes all.
     """
     parts = _features(data, network, indices, batch, progress, alone=True)
     return torch.cat([features.cpu() for features in parts])
@@ -76,7 +75,7 @@ def _features(
     progress: bool,
     alone: bool = False,
 ) -> Iterator[Tensor]:
-    """Features of this process's batches, every so manieth of all."""
+    """Yield the features of this process's batches, a strided share of all."""
     if batch < 1:
         raise ValueError(f"batch: must be at least 1, not {batch}.")
     source = ArrayDataset(data, "samples") if isinstance(data, Tensor) else data

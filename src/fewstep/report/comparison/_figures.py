@@ -1,4 +1,4 @@
-"""What solvers reach against the number of calls, and what calls cost."""
+"""Charts of error and cost against the number of calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["cost", "errors"]
 
 
 def errors(tables: Sequence[Comparison]) -> Section:
-    """Every metric against the number of network calls."""
+    """Return charts of every metric against the number of network calls."""
     charts = {
         figure(metric).axis: by_model(tables, lambda table, metric=metric: _against_calls(table, metric))  # type: ignore[misc]
         for metric in tables[0].metrics
@@ -32,7 +32,7 @@ def errors(tables: Sequence[Comparison]) -> Section:
 
 
 def _failures(tables: Sequence[Comparison]) -> list[Part]:
-    """Why some points are missing, if some are."""
+    """Return the reasons for missing points, if there are any."""
     of = {table.model: f" on {table.model}" if len(tables) > 1 else "" for table in tables}
     why = {
         f"{row['solver']} with {row['nfe']} calls{of[row['model']]}": row["failure"]
@@ -71,7 +71,7 @@ def _against_calls(table: Comparison, metric: str) -> Chart:
 
 
 def cost(tables: Sequence[Comparison]) -> Section:
-    """What a network call takes, and with it a sample."""
+    """Return a table of the time of a network call and of a sample."""
     calls = budgets(tables[0])
     columns = [
         "model", "network forwards a call", "ms a call and sample", "lower quartile", "upper quartile",
@@ -86,7 +86,7 @@ def cost(tables: Sequence[Comparison]) -> Section:
     return Section(
         "Network calls and seconds",
         [Table("The median over all solvers", columns, rows)],
-        "A sample takes as long as its network calls; what solvers add is less than timing can tell. So "
-        "the time of a call is taken from all of them, which were measured one after the other, in batches; "
-        "between the quartiles lies what the machine's other work made of it.",
+        "A sample takes as long as its network calls; the solvers' own time is too short to measure. The "
+        "time of a call is therefore taken from all solvers, measured one after the other, in batches; the "
+        "spread between the quartiles comes from other work on the machine.",
     )

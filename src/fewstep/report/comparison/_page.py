@@ -22,13 +22,13 @@ __all__ = ["comparison_page"]
 def comparison_page(
     tables: Sequence[Comparison], *, title: str | None = None, command: str | None = None
 ) -> Page:
-    """What was found, in pictures and numbers.
+    """Return the page of comparisons, with images and numbers.
 
     Args:
-        tables: a comparison a model, all with the same metrics; those with ``keep`` have pictures (or
+        tables: one comparison per model, all with the same metrics; those made with ``keep`` have images (or
             trajectories) and coefficients.
         title: heading of the page.
-        command: what to type to make it again.
+        command: the command that makes it.
 
     Raises:
         ValueError: when there is no table, or their metrics differ.
@@ -57,7 +57,7 @@ def comparison_page(
 
 
 def _models(tables: Sequence[Comparison]) -> list[Section]:
-    """What is known of the models themselves, where that was measured."""
+    """Return the measured properties of the models themselves, if there are any."""
     if not all("curvature" in table.protocol for table in tables):
         return []
     own = [metric for metric in tables[0].metrics if metric in tables[0].protocol["reference"]]
@@ -74,10 +74,10 @@ def _models(tables: Sequence[Comparison]) -> list[Section]:
         )
     return [
         Section(
-            "How curved the models are",
+            "Curvature of the models",
             [Table("Along reference paths", columns, rows)],
-            "Curvature is the variance of the velocity along a path: none where paths are straight and one "
-            "call is enough. Relative, it is divided by the square of the way from noise to data.",
+            "Curvature is the variance of the velocity along a path: zero for straight paths, for which one "
+            "call is enough. Relative curvature is divided by the squared distance from noise to data.",
         )
     ]
 
@@ -86,14 +86,14 @@ def _all_rows(tables: Sequence[Comparison]) -> Table:
     rows = [row for table in tables for row in table.rows]
     columns = list(dict.fromkeys(column for row in rows for column in row if column != "failure"))
     return Table(
-        "Means over noises stand with the ends of their 95 % confidence intervals",
+        "Means over noises, with the ends of their 95 % confidence intervals",
         [_heading(column) for column in columns],
         [[row.get(column) for column in columns] for row in rows],
     )
 
 
 def _heading(column: str) -> str:
-    """A column of the rows in words."""
+    """Return the heading of a column."""
     name, _, end = column.rpartition("_")
     if end in ("low", "high"):
         return f"{figure(name).label} {'from' if end == 'low' else 'to'}"
@@ -110,6 +110,6 @@ def _protocol(tables: Sequence[Comparison], command: str | None) -> list[Part]:
 
 
 def _without_repetition(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """The protocol, whose reference need not say once more for which field it is."""
+    """Return the protocol without the repeated field of the reference."""
     reference = {key: value for key, value in protocol["reference"].items() if key != "field"}
     return {**protocol, "reference": reference}

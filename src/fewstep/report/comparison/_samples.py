@@ -1,4 +1,4 @@
-"""Samples of a comparison: pictures from the same noises, and trajectories in the plane."""
+"""Samples of a comparison: images from the same noises, and trajectories in the plane."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["pictures", "trajectories"]
 
-#: How many pictures a row has, and how many paths a plane.
+#: Images per row, and paths per plane.
 _PICTURES, _PATHS = 12, 64
 
 
 def pictures(tables: Sequence[Comparison], first: int) -> list[Section]:
-    """Rows of pictures at every number of calls, where samples are pictures."""
+    """Return rows of images for every number of calls, if samples are images."""
     parts = of_kept(tables, lambda kept: is_picture(tuple(kept.reference.shape[1:])), _strips, first)
     intro = (
-        "One column is one noise. The first row is the reference, what the model would draw with as many "
-        "calls as it takes; the others try to come close with the calls chosen."
+        "One column is one noise. The first row is the reference, the nearly exact solution; the others "
+        "approximate it with the chosen number of calls."
     )
     return [Section("The same noises", parts, intro)] if parts else []
 
@@ -41,7 +41,7 @@ def _strips(table: Comparison, kept: Kept, nfe: int) -> Pictures:
 
 
 def trajectories(tables: Sequence[Comparison], first: int) -> list[Section]:
-    """Paths at every number of calls, where samples are points in the plane."""
+    """Return paths for every number of calls, if samples are points in the plane."""
     parts = of_kept(tables, lambda kept: bool(kept.paths), _planes, first)
     intro = "Paths from the same noises to the samples."
     return [Section("Trajectories", parts, intro)] if parts else []

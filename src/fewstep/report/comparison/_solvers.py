@@ -1,4 +1,4 @@
-"""What the solvers of a comparison are: their times and coefficients."""
+"""Times and coefficients of the solvers of a comparison."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["numbers"]
 
 
 def numbers(tables: Sequence[Comparison], first: int) -> list[Section]:
-    """Times and reduced coefficients of every solver, where solvers are kept."""
+    """Return times and reduced coefficients of every solver, if solvers were kept."""
     times, weights = (of_kept(tables, lambda kept: True, part, first) for part in (_times, _weights))
     intro = (
-        "Every solver is one table: each state x1, x2 and so on is a weight times the noise x0, plus weights "
-        "times the network's answers u0, u1 and so on, as velocities. The last row is the sample."
+        "Every solver is one table: each state x1, x2 and so on is a weight times the noise x0 plus weights "
+        "times the network's velocities u0, u1 and so on. The last row is the sample."
     )
-    title = "When the solvers call the network, and what they make of it"
+    title = "Times and coefficients of the solvers"
     return [Section(title, [*times, *weights], intro)] if times else []
 
 
 def _at(table: Comparison, kept: Kept, nfe: int) -> dict[str, Solver]:
-    """The solvers with so many calls, the best first."""
+    """Return the solvers with ``nfe`` calls, the best first."""
     return {row["solver"]: kept.solvers[k] for k, row in ranked(table, nfe)}
 
 
@@ -46,7 +46,7 @@ def _weights(table: Comparison, kept: Kept, nfe: int) -> Part:
 
 
 def _learned(solvers: dict[str, Solver]) -> dict[str, Solver]:
-    """The fitted solvers and, to compare, the best of the classical ones; where nothing is fitted, all."""
+    """Return the fitted solvers and the best classical one for comparison, or all if none is fitted."""
     fitted = {name: solver for name, solver in solvers.items() if is_fitted(name)}
     best = next((name for name in solvers if name not in fitted), None)
     known = {} if best is None else {best: solvers[best]}

@@ -1,4 +1,4 @@
-"""What was found, in a sentence or two for each model."""
+"""The main result of a comparison, in one or two sentences per model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Row = Mapping[str, Any]
 
 
 def finding(table: Comparison) -> str:
-    """How many calls of classical solvers the fitted ones are worth, or the best row where none gains."""
+    """Return how many classical calls the fitted solvers are worth, or the best row if they gain nothing."""
     failures = len(table.failures)
     if failures == len(table.rows):
         return f"On {table.model} every solver failed: no samples are finite."
@@ -50,7 +50,7 @@ def _best(table: Comparison) -> str:
 
 
 def _wins(worth: Mapping[int, tuple[_Row, int]]) -> str:
-    """Which numbers of calls beat which, those that beat more calls than they are if there are any."""
+    """Return which numbers of calls beat which, preferring those that beat solvers with more calls."""
     more = [(nfe, beaten) for nfe, (_, beaten) in worth.items() if beaten > nfe]
     if not more:
         *first, last = map(str, worth)
@@ -62,13 +62,13 @@ def _wins(worth: Mapping[int, tuple[_Row, int]]) -> str:
 
 
 def first_shown(tables: Sequence[Comparison]) -> int:
-    """The number of calls that a reader sees first: one in the middle."""
+    """Return the number of calls to show first, one in the middle."""
     known = budgets(tables[0])
     return known[(len(known) - 1) // 2]
 
 
 def _quality(table: Comparison, ours: _Row, nfe: int) -> str:
-    """What the samples are like, beside those of the reference, where that was measured."""
+    """Return the quality of the samples next to the reference's, if it was measured."""
     for metric in table.metrics:
         own = table.protocol.get("reference", {}).get(metric)
         if own is not None:
@@ -78,6 +78,6 @@ def _quality(table: Comparison, ours: _Row, nfe: int) -> str:
 
 
 def _beaten(ours: _Row, classical: Sequence[_Row], metric: str) -> int:
-    """The most calls up to which every classical solver is worse; 0 where one with the fewest is not."""
+    """Return the largest number of calls up to which every classical solver is worse, or 0."""
     enough = [row["nfe"] for row in classical if not better(metric, ours[metric], row[metric])]
     return max((row["nfe"] for row in classical if not enough or row["nfe"] < min(enough)), default=0)

@@ -20,11 +20,11 @@ __all__ = ["write_comparison"]
 
 
 def write_comparison(tables: Sequence[Comparison], folder: Path, *, command: str | None = None) -> list[str]:
-    """Write comparisons of one model or several, and the page about them.
+    """Write comparisons of one or more models, and their page.
 
-    ``results.json`` has all rows, the protocol of every model, the command, and the numbers of the solver of
-    each row where solvers were kept; ``results.csv`` and ``results.md`` have the rows; ``index.html`` is the
-    page; and a picture a model shows the first metric against the number of calls.
+    ``results.json`` has all rows, the protocol of every model, the command, and the numbers of each row's
+    solver if solvers were kept; ``results.csv`` and ``results.md`` have the rows; ``index.html`` is the page;
+    and one image per model shows the first metric against the number of calls.
 
     Returns:
         The paths of the files.
@@ -54,5 +54,5 @@ def write_comparison(tables: Sequence[Comparison], folder: Path, *, command: str
 
 
 def _plain(name: str) -> str:
-    """A name as a part of a file's."""
+    """Return a name in a form suitable for file names."""
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)

@@ -1,4 +1,4 @@
-"""A page to look at: one self-contained HTML file, made of parts."""
+"""Report pages: one self-contained HTML file, made of parts."""
 
 from .page import Page, Section
 from .parts import (

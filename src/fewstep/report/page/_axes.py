@@ -1,4 +1,4 @@
-"""Axes: a scale from numbers to pixels, and the ticks that a person would draw."""
+"""Axes: a scale from numbers to pixels, with round ticks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Axis:
     Args:
         low: the number at pixel ``start``.
         high: the number at pixel ``end``.
-        log: whether equal ratios are equally long.
-        start: a pixel.
-        end: another one, in either direction.
+        log: whether the scale is logarithmic.
+        start: the pixel of ``low``.
+        end: the pixel of ``high``, on either side of ``start``.
         ticks: numbers to mark, increasing.
     """
 
@@ -44,17 +44,17 @@ class Axis:
         from_zero: bool = False,
         at_values: bool = False,
     ) -> Axis:
-        """An axis that holds ``values``.
+        """Return an axis that covers ``values``.
 
         Args:
             values: finite numbers, all positive where ``log``.
             log: whether it is logarithmic.
             start: the pixel of the low end.
             end: the pixel of the high end.
-            gap: the least pixels between two ticks.
-            margin: the part of the length to leave free at either end.
-            from_zero: begin at 0 where the values, none negative, come near it.
-            at_values: mark the values themselves if they are few whole numbers.
+            gap: least distance of two ticks in pixels.
+            margin: share of the length left free at either end.
+            from_zero: start at 0 if no value is negative and some are near it.
+            at_values: put ticks at the values if they are few whole numbers.
         """
         known = sorted(set(values)) or [1.0]
         low, high = _spread(known[0], known[-1], log)
@@ -74,7 +74,7 @@ class Axis:
         return cls(low, high, log, start, end, tuple(ticks))
 
     def __call__(self, value: float) -> float:
-        """The pixel of a number."""
+        """Return the pixel of a number."""
         if self.log:
             part = math.log(value / self.low) / math.log(self.high / self.low)
         else:
@@ -82,11 +82,11 @@ class Axis:
         return self.start + part * (self.end - self.start)
 
     def labels(self) -> list[str]:
-        """What stands at the ticks."""
+        """The labels of the ticks."""
         return [_tick_text(tick, self.ticks) for tick in self.ticks]
 
     def _apart(self, values: Sequence[float], gap: float) -> list[float]:
-        """Those values whose pixels keep their distance, the ends first."""
+        """Return the values whose pixels are at least ``gap`` apart, with priority for the ends."""
         kept = [values[-1]]
         for value in values:
             if all(abs(self(value) - self(other)) >= gap for other in kept):
@@ -95,7 +95,7 @@ class Axis:
 
 
 def linear_ticks(low: float, high: float, most: int) -> list[float]:
-    """At most ``most`` multiples of 1, 2 or 5 times a power of ten in ``[low, high]``."""
+    """Return at most ``most`` multiples of 1, 2 or 5 times a power of ten in ``[low, high]``."""
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     for step in (power * factor for factor in (1, 2, 5, 10, 20)):
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -105,7 +105,7 @@ def linear_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Powers of ten in ``[low, high]``, between them 2 and 5 or 3 times them; or linear ones if few fit."""
+    """Return powers of ten in ``[low, high]``, with 2 and 5 or 3 times them; or linear ticks if few fit."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for factors in ((1, 2, 5), (1, 3), (1,)):
         ticks = [f * 10.0**k for k in range(first, last + 1) for f in factors]
@@ -118,7 +118,7 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def _spread(low: float, high: float, log: bool) -> tuple[float, float]:
-    """Two ends that differ."""
+    """Return two different ends."""
     if log:
         return (low, high) if high > low * (1 + 1e-9) else (low / 2, high * 2)
     if high - low > 1e-12 * max(abs(low), abs(high)):
@@ -128,7 +128,7 @@ def _spread(low: float, high: float, log: bool) -> tuple[float, float]:
 
 
 def _tick_text(tick: float, ticks: Sequence[float]) -> str:
-    """As many digits as the finest of the ticks needs."""
+    """Format a tick with as many digits as the finest tick needs."""
     sizes = [abs(value) for value in ticks if value != 0]
     if tick == 0 or not sizes:
         return "0" if tick == 0 else short(tick)

@@ -1,4 +1,4 @@
-"""Values as they stand in cells, and what the script sorts them by."""
+"""Text and sort keys of table cells."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["cell", "heat_rows", "table_rows"]
 
 
 def cell(value: object) -> str:
-    """A value in few characters."""
+    """Format a value in few characters."""
     if value is None:
         return "\u2013"
     if isinstance(value, bool):
@@ -20,16 +20,16 @@ def cell(value: object) -> str:
 
 
 def table_rows(table: Table) -> tuple[list[list[tuple[str, str]]], list[bool]]:
-    """A table's cells, each a text and what to sort it by; and which columns hold numbers.
+    """Return a table's cells, each with text and sort key, and which columns hold numbers.
 
     Raises:
-        ValueError: if a row has another number of values than there are columns.
+        ValueError: if the number of values in a row is not that of the columns.
     """
     for row in table.rows:
         if len(row) != len(table.columns):
             raise ValueError(
-                f"page: every row of the table {table.caption!r} must have {len(table.columns)} values, as "
-                f"it has so many columns, not {len(row)}."
+                f"page: every row of the table {table.caption!r} must have {len(table.columns)} values, one "
+                f"per column, not {len(row)}."
             )
     columns = [[row[k] for row in table.rows] for k in range(len(table.columns))]
     numeric = [
@@ -45,7 +45,7 @@ def table_rows(table: Table) -> tuple[list[list[tuple[str, str]]], list[bool]]:
 
 
 def heat_rows(grid: Grid) -> list[tuple[str, list[tuple[str, str, str] | None]]]:
-    """A grid's rows: a name, and of each number its digits, its sign and how much of the colour it has."""
+    """Return a grid's rows: a name, and for each number its digits, its sign and its colour intensity."""
     values = [[finite(value) for value in row] for row in grid.values]
     largest = max((abs(v) for row in values for v in row if v is not None), default=0) or 1.0
     return [
@@ -64,7 +64,7 @@ def _heat(value: float, largest: float) -> tuple[str, str, str]:
 
 
 def _sort_key(value: object) -> str:
-    """What the script compares; nothing where there is nothing to compare."""
+    """Return the key for the page's sorting script; empty for values that cannot be sorted."""
     if isinstance(value, float) and not math.isfinite(value):
         return "" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     return "" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""Charts as scalable drawings: where every line, marker, whisker and label goes."""
+"""Charts as vector drawings: positions of lines, markers, whiskers and labels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .parts import Chart, Series
 
 __all__ = ["Drawing", "Label", "Line", "Point", "drawing", "points", "thinned", "whole"]
 
-#: Points that are drawn of a series, at most about so many.
+#: Approximate maximum of points drawn per series.
 DRAWN = 400
-#: Up to so many points of a series have markers and whiskers; more have a band.
+#: Maximum of points per series with markers and whiskers; longer series have a band.
 MARKED = 24
 #: Pixels from one line of text to the next.
 LINE = 15.0
@@ -24,7 +24,7 @@ LINE = 15.0
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a series; ``None`` where it has no height, or no interval."""
+    """A point of a series; ``None`` for a missing height or interval."""
 
     x: float
     y: float | None
@@ -34,7 +34,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Label:
-    """A name at the end of its line: where it stands, and where the line ended."""
+    """A name at the end of its line: its position, and the end of the line."""
 
     x: str
     y: str
@@ -43,7 +43,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Line:
-    """A series drawn: the paths of its line, band, whiskers and markers, and its label if it has room."""
+    """A drawn series: the paths of its line, band, whiskers and markers, and its label if there is room."""
 
     name: str
     style: int
@@ -75,7 +75,7 @@ class Drawing:
 
 
 def points(series: Series, log_x: bool, log_y: bool) -> list[Point]:
-    """The points of a series that its axes can show, gaps included, thinned if they are many."""
+    """Return the points of a series that its axes can show, including gaps, thinned if there are many."""
     found = []
     for x, y, low, high in whole(series):
         at = _shown(x, log_x)
@@ -85,10 +85,10 @@ def points(series: Series, log_x: bool, log_y: bool) -> list[Point]:
 
 
 def whole(series: Series) -> list[tuple[float, float | None, float | None, float | None]]:
-    """All points of a series: where, how high, and the ends of their intervals.
+    """Return all points of a series: ``x``, ``y``, and the ends of the interval.
 
     Raises:
-        ValueError: if there are not as many of each.
+        ValueError: if their numbers differ.
     """
     columns = {"x": series.x, "y": series.y, "low": series.low, "high": series.high}
     lengths = {name: len(column) for name, column in columns.items() if column is not None}
@@ -100,11 +100,11 @@ def whole(series: Series) -> list[tuple[float, float | None, float | None, float
 
 
 def thinned(found: Sequence[Point], log_x: bool, most: int = DRAWN) -> list[Point]:
-    """At most about ``most`` points: the lowest and the highest of every stretch; gaps stay gaps.
+    """Return at most about ``most`` points, the lowest and the highest of every stretch; gaps are kept.
 
     Args:
         found: points from left to right.
-        log_x: whether stretches are equally long on a logarithmic axis.
+        log_x: whether stretches are of equal length on a logarithmic axis.
         most: twice the number of stretches.
     """
     if len(found) <= most:
@@ -125,11 +125,11 @@ def drawing(
     """Draw a chart.
 
     Args:
-        chart: what to draw.
+        chart: the chart.
         shown: the points of its series.
-        styles: the looks of its series.
-        width: pixels in all.
-        height: pixels in all; names stand at the ends of the lines where that leaves enough room for them.
+        styles: the styles of its series.
+        width: total width in pixels.
+        height: total height in pixels; names are at the ends of the lines if there is enough room.
     """
     names = [series.name for series in chart.series]
     top, bottom = 30.0, height - 46.0
@@ -172,7 +172,7 @@ def drawing(
 
 
 def _width(name: str) -> float:
-    """Pixels that a name takes at the end of its line, about."""
+    """Return the approximate width of a name at the end of its line, in pixels."""
     return 7.6 * len(name) + 2.5 * sum(letter in "mwMW" for letter in name)
 
 
@@ -183,7 +183,7 @@ def _shown(value: float | None, log: bool) -> float | None:
 
 def _line(series: Series, shown: Sequence[Point], style: int, x: Axis, y: Axis, label: Label | None) -> Line:
     heights = [(p.x, p.y) for p in shown]
-    # An interval whose low end lies below all that a logarithm can show goes down to the edge.
+    # An interval with a low end that a logarithmic axis cannot show extends to the edge.
     spans = [
         (p.x, y.low if p.low is None else p.low, p.high)
         for p in shown
@@ -221,7 +221,7 @@ def _path(corners: Sequence[tuple[float, float | None]], x: Axis, y: Axis) -> st
 
 
 def _ends(shown: Sequence[Sequence[Point]], x: Axis, y: Axis) -> dict[int, tuple[float, float]]:
-    """Where the lines end, by number."""
+    """Return the ends of the lines, by index."""
     known = {k: [p for p in line if p.y is not None] for k, line in enumerate(shown)}
     return {k: (x(line[-1].x), y(line[-1].y or 0)) for k, line in known.items() if line}
 
@@ -229,7 +229,7 @@ def _ends(shown: Sequence[Sequence[Point]], x: Axis, y: Axis) -> dict[int, tuple
 def _labels(
     ends: dict[int, tuple[float, float]], right: float, top: float, bottom: float
 ) -> dict[int, Label]:
-    """Names beside the ends of their lines, pushed apart where they would overlap."""
+    """Return names beside the ends of their lines, moved apart if they would overlap."""
     order = sorted(ends, key=lambda k: ends[k][1])
     heights = list(_apart([ends[k][1] for k in order], top, bottom))
     found = {}
@@ -242,7 +242,7 @@ def _labels(
 
 
 def _apart(wanted: Sequence[float], top: float, bottom: float) -> Iterator[float]:
-    """Increasing heights moved as little as a sweep down and one up will, ``LINE`` apart."""
+    """Yield increasing heights at least ``LINE`` apart, moved by one sweep down and one up."""
     placed: list[float] = []
     for height in wanted:
         placed.append(max(height, placed[-1] + LINE if placed else top))

@@ -1,4 +1,4 @@
-"""Charts in words: what is read out of them, and the tables of their numbers."""
+"""Charts as text: descriptions for screen readers, and tables of their numbers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .parts import Chart, Series
 
 __all__ = ["interval", "numbers", "spoken", "summary"]
 
-#: Rows of a table at most.
+#: Maximum of rows per table.
 ROWS = 200
 
 
 def interval(y: float | None, low: float | None, high: float | None) -> str:
-    """A number and its interval: ``0.031 (0.029 to 0.033)``."""
+    """Format a number and its interval: ``0.031 (0.029 to 0.033)``."""
     if finite(y) is None:
         return ""
     text = short(float(y or 0))
@@ -25,7 +25,7 @@ def interval(y: float | None, low: float | None, high: float | None) -> str:
 
 
 def spoken(chart: Chart, point: Point) -> list[str]:
-    """What to say of a point: where it is, and how high."""
+    """Return the description of a point: its position and value."""
     at = short(point.x)
     counted = chart.x_label.endswith("s")  # 8 network calls, but step 8
     where = f"{at} {chart.x_label}" if counted else f"{chart.x_label} {at}"
@@ -33,7 +33,7 @@ def spoken(chart: Chart, point: Point) -> list[str]:
 
 
 def summary(chart: Chart, shown: Sequence[Sequence[Point]]) -> str:
-    """Where every line begins and ends, in a sentence each."""
+    """Return one sentence per line with its start and end."""
     sentences = [f"{chart.y_label} against {chart.x_label}."]
     for series, line in zip(chart.series, shown, strict=True):
         known = [p for p in line if p.y is not None]
@@ -49,7 +49,7 @@ def summary(chart: Chart, shown: Sequence[Sequence[Point]]) -> str:
 
 
 def numbers(chart: Chart) -> tuple[list[tuple[str, list[str]]], int]:
-    """The numbers as rows, an ``x`` each, and how many rows were left out."""
+    """Return the numbers as rows, one per ``x``, and the number of omitted rows."""
     cells: dict[float, dict[int, str]] = {}
     for k, series in enumerate(chart.series):
         for x, text in _texts(series):

@@ -1,4 +1,4 @@
-"""What the parts of one page share while they are rendered."""
+"""The state that the parts of one page share while they are rendered."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .parts import Chart, Choice, Part, Slider
 
 __all__ = ["COLOURS", "Context", "template", "text_of"]
 
-#: How many colours the style sheet has.
+#: Number of colours in the style sheet.
 COLOURS = 12
 
 
 @dataclass
 class Context:
-    """The page in the making.
+    """The state of a page while it is rendered.
 
     Args:
-        styles: which colour, marker and dashes a series has, by its name.
-        data: what the script reads, by the id of the element that it belongs to.
-        made: how many ids there are of a kind.
-        window: what planes show, if that is not for each of them to say.
+        styles: index of the colour, marker and dashes of a series, by name.
+        data: data for the script, by element id.
+        made: number of ids of each kind.
+        window: common window of planes; ``None`` if each has its own.
     """
 
     styles: dict[str, int]
@@ -48,12 +48,12 @@ class Context:
         return cls(styles)
 
     def new_id(self, kind: str) -> str:
-        """An id that no other element of the page has, the same whenever the page is made again."""
+        """Return an id unique on the page and reproducible."""
         self.made[kind] = self.made.get(kind, 0) + 1
         return f"{kind}-{self.made[kind]}"
 
     def fill(self, name: str, **values: Any) -> str:
-        """The template of a kind of part, filled; markup, which other templates take as it is."""
+        """Fill the template of a kind of part; return markup that other templates do not escape."""
         filled: str = require("markupsafe", "plot").Markup(template(f"{name}.html.j2").render(values))
         return filled
 
@@ -71,12 +71,12 @@ def _environment() -> Any:
 
 
 def template(name: str) -> Any:
-    """A template, with every value in it escaped."""
+    """Return a template that escapes all values."""
     return _environment().get_template(name)
 
 
 def text_of(name: str) -> str:
-    """What stands in one of the files beside the templates."""
+    """Return the content of a file beside the templates."""
     return files(__package__).joinpath(f"templates/{name}").read_text(encoding="utf-8")
 
 

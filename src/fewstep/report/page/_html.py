@@ -1,4 +1,4 @@
-"""Every kind of part as HTML, which reads well without the script."""
+"""HTML of all kinds of parts, readable without the script."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ from .parts import (
 
 __all__ = ["render"]
 
-#: Width and height of a chart where there is room, and on a phone.
+#: Width and height of a chart on wide screens and on phones.
 SIZES = {"wide": (760, 380), "narrow": (344, 300)}
 
 
 @singledispatch
 def render(part: Part, page: Context, level: int) -> str:
-    """A part as markup.
+    """Return a part as markup.
 
     Args:
-        part: one of the parts.
-        page: what it shares with the others.
-        level: of its heading, 3 under a section.
+        part: the part.
+        page: state shared by all parts of the page.
+        level: level of its heading, 3 under a section.
 
     Raises:
-        TypeError: if it is no part.
+        TypeError: if it is not a part.
     """
     raise TypeError(
-        f"page: {type(part).__name__} is no part of a page; take one of those in fewstep.report.page."
+        f"page: {type(part).__name__} is not a part of a page; use one of those in fewstep.report.page."
     )
 
 
@@ -174,7 +174,7 @@ def _(part: Slider, page: Context, level: int) -> str:
         )
     frames = {str(value): part.frames[value] for value in sorted(part.frames)}
     if all(isinstance(frame, Planes) for frame in frames.values()):
-        # What moves from frame to frame is then the paths, and not the scale.
+        # One window for all frames, so that only the paths change and not the scale.
         groups = [frame.paths for frame in frames.values() if isinstance(frame, Planes)]
         page = replace(page, window=window(groups))
     return _picker("slider", part.label, frames, page, level, start=part.start)
@@ -192,7 +192,7 @@ def _picker(
 
 
 def _facts(value: object, page: Context) -> str:
-    """Names and values as a list of definitions, other sequences as a list, all else as text."""
+    """Return names and values as a definition list, other sequences as a list, other values as text."""
     if isinstance(value, Mapping):
         return page.fill("definitions", items=[(name, _facts(fact, page)) for name, fact in value.items()])
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

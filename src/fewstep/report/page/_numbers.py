@@ -1,4 +1,4 @@
-"""Numbers as a reader likes them: short."""
+"""Short formats of numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["aligned", "evenly", "finite", "place", "short"]
 
 
 def short(value: float) -> str:
-    """Three significant digits, whole numbers whole: 0.0123, 12.3, 1234, 1.2e-5."""
+    """Format with three significant digits, and whole numbers in full: 0.0123, 12.3, 1234, 1.2e-5."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("∞" if value > 0 else "-∞")
     if value == int(value) and abs(value) < 1e7:
@@ -22,7 +22,7 @@ def short(value: float) -> str:
 
 
 def aligned(texts: Sequence[str]) -> list[str]:
-    """Numbers made equally long behind their points by blanks as wide as what is missing there."""
+    """Pad numbers after their decimal points to equal width, with blanks as wide as the missing digits."""
     most = max((len(text.partition(".")[2]) for text in texts), default=0)
     padded = []
     for text in texts:
@@ -34,18 +34,18 @@ def aligned(texts: Sequence[str]) -> list[str]:
 
 
 def place(value: float) -> str:
-    """A coordinate of a drawing, to a tenth of a pixel, as few characters as can be."""
+    """Format a coordinate of a drawing to a tenth of a pixel, in as few characters as possible."""
     text = f"{value:.1f}"
     return text.removesuffix(".0") if text != "-0.0" else "0"
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """At most ``most`` numbers below ``count``, evenly, with the first and the last."""
+    """Return at most ``most`` evenly spaced numbers below ``count``, including the first and the last."""
     if count <= most:
         return list(range(count))
     return [round(k * (count - 1) / (most - 1)) for k in range(most)]
 
 
 def finite(value: float | None) -> float | None:
-    """The number, or ``None`` where there is none to draw."""
+    """Return the number, or ``None`` if it is missing or not finite."""
     return None if value is None or not math.isfinite(value) else float(value)

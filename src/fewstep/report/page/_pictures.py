@@ -1,4 +1,4 @@
-"""Pictures as bytes that a page holds inside."""
+"""Images as bytes embedded in a page."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["png_size", "sprite"]
 
 
 def sprite(pictures: Tensor) -> bytes:
-    """A row of pictures in [-1, 1], ``(B, 1 or 3, H, W)``, without gaps, as a PNG file; one channel is grey.
+    """Return a row of images in [-1, 1], ``(B, 1 or 3, H, W)``, without gaps, as a PNG; one channel is grey.
 
     Raises:
-        ValueError: if they are no pictures.
+        ValueError: if they are not images.
     """
     if pictures.ndim != 4 or len(pictures) == 0 or not is_picture(tuple(pictures.shape[1:])):
         raise ValueError(
-            f"page: a strip holds pictures of shape (B, 1 or 3, H, W), not {tuple(pictures.shape)}; reshape "
+            f"page: a strip holds images of shape (B, 1 or 3, H, W), not {tuple(pictures.shape)}; reshape "
             "them, or leave the strip out."
         )
     levels = sheet_levels(pictures, columns=len(pictures), gap=0)
@@ -31,10 +31,10 @@ def sprite(pictures: Tensor) -> bytes:
 
 
 def png_size(png: bytes) -> tuple[int, int]:
-    """Width and height of a PNG file.
+    """Return width and height of a PNG file.
 
     Raises:
-        ValueError: if it is no PNG file.
+        ValueError: if it is not a PNG file.
     """
     if png[:8] != b"\x89PNG\r\n\x1a\n" or len(png) < 24:
         raise ValueError(

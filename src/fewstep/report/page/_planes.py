@@ -1,4 +1,4 @@
-"""Paths in the plane as scalable drawings of one scale."""
+"""Paths in the plane as vector drawings on one scale."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ._numbers import evenly, place
 
 __all__ = ["Plane", "Window", "planes_view", "window"]
 
-#: Paths that are drawn, and points of each, at most.
+#: Maximum of paths drawn, and of points per path.
 PATHS, STOPS = 150, 40
-#: Pixels of a side.
+#: Side length in pixels.
 SIDE = 240
-#: The part of the coordinates at either end that may lie outside.
+#: Share of the coordinates at either end that may lie outside.
 OUTSIDE = 0.002
 
 
 @dataclass(frozen=True)
 class Plane:
-    """One drawing: the path of all lines, and those of the points where they start and end."""
+    """One drawing: the path of all lines, and the paths of their start and end points."""
 
     name: str
     lines: str
@@ -35,20 +35,20 @@ class Plane:
 
     @property
     def notes(self) -> str:
-        """What is not drawn."""
+        """A remark about paths that are not drawn."""
         thinned = [f"{self.drawn} of {self.count} paths"] if self.drawn < self.count else []
         return ", ".join([*thinned, *([f"{self.outside} end outside"] if self.outside else [])])
 
 
 class Window(NamedTuple):
-    """The square that is drawn: its centre ``(2,)``, and how far it reaches from there."""
+    """The drawn square: its centre ``(2,)``, and half its side."""
 
     centre: Tensor
     reach: float
 
 
 def window(groups: Iterable[Mapping[str, Tensor]]) -> Window:
-    """The window that holds nearly all points of paths ``(P, B, 2)``.
+    """Return the window that contains nearly all points of paths ``(P, B, 2)``.
 
     Raises:
         ValueError: if the paths are not of points in the plane.
@@ -70,12 +70,12 @@ def window(groups: Iterable[Mapping[str, Tensor]]) -> Window:
 
 
 def planes_view(paths: Mapping[str, Tensor], seen: Window) -> list[Plane]:
-    """Drawings of paths ``(P, B, 2)`` in a window."""
+    """Return drawings of paths ``(P, B, 2)`` in a window."""
     return [_plane(name, states.detach().double().cpu(), seen) for name, states in paths.items()]
 
 
 def _quantile(points: Tensor, part: float) -> Tensor:
-    """Of each coordinate, by sorting, as ``torch.quantile`` refuses many points."""
+    """Return the quantile of each coordinate, by sorting, as ``torch.quantile`` has a size limit."""
     ordered = points.sort(0).values
     return ordered[round(part * (len(ordered) - 1))]
 
@@ -83,7 +83,7 @@ def _quantile(points: Tensor, part: float) -> Tensor:
 def _plane(name: str, states: Tensor, seen: Window) -> Plane:
     P, B, _ = states.shape
     unit = (states - seen.centre) / seen.reach
-    # Far points are held where they cannot be seen, so that their digits stay few.
+    # Far points are clamped outside the visible area, to keep their digits few.
     pixels = ((unit * unit.new_tensor([1.0, -1.0]) + 1) * (SIDE / 2)).nan_to_num(1e4).clamp(-999, 999)
     ends = unit[-1]
     columns = evenly(B, PATHS)
@@ -101,5 +101,5 @@ def _plane(name: str, states: Tensor, seen: Window) -> Plane:
 
 
 def _dots(points: Sequence[Sequence[float]]) -> str:
-    # Lines of no length: with round caps they are discs as wide as the stroke.
+    # Lines of zero length: with round caps they are discs as wide as the stroke.
     return "".join(f"M{place(x)} {place(y)}h0" for x, y in points)

@@ -1,4 +1,4 @@
-"""A page: its sections, and the HTML file that they become."""
+"""Pages of sections, and their HTML files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Page", "Section"]
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, and what stands under it."""
+    """A heading and its content."""
 
     title: str
     parts: Sequence[Part]
@@ -29,17 +29,17 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page to look at, in one file that needs no network.
+    """A page in one file that needs no internet connection.
 
-    All of it can be read without its script, on paper too: options and frames stand one below the other, each
-    under its name. The script makes tabs and sliders of them, and keeps what a reader chose while the tab is
-    open. Needs the extra ``plot``.
+    It is complete without its script, and on paper: options and frames follow each other, each under its
+    name. The script turns them into tabs and sliders, and keeps the reader's choices while the tab is open.
+    Needs the extra ``plot``.
 
     Args:
-        title: what it shows.
-        summary: what was found, in a sentence or two; every line is a paragraph.
+        title: title of the page.
+        summary: the main result, in one or two sentences; every line is a paragraph.
         sections: its sections.
-        refresh: seconds after which it is to be read again, for a page of something that goes on.
+        refresh: seconds after which a browser reloads the page, while its subject still changes.
     """
 
     title: str
@@ -48,7 +48,7 @@ class Page:
     refresh: int | None = None
 
     def html(self) -> str:
-        """The whole file."""
+        """Return the complete file."""
         context = Context.of([part for section in self.sections for part in section.parts])
         sections = [
             (
@@ -73,5 +73,5 @@ class Page:
         return filled
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         write_text(path, self.html())

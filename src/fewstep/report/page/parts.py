@@ -1,4 +1,4 @@
-"""What a page is made of: plain data, which says nothing of how it is drawn."""
+"""The parts of a page, as plain data without layout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
     "Timeline",
 ]
 
-#: What stands in a cell of a table, or beside a name.
+#: A value in a table cell, or beside a name.
 Value: TypeAlias = str | int | float | bool | None
 
 
@@ -42,12 +42,12 @@ class Series:
     """A line of a chart.
 
     Args:
-        name: what the legend and the table call it; series of one name have one colour on the whole page.
-        x: where its points are, increasing.
-        y: how high; ``None`` (or a number that is not finite) where there is no point.
+        name: name in legend and table; series of the same name have the same colour on the whole page.
+        x: positions of its points, increasing.
+        y: values; ``None`` (or a number that is not finite) for a missing point.
         low: lower ends of the points' intervals, if they have any.
         high: upper ends.
-        strong: whether it is what the page is about, and drawn thicker.
+        strong: draw a thicker line, for the subject of the page.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over one axis, with a table of their points for those who cannot see them."""
+    """Lines over one axis, with an accessible table of their points."""
 
     title: str
     x_label: str
@@ -73,7 +73,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Strip:
-    """A row of pictures in [-1, 1], ``(B, 1 or 3, H, W)``, with a name and a short score under it."""
+    """A row of images in [-1, 1], ``(B, 1 or 3, H, W)``, with a name and a short score."""
 
     name: str
     pictures: Tensor
@@ -82,7 +82,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Rows of pictures; column ``k`` belongs together, such as by its noise."""
+    """Rows of images; those in a column correspond, for example by their noise."""
 
     title: str
     strips: Sequence[Strip]
@@ -91,13 +91,13 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Image:
-    """A picture that is finished.
+    """A complete image.
 
     Args:
         png: the bytes of a PNG file.
-        alt: what is to be seen in it.
-        caption: what stands under it.
-        zoom: how many pixels of the page one of its pixels is wide, where there is room.
+        alt: description for screen readers.
+        caption: caption.
+        zoom: width of one of its pixels in pixels of the page, if there is room.
     """
 
     png: bytes
@@ -108,7 +108,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Planes:
-    """Paths of points in the plane by name, each ``(P, B, 2)``, drawn side by side to one scale."""
+    """Paths of points in the plane by name, each ``(P, B, 2)``, drawn side by side on one scale."""
 
     title: str
     paths: Mapping[str, Tensor]
@@ -117,7 +117,7 @@ class Planes:
 
 @dataclass(frozen=True)
 class Timeline:
-    """When something happens in [0, 1], a row of marks each."""
+    """Times of events in [0, 1], with one row of marks per name."""
 
     title: str
     rows: Mapping[str, Sequence[float]]
@@ -126,11 +126,11 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Grid:
-    """Numbers of either sign as colours and digits; ``None`` where there is none.
+    """Numbers of either sign as colours and digits; ``None`` for an empty cell.
 
     Args:
-        title: what they are.
-        values: a sequence a row.
+        title: title.
+        values: one sequence per row.
         rows: the rows' names.
         columns: the columns' names.
     """
@@ -143,7 +143,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of values under headings; a reader may sort by any column."""
+    """Rows of values under headings, sortable by any column."""
 
     caption: str
     columns: Sequence[str]
@@ -152,7 +152,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and what they stand for, which may be facts again."""
+    """Names and values, which may be facts again."""
 
     facts: Mapping[str, object]
 
@@ -167,7 +167,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several parts, chosen by name; all choices of one label on a page move together."""
+    """A choice between parts by name; all choices with the same label on a page change together."""
 
     label: str
     options: Mapping[str, Part]
@@ -175,12 +175,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Slider:
-    """One of several parts, chosen by a number; all sliders of one label on a page move together.
+    """A choice between parts by number; all sliders with the same label on a page move together.
 
     Args:
-        label: what the number counts.
-        frames: a part a number.
-        start: the number that is shown first; the least by default.
+        label: name of the number.
+        frames: parts by number.
+        start: the number shown first; the least by default.
     """
 
     label: str

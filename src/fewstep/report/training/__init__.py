@@ -1,4 +1,4 @@
-"""The page of a training: how it stands, its figures and pictures, and how to go on."""
+"""The page of a training run: its state, metrics and previews, and the next commands."""
 
 from ._page import training_page
 from ._run import FORMAT, SCHEMA, holds_training

@@ -1,4 +1,4 @@
-"""The figures of a training as charts."""
+"""Charts of training metrics."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ._metrics import Metrics, thinned
 
 __all__ = ["figure_sections", "progress_section"]
 
-#: What the names of figures begin with that were taken with the averaged weights, and where they were taken.
+#: Prefixes of metrics measured with the averaged weights, and the data they were measured on.
 _TAKEN_ON = {"validation_": "validation", "averaged_": "averaged weights"}
 
 
 @dataclass(frozen=True)
 class _Figure:
-    """A figure that is known, and how it is shown."""
+    """A known metric and its presentation."""
 
     key: str
     title: str
@@ -53,19 +53,19 @@ _OPTIMISER = (
     _Figure("gradient_norm", "Norm of the gradient", "norm before clipping", name="gradient norm"),
 )
 
-_HELD_OUT = "Validation: on held-out data, with the averaged weights, which are those that a run is for."
+_HELD_OUT = "Validation: on held-out data, with the averaged weights, which are the result of the run."
 _NONE_HELD_OUT = (
-    "The averaged weights are those that a run is for; as no data are held out, they are judged on the data "
-    "that they were trained on."
+    "The averaged weights are the result of the run; as no data are held out, they are evaluated on the "
+    "training data."
 )
 
 
 def figure_sections(metrics: Metrics, exact: bool) -> list[Section]:
-    """What a run has logged of its losses, first, and of its flow and its noises.
+    """Return sections with the logged losses, then with metrics of the flow and of its noises.
 
     Args:
-        metrics: the figures.
-        exact: the noises of the coupling are N(0, I) by construction.
+        metrics: the metrics.
+        exact: whether the noises of the coupling are N(0, I) by construction.
     """
     shown = _without_the_trivial(metrics, exact)
     sections = [
@@ -83,8 +83,8 @@ def figure_sections(metrics: Metrics, exact: bool) -> list[Section]:
         ),
         _section(
             "Noises of the coupling",
-            "How far the noises that the flow is trained on, all data together, are from N(0, I), which "
-            "sampling starts from. No solver makes up for it.",
+            "Mismatch between the distribution of the training noises, over all data, and N(0, I), from "
+            "which sampling starts. No solver can compensate for it.",
             _NOISES,
             shown,
         ),
@@ -94,7 +94,7 @@ def figure_sections(metrics: Metrics, exact: bool) -> list[Section]:
 
 
 def _without_the_trivial(metrics: Metrics, exact: bool) -> Metrics:
-    """Leave out what says nothing in a run like this, such as the KL term where no coupling is learned."""
+    """Remove metrics that are trivial in this run, such as the KL term of a fixed coupling."""
     hidden = {"samples", "time", "samples_per_second", "validation_beta", "averaged_beta"}
     if len(set(metrics.of("beta").values())) < 2:
         hidden |= {"beta"}
@@ -108,7 +108,7 @@ def _without_the_trivial(metrics: Metrics, exact: bool) -> Metrics:
 
 
 def _unknown(metrics: Metrics) -> list[_Figure]:
-    """Figures of somebody's own objective."""
+    """Return the metrics of a custom objective."""
     known = {figure.key for figure in (*_LOSSES, *_STRAIGHTNESS, *_NOISES, *_OPTIMISER)}
     known |= {"aggregate_variance_min", "aggregate_variance_max"}
     others = dict.fromkeys(_bare(key) for key in metrics.figures if _bare(key) not in known)
@@ -116,11 +116,11 @@ def _unknown(metrics: Metrics) -> list[_Figure]:
 
 
 def progress_section(metrics: Metrics) -> list[Section]:
-    """Learning rate, gradient and speed."""
+    """Return charts of learning rate, gradient and speed."""
     parts = _parts(_OPTIMISER, metrics)
     speed = metrics.figures.get("samples_per_second", {})
     if len(speed) > 1:
-        note = "While training: validations, pictures and files are left out."
+        note = "Training steps only, without validations, previews and files."
         series = [_series("samples per second", speed)]
         parts.append(Chart("Speed", "step", "samples per second", series, note=note))
     if len(times := metrics.of("time")) > 1:
@@ -131,7 +131,7 @@ def progress_section(metrics: Metrics) -> list[Section]:
             if end - start >= 2 * size or size == 1
         )
         elapsed: dict[int, float | None] = {step: (t - start) / size for step, t in times.items()}
-        note = "Everything counts, interruptions too."
+        note = "Total time, including interruptions."
         series = [_series("wall clock", elapsed)]
         parts.append(Chart("Wall clock", "step", f"{unit} since the first line", series, note=note))
     return [Section("Optimiser and speed", parts)] if parts else []
@@ -143,7 +143,7 @@ def _section(title: str, intro: str, figures: Iterable[_Figure], metrics: Metric
 
 
 def _parts(figures: Iterable[_Figure], metrics: Metrics) -> list[Part]:
-    """A chart of each figure with more than one point; the others as numbers."""
+    """Return charts of the metrics with more than one point, and the others as numbers."""
     charts: list[Part] = []
     numbers: dict[str, object] = {}
     for figure in figures:
@@ -169,7 +169,7 @@ def _lines(figure: _Figure, metrics: Metrics) -> list[Series]:
 
 def _chart(figure: _Figure, lines: list[Series]) -> Chart:
     heights = [y for line in lines for y in line.y if y is not None]
-    # A loss that falls by orders of magnitude shows its end on a logarithmic axis only.
+    # The end of a loss that falls by orders of magnitude is only visible on a logarithmic axis.
     log = figure.log and figure.ideal is None and bool(heights) and max(heights) > 3 * min(heights) > 0
     if figure.ideal is not None:
         first, last = min(line.x[0] for line in lines), max(line.x[-1] for line in lines)
@@ -191,7 +191,7 @@ def _series(
 
 
 def _point(line: Series) -> object:
-    """A line's only point as a number, with its interval if it has one."""
+    """Format a line's only point as a number, with its interval if it has one."""
     y, *ends = [values[0] for values in (line.y, line.low, line.high) if values is not None]
     return y if y is None or None in ends or not ends else f"{y:.4g} ({ends[0]:.4g} to {ends[1]:.4g})"
 

@@ -1,4 +1,4 @@
-"""The figures of a training, as its ``metrics.jsonl`` holds them."""
+"""The metrics of a training run, read from ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ __all__ = ["Metrics", "read_metrics", "thinned"]
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures by name and step.
+    """Metrics by name and step.
 
     Args:
-        figures: values by name and step, in the order of the steps; ``None`` where one was not finite.
-        damaged: how many lines could not be read; a last line that is still being written does not count.
+        figures: values by name and step, in the order of the steps; ``None`` for a value that was not finite.
+        damaged: number of unreadable lines, not counting an incomplete last line.
     """
 
     figures: Mapping[str, Mapping[int, float | None]] = field(default_factory=dict)
     damaged: int = 0
 
     def of(self, name: str) -> dict[int, float]:
-        """The finite values of a figure by step; none where there is no such figure."""
+        """Return the finite values of a metric by step; empty for an unknown metric."""
         return {step: y for step, y in self.figures.get(name, {}).items() if y is not None}
 
     def last(self, name: str) -> float | None:
-        """The newest finite value of a figure, if it has one."""
+        """Return the newest finite value of a metric, or ``None``."""
         return next(reversed(self.of(name).values()), None)
 
 
 def read_metrics(path: Path) -> Metrics:
-    """Read a file of metrics in one pass; a file that is not there (yet) has no figures."""
+    """Read a file of metrics in one pass; a missing file has no metrics."""
     figures: dict[str, dict[int, float | None]] = defaultdict(dict)
     damaged, whole = 0, True
     try:
@@ -59,9 +59,9 @@ def read_metrics(path: Path) -> Metrics:
 
 
 def thinned(y: Sequence[float | None], most: int = 1000) -> list[int]:
-    """Indices of about ``most`` points: the ends, the gaps, and the extremes of every stretch.
+    """Return indices of about ``most`` points: the ends, the gaps, and the extremes of every stretch.
 
-    A chart leaves out what it cannot show, too, but takes its time over a hundred thousand points.
+    Charts thin their points as well, but slowly for a hundred thousand of them.
     """
     if len(y) <= most:
         return list(range(len(y)))

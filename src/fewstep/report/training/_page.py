@@ -1,4 +1,4 @@
-"""A training as a page."""
+"""The page of a training run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["training_page"]
 
 
 def training_page(folder: str | os.PathLike[str], every: float | None = None) -> Page:
-    """What there is to see of a training, at any moment of it or afterwards.
+    """Return the page of a training run, at any time during it or afterwards.
 
-    Only what the run has is shown: figures that it logged, pictures that it took, files that it wrote.
+    It shows what the run has: logged metrics, previews and files.
 
     Args:
-        folder: of the run, as :class:`fewstep.flows.Trainer` writes it.
-        every: seconds between two writes of the page, after which a page of a run that goes on is read
-            again; as the run was told (``page_every``) when ``None``.
+        folder: folder of the run, written by :class:`fewstep.flows.Trainer`.
+        every: seconds between two writes of the page, after which a browser reloads it while the run
+            continues; the run's ``page_every`` when ``None``.
 
     Raises:
         FileNotFoundError: when there is no such folder.
@@ -58,7 +58,7 @@ def training_page(folder: str | os.PathLike[str], every: float | None = None) ->
 def _configuration(run: Run) -> list[Section]:
     record = {key: value for key, value in run.record.items() if key not in ("format", "schema", "ended")}
     facts = dict(record.pop("run", {}))
-    # What is known of the data stands in two places: what they are called, and what identifies them.
+    # Facts about the data are in two places: name and shape, and count and fingerprint.
     facts["data"] = {**(facts.get("data") or {}), **record.pop("data", {})}
     record["parameters"] = {name: f"{count:,}" for name, count in record.get("parameters", {}).items()}
     if "started" in record:
@@ -71,17 +71,17 @@ def _files(run: Run) -> list[Section]:
     known = {
         "flow.safetensors": "the flow, for use",
         "encoder.safetensors": "the encoder of the coupling",
-        "metrics.jsonl": "figures, a line each time",
-        "run.json": "what was trained, on what, with which versions",
-        "config.yaml": "the configuration, to train with again",
-        "best.safetensors": "checkpoint with the least validation loss",
+        "metrics.jsonl": "metrics, one line per report",
+        "run.json": "networks, data and versions of the run",
+        "config.yaml": "the configuration, for another training",
+        "best.safetensors": "checkpoint with the lowest validation loss",
     }
     rows = []
     for path in sorted([*run.folder.glob("*.*"), *run.folder.glob("checkpoints/*.safetensors")]):
         if path.is_dir() or path.name == "index.html" or path.name.startswith("."):
             continue
         name = path.relative_to(run.folder).as_posix()
-        otherwise = "checkpoint, to go on from" if "/" in name else ""
+        otherwise = "checkpoint, for resuming" if "/" in name else ""
         if name.startswith(("flow-", "encoder-")):
             otherwise = "another average of the weights"
         with contextlib.suppress(FileNotFoundError):  # an old checkpoint that was just removed
@@ -90,26 +90,26 @@ def _files(run: Run) -> list[Section]:
     if rows:
         parts.append(Table(f"Files in {run.folder}", ("file", "what it is", "kB"), rows))
     if damaged := run.metrics.damaged:
-        parts.append(Text(f"metrics.jsonl has {damaged} damaged lines, which are left out here."))
+        parts.append(Text(f"metrics.jsonl has {damaged} damaged lines, which are omitted here."))
     return [Section("Files", parts)] if parts else []
 
 
 def _going_on(run: Run) -> list[Section]:
-    """Commands that go on from here."""
+    """Return the commands for the next steps."""
     folder, config = shlex.quote(str(run.folder)), run.folder / "config.yaml"
     flow = f"{folder}/flow.safetensors"
     parts: list[Part] = []
     if run.state not in ("running", "finished"):
         at = f"from step {run.saved:,}, the last checkpoint" if run.saved else "from the start"
-        parts.append(Text(f"The command or script that started the run goes on {at}, when it is repeated."))
+        parts.append(Text(f"Repeat the command or script that started the run to continue {at}."))
     again = f"fewstep train --config {shlex.quote(str(config))} --out {folder}"
     if config.exists() and run.state not in ("running", "finished"):
         parts.append(Code(again, "go on"))
-    # More steps would move a cosine decay, which a run refuses.
+    # More steps would change a cosine decay, which resuming refuses.
     if config.exists() and run.state == "finished" and run.fact("settings", "decay") != "cosine":
         parts.append(Code(f"{again} --steps {2 * run.step}", "train for longer"))
     if not (run.folder / "flow.safetensors").exists():
-        parts.append(Text("A run that is finished has flow.safetensors, to be sampled and fitted."))
+        parts.append(Text("A finished run has flow.safetensors, for sampling and fitting."))
     if run.fact("objective", "name") == "Distillation":
         solver = run.fact("objective", "solver")
         calls = f"{solver['name']}:{solver['nfe']}"

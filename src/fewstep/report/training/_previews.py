@@ -1,4 +1,4 @@
-"""The pictures that were taken during a training, to go through by step."""
+"""Previews of a training run, with a slider over the step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..page._pictures import png_size
 
 __all__ = ["preview_section"]
 
-#: How many steps are shown at most, and how many bytes of pictures: a page stays small enough to mail.
+#: Maximum of steps shown, and of bytes of images, so that a page can be sent by mail.
 _STEPS, _BYTES = 12, 12_000_000
 
-#: Pixels of the page that a small picture is enlarged to, by whole numbers.
+#: Width in pixels to which small images are enlarged, by whole factors.
 _WIDTH = 720
 
 _SAMPLES = (
@@ -22,7 +22,7 @@ _SAMPLES = (
 _KINDS = {
     "samples": _SAMPLES,
     "trajectories": "Paths: a row is one sample on its way from noise, on the left, to data.",
-    "estimates": "Estimates: what the flow takes the sample to be, at the same moments of the same paths.",
+    "estimates": "Estimates: the flow's prediction of the data at the same times of the same paths.",
 }
 _PLANE = "Points after 1, 2, 4, 8 and 32 network calls of Euler's method, and some of their paths."
 _STUDENT = "The teacher's samples in the first row; the student's, from the same noises, below."
@@ -31,12 +31,12 @@ _STUDENT = "The teacher's samples in the first row; the student's, from the same
 def preview_section(
     previews: Mapping[str, Mapping[int, Path]], objective: str | None, shape: list[int] | None
 ) -> list[Section]:
-    """A slider over the step for each kind of picture; all of them move together.
+    """Return a slider over the step for each kind of image; all of them move together.
 
     Args:
         previews: files by kind and step.
         objective: name of the objective.
-        shape: of a sample, where it is known.
+        shape: shape of a sample, if known.
     """
     steps = sorted({step for files in previews.values() for step in files})
     shown = _chosen(steps, previews)
@@ -64,7 +64,7 @@ def preview_section(
             last = max(frames)
             parts.append(Slider("step", frames, start=last) if len(frames) > 1 else frames[last])
     if damaged:
-        parts.append(Text(f"Damaged, and left out: {', '.join(damaged)}."))
+        parts.append(Text(f"Omitted, as damaged: {', '.join(damaged)}."))
     if not parts:
         return []
     if left_out := len(steps) - len(shown):
@@ -75,7 +75,7 @@ def preview_section(
 
 
 def _chosen(steps: list[int], previews: Mapping[str, Mapping[int, Path]]) -> list[int]:
-    """Evenly chosen steps, the last one included, whose files are not too large together."""
+    """Return evenly spaced steps, including the last, with files within the size limit."""
     sizes = dict.fromkeys(steps, 0)
     for files in previews.values():
         for step, path in files.items():

@@ -1,4 +1,4 @@
-"""The folder of a training, read for a page: what it is, how far it got, and whether it goes on."""
+"""The state of a training run, read from its folder."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FORMAT, SCHEMA = "fewstep.run", 1
 
 _PREVIEW = re.compile(r"step-(\d+)-(.+)\.png")
 
-#: Seconds without news after which a run that did not say farewell counts as stopped, at least; validations
-#: and pictures take their time.
+#: Least time in seconds without a sign of life after which a run without an orderly end counts as stopped, as
+#: validations and previews take a while.
 _PATIENCE = 600.0
 
 State = Literal["running", "finished", "interrupted", "failed", "silent"]
@@ -32,16 +32,16 @@ State = Literal["running", "finished", "interrupted", "failed", "silent"]
 
 @dataclass(frozen=True)
 class Run:
-    """What a folder says of a training.
+    """The state of a training run.
 
     Args:
-        folder: the folder.
-        record: what ``run.json`` holds; a run from before there was one has at most ``run``, the facts that
-            its newest checkpoint holds.
-        metrics: its figures.
-        previews: by kind (``samples``, ...) and step, the pictures.
-        state: ``"silent"`` has neither ended in an orderly way nor shown a sign of life for long.
-        seen: when it gave its last sign of life, in seconds since 1970; ``None`` where nothing says.
+        folder: its folder.
+        record: content of ``run.json``; without that file, at most ``run``, the facts in its newest
+            checkpoint.
+        metrics: its metrics.
+        previews: preview images by kind (``samples``, ...) and step.
+        state: ``"silent"`` means no orderly end, and no sign of life for a long time.
+        seen: time of its last sign of life, in seconds since 1970; ``None`` if unknown.
     """
 
     folder: Path
@@ -52,33 +52,33 @@ class Run:
     seen: float | None
 
     def fact(self, part: str, name: str) -> Any:
-        """One of the facts that a resumed run must share, such as ``("settings", "steps")``."""
+        """Return one of the facts that a resumed run must share, such as ``("settings", "steps")``."""
         return (self.record.get("run", {}).get(part) or {}).get(name)
 
     @property
     def step(self) -> int:
-        """How many steps have been logged."""
+        """Number of the last logged step."""
         return max((list(values)[-1] for values in self.metrics.figures.values()), default=0)
 
     @property
     def steps(self) -> int | None:
-        """How many steps were asked for."""
+        """Number of requested steps."""
         return self.fact("settings", "steps")  # type: ignore[no-any-return]
 
     @property
     def saved(self) -> int:
-        """The step of the newest checkpoint; 0 where there is none."""
+        """The step of the newest checkpoint, or 0."""
         return max((int(path.stem[5:]) for path in _checkpoints(self.folder)), default=0)
 
     @property
     def rate(self) -> float | None:
-        """Samples a second of late."""
+        """Recent samples per second."""
         rates = list(self.metrics.of("samples_per_second").values())[-10:]
         return statistics.median(rates) if rates else None
 
     @property
     def seconds(self) -> float:
-        """How long it has trained: without validations, pictures and interruptions."""
+        """Training time, without validations, previews and interruptions."""
         samples, rates = self.metrics.of("samples"), self.metrics.of("samples_per_second")
         total, before = 0.0, 0.0
         for step, rate in rates.items():
@@ -89,12 +89,12 @@ class Run:
 
 
 def holds_training(folder: Path) -> bool:
-    """Whether a folder is that of a training."""
+    """True for the folder of a training run."""
     return any((folder / name).exists() for name in ("run.json", "metrics.jsonl", "checkpoints"))
 
 
 def read_run(folder: Path) -> Run:
-    """Read all but the pictures, which are listed only."""
+    """Read the state of a run; preview images are only listed."""
     record = _record(folder)
     metrics = read_metrics(folder / "metrics.jsonl")
     previews: dict[str, dict[int, Path]] = {}
@@ -116,7 +116,7 @@ def _record(folder: Path) -> dict[str, Any]:
                 saved = json.loads((file.metadata() or {})["fewstep.checkpoint"])
             return {"run": saved["run"], "torch": saved.get("torch")}
         except (SafetensorError, OSError, KeyError, ValueError):
-            continue  # damaged, or removed while a run goes on
+            continue  # damaged, or just removed by the run
     return {}
 
 
@@ -126,7 +126,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _state(folder: Path, record: Mapping[str, Any], metrics: Metrics) -> tuple[State, float | None]:
-    """How a run stands, and when that was."""
+    """Return the state of a run, and the time of its last sign of life."""
     times = list(metrics.of("time").values())
     signs = [*times[-1:], *([record["started"]] if "started" in record else [])]
     if not signs:

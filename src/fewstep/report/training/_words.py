@@ -1,4 +1,4 @@
-"""How a training stands, in words."""
+"""The state of a training run in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["clock", "headline"]
 
 
 def headline(run: Run) -> str:
-    """Its state, how far it got and what it reached, in a few sentences."""
+    """Return state, progress and results of a run in a few sentences."""
     sentences = [_stands(run)]
     samples, count = run.metrics.last("samples"), run.fact("data", "count")
     if samples and run.rate:
@@ -33,7 +33,7 @@ def headline(run: Run) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A moment, in the time of this machine."""
+    """Format a time in the local time zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(seconds))
 
 
@@ -55,7 +55,7 @@ def _stands(run: Run) -> str:
 
 
 def _count(number: float) -> str:
-    """A number without digits that nobody reads."""
+    """Format a count with few digits."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
