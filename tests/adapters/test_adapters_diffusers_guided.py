@@ -113,7 +113,7 @@ def test_it_is_fitted(guided):
         optimizer=fs.fitting.GaussNewton(iterations=2),
         reference=fs.fitting.Reference(rtol=1e-3, atol=1e-3),
     )
-    assert fitted.report.errors["fitted"] <= fitted.report.errors["start"]
+    assert fitted.report.errors["fitted"] <= fitted.report.errors[fitted.report.start]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)

@@ -223,14 +223,14 @@ def search(
 
 
 def _pairs_and_tests(field: Field, pairs: int | Pairs, test: int, maker: Maker) -> tuple[Pairs, Pairs]:
-    """The pairs to fit on, and pairs of the noises after them; conditions of pairs given serve both."""
+    """The pairs to fit on, and pairs of the noises after them; conditions of pairs given serve both in turn."""
     if isinstance(pairs, Pairs):
-        rows, maker = cut(pairs.per_sample, slice(0, test)), replace(maker, per_sample=pairs.per_sample)
-        return pairs, replace(maker, conditions=pairs.conditions, per_sample=rows)(field, test, len(pairs))
+        given = maker(field, pairs)  # raises where conditions came besides
+        rows = cut(pairs.per_sample, torch.arange(test) % len(pairs))
+        return given, replace(maker, conditions=pairs.conditions, per_sample=rows)(field, test, len(pairs))
+    field.bind(maker.conditions, maker.per_sample, pairs + test, "noises")
     own = maker.per_sample or {}
     first, rest = (cut(own, part) for part in (slice(0, pairs), slice(pairs, pairs + test)))
-    if own:
-        field.bind(maker.conditions, own, pairs + test)
     return replace(maker, per_sample=first)(field, pairs), replace(maker, per_sample=rest)(field, test, pairs)
 
 

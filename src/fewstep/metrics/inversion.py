@@ -67,7 +67,7 @@ def inversion_error(
             another schedule.
     """
     if not len(x1):
-        raise ValueError(f"inversion_error: x1 must hold one sample at least, not shape {tuple(x1.shape)}.")
+        raise ValueError(f"inversion_error: x1 must hold at least one sample, not shape {tuple(x1.shape)}.")
     bound, there = field.bind(conditions, per_sample, len(x1)), inverse or solver
     errors, squares = [], []
     for start in range(0, len(x1), batch):
