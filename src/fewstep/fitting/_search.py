@@ -223,7 +223,7 @@ def search(
 
 
 def _pairs_and_tests(field: Field, pairs: int | Pairs, test: int, maker: Maker) -> tuple[Pairs, Pairs]:
-    """The pairs to fit on, and pairs of the noises after them; conditions of pairs given serve both in turn."""
+    """The pairs to fit on, and pairs of the noises after them; conditions of pairs given serve both."""
     if isinstance(pairs, Pairs):
         given = maker(field, pairs)  # raises where conditions came besides
         rows = cut(pairs.per_sample, torch.arange(test) % len(pairs))
