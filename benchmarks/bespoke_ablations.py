@@ -31,9 +31,10 @@ import torch
 
 import fewstep as fs
 from fewstep.families import ScaleTime
+from fewstep.fitting import Adam, GaussNewton, Reference
 
 TEST_SEED = 20_261_121
-PAIRS, VALIDATION, TEST = 128, 0.25, 512
+PAIRS, TEST = 128, 512
 VARIANTS = {
     "losses": ("rmse", "log_mse", "nodes", "local", "bound"),
     "parts": (
@@ -70,10 +71,9 @@ def fitted(
     family = ScaleTime(base, nfe if base == "euler" else nfe // 2, "both" if train == "none" else train)
     if train == "none":
         return family.solver()
-    options: dict[str, Any] = {"optimizer": args.optimizer, "loss": name if what == "losses" else args.loss}
-    if args.optimizer == "adam":
-        options["iterations"] = args.iterations
-    options |= {"validation": VALIDATION, "baselines": False, "rtol": 1e-5, "atol": 1e-5}
+    loss = name if what == "losses" else args.loss
+    optimizer = Adam(args.iterations) if args.optimizer == "adam" else GaussNewton()
+    options: dict[str, Any] = {"loss": loss, "optimizer": optimizer, "reference": Reference(1e-5, 1e-5)}
     return fs.fit(field, nfe, family=family, pairs=pairs, **options).solver
 
 

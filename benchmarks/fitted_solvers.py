@@ -40,9 +40,9 @@ def study(
     best = min(scores.values(), key=lambda row: row["rmse"])
     for pairs in sizes:
         started = time.perf_counter()
-        fit = fs.fit(field, nfe, pairs=pairs, baselines=False, **options)
+        fit = fs.fit(field, nfe, pairs=pairs, **options)
         seconds = time.perf_counter() - started
-        start = (fit.report.family == "non_stationary" and options.get("init", "deis3/cosine")) or "midpoint"
+        start = fit.report.start
         row = fs.compare(field, {"fitted": fit.solver}, noise=test, metrics=metrics).rows[0]
         yield {
             "field": field.name,

@@ -94,7 +94,7 @@ def squared_errors(solver: fs.Solver, field: fs.Field, pairs: fs.Pairs) -> Tenso
     parts = []
     for first in range(0, len(pairs), 512):
         part = pairs[first : first + 512]
-        parts.append(per_sample_mse(solver.sample(field, part.x0, **part.conditions), part.x1))
+        parts.append(per_sample_mse(solver.sample(part.bind(field), part.x0), part.x1))
     return torch.cat(parts)
 
 
@@ -103,7 +103,7 @@ def study(
 ) -> Iterator[dict[str, Any]]:
     field, conditions = made if isinstance(made, tuple) else (made, lambda count: {})
     x0 = fs.noise(test, field.shape, seed=TEST_SEED)
-    tests = fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6, **conditions(test))
+    tests = fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6, per_sample=conditions(test))
     best: dict[int, tuple[float, str]] = {}
     psnr: dict[int, float] = {}
     for nfe in (n for n in CLASSICAL if n <= most):
@@ -113,9 +113,9 @@ def study(
         best[nfe] = min((float(e.sqrt().mean()), n) for n, e in mse.items())
         psnr[nfe] = max(float(mean_psnr(e)) for e in mse.values())
     x0 = fs.noise(pairs, field.shape, seed=0)
-    train = fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6, **conditions(pairs))
+    train = fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6, per_sample=conditions(pairs))
     for nfe in budgets:
-        fit = fs.fit(field, nfe, pairs=train, baselines=False)
+        fit = fs.fit(field, nfe, pairs=train)
         mse = squared_errors(fit.solver, field, tests)
         error = mse.sqrt()
         rmse = float(error.mean())
@@ -131,7 +131,7 @@ def study(
             "most": max(best),
             "gain": float(mean_psnr(mse)) - psnr[nfe],
             "gain_needs": next((n for n in sorted(psnr) if psnr[n] >= float(mean_psnr(mse))), None),
-            "start": fit.report.errors["start"],
+            "start": fit.report.errors[fit.report.start],
             "validation": fit.report.errors["fitted"],
             "network_calls": fit.report.calls["reference"] + fit.report.calls["fit"],
             "seconds": fit.report.seconds["fit"],

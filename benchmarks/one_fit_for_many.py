@@ -28,6 +28,12 @@ import fewstep as fs
 
 CALLS = (4, 5, 6, 7, 8, 10, 12, 14, 16)
 SCALES = (1, 1.5, 2, 2.5, 3, 4, 5)
+#: Those that the one fit is fitted for: a curve, several scales, and both.
+FITTED, FITTED_SCALES, FITTED_BOTH = (
+    (4, 5, 6, 7, 8, 9, 10, 12, 14, 16),
+    (1, 1.5, 2, 3, 4, 5),
+    (4, 5, 6, 8, 10, 12),
+)
 
 Rows = Iterator[dict[str, Any]]
 
@@ -46,9 +52,9 @@ def guided() -> fs.Field:
     )
 
 
-def reference(field: fs.Field, count: int, seed: int, **conditions: Any) -> fs.Pairs:
+def reference(field: fs.Field, count: int, seed: int, **given: Any) -> fs.Pairs:
     x0 = fs.noise(count, field.shape or (), seed=seed)
-    return fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6, **conditions)
+    return fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6, **given)
 
 
 def compared(one: fs.Solver, own: fs.Fit, field: fs.Field, tests: fs.Pairs) -> dict[str, Any]:
@@ -67,14 +73,14 @@ def curve(names: Iterable[str], calls: Iterable[int], pairs: int, seeds: tuple[i
     for name in names:
         field = fields()[name]()
         train, tests = reference(field, pairs, seeds[0]), reference(field, 512, seeds[1])
-        one = fs.fit_curve(field, pairs=train)
+        one = fs.fit(field, FITTED, pairs=train)
         for nfe in calls:
-            own = fs.fit(field, nfe, pairs=train, baselines=False)
+            own = fs.fit(field, nfe, pairs=train)
             yield {
                 "field": name,
                 "nfe": nfe,
-                "fitted": nfe in one.report.nfes,
-                **compared(one.solver(nfe), own, field, tests),
+                "fitted": nfe in FITTED,
+                **compared(one.at(nfe), own, field, tests),
                 "calls_one_for_all": one.report.calls["fit"],
             }
 
@@ -86,27 +92,30 @@ def guidance(calls: Iterable[int], pairs: int, seeds: tuple[int, int]) -> Rows:
 
 
 def both(calls: Iterable[int], pairs: int, seeds: tuple[int, int]) -> Rows:
-    yield from _at_scales(guided(), list(calls), (4, 5, 6, 8, 10, 12), pairs, seeds)
+    yield from _at_scales(guided(), list(calls), FITTED_BOTH, pairs, seeds)
 
 
 def _at_scales(
     field: fs.Field, calls: list[int], nfe: int | tuple[int, ...], pairs: int, seeds: tuple[int, int]
 ) -> Rows:
     train, tests = (
-        {w: reference(field.with_guidance(w), count, seed, label=torch.arange(count) % 4) for w in SCALES}
+        {
+            w: reference(field.with_guidance(w), count, seed, per_sample={"label": torch.arange(count) % 4})
+            for w in SCALES
+        }
         for count, seed in zip((pairs, 512), seeds, strict=True)
     )
-    one = fs.fit_guidance(field, nfe, pairs=train)
+    one = fs.fit(field, nfe, guidance=FITTED_SCALES, pairs=train)
     for n in calls:
         for w in SCALES:
             at = field.with_guidance(w)
-            own = fs.fit(at, n, pairs=train[w], baselines=False)
+            own = fs.fit(at, n, pairs=train[w])
             yield {
                 "field": "guided",
                 "nfe": n,
                 "guidance": w,
-                "fitted": w in one.report.scales and n in one.report.nfes,
-                **compared(one.solver(w, n), own, at, tests[w]),
+                "fitted": w in FITTED_SCALES and (n == nfe or n in FITTED_BOTH),
+                **compared(one.at(n, w), own, at, tests[w]),
                 "calls_one_for_all": one.report.calls["fit"],
             }
 

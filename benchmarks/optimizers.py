@@ -20,18 +20,19 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from fewstep.fitting.adam import Adam, EndpointObjective
-from fewstep.fitting.gauss_newton import GaussNewton
 
 import fewstep as fs
 from fewstep.families import Family, NonStationary
-from fewstep.fitting import ENDPOINT_LOSSES
+from fewstep.fitting import ENDPOINT_LOSSES, Adam, GaussNewton
+from fewstep.fitting._adam import EndpointObjective, adam
+from fewstep.fitting._gauss_newton import Iterate, gauss_newton
 from fewstep.fitting._rollout import Rollout
+from fewstep.fitting._task import Task
 
 TRAIN, VALIDATION, TEST = 24, 8, 256
 SEED, TEST_SEED = 77, 31_337
@@ -39,26 +40,22 @@ SEED, TEST_SEED = 77, 31_337
 PUBLISHED = {"BNS, published budget": 600_000, "LD3, published budget": 100 * 7}
 LOSS = ENDPOINT_LOSSES["rmse"]
 
-Optimizer = Callable[[Rollout, Family, fs.Pairs], Any]
+OPTIMIZERS = {
+    "Gauss-Newton, directions": GaussNewton(),
+    "Gauss-Newton, differences": GaussNewton(jacobian="differences"),
+    "Gauss-Newton, differences of 1e-3": GaussNewton(jacobian="differences", step=1e-3),
+    "Gauss-Newton, jvp": GaussNewton(jacobian="jvp"),
+    "Adam, 300 iterations": Adam(300),
+    "Adam, 600 iterations": Adam(600),
+}
 
 
-def adam(rollout: Rollout, family: Family, pairs: fs.Pairs) -> Any:
-    return Adam(EndpointObjective(rollout, family, LOSS), family.size, pairs)
-
-
-def gauss_newton(**options: Any) -> Optimizer:
-    return lambda rollout, family, pairs: GaussNewton(rollout, family, pairs, LOSS, **options)
-
-
-#: Name, optimiser, iterations.
-OPTIMIZERS: tuple[tuple[str, Optimizer, int], ...] = (
-    ("Gauss-Newton, directions", gauss_newton(), 40),
-    ("Gauss-Newton, differences", gauss_newton(jacobian="differences"), 40),
-    ("Gauss-Newton, differences of 1e-3", gauss_newton(jacobian="differences", step=1e-3), 40),
-    ("Gauss-Newton, jvp", gauss_newton(jacobian="jvp"), 40),
-    ("Adam, 300 iterations", adam, 300),
-    ("Adam, 600 iterations", adam, 600),
-)
+def iterates(
+    settings: GaussNewton | Adam, rollout: Rollout, family: Family, pairs: fs.Pairs
+) -> Iterator[Iterate]:
+    if isinstance(settings, GaussNewton):
+        return gauss_newton([Task(rollout, family.member(), pairs)], LOSS, settings)
+    return adam(EndpointObjective(rollout, family, LOSS), family.size, pairs, settings)
 
 
 def rmse(field: fs.Field, family: Family, theta: torch.Tensor, pairs: fs.Pairs) -> float:
@@ -76,10 +73,10 @@ def study(name: str, nfe: int) -> Iterator[dict[str, Any]]:
     facts = {"model": name, "nfe": nfe}
     start = torch.zeros(family.size, dtype=torch.float64)
     yield {**facts, "optimizer": "start (ab2)", "rmse": rmse(field, family, start, test)}
-    for label, optimizer, iterations in OPTIMIZERS:
+    for label, settings in OPTIMIZERS.items():
         rollout, started = Rollout(field, 4096), time.perf_counter()
         best, theta = -float("inf"), start
-        for iterate in optimizer(rollout, family, train)(iterations):
+        for iterate in iterates(settings, rollout, family, train):
             table = family.table(iterate.theta).unroll()
             psnr = float(fs.metrics.mean_psnr(rollout.squared_error(table, held_out)))
             if psnr > best:

@@ -343,7 +343,7 @@ class Field:
             number = float(network_time(self.clock, self.schedule, torch.tensor(t, dtype=torch.float64)))
             return lambda dtype: torch.full(shape, number, dtype=dtype, device=device)
         times = network_time(self.clock, self.schedule, t.to(device=device))
-        return lambda dtype: (times.to(dtype).expand(shape) if shape else times.to(dtype)).clone()
+        return lambda dtype: times.to(dtype).expand(shape or times.shape).clone()
 
     def _guided(self, t: Tensor | float, x: Tensor) -> bool | Tensor:
         """Return whether guidance acts at ``t``, for all samples or for each."""

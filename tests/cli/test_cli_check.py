@@ -75,3 +75,10 @@ def test_a_field_without_a_shape(failure, mistaken):
 
 def test_data_tell_the_shape(checked, mistaken):
     assert checked(f"{mistaken}:shapeless", "--data", "digits")[1] == 0
+
+
+@pytest.mark.skipif(not hasattr(Exception, "add_note"), reason="notes are of Python 3.11")
+def test_an_error_of_the_network_says_what_it_was_called_with(failure):
+    text = failure("check", "mixture", "--data", "digits")
+    assert text.startswith("error: mat1 and mat2 shapes cannot be multiplied")
+    assert "call of the network with x of shape (128, 1, 8, 8) and type float32" in text

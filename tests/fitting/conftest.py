@@ -1,9 +1,13 @@
-"""Small fields whose network counts what it is asked."""
+"""Small fields whose network counts what it is asked, and ways to look at one theta of a fit."""
 
 import pytest
 import torch
 
 import fewstep as fs
+from fewstep.fitting import ENDPOINT_LOSSES, GaussNewton
+from fewstep.fitting._gauss_newton import Linearised, gauss_newton
+from fewstep.fitting._rollout import Rollout
+from fewstep.fitting._task import Task
 
 
 class Counting:
@@ -23,6 +27,10 @@ def bend(x, t):
     return 0.9 * torch.sin(x.roll(1, dims=1) + 2 * t[:, None])
 
 
+def weak(x, t):
+    return 0.8 * torch.sin(x.roll(1, dims=1) + t[:, None])
+
+
 @pytest.fixture
 def counting():
     return Counting
@@ -32,6 +40,18 @@ def counting():
 def bending():
     """A field on three dimensions, not linear in x or t."""
     return fs.Field(Counting(bend), shape=(3,), name="bend")
+
+
+@pytest.fixture
+def other():
+    """A field of the same shape that bends otherwise."""
+    return fs.Field(Counting(lambda x, t: torch.cos(1.2 * x + t[:, None]) - x), shape=(3,), name="other")
+
+
+@pytest.fixture
+def guided():
+    """A field that is guided away from a weaker one; its network counts what it is asked."""
+    return fs.Field(Counting(bend), shape=(3,), guide=weak, name="bend")
 
 
 @pytest.fixture
@@ -57,3 +77,55 @@ def double_pairs():
         return fs.reference.pairs(field, x0, rtol=1e-10, atol=1e-10, **conditions)
 
     return make
+
+
+@pytest.fixture
+def fresh():
+    """Pairs that no fit has seen."""
+
+    def make(field, count=16):
+        return fs.reference.pairs(field, fs.noise(count, field.shape, seed=77), rtol=1e-6, atol=1e-6)
+
+    return make
+
+
+@pytest.fixture
+def held_out():
+    """The two pairs that a fit of eight from seed 0 validates on."""
+
+    def make(field):
+        return fs.reference.pairs(field, fs.noise(8, field.shape), rtol=1e-6, atol=1e-6)[-2:]
+
+    return make
+
+
+@pytest.fixture
+def rmse():
+    """``rmse(solver, field, pairs)``: that of samples."""
+
+    def measure(solver, field, pairs):
+        return float(fs.metrics.rmse(solver.sample(field, pairs.x0), pairs.x1))
+
+    return measure
+
+
+@pytest.fixture
+def linearised():
+    """``linearised(rollout, family, pairs, loss, **settings)``: loss and normal equations at any theta."""
+
+    def make(rollout, family, pairs, loss=ENDPOINT_LOSSES["rmse"], reuse=0, **settings):
+        return Linearised(Task(rollout, family.member(), pairs), loss, GaussNewton(**settings), reuse)
+
+    return make
+
+
+@pytest.fixture
+def run():
+    """``run(field, family, pairs, loss, **settings)``: the iterates of Gauss-Newton, and its rollout."""
+
+    def run(field, family, pairs, loss=ENDPOINT_LOSSES["rmse"], max_batch=4096, **settings):
+        rollout = Rollout(field, max_batch)
+        settings = GaussNewton(**{"iterations": 30, **settings})
+        return list(gauss_newton([Task(rollout, family.member(), pairs)], loss, settings)), rollout
+
+    return run

@@ -1,12 +1,12 @@
 import pytest
 import torch
-from fewstep.fitting._arguments import step_weights
-from fewstep.fitting.adam import Adam, EndpointObjective, PathObjective
 
 import fewstep as fs
 from fewstep.families import NonStationary, ScaleTime
-from fewstep.fitting import ENDPOINT_LOSSES
+from fewstep.fitting import ENDPOINT_LOSSES, Adam
+from fewstep.fitting._adam import EndpointObjective, PathObjective, adam
 from fewstep.fitting._dense import dense_path
+from fewstep.fitting._objective import step_weights
 from fewstep.fitting._rollout import Rollout
 
 
@@ -116,7 +116,7 @@ def test_path_objective_gives_each_sample_its_own_condition(random_theta):
     """The loss of all pairs is the mean of the losses of each alone."""
     field = fs.Field(lambda x, t, target: (target - x).sin(), shape=(2,))
     x0, target = fs.noise(3, (2,)).double(), fs.noise(3, (2,), seed=1).double()
-    pairs = fs.reference.pairs(field, x0, target=target)
+    pairs = fs.reference.pairs(field, x0, per_sample={"target": target})
     family = ScaleTime("midpoint", 2)
     path, _ = dense_path(field, pairs, rtol=1e-6, atol=1e-6)
     objective = PathObjective(Rollout(field, 99), family, path, step_weights("local", family))
@@ -133,7 +133,7 @@ def setting(bending, double_pairs):
 
 def test_reduces_the_loss(setting):
     family, pairs, objective = setting
-    iterates = list(Adam(objective, family.size, pairs)(60))
+    iterates = list(adam(objective, family.size, pairs, Adam(iterations=60)))
     assert iterates[-1].loss < iterates[0].loss / 3
     assert torch.equal(iterates[0].theta, torch.zeros(family.size, dtype=torch.float64))
 
@@ -142,7 +142,7 @@ def test_is_deterministic_for_a_seed(setting):
     family, pairs, objective = setting
 
     def last(seed):
-        return list(Adam(objective, family.size, pairs, batch=3, seed=seed)(10))[-1].theta
+        return list(adam(objective, family.size, pairs, Adam(iterations=10, batch=3), seed))[-1].theta
 
     assert torch.equal(last(0), last(0))
     assert not torch.equal(last(0), last(1))
@@ -150,12 +150,13 @@ def test_is_deterministic_for_a_seed(setting):
 
 def test_yields_the_start_and_then_every_so_many_iterations(setting):
     family, pairs, objective = setting
-    assert len(list(Adam(objective, family.size, pairs, report_every=4)(10))) == 1 + 3
+    settings = Adam(iterations=10, report_every=4)
+    assert len(list(adam(objective, family.size, pairs, settings))) == 1 + 3
 
 
 def test_leaves_the_global_random_state_alone(setting):
     family, pairs, objective = setting
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    list(Adam(objective, family.size, pairs)(5))
+    list(adam(objective, family.size, pairs, Adam(iterations=5)))
     assert torch.equal(before, torch.get_rng_state())

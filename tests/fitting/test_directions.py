@@ -2,15 +2,16 @@
 
 import pytest
 import torch
-from fewstep.fitting.gauss_newton import MEMORY
 from torch.autograd.functional import jacobian
 
 import fewstep as fs
 from fewstep.families import Curve, NonStationary, ScaleTime, Timesteps
+from fewstep.fitting import GaussNewton
 from fewstep.fitting._directions import Directions, axes
 from fewstep.fitting._residuals import Residuals
 from fewstep.fitting._rollout import Rollout
 
+MEMORY = GaussNewton().memory
 FAMILIES = {
     "fixed": lambda: NonStationary(fs.classical.adams_bashforth(2, 4)),
     "around": lambda: NonStationary(Timesteps("deis3/cosine", 4, decoupled=True)),

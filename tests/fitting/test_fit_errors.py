@@ -2,23 +2,24 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.families import ScaleTime
+from fewstep.families import Curve, ScaleTime
+from fewstep.fitting import Adam, GaussNewton, Nodes, Reference
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"nfe": 0}, "nfe must be a whole number of at least 1, not 0"),
-        ({"nfe": 2.0}, "nfe must be a whole number of at least 1, not 2.0"),
-        ({"family": "scale_time", "nfe": 5}, "nfe must be even, not 5; take 6, 'scale_time_rk1'"),
-        ({"family": "magic"}, "family must be 'non_stationary', 'timesteps', .* not 'magic'"),
+        ({"nfe": 0}, "nfe must be a whole number of at least 1, or .* not 0"),
+        ({"nfe": 2.0}, "nfe must be a whole number of at least 1, or .* not 2.0"),
+        ({"family": "scale_time", "nfe": 5}, "nfe must be even, not 5; take 6, or init='euler' or 'ab2'"),
+        ({"family": "magic"}, "family must be one of non_stationary, timesteps, .* not 'magic'"),
         ({"family": ScaleTime("euler", 3)}, "nfe=4, but the family given makes solvers of 3 calls"),
         (
             {"loss": "l1"},
             "loss must be one of mse, rmse, log_mse, pseudo_huber, nodes, soft, bound, local, or a Loss, "
             "not 'l1'",
         ),
-        ({"optimizer": "sgd"}, "optimizer must be one of gauss_newton, adam, not 'sgd'"),
+        ({"optimizer": "sgd"}, "optimizer must be one of gauss_newton, adam, fitting\\.Gauss.* not 'sgd'"),
         ({"init": "magic"}, "init cannot be 'magic'; classical: there is no solver 'magic'; there are euler"),
         (
             {"init": "midpoint", "nfe": 3},
@@ -27,10 +28,9 @@ from fewstep.families import ScaleTime
         ({"init": fs.classical.euler(5)}, "nfe=4, but init .euler. makes 5 calls; it may make fewer"),
         ({"init": "auto", "family": "scale_time"}, "init must be one of euler, .*, ab2, .* not 'auto'"),
         ({"init": fs.classical.euler(4), "family": "scale_time"}, "init must be .* not the solver 'euler'"),
-        ({"init": "ab2", "family": "scale_time_rk1"}, "is 'scale_time' with init='euler'; leave init out"),
         (
             {"init": "rk4", "family": "scale_time", "nfe": 6},
-            "'rk4' makes 4 calls a step, so nfe must be a multiple of 4, not 6; take 8, .* or init='ab2'",
+            "'rk4' makes 4 calls a step, so nfe must be a multiple of 4, not 6; take 8, or init='euler'",
         ),
         (
             {"init": "ab2", "family": "scale_time", "loss": "bound", "optimizer": "adam"},
@@ -60,14 +60,37 @@ from fewstep.families import ScaleTime
             {"loss": "bound", "optimizer": "adam"},
             "known for scale-time solvers only; use family='scale_time'",
         ),
-        ({"optimizer": "adam", "minibatch": 4}, "minibatch=4 are Gauss-Newton's; leave them out"),
-        ({"jacobian": "exact"}, "jacobian must be 'directions', 'differences' or 'jvp', not 'exact'"),
         ({"loss": "local", "optimizer": "adam", "init": "ab2"}, "one-step solver"),
         ({"pairs": 3}, "needs at least 4 pairs, two of them for validation, not 3"),
-        ({"pairs": True}, "needs at least 4 pairs"),
+        ({"pairs": True}, "pairs must be a number of pairs or Pairs, not True"),
         ({"pairs": 8.5}, "pairs must be a number of pairs or Pairs, not 8.5"),
-        ({"validation": 1.0}, "validation must lie between 0 and 1, not 1.0"),
-        ({"iterations": 0}, "iterations must be at least 1, not 0"),
+        ({"nfe": ()}, r"nfe must be .* or different ones such as \(4, 6, 8\), not \(\)"),
+        ({"nfe": (4, 4)}, r"or different ones such as .* not \(4, 4\)"),
+        ({"nfe": "8"}, "nfe must be a whole number .* not '8'"),
+        (
+            {"nfe": (2, 4), "family": "non_stationary"},
+            "makes solvers with one number of calls, not with 2, 4",
+        ),
+        ({"nfe": (2, 4), "family": ScaleTime("euler", 4)}, r"nfe=\(2, 4\), but .* makes solvers of 4 calls"),
+        ({"nfe": (4, 5), "family": Curve("midpoint")}, "multiple of 2, not 5"),
+        ({"nfe": (4, 5), "family": "curve", "init": "midpoint"}, "multiple of 2, not 5"),
+        ({"nfe": (4, 5), "init": "midpoint"}, "'midpoint' makes several calls a step"),
+        ({"nfe": (4, 5), "init": "rk45"}, "there is no solver 'rk45'"),
+        ({"nfe": (4, 5), "init": fs.classical.euler(4)}, "starts from a classical solver by name, not from"),
+        ({"nfe": (4, 5), "init": "auto"}, "init='auto' starts one number of calls; name a classical solver"),
+        ({"nfe": (4, 5), "optimizer": "adam"}, "'adam' fits one solver of one field; pass .*gauss_newton"),
+        ({"nfe": (4, 5), "loss": "log_mse"}, "share the mean logarithm .* not 'log_mse'"),
+        ({"nfe": (4, 5), "loss": Nodes()}, r"share the mean logarithm .* not 'nodes\(rmse\)'"),
+        ({"nfe": (4, 5), "pairs": 3}, "at least 4 pairs"),
+        ({"nfe": (4, 5), "max_calls": 10}, "max_calls=10 is not enough"),
+        ({"pairs": {1: 8}}, "pairs by scale go with several guidance scales of one field"),
+        ({"pairs": [8, 8]}, "a list of pairs goes with as many fields, but there are 2 for 1 fields"),
+        ({"guidance": ()}, r"guidance must be a scale above 0, or different ones .* not \(\)"),
+        ({"guidance": (0, 1)}, r"guidance must be a scale above 0.* not \(0, 1\)"),
+        ({"guidance": (2, 2)}, r"or different ones .* not \(2, 2\)"),
+        ({"guidance": "3"}, "guidance must be a scale above 0.* not '3'"),
+        ({"guidance": 3}, r"needs unconditional=\{\.\.\.\}"),
+        ({"guidance": (1, 3)}, r"needs unconditional=\{\.\.\.\}"),
         ({"device": "nonsense"}, "device: 'nonsense' cannot be used .* this machine has cpu"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
@@ -82,7 +105,10 @@ def test_arguments_that_do_not_fit_are_named(bending, options, words):
 
 
 def test_noise_of_unknown_shape_is_refused(bending):
-    with pytest.raises(ValueError, match=r"pass shape=\(channels, height, width\), .* or pass pairs="):
+    with pytest.raises(
+        ValueError,
+        match=r"give it to the Field, shape=\(channels, height, width\)\), or pass pairs=",
+    ):
         fs.fit(fs.Field(bending.model), 4, pairs=8)
 
 
@@ -112,11 +138,11 @@ def test_a_network_that_returns_nan_fails_the_reference():
         fs.fit(fs.Field(never, shape=(3,)), 4, pairs=8)
 
 
-@pytest.mark.parametrize("optimizer", ["gauss_newton", "adam"])
+@pytest.mark.parametrize("optimizer", ["gauss_newton", Adam(30)], ids=str)
 @pytest.mark.parametrize("loss", ["rmse", "mse", "log_mse"])
 def test_a_network_that_returns_nan_on_given_pairs_is_said_to(optimizer, loss):
     x0 = fs.noise(8, (3,))
-    options = {"pairs": fs.Pairs(x0, -x0), "optimizer": optimizer, "loss": loss, "iterations": 30}
+    options = {"pairs": fs.Pairs(x0, -x0), "optimizer": optimizer, "loss": loss}
     with pytest.raises(FloatingPointError, match="the initial solver already gives NaN on the validation"):
         fs.fit(fs.Field(never, shape=(3,)), 4, **options)
 
@@ -136,3 +162,91 @@ def test_a_loss_that_a_family_cannot_have_is_told_before_the_first_call(bending,
     with pytest.raises(ValueError, match="loss"):
         fs.fit(bending, 4, pairs=8, optimizer="adam", family=family, loss=loss)
     assert bending.model.seen == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: GaussNewton(iterations=0), "GaussNewton: iterations must be .* at least 1, not 0"),
+        (lambda: GaussNewton(jacobian="exact"), "must be 'directions', 'differences' or 'jvp', not 'exact'"),
+        (
+            lambda: GaussNewton(jacobian="jvp", step=1e-3),
+            "jacobian='jvp' takes no step; leave step=0.001 out",
+        ),
+        (lambda: GaussNewton(minibatch=0), "minibatch must be at least 1 pair, not 0"),
+        (lambda: Adam(0), "Adam: iterations must be .* at least 1, not 0"),
+        (lambda: Adam(batch=2.5), "Adam: batch must be .* not 2.5"),
+        (lambda: Adam(report_every=True), "Adam: report_every must be .* not True"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda field: fs.fit(field, 4, pairs=8, iterations=3),
+        lambda field: fs.fit(field, 4, pairs=8, label=torch.zeros(8)),
+        lambda field: fs.fit(field, 4, pairs=8, rtoll=1e-3),
+        lambda field: fs.search(field, (4,), label=3),
+        lambda field: fs.fit(field, 4, reference=Reference(rtoll=1e-3)),
+        lambda field: fs.fit(field, 4, optimizer=Adam(jacobian="jvp")),
+    ],
+)
+def test_a_misspelt_argument_is_a_type_error(bending, call):
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        call(bending)
+    assert bending.model.seen == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: torch.nn.Linear(3, 3).eval(), "Linear"),
+        (lambda: lambda x, t: -x, "function"),
+        (lambda: [lambda x, t: -x], "function"),
+        (lambda: "digits", "str"),
+    ],
+)
+@pytest.mark.parametrize("guidance", [None, (1, 2)], ids=["plain", "scales"])
+def test_a_network_is_to_be_wrapped(make, name, guidance):
+    field = make()
+    if guidance and name == "function":
+        pytest.skip("a function is called with the scale, whatever it is")
+    words = rf"field is a {name}, but must be a fewstep\.Field; wrap the network, as in Field\(network, shape"
+    with pytest.raises(ValueError, match=words):
+        fs.fit(field, 4, pairs=8, guidance=guidance)
+
+
+def test_no_field_at_all_is_refused():
+    with pytest.raises(ValueError, match="field is an empty list; pass a Field, or several"):
+        fs.fit([], 4)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [fs.fit, lambda field, nfe, pairs, **options: fs.search(field, (nfe,), pairs=pairs, test=2, **options)],
+)
+def test_a_wrong_number_of_rows_is_one_sentence_before_any_call(counting, call):
+    def network(x, t, **conditions):
+        return -x
+
+    field = fs.Field(counting(network), shape=(3,))
+    count = "12 pairs" if call is fs.fit else "14 samples"
+    for given, name in (
+        ({"label": torch.zeros(8)}, "label"),
+        ({"label": ["a"] * 8}, "label"),
+        ({"added": {"text": torch.zeros(8, 2)}}, "added.text"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"^{name} has 8 rows for {count}; pass one row for each"
+        ) as raised:
+            call(field, 4, pairs=12, per_sample=given)
+        assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match="label is in conditions too"):
+        call(field, 4, pairs=12, per_sample={"label": torch.zeros(1)}, conditions={"label": 1})
+    with pytest.raises(ValueError, match="conditions: must be a mapping of keyword arguments, not Tensor"):
+        call(field, 4, pairs=12, conditions=torch.zeros(12))
+    assert field.model.seen == 0

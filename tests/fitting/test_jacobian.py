@@ -3,20 +3,21 @@ import weakref
 
 import pytest
 import torch
-from fewstep.fitting.gauss_newton import MEMORY, GaussNewton
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 import fewstep as fs
 from fewstep.families import NonStationary, ScaleTime
-from fewstep.fitting import ENDPOINT_LOSSES
+from fewstep.fitting import ENDPOINT_LOSSES, GaussNewton
+from fewstep.fitting._gauss_newton import gauss_newton
 from fewstep.fitting._jacobian import Differences, Tangents
 from fewstep.fitting._perturbations import Perturbations
 from fewstep.fitting._residuals import Residuals
 from fewstep.fitting._rollout import Rollout
 from fewstep.fitting._room import room
+from fewstep.fitting._task import Task
 
-RMSE = ENDPOINT_LOSSES["rmse"]
+RMSE, MEMORY = ENDPOINT_LOSSES["rmse"], GaussNewton().memory
 FAMILIES = {
     "non_stationary": lambda: NonStationary(fs.classical.adams_bashforth(2, 4)),
     "scale_time_rk1": lambda: ScaleTime("euler", 3),
@@ -137,14 +138,14 @@ def test_jvp_goes_one_by_one_where_the_network_knows_no_vmap(random_theta):
     ],
     ids=["no derivative", "numpy", "lists", "wrong"],
 )
-def test_a_network_without_forward_mode_is_refused(field, word):
+def test_a_network_without_forward_mode_is_refused(linearised, field, word):
     x0 = fs.noise(4, (3,), dtype=torch.float64)
-    steps = GaussNewton(
-        Rollout(field, 99), NonStationary(fs.classical.euler(2)), fs.Pairs(x0, x0), RMSE, jacobian="jvp"
-    )(2)
-    next(steps)
+    family = NonStationary(fs.classical.euler(2))
+    task = linearised(Rollout(field, 99), family, fs.Pairs(x0, x0), jacobian="jvp")
+    theta = torch.zeros(family.size, dtype=torch.float64)
+    task.loss(theta)
     with pytest.raises(ValueError, match=f"jacobian='jvp'.*{word}.*jacobian='differences'"):
-        next(steps)
+        task.normal_equations(theta)
 
 
 def test_a_derivative_counts_as_two_calls(bending, random_theta):
@@ -165,17 +166,17 @@ def test_a_budget_holds_for_derivatives_too(bending, double_pairs, jacobian):
     family, pairs = NonStationary(fs.classical.euler(3)), double_pairs(bending, 8)
     rollout = Rollout(bending, 99, limit=150)
     with pytest.raises(RuntimeError):
-        list(GaussNewton(rollout, family, pairs, RMSE, jacobian=jacobian)(5))
+        list(gauss_newton([Task(rollout, family.member(), pairs)], RMSE, GaussNewton(5, jacobian)))
     assert rollout.calls <= 150
 
 
 @pytest.mark.parametrize("jacobian", ["differences", "jvp"])
-def test_a_tiny_cap_changes_nothing_but_memory(bending, double_pairs, family, jacobian):
+def test_a_tiny_cap_changes_nothing_but_memory(linearised, bending, double_pairs, family, jacobian):
     pairs = double_pairs(bending, 4)
     systems = []
     for memory in (1, 2500, MEMORY):
-        fitter = GaussNewton(Rollout(bending, 4096), family, pairs, RMSE, jacobian=jacobian, memory=memory)
-        systems.append(fitter._normal_equations(torch.zeros(family.size, dtype=torch.float64), pairs))
+        task = linearised(Rollout(bending, 4096), family, pairs, jacobian=jacobian, memory=memory)
+        systems.append(task.normal_equations(torch.zeros(family.size, dtype=torch.float64)))
     for A, g in systems[:2]:
         torch.testing.assert_close(A, systems[2][0], rtol=1e-9, atol=1e-13)
         torch.testing.assert_close(g, systems[2][1], rtol=1e-9, atol=1e-13)
@@ -210,14 +211,14 @@ def is_tensor(value):
 
 
 @pytest.mark.parametrize(("nfe", "memory"), [(2, 2**20), (6, 2**22), (6, 2**23)])
-def test_memory_stays_under_the_cap(memory, nfe):
+def test_memory_stays_under_the_cap(linearised, memory, nfe):
     """A network that needs one tensor like its input; the whole Jacobian is larger than the caps."""
     field = fs.Field(lambda x, t: x.neg(), shape=(2048,))
     x0 = fs.noise(48, (2048,))
     pairs, family = fs.Pairs(x0, x0 * math.exp(-1)), NonStationary(fs.classical.euler(nfe))
-    fitter = GaussNewton(Rollout(field, 4096), family, pairs, RMSE, memory=memory, step=1e-3)
+    task = linearised(Rollout(field, 4096), family, pairs, memory=memory, step=1e-3, reuse=1)
     with Peak() as peak:
-        fitter._normal_equations(torch.zeros(family.size, dtype=torch.float64), pairs)
+        task.normal_equations(torch.zeros(family.size, dtype=torch.float64))
     assert memory / 8 < peak.most < memory
 
 
@@ -230,9 +231,9 @@ def test_room_is_one_pair_and_one_perturbation_at_least():
 def test_minibatches_are_all_that_an_iteration_sees(bending, double_pairs):
     family, pairs = NonStationary(fs.classical.euler(3)), double_pairs(bending, 64)
     rollout = Rollout(bending, 4096)
-    fitter = GaussNewton(rollout, family, pairs, RMSE, jacobian="differences", step=1e-4, minibatch=6)
+    settings = GaussNewton(12, "differences", step=1e-4, minibatch=6)
     costs, calls = [], 0
-    for iterate in fitter(12):
+    for iterate in gauss_newton([Task(rollout, family.member(), pairs)], RMSE, settings):
         costs.append(rollout.calls - calls)
         calls = rollout.calls
         last = iterate
@@ -246,26 +247,10 @@ def test_minibatches_are_all_that_an_iteration_sees(bending, double_pairs):
     assert whole < 0.2 * start
 
 
-def test_a_minibatch_of_all_the_pairs_is_no_minibatch(bending, double_pairs):
+def test_a_minibatch_of_all_the_pairs_is_no_minibatch(run, bending, double_pairs):
     family, pairs = NonStationary(fs.classical.euler(2)), double_pairs(bending, 8)
-    one, other = (
-        list(GaussNewton(Rollout(bending, 99), family, pairs, RMSE, minibatch=size)(4)) for size in (8, None)
-    )
+    one, other = (run(bending, family, pairs, minibatch=size, iterations=4)[0] for size in (8, None))
     assert all(torch.equal(a.theta, b.theta) for a, b in zip(one, other, strict=True))
-
-
-@pytest.mark.parametrize(
-    "options", [{"jacobian": "autograd"}, {"jacobian": "jvp", "step": 1e-3}, {"minibatch": 0}]
-)
-def test_arguments_that_do_not_fit_are_refused(bending, double_pairs, options):
-    with pytest.raises(ValueError, match="GaussNewton: "):
-        GaussNewton(
-            Rollout(bending, 99),
-            NonStationary(fs.classical.euler(2)),
-            double_pairs(bending, 4),
-            RMSE,
-            **options,
-        )
 
 
 def test_central_differences_are_of_second_order(bending, random_theta, family):
@@ -284,7 +269,7 @@ def test_central_differences_are_of_second_order(bending, random_theta, family):
     assert error[~twice].max() > 100 * error[twice].max()
 
 
-def test_no_more_perturbations_at_once_than_there_is_room_for(bending, double_pairs):
+def test_no_more_perturbations_at_once_than_there_is_room_for(linearised, bending, double_pairs):
     pairs, family, seen = double_pairs(bending, 8), NonStationary(fs.classical.euler(6)), []
 
     def network(x, t):
@@ -294,7 +279,7 @@ def test_no_more_perturbations_at_once_than_there_is_room_for(bending, double_pa
     memory = 4 * 2 * (14 * 24) * 2
     field = fs.Field(network, shape=(3,))
     options = {"memory": memory, "jacobian": "differences", "step": 1e-3}
-    fitter = GaussNewton(Rollout(field, 4096), family, pairs, RMSE, **options)
-    fitter._normal_equations(torch.zeros(family.size, dtype=torch.float64), pairs)
+    task = linearised(Rollout(field, 4096), family, pairs, **options)
+    task.normal_equations(torch.zeros(family.size, dtype=torch.float64))
     within = room(memory, family.size, 6, pairs.x0[0], 4096)
     assert within.pairs * within.together == max(seen) == 4

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fewstep.fitting.gauss_newton import GaussNewton
-from fewstep.fitting.joint import JointGaussNewton, Task
 
+import fewstep as fs
 from fewstep.families import Curve, Family, Guided, NonStationary, Timesteps
-from fewstep.fitting import ENDPOINT_LOSSES
+from fewstep.fitting import ENDPOINT_LOSSES, GaussNewton
+from fewstep.fitting._gauss_newton import System, gauss_newton
 from fewstep.fitting._rollout import Rollout
+from fewstep.fitting._task import Task
 
-RMSE = ENDPOINT_LOSSES["rmse"]
+RMSE, FIXED = ENDPOINT_LOSSES["rmse"], GaussNewton(step=1e-6)
+CURVE = Curve(degree=2, terms=1, free_slopes=False, differences=1)
 
 
 class Whole(Family):
@@ -36,24 +38,22 @@ def members(request):
         curve = Curve(degree=2, terms=3, differences=1)
         return [curve.member(nfe) for nfe in (2, 5)]
     guided = Guided(NonStationary(Timesteps("ab2", 3, decoupled=True)), 1, 4, terms=3)
-    return [guided.member(w) for w in (1, 2.5, 4)]
+    return [guided.member(3, w) for w in (1, 2.5, 4)]
 
 
 def test_the_linear_map_gives_the_normal_equations_of_theta_perturbed_as_a_whole(
-    members, bending, double_pairs
+    linearised, members, bending, double_pairs
 ):
     pairs = double_pairs(bending, 5)
     size = members[0].size
     theta = 0.1 * torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    joint = JointGaussNewton(
-        [Task(Rollout(bending, 64), member, pairs) for member in members], RMSE, step=1e-6
-    )
-    A, g = joint._normal_equations(theta, pairs)
+    tasks = [Task(Rollout(bending, 64), member, pairs) for member in members]
+    A, g = System(tasks, RMSE, FIXED).normal_equations(theta)
     expected = [torch.zeros_like(A), torch.zeros_like(g)]
     for member in members:
-        alone = GaussNewton(Rollout(bending, 64), Whole(member), pairs, RMSE, step=1e-6)
-        for total, part in zip(expected, alone._normal_equations(theta, pairs), strict=True):
-            total += part / alone._loss(theta, pairs) / len(members)
+        alone = linearised(Rollout(bending, 64), Whole(member), pairs, step=1e-6)
+        for total, part in zip(expected, alone.normal_equations(theta), strict=True):
+            total += part / alone.loss(theta) / len(members)
     scale = float(expected[0].abs().max())
     torch.testing.assert_close(A, expected[0], rtol=1e-4, atol=1e-5 * scale)
     torch.testing.assert_close(g, expected[1], rtol=1e-4, atol=1e-5 * float(g.abs().max()))
@@ -66,9 +66,7 @@ def test_terms_cost_no_calls(bending, double_pairs):
         curve = Curve(degree=2, terms=terms, differences=1)
         rollout = Rollout(bending, 64)
         tasks = [Task(rollout, curve.member(nfe), pairs) for nfe in (3, 4)]
-        JointGaussNewton(tasks, RMSE, step=1e-6)._normal_equations(
-            torch.zeros(curve.size, dtype=torch.float64), pairs
-        )
+        System(tasks, RMSE, FIXED).normal_equations(torch.zeros(curve.size, dtype=torch.float64))
         calls.append(rollout.calls)
     assert calls[0] == calls[1]
 
@@ -78,14 +76,13 @@ def test_a_loss_that_is_known_is_not_rolled_out_again(members, bending, double_p
     pairs, theta, calls, systems = double_pairs(bending, 4), torch.zeros(members[0].size).double(), [], []
     for looked in (True, False):
         rollout = Rollout(bending, 64)
-        joint = JointGaussNewton([Task(rollout, member, pairs) for member in members], RMSE, step=1e-6)
+        system = System([Task(rollout, member, pairs) for member in members], RMSE, FIXED)
         if looked:
-            joint._loss(theta + 1, pairs)
+            system.loss(theta + 1)
             before = rollout.calls
-            joint._loss(theta, pairs)
+            system.loss(theta)
             assert rollout.calls == 2 * before  # another theta is another loss
-            joint._loss(theta, pairs)
-        systems.append(torch.cat([part.flatten() for part in joint._normal_equations(theta, pairs)]))
+        systems.append(torch.cat([part.flatten() for part in system.normal_equations(theta)]))
         calls.append(rollout.calls - (before if looked else 0))
     assert calls[0] == calls[1]
     assert torch.equal(*systems)
@@ -101,3 +98,44 @@ def test_fields_that_share_a_rollout_count_and_stop_together(bending, double_pai
     first.limit = 15
     with pytest.raises(RuntimeError):
         second.squared_error(table, pairs)
+
+
+def test_the_loss_is_the_mean_logarithm_of_the_rmse(bending, double_pairs):
+    """Computed from samples, at the start and at the last iterate."""
+    pairs, nfes = double_pairs(bending, 6), (2, 5)
+    tasks = [Task(Rollout(bending, 64), CURVE.member(nfe), pairs) for nfe in nfes]
+    iterates = list(gauss_newton(tasks, RMSE, GaussNewton(5)))
+    for iterate in (iterates[0], iterates[-1]):
+        errors = [
+            fs.metrics.rmse(CURVE.solver(iterate.theta, nfe).sample(bending, pairs.x0), pairs.x1)
+            for nfe in nfes
+        ]
+        expected = float(torch.stack(errors).log().mean())
+        assert iterate.loss == pytest.approx(expected, abs=1e-5)
+    assert iterates[-1].loss < iterates[0].loss - 0.5
+
+
+@pytest.mark.parametrize("index", [None, torch.tensor([4, 0, 1])], ids=["all", "some"])
+def test_the_normal_equations_hold_the_slope_of_the_loss(bending, double_pairs, index):
+    """Twice g is the gradient, here by central differences of the loss, on all pairs or some."""
+    pairs = double_pairs(bending, 6)
+    system = System([Task(Rollout(bending, 64), CURVE.member(nfe), pairs) for nfe in (2, 5)], RMSE, FIXED)
+    theta = 0.1 * torch.ones(CURVE.size, dtype=torch.float64)
+    units = 1e-5 * torch.eye(CURVE.size, dtype=torch.float64)
+    slope = [(system.loss(theta + unit, index) - system.loss(theta - unit, index)) / 2e-5 for unit in units]
+    system.loss(theta, index)
+    _, g = system.normal_equations(theta, index)
+    torch.testing.assert_close(2 * g, torch.tensor(slope, dtype=torch.float64), rtol=1e-3, atol=1e-5)
+
+
+def test_minibatches_serve_several_tasks(bending, double_pairs):
+    """Every step sees a few of the pairs of each task, the same in all."""
+    pairs = double_pairs(bending, 24)
+    rollout = Rollout(bending, 64)
+    tasks = [Task(rollout, CURVE.member(nfe), pairs) for nfe in (2, 5)]
+    iterates = list(gauss_newton(tasks, RMSE, GaussNewton(8, step=1e-6, minibatch=4)))
+    whole = System(tasks, RMSE, FIXED)
+    assert whole.loss(iterates[-1].theta) < whole.loss(iterates[0].theta) - 0.3
+    assert iterates[0].loss == pytest.approx(
+        whole.loss(iterates[0].theta, torch.randperm(24, generator=torch.Generator().manual_seed(0))[:4])
+    )

@@ -2,15 +2,16 @@ import copy
 
 import pytest
 import torch
-from fewstep.fitting.gauss_newton import MEMORY, GaussNewton
 
 import fewstep as fs
 from fewstep.families import NonStationary
-from fewstep.fitting import ENDPOINT_LOSSES
+from fewstep.fitting import ENDPOINT_LOSSES, GaussNewton
 from fewstep.fitting._jacobian import Differences
 from fewstep.fitting._perturbations import LARGEST, SMALLEST, Perturbations, _variances, measure
 from fewstep.fitting._residuals import Residuals
 from fewstep.fitting._rollout import Rollout
+
+MEMORY = GaussNewton().memory
 
 
 def column(value):
@@ -107,15 +108,14 @@ def test_a_bfloat16_network_gets_larger_steps(digits):
     assert rough.central.any()
 
 
-def test_a_bfloat16_network_is_fitted_nearly_as_well(digits):
+def test_a_bfloat16_network_is_fitted_nearly_as_well(digits, run):
     """And better than with the fixed step that serves float32."""
     exact, coarse, pairs = digits
     family = NonStationary(fs.classical.adams_bashforth(2, 4))
     errors = []
     for field, options in [(exact, {}), (coarse, {}), (coarse, {"step": 1e-3})]:
-        rollout = Rollout(field, 4096)
-        *_, last = GaussNewton(rollout, family, pairs[:24], ENDPOINT_LOSSES["rmse"], **options)(8)
-        table = family.table(last.theta).unroll()
+        iterates, rollout = run(field, family, pairs[:24], iterations=8, **options)
+        table = family.table(iterates[-1].theta).unroll()
         errors.append(float(rollout.squared_error(table, pairs[24:]).sqrt().mean()))
     assert errors[1] < 1.15 * errors[0]
     assert errors[1] < 0.85 * errors[2]

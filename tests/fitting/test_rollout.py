@@ -36,10 +36,9 @@ def brute_force(family, theta, field, x0, **conditions):
     return base, torch.stack(moved) - base
 
 
-def unit_pairs(field, count=5, shift=None, **shared):
+def unit_pairs(field, count=5, **given):
     x0 = fs.noise(count, field.shape, dtype=torch.float64)
-    own = {} if shift is None else {"shift": shift}
-    return fs.Pairs(x0, torch.zeros_like(x0), conditions=shared, per_sample=own)
+    return fs.Pairs(x0, torch.zeros_like(x0), **given)
 
 
 def test_endpoint_is_what_the_solver_samples(family, bending, random_theta):
@@ -87,7 +86,8 @@ def conditional_field():
 def conditions(count=5):
     generator = torch.Generator().manual_seed(1)
     draw = {"dtype": torch.float64, "generator": generator}
-    return {"shift": torch.randn(count, 3, **draw), "matrix": torch.randn(3, 3, **draw)}
+    shared = {"matrix": torch.randn(3, 3, **draw)}
+    return {"conditions": shared, "per_sample": {"shift": torch.randn(count, 3, **draw)}}
 
 
 @pytest.mark.parametrize("max_batch", [5, 11, 10_000])
@@ -99,7 +99,9 @@ def test_differences_give_each_sample_its_own_condition_and_all_the_shared_one(
     _, moved = Rollout(conditional_field, max_batch).differences(
         table_of(family, theta), [table_of(family, other) for other in perturbed_thetas(theta)], pairs
     )
-    _, expected = brute_force(family, theta, conditional_field, pairs.x0, **given)
+    _, expected = brute_force(
+        family, theta, conditional_field, pairs.x0, **given["conditions"], **given["per_sample"]
+    )
     torch.testing.assert_close(moved, expected, rtol=0, atol=1e-12)
 
 
@@ -112,7 +114,9 @@ def test_a_shared_tensor_is_never_indexed_even_where_a_chunk_has_its_length(cond
     tables = [table_of(family, other) for other in perturbed_thetas(theta)]
     rollout = Rollout(conditional_field, 100)
     parts = [rollout.differences(table_of(family, theta), tables, part)[1] for part in chunks(pairs, size)]
-    _, expected = brute_force(family, theta, conditional_field, pairs.x0, **given)
+    _, expected = brute_force(
+        family, theta, conditional_field, pairs.x0, **given["conditions"], **given["per_sample"]
+    )
     torch.testing.assert_close(torch.cat(parts, dim=1), expected, rtol=0, atol=1e-12)
 
 

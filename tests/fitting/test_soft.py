@@ -2,11 +2,11 @@ import math
 
 import pytest
 import torch
-from fewstep.fitting.adam import Adam, EndpointObjective, SoftObjective
 
 import fewstep as fs
 from fewstep.families import NonStationary
-from fewstep.fitting import Features, Soft
+from fewstep.fitting import Adam, Features, Soft
+from fewstep.fitting._adam import EndpointObjective, SoftObjective, adam
 from fewstep.fitting._objective import objective
 from fewstep.fitting._rollout import Rollout
 
@@ -103,8 +103,8 @@ def test_a_ball_of_no_size_is_the_hard_loss(bending, double_pairs):
     pairs = double_pairs(bending, 8)
     lasts = []
     for loss in (Soft("mse", radius=0), Soft("mse").loss):
-        adam = Adam(objective(loss, Rollout(bending, 99), FAMILY, pairs), FAMILY.size, pairs, batch=4)
-        lasts.append(list(adam(12))[-1])
+        lowered = objective(loss, Rollout(bending, 99), FAMILY, pairs)
+        lasts.append(list(adam(lowered, FAMILY.size, pairs, Adam(12, batch=4)))[-1])
     torch.testing.assert_close(lasts[0].theta, lasts[1].theta, rtol=1e-12, atol=1e-14)
     assert lasts[0].loss == pytest.approx(lasts[1].loss)
 
@@ -125,15 +125,15 @@ def test_the_default_radius_is_ld3s(bending, double_pairs):
     ids=["rmse", "log_mse", "features"],
 )
 def test_fits_and_counts_its_calls(bending, loss, name):
-    report = fs.fit(bending, 3, pairs=12, loss=loss, optimizer="adam", iterations=60).report
+    report = fs.fit(bending, 3, pairs=12, loss=loss, optimizer=Adam(60)).report
     assert report.loss == name
     assert sum(report.calls.values()) == bending.model.seen
-    assert report.errors["fitted"] < report.errors["start"]
+    assert report.errors["fitted"] < report.errors[report.start]
 
 
 def test_validation_starts_from_the_noises_as_they_are(bending, double_pairs):
     pairs = double_pairs(bending, 12)
-    fitted = fs.fit(bending, 3, pairs=pairs, loss=Soft(radius=0.3), optimizer="adam", iterations=30)
+    fitted = fs.fit(bending, 3, pairs=pairs, loss=Soft(radius=0.3), optimizer=Adam(30))
     x1 = fitted.solver.sample(bending, pairs.x0[9:])
     error = float(fs.metrics.rmse(x1, pairs.x1[9:]))
     assert fitted.report.errors["fitted"] == pytest.approx(error, rel=1e-4)

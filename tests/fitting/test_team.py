@@ -26,16 +26,18 @@ FITS = """
             return 0.9 * torch.sin(x.roll(1, dims=1) + 2 * t[:, None])
 
     def fits(pairs, field):
-        options = {"baselines": False, "seed": 3}
+        def steps(n, **settings):
+            return {"optimizer": fs.fitting.GaussNewton(iterations=n, **settings)}
+
         for words in (
-            {"pairs": pairs, "iterations": 4},
-            {"pairs": pairs, "iterations": 3, "family": "scale_time", "minibatch": 9},
+            {"pairs": pairs, **steps(4)},
+            {"pairs": pairs, "family": "scale_time", **steps(3, minibatch=9)},
             {"pairs": pairs, "max_calls": pairs.calls + 900},
-            {"pairs": 13, "iterations": 2},
+            {"pairs": 13, **steps(2)},
             {"max_calls": 8_000},
         ):
             before = Counting.seen
-            fit = fs.fit(field, 4, **words, **options)
+            fit = fs.fit(field, 4, seed=3, **words)
             calls = {key: count for key, count in fit.report.calls.items()}
             theta = fit.solver.family["theta"]
             yield {"theta": theta, "calls": calls, "seen": Counting.seen - before, "pairs": fit.report.pairs,

@@ -35,7 +35,8 @@ def run(words: Sequence[str] | None = None) -> None:
         print("interrupted; what was finished is kept", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        notes = getattr(error, "__notes__", [])  # with the call of the network that raised it
+        print("\n".join([f"error: {error}", *notes]), file=sys.stderr)
         sys.exit(2)
 
 

@@ -96,7 +96,8 @@ def _curve(nfes: Sequence[int], init: str | Solver | None, field: Field) -> Curv
 
 def _named(family: str, init: str | Solver | None) -> str:
     if not isinstance(init, str):
-        raise ValueError(f"fit: family={family!r} starts from a classical solver by name, not from {init!r}.")
+        given = f"the solver {init.name!r}" if isinstance(init, Solver) else repr(init)
+        raise ValueError(f"fit: family={family!r} starts from a classical solver by name, not from {given}.")
     return init
 
 

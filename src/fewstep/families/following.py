@@ -37,7 +37,7 @@ class Following(Family):
     citation: ClassVar[tuple[str, ...]] = Timesteps.citation
 
     def __init__(self, init: Solver, schedule: Schedule | None = None, base: str = "deis3") -> None:
-        self.init, self.start = init, init.name
+        self.init, self.start = init, f"the given {init.name}"
         self.nfe, self.points, self.end = init.nfe, init.points, init.end
         start = init.to("velocity", schedule).table.unroll()
         grid = [*start.times.tolist(), init.end]

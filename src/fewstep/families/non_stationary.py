@@ -75,7 +75,7 @@ class _Retimed(Family):
 
     def __init__(self, init: Solver, schedule: Schedule | None) -> None:
         self.init = init
-        self.start = init.name
+        self.start = f"the given {init.name}"
         self.nfe, self.points, self.end = init.nfe, init.points, init.end
         self._start = init.to("velocity", schedule).table
         self._grid = torch.cat([self._start.times, torch.tensor([init.end], dtype=torch.float64)])

@@ -195,9 +195,10 @@ def _solvers(
     if len(scales) < 2 or isinstance(solvers, Guided):
         return solvers
     if not isinstance(solvers, NonStationary | Curves) or isinstance(init, Solver):
+        given = f"the solver {init.name!r}" if isinstance(init, Solver) else init or "its own start"
         raise ValueError(
             "fit: several guidance scales are fitted by family='non_stationary', 'smooth_corrections' or "
-            f"'curve' from a classical solver by name, not by {solvers.name!r} from {init or 'its own'!s}."
+            f"'curve' from a classical solver by name, not by {solvers.name!r} from {given}."
         )
     return Guided(solvers, scales[0], scales[-1], 2)
 

@@ -96,10 +96,9 @@ class Fit:
             self._check_scale(guidance)
         assert self.theta is not None
         member = self.solvers.member(nfe, guidance)
-        at = guidance if scales else None
-        fitted_for = self.fitted_for if at is None else {**self.fitted_for, "guidance": float(at)}
-        facts = self.report.facts(member.nfe, None if at is None else float(at))
-        return member.solver(self.theta, fitted_for=fitted_for, **facts)
+        at = None if guidance is None or not scales else float(guidance)
+        facts = self.report.facts(member.nfe, at)
+        return member.solver(self.theta, fitted_for=self._fitted_at(at), **facts)
 
     def sample(self, *args: Any, **options: Any) -> Any:
         """Sample with the only solver; see :meth:`fewstep.Solver.sample`."""
@@ -134,11 +133,22 @@ class Fit:
             if not bool(theta.isfinite().all()):
                 raise ValueError("theta: must be finite numbers.")
             return cls(solvers_from_dict(content["family"]), theta, report, content["fitted_for"])
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except KeyError as error:
+            raise ValueError(f"{path}: lacks {error}; write it again with fit.save().") from None
+        except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: {error}") from None
 
     def __str__(self) -> str:
         return str(self.report)
+
+    def _fitted_at(self, scale: float | None) -> Mapping[str, Any]:
+        """The fields at one scale of several."""
+        if scale is None:
+            return self.fitted_for
+        facts = {**self.fitted_for, "guidance": scale}
+        if "also" in facts:
+            facts["also"] = [{**field, "guidance": scale} for field in facts["also"]]
+        return facts
 
     def _only(self, nfe: int | None, guidance: float | None) -> Solver:
         assert isinstance(self.solvers, Solver)
