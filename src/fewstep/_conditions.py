@@ -1,4 +1,4 @@
-"""Conditions of a network: values that all samples share, and values with one row a sample."""
+"""Conditions of a network: values that all samples share, and values with one row per sample."""
 
 from __future__ import annotations
 
