@@ -107,7 +107,7 @@ class TestPerSample:
         assert whole == pytest.approx(float(expected), rel=1e-4)
 
     def test_of_a_fit(self, field, label):
-        found = fs.fit(field, 2, pairs=COUNT, batch=7, iterations=4, per_sample={"label": label})
+        found = fs.fit(field, 2, pairs=COUNT, batch=7, optimizer=fs.fitting.GaussNewton(iterations=4), per_sample={"label": label})
         x1 = found.solver.sample(field, self.x0.float(), label=label)
         assert float((x1 - exact(self.x0.float(), GOAL)).square().mean().sqrt()) < 0.02
 
@@ -156,7 +156,7 @@ def test_shared_values_are_never_cut_whatever_their_size(tmp_path, count):
     fs.generate(field, EULER, range(count), tmp_path, batch=8, formats=("pairs",), conditions=given)
     (path,) = tmp_path.glob("pairs-*")
     torch.testing.assert_close(fs.Pairs.load(path).x1, mean + (x0 - mean) * 0.75**4)
-    fitted = fs.fit(field, 2, pairs=pairs, batch=5, iterations=3)
+    fitted = fs.fit(field, 2, pairs=pairs, batch=5, optimizer=fs.fitting.GaussNewton(iterations=3))
     torch.testing.assert_close(fitted.solver.sample(field, x0, **given), solved, rtol=0, atol=1e-3)
     assert seen == {id(ids)}  # handed on untouched, not even copied
 
@@ -184,7 +184,7 @@ def never(x, t, **conditions):
 CALLERS = {
     "pairs": lambda field, **given: fs.reference.pairs(field, fs.noise(12, (2,)), batch=5, **given),
     "fit": lambda field, **given: fs.fit(field, 4, pairs=12, **given),
-    "fit_curve": lambda field, **given: fs.fit_curve(field, (4, 6), pairs=12, **given),
+    "several calls": lambda field, **given: fs.fit(field, (4, 6), pairs=12, **given),
     "search": lambda field, **given: fs.search(field, (4,), pairs=8, test=4, **given),
     "compare": lambda field, **given: fs.compare(field, EULER, noise=12, **given),
     "check": lambda field, **given: fs.check(field, torch.zeros(12 + 8, 2)[:16], samples=16, **given),
@@ -251,7 +251,7 @@ class TestUnconditional:
             own = wrap(make(given.tolist()))
             pairs = fs.reference.pairs(field, self.x0, batch=5, per_sample=own, rtol=1e-6, atol=1e-6)
             torch.testing.assert_close(pairs.x1, exact(self.x0, target), rtol=0, atol=1e-4)
-        fitted = fs.fit(field, 2, pairs=COUNT, batch=7, iterations=3, per_sample=wrap(make(DIGITS)))
+        fitted = fs.fit(field, 2, pairs=COUNT, batch=7, optimizer=fs.fitting.GaussNewton(iterations=3), per_sample=wrap(make(DIGITS)))
         x1 = fitted.solver.sample(pairs_bound := field.bind({}, wrap(make(DIGITS)), COUNT), self.x0)
         torch.testing.assert_close(x1, exact(self.x0, goal), rtol=0, atol=0.1)
         torch.testing.assert_close(

@@ -86,7 +86,7 @@ class TestBuffers:
 
     def test_a_fit(self, network):
         mine, theirs = (
-            fs.fit(fs.Field(model, shape=(2,), name="decay"), 3, pairs=8, iterations=5).solver
+            fs.fit(fs.Field(model, shape=(2,), name="decay"), 3, pairs=8, optimizer=fs.fitting.GaussNewton(iterations=5)).solver
             for model in (network(), plain)
         )
         assert mine.D == theirs.D
@@ -154,7 +154,7 @@ class TestHalfPrecision:
         field = fs.Field(Half(dtype), shape=(3,), name="half")
         options = {"rtol": 1e-3, "atol": 1e-3}
         exact = fs.reference.pairs(fs.Field(Half(dtype).float()), fs.noise(12, (3,)), rtol=1e-6, atol=1e-6).x1
-        fitted = fs.fit(field, 3, pairs=12, iterations=3, **options)
+        fitted = fs.fit(field, 3, pairs=12, optimizer=fs.fitting.GaussNewton(iterations=3), **options)
         x1 = fitted.solver.sample(field, fs.noise(12, (3,)))
         torch.testing.assert_close(x1, exact, rtol=0, atol=0.05)
         assert fs.compare(field, fitted.solver, noise=6, **options).rows[0]["rmse"] < 0.05
@@ -347,7 +347,7 @@ class TestNames:
             fs.generate(self.field, fs.classical.euler(2), range(4), tmp_path, world=2)
 
     def test_fits_comparisons_and_references_need_none(self):
-        fitted = fs.fit(self.field, 2, pairs=8, iterations=2)
+        fitted = fs.fit(self.field, 2, pairs=8, optimizer=fs.fitting.GaussNewton(iterations=2))
         assert fs.compare(self.field, fitted.solver, noise=4).rows[0]["nfe"] == 2
 
 

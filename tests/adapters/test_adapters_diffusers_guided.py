@@ -104,8 +104,15 @@ def test_a_reference_in_batches_is_that_of_the_whole(guided):
 
 def test_it_is_fitted(guided):
     field, own, _ = guided
-    options = {"pairs": COUNT, "iterations": 2, "batch": 16, "rtol": 1e-3, "atol": 1e-3, "baselines": False}
-    fitted = fs.fit(field, 2, per_sample=own, **options)
+    fitted = fs.fit(
+        field,
+        2,
+        per_sample=own,
+        pairs=COUNT,
+        batch=16,
+        optimizer=fs.fitting.GaussNewton(iterations=2),
+        reference=fs.fitting.Reference(rtol=1e-3, atol=1e-3),
+    )
     assert fitted.report.errors["fitted"] <= fitted.report.errors["start"]
 
 

@@ -78,7 +78,12 @@ def test_data_tell_the_shape(checked, mistaken):
 
 
 @pytest.mark.skipif(not hasattr(Exception, "add_note"), reason="notes are of Python 3.11")
-def test_an_error_of_the_network_says_what_it_was_called_with(failure):
-    text = failure("check", "mixture", "--data", "digits")
+def test_an_error_of_the_network_says_what_it_was_called_with(failure, tmp_path):
+    (tmp_path / "wide.py").write_text(
+        "import torch, fewstep as fs\n"
+        "linear = torch.nn.Linear(3, 3).eval()\n"
+        "field = fs.Field(lambda x, t: linear(x), shape=(2,), name='wide')\n"
+    )
+    text = failure("sample", "wide.py:field", "euler:2", "--count", 4)
     assert text.startswith("error: mat1 and mat2 shapes cannot be multiplied")
-    assert "call of the network with x of shape (128, 1, 8, 8) and type float32" in text
+    assert "call of the network with x of shape (4, 2) and type float32" in text

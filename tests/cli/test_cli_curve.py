@@ -1,4 +1,4 @@
-"""Curves on the command line: one file for every number of calls."""
+"""One fit for every number of calls on the command line: one file."""
 
 import fewstep as fs
 
@@ -6,23 +6,31 @@ FIT = ("fit", "mixture", "--nfe", "2,4", "--family", "curve", "--init", "ab2")
 FIT = (*FIT, "--pairs", 6, "--iterations", 1)
 
 
-def test_a_curve_is_fitted_sampled_and_compared(program):
-    result = program(*FIT, "--out", "here", "--json")
-    assert result["file"] == "here/fewstep-mixture-curve.json"
-    assert result["nfes"] == [2, 4]
-    solver = fs.CurveFit.load(result["file"]).solver(3)
-    rows = program("compare", "mixture", result["file"], "--nfe", "2,3", "--count", 4, "--json")["rows"]
+def fitted(program, *words):
+    (entry,) = program(*FIT, *words, "--json")["solvers"]
+    return entry
+
+
+def test_one_fit_is_sampled_and_compared_at_any_number_of_calls(program):
+    entry = fitted(program, "--out", "here")
+    assert entry["file"] == "here/fewstep-mixture-curve.json"
+    assert [(row["nfe"], row["trained"]) for row in entry["report"]["rows"]] == [
+        (2, True), (3, False), (4, True),
+    ]  # fmt: skip
+    path = entry["file"]
+    rows = program("compare", "mixture", path, "--nfe", "2,3", "--count", 4, "--json")["rows"]
     assert {row["nfe"] for row in rows} == {2, 3}
-    made = program("sample", "mixture", f"{result['file']}:3", "--count", 2, "--format", "npz", "--json")
-    assert str(made["nfe"]) == str(solver.nfe)
+    made = program("sample", "mixture", f"{path}:3", "--count", 2, "--format", "npz", "--json")
+    assert str(made["nfe"]) == str(fs.load(path).at(nfe=3).nfe)
 
 
 def test_in_words_it_says_what_to_run_next(program):
     text = program(*FIT)
-    assert "curve through 2, 4 calls" in text
+    assert "curve from ab2" in text
+    assert "3 calls*: RMSE" in text
     assert "next: fewstep compare mixture solvers/fewstep-mixture-curve.json midpoint" in text
 
 
 def test_fewer_calls_than_fitted_are_refused(program, failure):
-    path = program(*FIT, "--json")["file"]
+    path = fitted(program)["file"]
     assert "nfe=1 is below the least number of calls fitted, 2" in failure("sample", "mixture", f"{path}:1")

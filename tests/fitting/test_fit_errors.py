@@ -107,7 +107,7 @@ def test_arguments_that_do_not_fit_are_named(bending, options, words):
 def test_noise_of_unknown_shape_is_refused(bending):
     with pytest.raises(
         ValueError,
-        match=r"give it to the Field, shape=\(channels, height, width\)\), or pass pairs=",
+        match=r"Field\(\.\.\., shape=\(channels, height, width\)\), or pass pairs=fewstep",
     ):
         fs.fit(fs.Field(bending.model), 4, pairs=8)
 
