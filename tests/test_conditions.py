@@ -107,7 +107,14 @@ class TestPerSample:
         assert whole == pytest.approx(float(expected), rel=1e-4)
 
     def test_of_a_fit(self, field, label):
-        found = fs.fit(field, 2, pairs=COUNT, batch=7, optimizer=fs.fitting.GaussNewton(iterations=4), per_sample={"label": label})
+        found = fs.fit(
+            field,
+            2,
+            pairs=COUNT,
+            batch=7,
+            optimizer=fs.fitting.GaussNewton(iterations=4),
+            per_sample={"label": label},
+        )
         x1 = found.solver.sample(field, self.x0.float(), label=label)
         assert float((x1 - exact(self.x0.float(), GOAL)).square().mean().sqrt()) < 0.02
 
@@ -251,7 +258,14 @@ class TestUnconditional:
             own = wrap(make(given.tolist()))
             pairs = fs.reference.pairs(field, self.x0, batch=5, per_sample=own, rtol=1e-6, atol=1e-6)
             torch.testing.assert_close(pairs.x1, exact(self.x0, target), rtol=0, atol=1e-4)
-        fitted = fs.fit(field, 2, pairs=COUNT, batch=7, optimizer=fs.fitting.GaussNewton(iterations=3), per_sample=wrap(make(DIGITS)))
+        fitted = fs.fit(
+            field,
+            2,
+            pairs=COUNT,
+            batch=7,
+            optimizer=fs.fitting.GaussNewton(iterations=3),
+            per_sample=wrap(make(DIGITS)),
+        )
         x1 = fitted.solver.sample(pairs_bound := field.bind({}, wrap(make(DIGITS)), COUNT), self.x0)
         torch.testing.assert_close(x1, exact(self.x0, goal), rtol=0, atol=0.1)
         torch.testing.assert_close(

@@ -86,7 +86,12 @@ class TestBuffers:
 
     def test_a_fit(self, network):
         mine, theirs = (
-            fs.fit(fs.Field(model, shape=(2,), name="decay"), 3, pairs=8, optimizer=fs.fitting.GaussNewton(iterations=5)).solver
+            fs.fit(
+                fs.Field(model, shape=(2,), name="decay"),
+                3,
+                pairs=8,
+                optimizer=fs.fitting.GaussNewton(iterations=5),
+            ).solver
             for model in (network(), plain)
         )
         assert mine.D == theirs.D

@@ -9,7 +9,9 @@ from fewstep.schedules import VE
 
 @pytest.fixture(scope="module")
 def fitted():
-    return fs.fit(fs.models.bundled("digits"), 3, pairs=8, optimizer=fs.fitting.GaussNewton(iterations=4), seed=0).solver
+    return fs.fit(
+        fs.models.bundled("digits"), 3, pairs=8, optimizer=fs.fitting.GaussNewton(iterations=4), seed=0
+    ).solver
 
 
 def test_a_fitted_solver_is_not_consistent_and_has_no_order(fitted):
