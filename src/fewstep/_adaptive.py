@@ -1,4 +1,4 @@
-"""Adaptive sampling, in which every sample has a step size and a call count of its own."""
+"""Adaptive sampling with a step size and a call count per sample."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ __all__ = ["DORMAND_PRINCE", "Adaptive", "AdaptiveSamples"]
 
 _STEP = TABLEAUX["dormand_prince"]
 #: Dormand and Prince, *A family of embedded Runge-Kutta formulae* (1980), RK5(4)7M: order 5. Its last stage
-#: sits at the new point, whose velocity opens the next step.
+#: is at the new point, whose velocity is the first stage of the next step.
 DORMAND_PRINCE = ButcherTableau("dopri5", 5, (*_STEP.a, _STEP.b), (*_STEP.b, F(0)))
 #: The weights of the embedded method of order 4.
 _EMBEDDED = (F(5179, 57600), F(0), F(7571, 16695), F(393, 640), F(-92097, 339200), F(187, 2100), F(1, 40))
 _ERROR = tuple(b - e for b, e in zip(DORMAND_PRINCE.b, _EMBEDDED, strict=True))
 
-#: Network calls before the first step: the velocity at the noise, and one that the first step size needs.
+#: Network calls before the first step: the velocity at the noise, and one to choose the first step size.
 _OPENING_CALLS = 2
 #: Network calls of a step, accepted or not; the first stage is known.
 _STEP_CALLS = DORMAND_PRINCE.stages - 1
-#: The new step is this much shorter than the error estimate asks for, and at most so many times shorter or
-#: longer than the last.
+#: Factor of the step size given by the error estimate, and least and largest ratio of a step to the last one.
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
-#: A step that would leave less than this share of itself goes to the end.
+#: A step goes to the end if this many times its length reaches the end.
 _STRETCH = 1.01
 #: Steps below this do not move float64 time.
 _LEAST_STEP = 1e-15
@@ -45,7 +44,7 @@ class AdaptiveSamples(NamedTuple):
 
     Shape:
         ``x1``: like the noise, ``(B, ...)``; ``nfe``: network calls of each sample, ``(B,)``, on the CPU
-        as are ``accepted`` and ``rejected``, its steps: ``nfe = 2 + 6 (accepted + rejected)``.
+        like ``accepted`` and ``rejected``, the counts of its steps: ``nfe = 2 + 6 (accepted + rejected)``.
     """
 
     x1: Tensor
@@ -58,17 +57,16 @@ class AdaptiveSamples(NamedTuple):
 class Adaptive:
     """Dormand-Prince 5(4) from ``t = 0`` to exactly ``t = 1``, sample by sample.
 
-    Step size, error control and call count belong to each sample, so neither its numbers nor its calls
-    depend on what else is in the batch (up to the rounding of batched matrix products); a sample that has
-    arrived is evaluated no more. :func:`fewstep.reference.solve` has one step size for the whole batch.
+    Step size, error control and call count are separate for each sample, so neither its values nor its calls
+    depend on the rest of the batch (up to the rounding of batched matrix products); a sample that has reached
+    ``t = 1`` is not evaluated again. :func:`fewstep.reference.solve` has one step size for the whole batch.
 
     Args:
-        rtol: relative tolerance of the local error, whose root mean square over the dimensions
-            counts.
-        atol: absolute tolerance of it.
-        max_nfe: network calls a sample after which to give up.
-        dtype: type of the integrated state, by default that of the noise, float32 at least; float64 keeps
-            rounding out of the state while the field still sees the other.
+        rtol: relative tolerance of the local error, in the root mean square over the dimensions.
+        atol: absolute tolerance of the local error.
+        max_nfe: most network calls per sample.
+        dtype: type of the integrated state, by default that of the noise, float32 at least; float64
+            avoids rounding of the state, while the field still gets the type of the noise.
 
     Raises:
         ValueError: when a tolerance is not positive.
@@ -87,7 +85,7 @@ class Adaptive:
             )
 
     def describe(self) -> dict[str, Any]:
-        """JSON-ready facts that identify the solver."""
+        """Return JSON-ready facts that identify the solver."""
         dtype = None if self.dtype is None else str(self.dtype)
         return {"name": self.name, "rtol": self.rtol, "atol": self.atol, "state_dtype": dtype}
 
@@ -100,23 +98,23 @@ class Adaptive:
         conditions: Mapping[str, Any] | None = None,
         per_sample: Mapping[str, Any] | None = None,
     ) -> AdaptiveSamples:
-        """Turn noise into samples, each with as many calls as it needs.
+        """Map noise to samples, each with as many calls as it needs.
 
         Args:
             field: a :class:`~fewstep.Field`, or a plain callable ``velocity(x, t)`` that takes times of
                 shape ``(B,)``.
             x0: standard normal noise, ``(B, ...)``.
-            callback: called as ``callback(index, t, x, velocity)`` with the points that samples number
-                ``index`` reach, ``t = 0`` first; ``index`` and ``t`` are ``(n,)`` on the CPU. It must not
+            callback: called as ``callback(index, t, x, velocity)`` with the points reached by the samples
+                ``index``, from ``t = 0`` on; ``index`` and ``t`` are ``(n,)`` on the CPU. It must not
                 change them.
             conditions: keyword arguments of the network that all samples share.
-            per_sample: those with one row a sample, or one row for all; see :meth:`Field.bind`.
+            per_sample: those with one row per sample, or one row for all; see :meth:`Field.bind`.
 
         Raises:
-            ValueError: when ``x0`` is no batch of noise, the network takes one time for the batch, or a
+            ValueError: when ``x0`` is not a batch of noise, the network takes one time for the batch, or a
                 condition has a wrong number of rows.
             CallLimitError: when ``max_nfe`` calls are not enough for every sample.
-            FloatingPointError: when the network returns NaN or infinity, or a step size falls to nothing.
+            FloatingPointError: when the network returns NaN or infinity, or a step size underflows.
         """
         field = field if isinstance(field, Field) else Field(field)
         check_noise(x0)
@@ -130,9 +128,9 @@ class Adaptive:
 
     def _solve(self, field: Field, x0: Tensor, callback: Callable[..., None]) -> AdaptiveSamples:
         B, part, seen = len(x0), field, state_type(x0.dtype)
-        alive = torch.arange(B)  # numbers of the samples that have not arrived
+        alive = torch.arange(B)  # indices of the samples before t = 1
 
-        # Times and step sizes live on the CPU in float64; only error norms come from the device, once a step.
+        # Times and step sizes are float64 on the CPU; only error norms come from the device, once per step.
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             return part(x.to(seen), t).to(x.dtype)
 
@@ -185,7 +183,7 @@ class Adaptive:
         goal: Tensor,
         u: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """New state, the velocity there, and the error of each sample in units of what is tolerated."""
+        """Return the new state, its velocity, and the error of each sample in units of the tolerance."""
         step, stages, z = _broadcast(h, x), [u], x
         for c, weights in zip(DORMAND_PRINCE.c[1:], DORMAND_PRINCE.a[1:], strict=True):
             z = x + step * _combine(weights, stages)
@@ -197,7 +195,7 @@ class Adaptive:
     def _first_step(
         self, velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, t: Tensor, u: Tensor
     ) -> Tensor:
-        """Hairer, Nørsett and Wanner, *Solving Ordinary Differential Equations I*, section II.4: one call."""
+        """Choose the first step: Hairer, Nørsett and Wanner, *Solving ODEs I*, section II.4; one call."""
         size = x.abs()
         d0, d1 = self._norm(x, size), self._norm(u, size)
         guess = torch.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1).clamp(max=1.0)
@@ -208,7 +206,7 @@ class Adaptive:
         return torch.minimum(100 * guess, h).clamp(max=1.0)
 
     def _norm(self, x: Tensor, size: Tensor) -> Tensor:
-        """Root mean square of ``x`` over what is tolerated for states of that size; ``(B,)`` on the CPU."""
+        """Return the RMS of ``x`` over the tolerance for states of that size; ``(B,)`` on the CPU."""
         return (x / (self.atol + self.rtol * size)).flatten(1).square().mean(dim=1).sqrt().cpu().double()
 
     def _check(self, error: Tensor, t: Tensor, h: Tensor, B: int, again: Callable[[], Tensor]) -> None:
@@ -228,7 +226,7 @@ class Adaptive:
 
 
 def _ignore(*_: Tensor) -> None:
-    """What is called back when nobody asked."""
+    """Stand in for a callback."""
 
 
 def _broadcast(h: Tensor, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Conditions of a network: values that all samples share, and values with one row a sample."""
+"""Conditions of a network: values that all samples share, and values with one row per sample."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 __all__ = ["Bound", "bind", "cut", "expand_unconditional", "most_rows", "refuse_conditions"]
 
-#: What becomes of a value with rows, given its name, itself and its counterpart.
+#: ``change(name, value, counterpart)`` returns the replacement of a value with rows.
 _Change = Callable[[str, Any, Any], Any]
 
 
@@ -22,7 +22,7 @@ class Bound:
 
     Args:
         shared: keyword arguments that all samples share, passed to the network untouched.
-        per_sample: those with one row a sample, or one row that serves all; mappings hold more of them.
+        per_sample: those with one row per sample, or one row for all; nested mappings are allowed.
         unconditional: replacements for guidance; those of per-sample values have as many rows, or one.
         count: number of samples.
     """
@@ -33,7 +33,7 @@ class Bound:
     count: int
 
     def rows(self, index: slice | Tensor) -> Bound:
-        """The conditions of some of the samples; an index tensor may repeat them."""
+        """Return the conditions of some of the samples; an index tensor may repeat them."""
         per_sample, unconditional = (
             _follow(tree, self.per_sample, lambda _, value, __: _cut(value, index))
             for tree in (self.per_sample, self.unconditional)
@@ -45,7 +45,7 @@ class Bound:
         return Bound(self.shared, per_sample, unconditional, count)
 
     def arguments(self, count: int) -> dict[str, Any]:
-        """Keyword arguments for a batch of ``count`` states; single rows are expanded to it.
+        """Return the keyword arguments for a batch of ``count`` states, with single rows expanded to it.
 
         Raises:
             ValueError: when a value has neither one row nor ``count``.
@@ -53,7 +53,7 @@ class Bound:
         return {**self.shared, **_expanded(self.per_sample, self.per_sample, count)}
 
     def away(self, count: int) -> dict[str, Any]:
-        """Those of the call that guidance leads away from."""
+        """Return the keyword arguments of the call that guidance leads away from."""
         return self.arguments(count) | _expanded(self.unconditional, self.per_sample, count)
 
 
@@ -69,16 +69,16 @@ def bind(
 
     Args:
         conditions: shared by all samples.
-        per_sample: one row a sample, or one row for all, in tensors, arrays, lists, tuples and mappings of
+        per_sample: one row per sample, or one row for all, in tensors, arrays, lists, tuples and mappings of
             them.
-        unconditional: what replaces conditions under guidance.
+        unconditional: replacements for guidance.
         count: number of samples.
-        samples: how errors call the samples.
-        origin: numbers of these samples among those that they were taken from, and how many those were;
+        samples: name of the samples in errors.
+        origin: for a part of other samples, their indices in those, and the number of those;
             ``unconditional`` may have rows for all of them.
 
     Raises:
-        ValueError: when these are no mappings, overlap, or have a wrong number of rows.
+        ValueError: when these are not mappings, overlap, or have a wrong number of rows.
     """
     for label, value in (("conditions", conditions), ("per_sample", per_sample)):
         if value is not None and not isinstance(value, Mapping):
@@ -105,7 +105,7 @@ def bind(
 
 
 def refuse_conditions(function: str, *given: Mapping[str, Any] | None) -> None:
-    """Raise a ``ValueError`` that names the conditions given beside pairs, which have their own."""
+    """Raise a ``ValueError`` if conditions are passed with pairs, which have their own."""
     names = [name for conditions in given if conditions is not None for name in conditions]
     if names:
         raise ValueError(
@@ -126,12 +126,12 @@ def expand_unconditional(
 
 
 def cut(per_sample: Mapping[str, Any], index: slice | Tensor) -> dict[str, Any]:
-    """The rows of some samples; values of one row stay as they are."""
+    """Return the rows of some samples; values with one row are unchanged."""
     return _follow(per_sample, per_sample, lambda _, value, __: _cut(value, index))
 
 
 def _row_count(value: object) -> int | None:
-    """Length of the first dimension of a tensor, array, list or tuple; ``None`` for everything else."""
+    """Return the length of the first dimension of a tensor, array, list or tuple, else ``None``."""
     if isinstance(value, Tensor | np.ndarray):
         return len(value) if value.ndim else None
     return len(value) if isinstance(value, list | tuple) else None
@@ -140,7 +140,7 @@ def _row_count(value: object) -> int | None:
 def _follow(
     tree: Mapping[str, Any], other: Mapping[str, Any], change: _Change, prefix: str = ""
 ) -> dict[str, Any]:
-    """``tree`` with the values changed that have rows and a counterpart with rows in ``other``."""
+    """Change the values of ``tree`` that have rows and a counterpart with rows in ``other``."""
     changed = dict(tree)
     for name, value in tree.items():
         counterpart = other.get(name)
@@ -203,7 +203,7 @@ def _cut(value: Any, index: slice | Tensor) -> Any:
 
 
 def most_rows(per_sample: Mapping[str, Any]) -> int:
-    """The largest number of rows of values with more than one; 0 where there are none."""
+    """Return the largest number of rows of values with more than one row, 0 if there are none."""
     counts = (
         most_rows(value) if isinstance(value, Mapping) else _row_count(value) or 0
         for value in per_sample.values()

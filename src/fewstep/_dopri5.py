@@ -1,4 +1,4 @@
-"""Adaptive Dormand-Prince between fixed times: capped, counted, and never outside of them."""
+"""Adaptive Dormand-Prince between fixed times, with a limit on calls and none outside the times."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ._extras import require
 
 __all__ = ["CallLimitError", "answers_differ", "check_tolerances", "dopri5"]
 
-#: Relative difference of two answers to one question that is more than rounding.
+#: Relative difference of two outputs for the same input that is more than rounding.
 _ROUNDING = 1e-5
 
-#: What is integrated: one tensor, or several of one type whose errors are controlled each by itself.
+#: Integrated state: one tensor, or several of one type whose errors are controlled separately.
 State = TypeVar("State", Tensor, tuple[Tensor, ...])
 
 
 class CallLimitError(RuntimeError):
-    """The adaptive solver wanted more network calls than it was allowed."""
+    """The adaptive solver needs more network calls than allowed."""
 
 
 def check_tolerances(name: str, rtol: float, atol: float) -> None:
@@ -33,10 +33,10 @@ def check_tolerances(name: str, rtol: float, atol: float) -> None:
 
 
 def answers_differ(evaluate: Callable[[], Tensor | tuple[Tensor, ...]]) -> str:
-    """A sentence on a network that answers differently to the same question, empty where it does not.
+    """Describe a network that is not deterministic; an empty string for others.
 
     Args:
-        evaluate: calls the network, always for the same states and time.
+        evaluate: calls the network, always with the same states and time.
     """
     with torch.no_grad():
         first, second = (u[0] if isinstance(u, tuple) else u for u in (evaluate(), evaluate()))
@@ -66,14 +66,14 @@ def dopri5(
     Args:
         velocity: the right-hand side, finite between the first and the last time.
         state: the state at the first time.
-        times: where to return the state, increasing or decreasing; the last one is where to stop.
-        name: what errors call the caller.
-        sources: what they call that which returns each part of the velocity.
+        times: times of the returned states, increasing or decreasing; the last one ends the solution.
+        name: name of the caller in errors.
+        sources: names in errors of the sources of the velocity's parts.
         jumps: times at which the velocity is discontinuous, to step onto.
         rtol: relative tolerance of the local error: of its root mean square over batch and dimensions,
             and of the largest of these when there are several tensors.
         atol: absolute tolerance of the same.
-        max_nfe: calls of ``velocity`` after which to give up.
+        max_nfe: most calls of ``velocity``.
 
     Returns:
         The states, stacked along a new first dimension, and the number of calls.
@@ -81,7 +81,7 @@ def dopri5(
     Raises:
         ValueError: when a tolerance is negative.
         CallLimitError: when ``max_nfe`` calls are not enough.
-        FloatingPointError: when the velocity is NaN or infinite, or the step size falls to nothing.
+        FloatingPointError: when the velocity is NaN or infinite, or the step size underflows.
     """
     torchdiffeq = require("torchdiffeq", "fit")
     check_tolerances(name, rtol, atol)
@@ -90,7 +90,7 @@ def dopri5(
     failure: BaseException | None = None
 
     def repeated() -> str:
-        """The reason, if it is that the velocity is random."""
+        """Return the reason, if it is a random velocity."""
         return "" if last is None else answers_differ(lambda: velocity(*last))
 
     def counted(t: Tensor, x: State) -> State:
@@ -102,7 +102,7 @@ def dopri5(
                 f"{name}: {max_nfe} calls did not reach t = {times[-1]:g} (stopped at t = {float(t):.4f}) "
                 f"with rtol={rtol:g}, atol={atol:g}; {reason}."
             )
-        # The guess of the first step may look far past the end, where a field need not exist.
+        # The guess of the first step may go far past the end, where a field need not exist.
         last = t.clamp(min(times), max(times)), x
         try:
             u = velocity(*last)
@@ -118,7 +118,7 @@ def dopri5(
 
     device = (state[0] if isinstance(state, tuple) else state).device
     at = torch.tensor(list(times), dtype=torch.float64, device=device)
-    options = {"step_t": at[-1:]}  # onto the end: beyond it a field need not exist
+    options = {"step_t": at[-1:]}  # step onto the end: beyond it a field need not exist
     within = [t for t in jumps if min(times) < t < max(times)]
     if within:
         options["jump_t"] = at.new_tensor(sorted(within))
@@ -133,7 +133,7 @@ def dopri5(
                 method="dopri5",
                 options=options,
             )
-        except AssertionError as error:  # how torchdiffeq says that the step underflowed
+        except AssertionError as error:  # torchdiffeq's error when the step underflows
             if error is failure:
                 raise
             reason = repeated() or f"loosen rtol={rtol:g}, atol={atol:g}, or pass dtype=torch.float64"

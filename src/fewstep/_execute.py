@@ -1,4 +1,4 @@
-"""The one loop that samples with every solver, and fits every family."""
+"""The loop over the rows of a table that runs in all sampling and fitting."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["Coefficient", "Readied", "Row", "execute", "explain", "plan"]
 
 #: A number, or, while fitting, a tensor that broadcasts against the states.
 Coefficient = float | Tensor
-#: ``call(j, x_j, t_j)`` gives ``u_j``.
+#: ``call(j, x_j, t_j)`` returns ``u_j``.
 Call = Callable[[int, Tensor, Any], Tensor]
 
 
 class Row(NamedTuple):
-    """One line of a table: what to add up, and what no later row reads."""
+    """One row of a table: the nonzero terms, and the states and predictions that no later row reads."""
 
     states: tuple[tuple[int, Coefficient], ...]
     predictions: tuple[tuple[int, Coefficient], ...]
@@ -33,12 +33,12 @@ def plan(
     keep_states: Iterable[int] = (),
     keep_predictions: bool = False,
 ) -> list[Row]:
-    """Drop the zeros of a table and find when each state and prediction is read last."""
+    """Drop the zeros of a table, and find the last row that reads each state and prediction."""
     rows = [(_nonzero(c), _nonzero(d)) for c, d in zip(C, D, strict=True)]
-    # A row of zeros is the zero state, in the shape of the one before.
+    # A row of zeros is the zero state, with the shape of the state before.
     rows = [(s, p) if s or p else (((i, 0.0),), ()) for i, (s, p) in enumerate(rows)]
     kept = {*keep_states, len(rows)}
-    last_state = list(range(len(rows)))  # state j is read by call j, that is by row j, at least
+    last_state = list(range(len(rows)))  # at least row j reads state j, in call j
     last_call = list(range(len(rows)))
     for i, (states, predictions) in enumerate(rows):
         for j, _ in states:
@@ -57,13 +57,13 @@ def plan(
 
 
 class Readied(NamedTuple):
-    """A table as the loop runs it, for networks of one prediction and schedule.
+    """A table prepared for the loop, for networks of one prediction and schedule.
 
     Args:
-        rows: what to add up.
+        rows: the rows.
         recorded: the same, keeping trajectory points and predictions.
-        estimated: the calls, at an end of time, of which the table reads another prediction than the
-            network's: the field's estimate of it.
+        estimated: calls, at an end of time, whose network prediction the field converts to the one that the
+            table reads.
     """
 
     rows: list[Row]
@@ -72,7 +72,7 @@ class Readied(NamedTuple):
 
     @classmethod
     def of(cls, C: Rows, D: Rows, points: Iterable[int], estimated: list[int]) -> Readied:
-        """The plans of a table for this network."""
+        """Plan a table for this network."""
         return cls(plan(C, D), plan(C, D, points, keep_predictions=True), estimated)
 
 
@@ -86,14 +86,14 @@ def execute(
 ) -> Tensor:
     """Compute ``x_i = sum_j C[i,j] x_j + sum_j D[i,j] u_j`` for ``i = start .. N``; return ``x_N``.
 
-    ``states`` and ``predictions`` hold what is known already (at least ``x_0``) and receive what is computed,
-    less what no later row reads.
+    ``states`` and ``predictions`` hold the known ones (at least ``x_0``) and receive the computed ones; those
+    that no later row reads are removed.
     """
     for i in range(start, len(rows) + 1):
         row = rows[i - 1]
         if i - 1 not in predictions:
             predictions[i - 1] = call(i - 1, states[i - 1], times[i - 1])
-        # No name for the terms: it would keep them alive during the next call.
+        # The terms have no name, which would keep them alive during the next call.
         states[i] = _weighted_sum(
             [(c, states[j]) for j, c in row.states] + [(c, predictions[j]) for j, c in row.predictions]
         )
@@ -112,11 +112,11 @@ def explain(
     start: Callable[[], Tensor],
     name: str,
 ) -> NoReturn:
-    """Repeat a sampling from ``start()`` that ended in NaN or infinity, look at every call, and raise.
+    """Repeat a sampling from ``start()`` that ended in NaN or infinity, check every call, and raise.
 
     Raises:
-        ValueError: when the noise ``x0`` is to blame.
-        FloatingPointError: at the first call whose result is not finite, or when all were.
+        ValueError: when the noise ``x0`` is not finite.
+        FloatingPointError: at the first call whose result is not finite, or when all results are finite.
     """
     if not torch.isfinite(x0).all():
         raise ValueError("x0: the noise itself holds NaN or infinity.")

@@ -9,10 +9,10 @@ from ._json import finite
 
 __all__ = ["differences"]
 
-#: What decides which solver is good, of all that :meth:`fewstep.Field.describe` tells.
+#: Facts of :meth:`fewstep.Field.describe` that decide which solver is good.
 _KEYS = ("model", "schedule", "guidance")
-#: Types of which a field takes its name where the caller gives none, and which say nothing of the model:
-#: plain callables, and wrappers of a network.
+#: Types that do not identify a model, although a field without a name takes theirs: plain callables, and
+#: wrappers of a network.
 _ANONYMOUS = {
     "builtin_function_or_method", "function", "method", "partial",
     "DataParallel", "DistributedDataParallel", "OptimizedModule",
@@ -20,15 +20,15 @@ _ANONYMOUS = {
 
 
 def differences(fitted_for: Mapping[str, Any], facts: Mapping[str, Any]) -> str | None:
-    """How a field differs from those that a solver was fitted for; ``None`` where it is one of them.
+    """Describe how a field differs from those a solver was fitted for; ``None`` if it is one of them.
 
     Args:
-        fitted_for: facts of the field, as :meth:`fewstep.Field.describe` tells them; under ``"also"`` a list
-            of those of further ones.
-        facts: those of the field to sample.
+        fitted_for: facts of the field, from :meth:`fewstep.Field.describe`; under ``"also"`` a list of those
+            of further fields.
+        facts: facts of the field to sample.
 
     Returns:
-        ``"guidance 2, but this field has guidance 3"``: of the fitted field that differs least.
+        ``"guidance 2, but this field has guidance 3"``, for the fitted field that differs least.
     """
     known = [fitted_for, *(fitted_for.get("also") or ())]
     found = [(one, [key for key in _KEYS if _differ(key, one, facts)]) for one in known]
@@ -52,7 +52,7 @@ def _differ(key: str, fitted: Mapping[str, Any], facts: Mapping[str, Any]) -> bo
 
 
 def _shown(value: Any) -> str:
-    """A schedule as ``vp(beta_min=0.1)``, without its tables; a number in few digits."""
+    """Return a schedule as ``vp(beta_min=0.1)``, without its tables; a number with few digits."""
     if isinstance(value, Mapping):
         options = [
             f"{k}={_shown(v)}" for k, v in value.items() if k != "name" and not isinstance(v, list | tuple)

@@ -1,4 +1,4 @@
-"""Likelihoods: how probable a flow finds given data, by the change of variables along its ODE."""
+"""Log-likelihoods of data under a flow, by the change of variables along its ODE."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Likelihood(NamedTuple):
     Attributes:
         log_prob: logarithm of the density at ``t = 1`` in nats, float64 of shape ``(B,)``.
         error: standard error of ``log_prob`` over the probes, float64 of shape ``(B,)``: 0 for the exact
-            divergence, NaN for one probe. That of the ODE solver is not in it.
+            divergence, NaN for one probe. The error of the ODE solver is not included.
         latents: the states at ``t = 0`` that flow to the data, like ``x1``.
-        nfe: network calls a sample; the largest over batches.
-        backwards: backward passes through the network a sample, the price of the divergence: ``nfe``
-            times the probes, or ``nfe`` times the dimension where it is exact.
+        nfe: network calls per sample; the largest over batches.
+        backwards: backward passes through the network per sample, for the divergence: ``nfe`` times the
+            probes, or ``nfe`` times the dimension if it is exact.
     """
 
     log_prob: Tensor
@@ -38,14 +38,13 @@ class Likelihood(NamedTuple):
     backwards: int
 
     def bits_per_dim(self, bin_width: float = 1.0) -> Tensor:
-        """``-log2(p(x) bin_width^D) / D``, float64 of shape ``(B,)``.
+        """Return ``-log2(p(x) bin_width^D) / D``, float64 of shape ``(B,)``.
 
-        With the default of 1 it is the number of the continuous density, in the units of ``x1`` and with no
-        offset. With the distance between neighbouring levels it is that of a quantised value: images of 8
-        bits in [-1, 1] have ``bin_width = 2 / 255``, which adds ``log2(127.5) = 6.994`` bits; where 256 bins
-        cover [-1, 1], as after dequantisation by uniform noise, it is ``2 / 256``, which adds 7. Only data
-        dequantised by noise as wide as a bin makes its mean a bound on a code length: on bare levels a
-        density has no upper limit.
+        With the default of 1 it is that of the continuous density, in the units of ``x1``. With the distance
+        between neighbouring levels it is that of a quantised value: 8-bit images in [-1, 1] have
+        ``bin_width = 2 / 255``, which adds ``log2(127.5) = 6.994`` bits; if 256 bins cover [-1, 1], as after
+        dequantisation by uniform noise, it is ``2 / 256``, which adds 7. Its mean bounds a code length only
+        for data dequantised by noise as wide as a bin: on the levels themselves a density has no upper bound.
 
         Raises:
             ValueError: when ``bin_width`` is not positive.
@@ -74,17 +73,17 @@ def log_likelihood(
     conditions: Mapping[str, Any] | None = None,
     per_sample: Mapping[str, Any] | None = None,
 ) -> Likelihood:
-    """Log-density of data under the flow of a field, solved from ``t = 1`` back to ``t = 0``.
+    """Compute the log-density of data under the flow of a field, solved from ``t = 1`` back to ``t = 0``.
 
     ``log p_1(x_1) = log p_0(x_0) - int_0^1 div u(x_t, t) dt`` (Chen et al. 2018, *Neural ordinary
     differential equations*, theorem 1; Song et al. 2021, eq. 39), where ``p_0`` is the Gaussian that
     :meth:`Field.initial_state` draws from. State and integral are solved together by torchdiffeq's
-    ``dopri5`` with one step size for a batch; each must meet the tolerances by itself. Where a schedule ends
+    ``dopri5`` with one step size for a batch; each of them must meet the tolerances. Where a schedule ends
     with ``sigma(1) > 0``, the density is that of ``x_t`` at ``t = 1``, noise included.
 
-    The divergence needs the network's derivative by ``x``. Exact, it takes one backward pass a dimension at
-    every call. Hutchinson's estimate ``v . (du/dx) v`` with Rademacher ``v`` (Grathwohl et al. 2019,
-    *FFJORD*) takes one a probe; the probes stay fixed along the trajectory. It leaves ``log_prob``, though
+    The divergence needs the network's derivative by ``x``. The exact one takes one backward pass a dimension
+    at every call. Hutchinson's estimate ``v . (du/dx) v`` with Rademacher ``v`` (Grathwohl et al. 2019,
+    *FFJORD*) takes one per probe; the probes are fixed along the trajectory. It leaves ``log_prob``, though
     not the density, unbiased up to the solver's error, and its spread gives :attr:`Likelihood.error`.
     Backward passes are made one after the other: memory is that of one call with its graph for ``batch``
     samples.
@@ -93,33 +92,33 @@ def log_likelihood(
         field: the field; its parameters get no gradients.
         x1: data in the units of the field, ``(B, ...)``; gradients do not flow back to it.
         divergence: ``"exact"`` or ``"hutchinson"``.
-        probes: probes a sample for Hutchinson's estimate, at least 1. More of them keep the earlier ones.
-        seed: which stream the probes come from; those of sample ``k`` are keyed by ``(seed, k)``.
+        probes: probes per sample for Hutchinson's estimate, at least 1. Larger numbers extend smaller ones.
+        seed: seed of the probes; those of sample ``k`` are keyed by ``(seed, k)``.
         rtol: relative tolerance of the local error.
         atol: absolute tolerance of the local error, in the units of ``x1`` and in nats.
-        max_nfe: network calls a batch after which to give up.
-        dtype: type of the integrated state, that of ``x1`` (float32 at least) by default; float64 keeps
-            rounding out of the state while the field still sees the other.
+        max_nfe: most network calls per batch.
+        dtype: type of the integrated state, that of ``x1`` (float32 at least) by default; float64
+            avoids rounding of the state, while the field still gets the type of ``x1``.
         batch: samples solved together. It changes results within the tolerances only.
         progress: show a progress bar of the samples.
         conditions: keyword arguments of the network that all samples share.
-        per_sample: those with one row a sample, or one row for all; see :meth:`Field.bind`.
+        per_sample: those with one row per sample, or one row for all; see :meth:`Field.bind`.
 
     Returns:
-        The log-densities, latents and costs. One sample is sent through the network once more, to see
-        whether autograd gets through, which is not counted.
+        The log-densities, latents and costs. One further call, for one sample, checks that
+        autograd differentiates the network; it is not counted.
 
     Raises:
         ValueError: when an argument is out of range, a condition has a wrong number of rows, or autograd
-            cannot differentiate the network by ``x``. A velocity that has no ``x`` in it needs ``+ 0 * x``.
+            cannot differentiate the network by ``x``. A velocity independent of ``x`` needs ``+ 0 * x``.
         CallLimitError: when ``max_nfe`` calls are not enough.
-        FloatingPointError: when velocity or divergence is NaN or infinite, or the step size falls to nothing.
+        FloatingPointError: when velocity or divergence is NaN or infinite, or the step size underflows.
     """
     _check(x1, divergence, probes, seed, batch)
     bound = field.bind(conditions, per_sample, len(x1))
     parts: list[Likelihood] = []
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
-    # Gradients are taken here whether or not the caller switched them off, and on tensors that allow it.
+    # Gradients are needed here even if the caller has switched them off or uses inference mode.
     with torch.inference_mode(False), progress_bar(progress, total=len(x1), desc="likelihood") as bar:
         x1 = x1.detach().to(state_type(x1.dtype), copy=True)
         _check_autograd(bound.rows(slice(0, 1)), x1[:1])
@@ -145,7 +144,7 @@ def _solve(
     dtype: torch.dtype | None,
     options: Mapping[str, Any],
 ) -> Likelihood:
-    """One batch; ``probes`` is ``(K, B, ...)``, or ``None`` for the exact divergence."""
+    """Solve one batch; ``probes`` is ``(K, B, ...)``, or ``None`` for the exact divergence."""
     state_dtype = state_type(dtype or x1.dtype)
 
     def augmented(t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -160,7 +159,7 @@ def _solve(
     (states, integrals), nfe = dopri5(
         augmented, start, (1.0, 0.0), "log_likelihood", names, jumps=field.discontinuities, **options
     )
-    # Solved from 1 to 0, the integral carries the sign that it has in log p_1.
+    # Solved from 1 to 0, the integral has the sign that it has in log p_1.
     estimates = _initial_log_prob(field, states[-1])[:, None] + integrals[-1].double()
     log_prob = estimates.mean(dim=1)
     if probes is None:
@@ -172,7 +171,7 @@ def _solve(
 
 
 def _trace(u: Tensor, x: Tensor) -> Tensor:
-    """``sum_i du_i / dx_i``, ``(B,)``: samples do not see each other, so one row of all Jacobians at once."""
+    """Return ``sum_i du_i / dx_i``, ``(B,)``; samples are independent, so each row is of all Jacobians."""
     columns = u.reshape(len(x), -1).unbind(dim=1)
     total = x.new_zeros(len(x))
     for i, u_i in enumerate(columns):
@@ -182,23 +181,23 @@ def _trace(u: Tensor, x: Tensor) -> Tensor:
 
 
 def _quadratic_forms(u: Tensor, x: Tensor, probes: Tensor) -> Tensor:
-    """``v . (du/dx) v`` of every probe, ``(B, K)``."""
+    """Return ``v . (du/dx) v`` of every probe, ``(B, K)``."""
     products = (torch.autograd.grad(u, x, v, retain_graph=True)[0] * v for v in probes)
     return torch.stack([p.reshape(len(x), -1).sum(dim=1) for p in products], dim=1)
 
 
 def _rademacher(seed: int, first: int, count: int, x: Tensor) -> Tensor:
-    """Signs for the samples of a batch that begins with number ``first``, ``(count, B, ...)`` like ``x``."""
+    """Return signs for the samples of a batch from number ``first`` on, ``(count, B, ...)`` like ``x``."""
     draws = []
     for k in range(first, first + len(x)):
-        # A jump of 2^128 draws: data made of fs.noise with the same seed must know nothing of its probes.
+        # A jump of 2^128 draws: probes must be independent of data made from fs.noise with the same seed.
         bits = np.random.Philox(key=np.array([seed, k], dtype=np.uint64)).jumped()
         draws.append(np.random.Generator(bits).integers(0, 2, (count, *x.shape[1:]), dtype=np.int8))
     return torch.from_numpy(np.stack(draws, axis=1)).to(x) * 2 - 1
 
 
 def _initial_log_prob(field: Field, x0: Tensor) -> Tensor:
-    """Log-density, float64 of shape ``(B,)``, under the Gaussian that ``field.initial_state`` draws from."""
+    """Return the log-density, float64 ``(B,)``, under the Gaussian of ``field.initial_state``."""
     zeros = torch.zeros_like(x0[:1], dtype=torch.float64)
     mean = field.initial_state(zeros)
     scale = field.initial_state(zeros + 1) - mean
@@ -234,7 +233,7 @@ def _check(x1: Tensor, divergence: str, probes: int, seed: int, batch: int) -> N
 def _check_autograd(field: Field, x: Tensor) -> None:
     """Raise unless the network itself can be differentiated.
 
-    The velocity would not tell: ``A x + B m`` has a derivative, a wrong one, when ``m`` is cut off.
+    The velocity ``A x + B m`` has a derivative, but a wrong one, even if ``m`` is detached.
     """
     x, middle = x.clone(), 0.5
     try:
@@ -242,7 +241,7 @@ def _check_autograd(field: Field, x: Tensor) -> None:
             m = field.predict(x.requires_grad_(), middle)
             torch.autograd.grad(m, x, torch.ones_like(m))
     except RuntimeError as error:
-        with torch.no_grad():  # a failure that has nothing to do with gradients speaks for itself
+        with torch.no_grad():  # raises first if the failure is not about gradients
             field.predict(x.detach(), middle)
         raise ValueError(
             "log_likelihood: autograd cannot differentiate the network by x, and the divergence is made of "

@@ -13,25 +13,25 @@ from torch import Tensor, nn
 
 __all__ = ["call_network", "floating_type", "home", "in_own_type", "state_type"]
 
-#: How PyTorch refuses tensors of two types.
+#: PyTorch's errors for tensors of two types.
 _MIXED_TYPES = re.compile(r"dtype|scalar type|Input type|same type", re.IGNORECASE)
 
-#: Networks of half precision that refused a time in float32.
+#: Networks of half precision that have refused a time in float32.
 _OWN_TIME: WeakSet[Callable[..., Tensor]] = WeakSet()
 
 
 def state_type(dtype: torch.dtype) -> torch.dtype:
-    """The type of states made from tensors of ``dtype``: float32 at least."""
+    """Return the type of states for noise of type ``dtype``: float32 at least."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def floating_type(network: object) -> torch.dtype | None:
-    """The type of the first floating-point parameter, ``None`` where there is none."""
+    """Return the type of the first floating-point parameter, ``None`` if there is none."""
     return _first_type(network) if isinstance(network, nn.Module) else None
 
 
 def _first_type(module: nn.Module) -> torch.dtype | None:
-    """As ``module.parameters()`` would find it, in a tenth of the time, for it is asked at every call."""
+    """Find the type without ``module.parameters()``, which takes ten times as long, at every call."""
     for parameter in module._parameters.values():
         if parameter is not None and parameter.dtype.is_floating_point:
             return parameter.dtype
@@ -43,12 +43,12 @@ def _first_type(module: nn.Module) -> torch.dtype | None:
 
 
 def _copied(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """A copy of a type; ``x.to(dtype, copy=True)`` is slower where the type stays."""
+    """Return a copy with a type; ``x.to(dtype, copy=True)`` is slower if the type is the same."""
     return x.clone() if x.dtype == dtype else x.to(dtype)
 
 
 def home(network: object) -> torch.device:
-    """The device of the first parameter or buffer, the CPU where there is none."""
+    """Return the device of the first parameter or buffer, the CPU if there is none."""
     if isinstance(network, nn.Module):
         for tensors in (network.parameters(), network.buffers()):
             for tensor in tensors:
@@ -62,16 +62,16 @@ def call_network(
     time: Callable[[torch.dtype], Tensor],
     conditions: Mapping[str, Any],
 ) -> Tensor:
-    """The output of a network for copies of state and time, as a copy of type float32 at least.
+    """Call a network on copies of state and time; return a copy of the output, float32 at least.
 
     Args:
         network: called as ``network(x, time, **conditions)``.
         x: states, ``(B, ...)``.
-        time: makes the network's time in a given type, new each time.
+        time: returns a new tensor of the network's time in a given type.
         conditions: keyword arguments of the network.
 
     Raises:
-        ValueError: when the output is no floating-point tensor like ``x``.
+        ValueError: when the output is not a floating-point tensor like ``x``.
     """
     try:
         m = in_own_type(network, x, time, conditions)
@@ -89,10 +89,10 @@ def in_own_type(
     time: Callable[[torch.dtype], Tensor],
     conditions: Mapping[str, Any],
 ) -> Tensor:
-    """The output of a network for a copy of the states in its own floating-point type.
+    """Call a network on a copy of the states in its own floating-point type.
 
     A module with ``casts_input`` gets them in float32 at least, as it computes with them before it passes
-    them to a network inside. Time is float32 at least, but for networks that refuse tensors of two types.
+    them to an inner network. Time is float32 at least, except for networks that refuse tensors of two types.
     """
     wide = state_type(x.dtype)
     casts = getattr(type(network), "casts_input", False) and network.casts_input  # type: ignore[attr-defined]
@@ -108,7 +108,7 @@ def in_own_type(
         refusal = error
     try:
         m = network(_copied(x, own), time(own), **conditions)
-    except Exception:  # time was not the reason
+    except Exception:  # the time is not the reason
         raise refusal from None
     with suppress(TypeError):  # not every callable can be referred to weakly
         _OWN_TIME.add(network)
@@ -116,11 +116,11 @@ def in_own_type(
 
 
 def _described(x: Tensor, time: Callable[[torch.dtype], Tensor], conditions: Mapping[str, Any]) -> str:
-    """What the network was called with, for the note on its error."""
+    """Describe the arguments of the network, for the note on its error."""
     try:
         t = time(torch.float32)
         times = sorted({f"{value:g}" for value in t.flatten().tolist()})
-    except RuntimeError:  # a device that has failed answers no more
+    except RuntimeError:  # a failed device cannot be read
         times = ["unknown"]
     told = ", ".join(times) if len(times) < 4 else f"{times[0]}, {times[1]}, ..."
     parts = [f"x {_shape(x)}", f"time {told}"]

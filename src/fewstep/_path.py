@@ -1,4 +1,4 @@
-"""The arguments of sampling, checked, and the record that may come out."""
+"""Checks of the arguments of sampling, and its recorded path."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Path(NamedTuple):
 
     Shape:
         ``x1``: like the noise, ``(B, ...)``; ``states``: ``(P, B, ...)``, the trajectory points, noise
-        first, float32 at least; ``times``: ``(P,)``, their times; ``predictions``: ``(N, B, ...)``, what the
-        network predicted at each call (at an end of time that leaves what the table reads undefined, the
-        estimate of that); ``call_times``: ``(N,)``.
+        first, float32 at least; ``times``: ``(P,)``, their times; ``predictions``: ``(N, B, ...)``, those of
+        the network at each call (at an end of time where the network's prediction does not determine the one
+        that the table reads, the estimate of the latter); ``call_times``: ``(N,)``.
     """
 
     x1: Tensor
@@ -29,14 +29,14 @@ class Path(NamedTuple):
 
 
 def check_noise(x0: Tensor) -> None:
-    """Raise a ``ValueError`` for what is no batch of noise."""
+    """Raise a ``ValueError`` unless ``x0`` is a batch of noise."""
     if not isinstance(x0, Tensor) or not x0.is_floating_point() or x0.ndim < 1:
         got = f"{x0.dtype} of shape {tuple(x0.shape)}" if isinstance(x0, Tensor) else type(x0).__name__
         raise ValueError(f"x0: must be a floating-point tensor of shape (B, ...), not {got}.")
 
 
 def check_conditions(names: Iterable[str]) -> None:
-    """Raise a ``TypeError`` where a condition is a misspelt argument of :meth:`fewstep.Solver.sample`."""
+    """Raise a ``TypeError`` if a condition looks like a misspelt option of :meth:`fewstep.Solver.sample`."""
     own = ("trajectory", "progress", "differentiable", "callback")
     for name in names:
         for meant in get_close_matches(name, own, n=1, cutoff=0.8):

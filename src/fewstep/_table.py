@@ -1,4 +1,4 @@
-"""Tables as float64 tensors: the form in which families build them and losses differentiate them."""
+"""Tables as float64 tensors, which families build and losses differentiate."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ class Table(NamedTuple):
         return Reduced(self.times, torch.stack(a[1:]), torch.stack(b[1:]))
 
     def convert(self, schedule: Schedule, wanted: str, given: str) -> Table:
-        """The same solver for a network that predicts ``given`` where this table reads ``wanted``.
+        """Return the table of ``given`` predictions that equals this table of ``wanted`` predictions.
 
-        Substitutes ``u_j = A(t_j) x_j + B(t_j) m_j``, so that no division is left to sampling.
+        Substitutes ``u_j = A(t_j) x_j + B(t_j) m_j``, so that sampling needs no conversion.
         """
         A, B = conversion(schedule(self.times), wanted, given)
-        used = (self.D != 0).any(dim=0)  # an unread call must not bring in 0 * infinity
+        used = (self.D != 0).any(dim=0)  # leave out unread calls, to avoid 0 * infinity
         A, B = torch.where(used, A, 0), torch.where(used, B, 0)
         return Table(self.times, self.C + self.D * A, self.D * B)
 
     def convert_where_finite(self, schedule: Schedule, wanted: str, given: str) -> tuple[Table, list[int]]:
-        """As :meth:`convert`, but calls whose coefficients would be infinite go on reading ``wanted``.
+        """Convert as :meth:`convert`, except calls whose coefficients would be infinite.
 
         Returns:
-            The table, and those calls.
+            The table, and the calls that still read ``wanted`` predictions.
         """
         direct = self.convert(schedule, wanted, given)
         finite = direct.finite_calls()
@@ -73,14 +73,14 @@ class Table(NamedTuple):
         return Table(self.times, C, D), (~finite).nonzero().flatten().tolist()
 
     def reschedule(self, source: Schedule, target: Schedule, end: float) -> tuple[Table, float]:
-        """A table of velocities under ``source`` as one of data predictions under ``target``, and its end.
+        """Convert a table of velocities under ``source`` to data predictions under ``target``; also its end.
 
         With ``x_j = k_j xbar_j`` at equal signal-to-noise ratios and ``ubar_j = A_j xbar_j + B_j m_j``,
 
             x_i = sum_j (C_ij + D_ij A_j) k_i / k_j x_j + D_ij B_j k_i m_j .
 
         Raises:
-            ValueError: when ``target`` has no such ratio.
+            ValueError: when ``target`` does not have such a ratio.
         """
         at = torch.cat([self.times, self.times.new_tensor([end])])
         level = source.log_snr(at)
@@ -98,29 +98,29 @@ class Table(NamedTuple):
         return table, float(times[-1])
 
     def finite_calls(self) -> Tensor:
-        """Which calls, and the states they are made at, have finite coefficients; ``(N,)``."""
+        """Return which calls have finite coefficients, as have the states they are made at; bool ``(N,)``."""
         return self.C.isfinite().all(dim=0) & self.D.isfinite().all(dim=0)
 
     @classmethod
     def from_reduced(cls, reduced: Reduced) -> Table:
-        """A table whose rows read no state but ``x_0``."""
+        """Return the table of a reduced form, whose rows read no state but ``x_0``."""
         C = torch.zeros_like(reduced.b)
         C[:, 0] = reduced.a
         return cls(reduced.times, C, reduced.b)
 
 
 def lower_triangle(matrix: Tensor) -> Rows:
-    """The rows of a lower triangular matrix, without the zeros above the diagonal."""
+    """Return the rows of a lower triangular matrix, without the zeros above the diagonal."""
     return tuple(tuple(row[: i + 1]) for i, row in enumerate(matrix.tolist()))
 
 
 def square(rows: Rows) -> Tensor:
-    """The matrix, float64, of which these are the rows."""
+    """Return the float64 matrix with these rows."""
     return torch.tensor([[*row, *[0.0] * (len(rows) - len(row))] for row in rows], dtype=torch.float64)
 
 
 def check_numbers(times: tuple[float, ...], C: Rows, D: Rows, points: tuple[int, ...], end: float) -> None:
-    """Raise a ``ValueError`` unless numbers make the table of a :class:`~fewstep.Solver`."""
+    """Raise a ``ValueError`` unless the numbers are a valid table of a :class:`~fewstep.Solver`."""
     N = len(times)
     _check(N > 0, "times: a solver needs at least one call")
     for label, rows in (("C", C), ("D", D)):

@@ -1,4 +1,4 @@
-"""Fields derived by a change of coordinates: reversed in time, or under another schedule."""
+"""Fields derived from others: reversed in time, or under another schedule."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .schedules import Reversed, Schedule
 __all__ = ["RescheduledField", "ReversedField"]
 
 
-#: Log signal-to-noise ratios that differ by less count as equal.
+#: Largest difference of log signal-to-noise ratios that are taken as equal.
 _SAME = 1e-9
 
 
@@ -83,7 +83,7 @@ class ReversedField(_DerivedField):
     def __init__(self, field: Field) -> None:
         turned: dict[str, Prediction] = {"data": "noise", "noise": "data"}
         prediction = turned.get(field.prediction, field.prediction)
-        # Noise takes the place of the data here, and its moments are known.
+        # Here the data are noise, with known moments.
         super().__init__(field, Reversed(field.schedule), prediction, (0.0, 1.0), "reversed")
 
     @property

@@ -24,46 +24,45 @@ __all__ = ["Field", "as_float64", "like"]
 class Field:
     """The velocity ``u(x, t) = A(t) x + B(t) model(x, t)`` whose flow turns noise into data.
 
-    ``A`` and ``B`` follow from the schedule and from what the network predicts, and are finite at both
+    ``A`` and ``B`` follow from the schedule and from the network's kind of prediction, and are finite at both
     ends of time. Guidance is part of the field, applied at every call:
 
         ``m = m_away + guidance (m_model - m_away)``        for ``t`` within ``guidance_interval``,
 
-    and ``m_model`` alone elsewhere. ``m_model`` is the network given the caller's conditions, ``m_away`` what
-    to be guided away from: the network, or ``guide``, given the conditions with those of ``unconditional``
-    put in their place. That is classifier-free guidance (Ho and Salimans 2022) with
-    ``unconditional={"label": null}``; with a negative prompt where ``unconditional`` holds one; within limits
-    as in Kynkäänniemi et al. (2024); and autoguidance (Karras et al. 2024) where ``guide`` is a weaker
-    model. Scale 1 is no guidance.
+    and ``m_model`` alone elsewhere. ``m_model`` is the network's prediction with the caller's conditions;
+    ``m_away`` is that of the network, or of ``guide``, with the conditions in ``unconditional`` replacing the
+    caller's. This is classifier-free guidance (Ho and Salimans 2022) with ``unconditional={"label": null}``;
+    a negative prompt if ``unconditional`` has one; limited-interval guidance as in Kynkäänniemi et al.
+    (2024); and autoguidance (Karras et al. 2024) if ``guide`` is a weaker model. Scale 1 is no guidance.
 
-    The network may return a buffer that it reuses, may write into its input, and may be of half precision. It
-    gets copies of state and time, the state in the type of its first floating-point parameter; predictions
-    and velocities are float32 at least. Half precision is too coarse for time, which is therefore passed in
-    float32, and in the network's own type only where it refuses tensors of two types.
+    The network may reuse its output buffer, write into its input, and be of half precision. It gets copies of
+    state and time, the state in the type of its first floating-point parameter; predictions and velocities
+    are float32 at least. Half precision is too coarse for time, which is therefore passed in float32, or in
+    the network's own type if it refuses tensors of two types.
 
     Args:
         model: any callable ``model(x, time, **conditions) -> Tensor`` like ``x``.
         schedule: the noise schedule the model was trained with, ``CondOT()`` by default.
         prediction: ``"velocity"``, ``"noise"`` (epsilon), ``"data"`` (x1) or ``"v"``.
-        shape: shape of one sample without the batch dimension, in which noise is drawn; samples of other
-            shapes are made from noise of those.
-        clock: what the network is told of the time: a pair ``(at t = 0, at t = 1)``, such as ``(0, 1)``, or
-            ``(1000, 0)`` for a network told 1000 in pure noise; ``"sigma"``, the noise level
+        shape: shape of one sample without the batch dimension, in which noise is drawn; noise of another
+            shape makes samples of that shape.
+        clock: the time argument passed to the network: a pair ``(at t = 0, at t = 1)``, such as ``(0, 1)``,
+            or ``(1000, 0)`` for a network with time 1000 in pure noise; ``"sigma"``, the noise level
             ``sigma / alpha``; ``"timestep"``, that of a :class:`~fewstep.schedules.DDPM` or
             :class:`~fewstep.schedules.Discrete` schedule, and the default there; or a function of ``t``.
         time_shape: ``"batch"`` passes the time to the network as a tensor of shape ``(B,)``, ``"scalar"`` as
             one of shape ``()``.
         guidance: guidance scale; ``None`` or 1 calls the network once.
-        unconditional: keyword arguments that replace the caller's for what is guided away from. A tensor,
-            array, list or tuple of one row is expanded to the batch where what it replaces has one row a
-            sample; one with as many rows as samples is cut into batches with them.
-        guide: the model that is guided away from, ``model`` itself by default; called alike.
+        unconditional: keyword arguments that replace the caller's in ``m_away``. A tensor, array, list or
+            tuple with one row is expanded to the batch if the one it replaces has one row per sample; with as
+            many rows as samples it is split into batches with them.
+        guide: the model of ``m_away``, ``model`` itself by default; called in the same way.
         guidance_interval: first and last time of guidance, within [0, 1]; the noise level ``s`` is at time
             ``schedule.inverse_log_snr(-log(s))``.
-        data_moments: mean and standard deviation of the data, numbers or tensors that broadcast to a sample,
-            where they are known. Where the noise end of the schedule still carries signal (``alpha(0) > 0``)
-            sampling then starts from the Gaussian with those moments.
-        name: what provenance records and caches know the model by; needed for caching when
+        data_moments: mean and standard deviation of the data, if known: numbers, or tensors that broadcast to
+            a sample. If the noise end of the schedule contains signal (``alpha(0) > 0``), sampling starts
+            from the Gaussian with the matching moments.
+        name: name of the model in provenance records and caches; needed for caching when
             ``model`` is not a ``torch.nn.Module``.
 
     Shape:
@@ -120,30 +119,30 @@ class Field:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is: the device of its first parameter or buffer, the CPU where it has none."""
+        """Device of the network's first parameter or buffer; the CPU if it has none."""
         return home(self.model)
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The type of the network's first floating-point parameter, ``None`` where it has none."""
+        """Type of the network's first floating-point parameter; ``None`` if it has none."""
         return floating_type(self.model)
 
     @property
     def forwards_per_call(self) -> int:
-        """Network forwards in one call of the field: two under guidance (within its interval), else one."""
+        """Network forwards per call of the field: two with guidance (within its interval), else one."""
         return 1 if self.guidance is None else 2
 
     @property
     def discontinuities(self) -> tuple[float, ...]:
-        """Times inside (0, 1) at which the velocity jumps, for solvers that adapt their steps."""
+        """Times inside (0, 1) at which the velocity jumps, for adaptive solvers."""
         return () if self.guidance is None else tuple(t for t in self.guidance_interval if 0 < t < 1)
 
     def __call__(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
-        """The velocity ``dx/dt`` at ``x`` and ``t``; conditions are passed to the network untouched."""
+        """Return the velocity ``dx/dt`` at ``x`` and ``t``; conditions go to the network untouched."""
         return self.predict_as("velocity", x, t, **conditions)
 
     def predict_as(self, wanted: Prediction, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
-        """The network's prediction turned into another: ``"data"`` is the denoised estimate of ``x1``.
+        """Convert the network's prediction to another: ``"data"`` is the denoised estimate of ``x1``.
 
         Finite at both ends of time; see :meth:`conversion`.
         """
@@ -156,21 +155,21 @@ class Field:
         return value if self.data_moments is None else value + like(offset, x) * self._moments(x)[0]
 
     def conversion(self, wanted: Prediction, t: Tensor | float, x: Tensor) -> Affine:
-        """``wanted = A x + B prediction + offset mean``, of the prediction at ``times``; all like ``t``.
+        """Return ``A, B, offset, times`` of ``wanted = A x + B prediction(times) + offset mean``, like ``t``.
 
-        Finite at both ends of time: by the limits that all exact networks share where those determine the
-        answer, and otherwise taken a little inside.
+        Finite at both ends of time: the limit that all exact networks share, if they determine one, or the
+        value slightly inside.
         """
         known = self.data_moments is not None
         t = as_float64(t)
         return finite_conversion(self.schedule, t, wanted, self.prediction, x.dtype, mean_known=known)
 
     def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
-        """The network's prediction at ``x`` and ``t``, guidance included, in float32 at least.
+        """Return the network's prediction at ``x`` and ``t``, with guidance, in float32 at least.
 
         Raises:
-            ValueError: when the network's output is no floating-point tensor shaped like ``x``.
-            TypeError: when there are conditions although those of the field are bound.
+            ValueError: when the network's output is not a floating-point tensor shaped like ``x``.
+            TypeError: when conditions are passed although the field has bound ones.
         """
         time, bound = self._network_time(t, x), self._bound
         if bound is not None:
@@ -201,15 +200,15 @@ class Field:
         samples: str = "samples",
         origin: tuple[Tensor, int] | None = None,
     ) -> Field:
-        """The same field for ``count`` samples whose conditions are fixed: it is called without any.
+        """Return the field with the conditions of ``count`` samples fixed, to be called without any.
 
         Args:
             conditions: keyword arguments of the network that all samples share, passed on untouched.
-            per_sample: those with one row a sample, in tensors, arrays, lists or tuples, and in mappings of
+            per_sample: those with one row per sample, in tensors, arrays, lists or tuples, and in mappings of
                 them; one row serves all samples, and is expanded to the batch.
             count: number of samples.
-            samples: how errors call the samples.
-            origin: numbers of these samples among those that they were taken from, and how many those were;
+            samples: name of the samples in errors.
+            origin: for a part of other samples, their indices in those, and the number of those;
                 ``unconditional`` may have rows for all of them.
 
         Raises:
@@ -229,7 +228,7 @@ class Field:
         return other
 
     def rows(self, index: slice | Tensor) -> Field:
-        """This field for some of the samples that it is bound to, which an index tensor may repeat."""
+        """Return the field for some of the samples it is bound to; an index tensor may repeat them."""
         if self._bound is None or not self._bound.per_sample:
             return self
         other = copy(self)
@@ -237,9 +236,9 @@ class Field:
         return other
 
     def initial_state(self, noise: Tensor) -> Tensor:
-        """The state at ``t = 0`` made of standard normal noise: ``sigma(0) * noise``.
+        """Return the state at ``t = 0`` of standard normal noise: ``sigma(0) * noise``.
 
-        Given ``data_moments = (mean, std)``, it is the Gaussian of ``x_0``'s own mean and variance,
+        With ``data_moments = (mean, std)``, the state has the mean and variance of ``x_0``:
         ``alpha(0) mean + sqrt(sigma(0)^2 + alpha(0)^2 std^2) * noise``.
         """
         noise = noise.to(state_type(noise.dtype))
@@ -247,36 +246,36 @@ class Field:
         return noise if scale is None else shift + scale * noise
 
     def initial_noise(self, state: Tensor) -> Tensor:
-        """The standard normal noise that :meth:`initial_state` makes ``state`` of."""
+        """Return the standard normal noise of a state at ``t = 0``, the inverse of :meth:`initial_state`."""
         state = state.to(state_type(state.dtype))
         shift, scale = self._initial_law(state)
         return state if scale is None else (state - shift) / scale
 
     def reversed(self) -> Field:
-        """The field that turns data into noise: ``u(x, t) = -u_self(x, 1 - t)``.
+        """Return the field from data to noise: ``u(x, t) = -u_self(x, 1 - t)``.
 
-        Any solver samples it, and any can be fitted to it; those bound to a schedule must be built for the
-        schedule of the result. Its samples are at ``t = 0`` of this field, whose :meth:`initial_noise` gives
-        the standard normal noise.
+        All solvers can sample it and be fitted to it; those bound to a schedule must be built for that of the
+        result. Its samples are states at ``t = 0`` of this field, whose :meth:`initial_noise` converts them
+        to standard normal noise.
         """
         from ._transforms import ReversedField  # a subclass
 
         return ReversedField(self)
 
     def reschedule(self, schedule: Schedule) -> Field:
-        """The field of the same flow under another schedule (Shaul et al., ICLR 2024, Theorem 2.3).
+        """Return the field of the same flow under another schedule (Shaul et al., ICLR 2024, Theorem 2.3).
 
         Its path ``xbar(s) = c_s x(t_s)`` has the signal-to-noise ratio of ``x`` and the scale of
-        ``schedule``, so that from the same noise it leads to the same data. Where ``schedule`` begins in more
-        noise than this field's, the data count as Gaussian there; where it begins in less, give the field
-        ``data_moments``, of which its initial state is then made.
+        ``schedule``, so that the same noise leads to the same data. If ``schedule`` begins with more noise
+        than this field's, the data are taken as Gaussian there; if it begins with less, the field should
+        have ``data_moments``, which then decide its initial state.
         """
         from ._transforms import RescheduledField  # a subclass
 
         return self if schedule == self.schedule else RescheduledField(self, schedule)
 
     def with_guidance(self, guidance: float | Tensor | None) -> Field:
-        """The same field at another guidance scale.
+        """Return the same field with another guidance scale.
 
         Raises:
             ValueError: when there is nothing to guide away from.
@@ -286,7 +285,7 @@ class Field:
         return other
 
     def describe(self) -> dict[str, Any]:
-        """JSON-ready facts that identify this field in a solver file or a cache."""
+        """Return JSON-ready facts that identify this field in a solver file or a cache."""
         guided = {} if self.guidance is None else {
             "guidance_interval": list(self.guidance_interval),
             "guide": None if self.guide is None else type(self.guide).__name__,
@@ -303,14 +302,14 @@ class Field:
 
     @property
     def identifiable(self) -> bool:
-        """True where a cache can tell the model from others: by its weights, or by a name."""
+        """True if a cache can identify the model, by its weights or by a name."""
         return self._named or isinstance(self.model, nn.Module)
 
     def fingerprint(self) -> str:
-        """A hash of all that decides the samples: description, initial state, conditions and weights.
+        """Return a hash of everything that decides the samples: description, moments, conditions and weights.
 
         Raises:
-            ValueError: when the model has no weights to hash and no name to stand for it.
+            ValueError: when the model has neither weights to hash nor a name.
         """
         if not self.identifiable:
             raise ValueError(
@@ -326,7 +325,7 @@ class Field:
         return f"Field({self.name}, {self.schedule!r}, prediction={self.prediction!r}{guided})"
 
     def _initial_law(self, x: Tensor) -> tuple[Tensor | float, Tensor | float | None]:
-        """Mean and scale of the state at ``t = 0``; no scale where it is the standard normal."""
+        """Return mean and scale of the state at ``t = 0``; no scale if it is standard normal."""
         alpha, sigma = (float(c) for c in self.schedule(0.0)[:2])
         if alpha == 0 or self.data_moments is None:
             return 0.0, None if sigma == 1 else sigma
@@ -338,7 +337,7 @@ class Field:
         return mean, std
 
     def _network_time(self, t: Tensor | float, x: Tensor) -> Callable[[torch.dtype], Tensor]:
-        """Makes the time argument of the network in a given type, new each time: it may be written into."""
+        """Return a function that makes a new tensor of the network's time argument in a given type."""
         shape, device = ((len(x),) if self.time_shape == "batch" else ()), x.device
         if not isinstance(t, Tensor):
             number = float(network_time(self.clock, self.schedule, torch.tensor(t, dtype=torch.float64)))
@@ -347,7 +346,7 @@ class Field:
         return lambda dtype: times.to(dtype).expand(shape or times.shape).clone()
 
     def _guided(self, t: Tensor | float, x: Tensor) -> bool | Tensor:
-        """Whether guidance acts at ``t``: known beforehand, or sample by sample."""
+        """Return whether guidance acts at ``t``, for all samples or for each."""
         if self.guidance is None:
             return False
         first, last = self.guidance_interval
@@ -360,19 +359,19 @@ class Field:
 
 
 def as_float64(t: Tensor | float) -> Tensor:
-    """A time as exactly as its device allows: Apple's GPUs have no float64."""
+    """Return a time in float64, or as it is on Apple's GPUs, which have none."""
     if not isinstance(t, Tensor):
         return torch.tensor(t, dtype=torch.float64)
     return t if t.device.type == "mps" else t.double()
 
 
 def like(c: Tensor, x: Tensor) -> Tensor:
-    """A number, or a number a sample, to multiply ``x`` by."""
+    """Return a number, or one per sample, in a shape to multiply ``x`` by."""
     return c.to(x).reshape(-1, *[1] * (x.ndim - 1)) if c.ndim else c
 
 
 def _checked_guidance(guidance: float | Tensor | None, unconditional: object, guide: object) -> float | None:
-    """The scale as a number, ``None`` for no guidance."""
+    """Return the scale as a number, ``None`` for no guidance."""
     if isinstance(guidance, Tensor):
         if guidance.numel() != 1:
             raise ValueError(

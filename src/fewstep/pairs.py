@@ -1,4 +1,4 @@
-"""Pairs: noises with the reference samples they lead to."""
+"""Pairs of noises and reference samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .field import Field
 
 __all__ = ["FACTS", "Pairs", "noise"]
 
-#: The key under which a safetensors file of pairs keeps its facts.
+#: Metadata key of the facts in a safetensors file of pairs.
 FACTS = "fewstep.pairs"
 
 
@@ -35,18 +35,18 @@ def noise(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Standard normal noises number ``start`` to ``start + count - 1`` of a seed.
+    """Draw the standard normal noises number ``start`` to ``start + count - 1`` of a seed.
 
-    Noise ``k`` comes from a counter-based generator of its own, keyed by ``(seed, k)``: it is the
-    same whatever the batch it is drawn in.
+    Noise ``k`` comes from its own counter-based generator, keyed by ``(seed, k)``, and so does not depend on
+    the batch.
 
     Args:
-        count: how many, at least 1.
+        count: number of noises, at least 1.
         shape: shape of one sample.
-        seed: which stream, 0 or more.
-        start: number of the first.
+        seed: seed, 0 or more.
+        start: number of the first noise.
         dtype: floating-point type of the result; drawn in float64 and rounded.
-        device: where to put it.
+        device: device of the result.
 
     Returns:
         Tensor of shape ``(count, *shape)``.
@@ -68,15 +68,15 @@ class Pairs:
     Args:
         x0: noises, ``(B, ...)``; kept in float32 at least.
         x1: the (nearly) exact solutions at ``t = 1``, like ``x0``.
-        nfe: network calls that the reference needed a sample; the largest over batches.
-        calls: network calls in all, one for each sample and evaluation, error estimate included.
+        nfe: network calls of the reference per sample; the largest over batches.
+        calls: all network calls, one per sample and evaluation, including the error estimate.
         error: RMSE of ``x1`` as estimated with ten times tighter tolerances; NaN when not estimated.
         conditions: keyword arguments of the network that all pairs share.
-        per_sample: those with one row a pair, in tensors, arrays, lists, tuples, and mappings of them; one
+        per_sample: those with one row per pair, in tensors, arrays, lists, tuples, and mappings of them; one
             row serves all pairs.
         provenance: how the pairs were made.
-        seeds: the numbers of the noises in their stream, int64 of shape ``(B,)``, where they are known.
-        origin: where the pairs are part of others, their numbers among those, and how many those are.
+        seeds: the numbers of the noises, int64 of shape ``(B,)``, if known.
+        origin: for a part of other pairs, their indices in those, and the number of those.
 
     Raises:
         ValueError: when the shapes differ, or a condition has a wrong number of rows.
@@ -99,7 +99,7 @@ class Pairs:
                 "Pairs: x0 and x1 must have one shape, "
                 f"not {tuple(self.x0.shape)} and {tuple(self.x1.shape)}."
             )
-        bind(self.conditions, self.per_sample, {}, len(self), "pairs")  # raises where rows do not fit
+        bind(self.conditions, self.per_sample, {}, len(self), "pairs")  # raises if rows do not match
         for name in ("x0", "x1"):
             x = getattr(self, name)
             object.__setattr__(self, name, x.to(state_type(x.dtype)))
@@ -108,7 +108,7 @@ class Pairs:
         return len(self.x0)
 
     def __getitem__(self, index: slice | Tensor) -> Pairs:
-        """Some of the pairs; the counts and the provenance stay those of the whole."""
+        """Return some of the pairs, with the call counts and provenance of all."""
         seeds = None if self.seeds is None else self.seeds[index]
         numbers, count = self.origin or (torch.arange(len(self)), len(self))
         return replace(
@@ -121,21 +121,21 @@ class Pairs:
         )
 
     def bind(self, field: Field) -> Field:
-        """The field for these pairs, their conditions bound: it is called without any."""
+        """Return the field bound to the conditions of these pairs, to be called without any."""
         return field.bind(self.conditions, self.per_sample, len(self), "pairs", self.origin)
 
     def split(self, last: int) -> tuple[Pairs, Pairs]:
-        """All but the ``last`` pairs, and those."""
+        """Return all but the ``last`` pairs, and the ``last`` pairs."""
         cut = len(self) - last
         return self[:cut], self[cut:]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the pairs to a safetensors file.
 
-        Arrays of numbers among the conditions come back as tensors, everything else as it is.
+        Arrays of numbers in the conditions are loaded as tensors, everything else unchanged.
 
         Raises:
-            ValueError: when a condition is neither a tensor or array nor what JSON can hold.
+            ValueError: when a condition is neither a tensor, an array nor JSON-serialisable.
         """
         tensors = {"x0": self.x0, "x1": self.x1}
         if self.seeds is not None:
@@ -170,13 +170,13 @@ class Pairs:
 
 
 def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """A condition for JSON, every tensor in it put into ``tensors`` and replaced by its key there."""
+    """Return a condition for JSON; its tensors are moved to ``tensors`` and replaced by their keys."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(value) if value.dtype.kind in "biuf" else value.tolist()
     if isinstance(value, Tensor):
-        while name in tensors:  # a name with dots may be that of a nested value
+        while name in tensors:  # a nested value may have the same dotted name
             name += "_"
         tensors[name] = value
         return {"tensor": name}
@@ -194,7 +194,7 @@ def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The condition that :func:`_packed` made ``value`` of."""
+    """Return the condition that :func:`_packed` turned into ``value``."""
     if not isinstance(value, dict):
         return value
     ((kind, inner),) = value.items()

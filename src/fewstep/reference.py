@@ -1,4 +1,4 @@
-"""The reference: nearly exact solutions by adaptive Dormand-Prince, capped, counted and cached."""
+"""Reference solutions by adaptive Dormand-Prince, nearly exact, with counted calls and a cache."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .pairs import Pairs
 
 __all__ = ["CallLimitError", "Solution", "pairs", "solve"]
 
-#: How many samples the error of a reference is estimated on.
+#: Number of samples on which the error of a reference is estimated.
 ERROR_SAMPLES = 8
-#: The estimate of the error may take this many times the calls that a batch may.
+#: Limit on the calls of the error estimate, in multiples of that of a batch.
 _ERROR_CALLS = 4
 
 
@@ -34,7 +34,7 @@ class Solution(NamedTuple):
     """A reference solution of one batch.
 
     Shape:
-        ``states``: ``(T, B, ...)``, at the times asked for; ``nfe``: network calls a sample.
+        ``states``: ``(T, B, ...)``, at the given times; ``nfe``: network calls per sample.
     """
 
     states: Tensor
@@ -57,12 +57,12 @@ def solve(
     Args:
         field: the field.
         x0: standard normal noise, ``(B, ...)``.
-        times: where to return the state, increasing from 0 within [0, 1]; the last one is where to stop.
+        times: times of the returned states, increasing from 0 within [0, 1]; the last one ends the solution.
         rtol: relative tolerance of the local error.
         atol: absolute tolerance of the local error.
-        max_nfe: network calls after which to give up.
-        dtype: type of the integrated state, by default that of ``x0``, float32 at least; float64 keeps
-            rounding out of the state while the field still sees the other.
+        max_nfe: most network calls.
+        dtype: type of the integrated state, by default that of ``x0``, float32 at least; float64
+            avoids rounding of the state, while the field still gets the type of ``x0``.
         **conditions: passed to the network untouched.
 
     Raises:
@@ -101,26 +101,26 @@ def pairs(
     conditions: Mapping[str, Any] | None = None,
     per_sample: Mapping[str, Any] | None = None,
 ) -> Pairs:
-    """Reference samples of given noises, batch by batch.
+    """Compute the reference samples of given noises in batches.
 
     Args:
         field: the field.
         x0: standard normal noise, ``(B, ...)``; :func:`fewstep.noise` draws it.
         rtol: relative tolerance.
         atol: absolute tolerance.
-        max_nfe: network calls a batch after which to give up.
+        max_nfe: most network calls per batch.
         dtype: type of the integrated state; see :func:`solve`.
-        batch: samples solved together; the step size is common to them.
-        cache: folder to keep finished batches in. The same noises, field and tolerances are read
-            back from it, and an interrupted run goes on where it stopped.
+        batch: samples solved together, with one step size.
+        cache: folder for finished batches, which are reused for the same noises, field and tolerances, so
+            that an interrupted run can be resumed.
         progress: show a progress bar of the samples.
         provenance: further facts to record, such as the seed of the noise.
         conditions: keyword arguments of the network that all samples share.
-        per_sample: those with one row a sample, or one row for all; see :meth:`Field.bind`.
+        per_sample: those with one row per sample, or one row for all; see :meth:`Field.bind`.
 
     Returns:
-        The pairs, with call counts and an estimate of their error: NaN where that does not get there in four
-        times ``max_nfe`` calls, or in the precision of the device, with ``error_note`` in the provenance.
+        The pairs, with call counts and an estimate of their error: NaN, with ``error_note`` in the
+        provenance, if that takes more than four times ``max_nfe`` calls or the device lacks the precision.
 
     Raises:
         ValueError: when a condition has a wrong number of rows, or a tolerance is negative.
@@ -170,12 +170,12 @@ def pairs(
 
 
 def _with_error(field: Field, part: Pairs, options: dict[str, Any]) -> Pairs:
-    """Estimate the error of a few samples against ten times tighter tolerances, in float64 if there is.
+    """Estimate the error on a few samples by ten times tighter tolerances, in float64 if available.
 
     Args:
-        field: bound to the conditions of the first :data:`ERROR_SAMPLES`.
+        field: the field, bound to the conditions of the first :data:`ERROR_SAMPLES`.
         part: the first batch.
-        options: of :func:`solve`.
+        options: options of :func:`solve`.
     """
     few, cap = slice(0, ERROR_SAMPLES), _ERROR_CALLS * options["max_nfe"]
     x0, x1 = part.x0[few], part.x1[few]
@@ -190,7 +190,7 @@ def _with_error(field: Field, part: Pairs, options: dict[str, Any]) -> Pairs:
 
 
 def _cache_folder(cache: Path, field: Field, known: Sequence[Any], facts: Mapping[str, Any]) -> Path:
-    """The folder of this very request, with its provenance written down; ``known``: noises, conditions."""
+    """Return the cache folder of these arguments, with its provenance file; ``known``: noises, conditions."""
     record = {**facts, "fingerprint": field.fingerprint(), "noise": fingerprint(known)}
     text = json.dumps(record, indent=2, sort_keys=True)
     folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]

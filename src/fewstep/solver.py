@@ -36,32 +36,32 @@ class Solver:
 
         ``x_i = sum_{j<i} C[i-1][j] x_j + sum_{j<i} D[i-1][j] u_j``,   ``i = 1 .. N``,
 
-    whose last state ``x_N`` is the sample. Everything else follows from these numbers.
+    where the last state ``x_N`` is the sample. These numbers define the solver.
 
     ``midpoint(steps=1)`` has ``times = (0, 1/2)``, ``C = ((1,), (1, 0))``, ``D = ((1/2,), (0, 1))`` and
-    ``points = (0, 2)``. On ``dx/dt = -x`` it turns ``x_0 = 1`` into a sample with two calls:
+    ``points = (0, 2)``. On ``dx/dt = -x`` from ``x_0 = 1`` it makes two calls:
 
         ``u_0 = -1``,       ``x_1 = 1 x_0 + 1/2 u_0 = 0.5``,            a stage at ``t = 1/2``;
         ``u_1 = -0.5``,     ``x_2 = 1 x_0 + 0 x_1 + 0 u_0 + 1 u_1 = 0.5``,      for ``exp(-1) = 0.37``.
 
     Args:
-        times: when the network is called, ``N`` numbers in [0, 1].
+        times: times of the network calls, ``N`` numbers in [0, 1].
         C: coefficients of the states; row ``i - 1`` has ``i`` numbers.
         D: coefficients of the calls, likewise.
         points: indices of the states that lie on the trajectory (the others are stages), from 0 to N.
-        end: the time that the sample is at, normally 1.
-        name: for people.
-        prediction: what the ``u_j`` are: ``"velocity"``, or another prediction of ``schedule``.
-        schedule: the schedule a table for another prediction than velocity holds for.
+        end: time of the sample, normally 1.
+        name: name in reports.
+        prediction: kind of the ``u_j``: ``"velocity"``, or another prediction of ``schedule``.
+        schedule: schedule of the table, if ``prediction`` is not the velocity.
         family: the family and theta that the table was built from.
-        fitted_for: the field it was fitted to, as :meth:`Field.describe` tells it; where there were several,
-            the others are a list under ``"also"``.
+        fitted_for: the field it was fitted to, from :meth:`Field.describe`; further fields are a list under
+            ``"also"``.
         protocol: how it was fitted.
-        scores: what it reached there.
-        citation: what to cite.
+        scores: errors of the fit.
+        citation: works to cite.
 
     Raises:
-        ValueError: when the numbers do not make a solver.
+        ValueError: when the numbers are not a valid solver.
     """
 
     times: tuple[float, ...]
@@ -89,7 +89,7 @@ class Solver:
 
     @property
     def nfe(self) -> int:
-        """Number of network calls: exact, by construction."""
+        """Number of network calls, exact by construction."""
         return len(self.times)
 
     @property
@@ -120,16 +120,16 @@ class Solver:
         callback: Callback | None = None,
         **conditions: Any,
     ) -> Tensor | Path:
-        """Turn noise into samples with exactly :attr:`nfe` calls of the field.
+        """Map noise to samples with exactly :attr:`nfe` calls of the field.
 
         Args:
             field: a :class:`~fewstep.Field`, or a plain callable ``velocity(x, t)``.
-            x0: standard normal noise, ``(B, ...)``, on the device of the network. States are of its dtype, or
-                float32 where that is wider.
+            x0: standard normal noise, ``(B, ...)``, on the device of the network. States have its dtype,
+                or float32 if that is wider.
             trajectory: return a :class:`Path` instead of the samples.
             progress: show a progress bar of the calls.
-            differentiable: let gradients flow to ``x0`` and the network. The samples are then not looked at
-                for NaN, which would make every training step wait for the device.
+            differentiable: let gradients flow to ``x0`` and the network. Samples are then not checked for
+                NaN, which would make every training step wait for the device.
             callback: called as ``callback(j, x_j, prediction)`` after network call ``j``; must not
                 change either tensor.
             **conditions: passed to the network untouched.
@@ -137,14 +137,14 @@ class Solver:
         Returns:
             The samples, a tensor like ``x0``, or a :class:`Path`.
 
-        At an end of time where the network's prediction leaves undefined what the table reads, the field's
-        estimate of that is taken, whose limit is known: see :meth:`Field.predict_as`.
+        At an end of time where the network's prediction does not determine the one that the table reads, the
+        field's estimate of the latter, whose limit is known, is used: see :meth:`Field.predict_as`.
 
         Raises:
-            ValueError: when ``x0`` is no batch of noise, or the table is for another schedule than the
+            ValueError: when ``x0`` is not a batch of noise, or the table is for another schedule than the
                 field's.
-            TypeError: when a condition is named almost like an argument: ``trajectry=True``.
-            FloatingPointError: when the network returns NaN or infinity; names the call and time.
+            TypeError: when the name of a condition is close to that of an argument: ``trajectry=True``.
+            FloatingPointError: when the network returns NaN or infinity; gives the call and time.
         """
         field = field if isinstance(field, Field) else Field(field)
         check_noise(x0)
@@ -152,7 +152,7 @@ class Solver:
         readied = self._readied(field.prediction, field.schedule)
         self._warn_of_mismatch(field)
 
-        def start() -> Tensor:  # sums in half precision would lose what a small step adds
+        def start() -> Tensor:  # in half precision the sums would lose small steps
             return field.initial_state(x0.to(torch.promote_types(x0.dtype, torch.float32)))
 
         def call(j: int, x: Tensor, t: float) -> Tensor:
@@ -185,10 +185,10 @@ class Solver:
         )
 
     def mismatch(self, field: Field) -> str | None:
-        """What the solver was fitted for where ``field`` is something else, in one sentence.
+        """Describe in one sentence how ``field`` differs from the fields the solver was fitted for.
 
-        Compares the names of the models, the schedules and the guidance scales. A model without a name of its
-        own, such as a plain function, may be any.
+        Compares the names of the models, the schedules and the guidance scales. A model without its own name,
+        such as a plain function, matches every model. ``None`` if nothing differs.
         """
         if self.fitted_for is None:
             return None
@@ -196,19 +196,19 @@ class Solver:
         return None if found is None else f"solver {self.name!r} was fitted for {found}"
 
     def unroll(self) -> Solver:
-        """The same solver in reduced form ``x_i = a_i x_0 + sum_j b_ij u_j``."""
+        """Return the same solver in reduced form ``x_i = a_i x_0 + sum_j b_ij u_j``."""
         return self._with_table(Table.from_reduced(self.table.unroll()))
 
     def to(self, prediction: Prediction, schedule: Schedule | None = None) -> Solver:
-        """The same solver for a network that predicts something else.
+        """Return the same solver for a network with another prediction.
 
         Args:
-            prediction: what the network predicts.
-            schedule: the schedule of that network.
+            prediction: the prediction of the network.
+            schedule: the schedule of the network.
 
         Raises:
             ValueError: when this table holds for another schedule, or calls the network at a time
-                at which its prediction leaves the velocity undefined.
+                at which that prediction does not determine this table's.
         """
         if schedule is not None:
             self._check_schedule(schedule)
@@ -222,22 +222,22 @@ class Solver:
         return replace(self._with_table(table), prediction=prediction, schedule=schedule)
 
     def reschedule(self, source: Schedule, target: Schedule) -> Solver:
-        """This solver of velocities in the coordinates of one schedule, for networks of another.
+        """Return this solver, of velocities in the coordinates of one schedule, for networks of another.
 
         On a field of ``target`` it makes the steps that this solver makes on ``field.reschedule(source)``
         (Shaul et al., ICLR 2024, Theorem 2.3): ``heun(grid=...).reschedule(VE(rho=1), schedule)`` is Heun's
         method in the noise level ``sigma / alpha``, whatever the network's own schedule.
 
         Args:
-            source: the schedule whose coordinates this solver steps in.
+            source: the schedule in whose coordinates this solver steps.
             target: the schedule of the networks.
 
         Returns:
             A table of data predictions for ``target``.
 
         Raises:
-            ValueError: when this is no table of velocities, or calls the network at a signal-to-noise ratio
-                that ``target`` does not have, or in pure data.
+            ValueError: when this is not a table of velocities, or calls the network in pure data or at a
+                signal-to-noise ratio that ``target`` does not have.
         """
         if self.prediction != "velocity":
             raise ValueError(
@@ -253,16 +253,16 @@ class Solver:
         return replace(made, end=end, prediction="data", schedule=target, fitted_for=fitted_for)
 
     def to_dict(self) -> dict[str, Any]:
-        """The object that :meth:`save` writes."""
+        """Return the object that :meth:`save` writes."""
         return _solver_file.content(self._arguments)
 
     def describe(self) -> dict[str, Any]:
-        """JSON-ready facts that identify the solver: its name, calls, and a hash of its numbers."""
+        """Return JSON-ready facts that identify the solver: its name, calls, and a hash of its numbers."""
         numbers = [*self.table, self.points, self.end, self.prediction, self.schedule]
         return {"name": self.name, "nfe": self.nfe, "fingerprint": fingerprint(numbers)}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the solver as a JSON file that a person can read; numbers keep every bit."""
+        """Write the solver as a readable JSON file; numbers are exact."""
         _solver_file.write(path, self._arguments)
 
     @classmethod
@@ -276,7 +276,7 @@ class Solver:
 
     @classmethod
     def from_table(cls, table: Table, points: tuple[int, ...], **facts: Any) -> Solver:
-        """Freeze a tensor table into a solver, which keeps its numbers and no gradients."""
+        """Return the solver with the numbers of a tensor table, without gradients."""
         return cls(**_numbers(table), points=tuple(points), **facts)
 
     @cached_property
@@ -289,7 +289,7 @@ class Solver:
         return {argument.name: getattr(self, argument.name) for argument in fields(self)}
 
     def _readied(self, prediction: Prediction, schedule: Schedule) -> Readied:
-        """The table for networks of one kind, made once."""
+        """Return the table prepared for networks of one kind, from a cache."""
         self._check_schedule(schedule)
         key = (prediction, schedule)
         if key not in self._cache:
@@ -335,6 +335,6 @@ class Solver:
 
 
 def _numbers(table: Table) -> dict[str, Any]:
-    """The numbers of a table, as a solver holds them."""
+    """Return the numbers of a table as fields of a solver."""
     times = tuple(table.times.tolist())
     return {"times": times, "C": lower_triangle(table.C), "D": lower_triangle(table.D)}

@@ -33,7 +33,7 @@ class Adapted(nn.Module):
 
     @property
     def casts_input(self) -> bool:
-        """True where ``call`` computes with the states itself; see :func:`in_own_type`."""
+        """True if ``call`` computes with the states itself; see :func:`in_own_type`."""
         return getattr(self.call, "casts_input", False)
 
     def forward(self, x: Tensor, time: Tensor, **conditions: Any) -> Tensor:

@@ -92,7 +92,7 @@ class _Call:
 
     @property
     def casts_input(self) -> bool:
-        """True where states are preconditioned, before the network gets them in its own type."""
+        """True if states are preconditioned before the network gets them in its own type."""
         return self.sigma_data is not None
 
     def __call__(self, network: Network, x: Tensor, time: Tensor, **conditions: Any) -> Tensor:

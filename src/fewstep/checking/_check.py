@@ -130,8 +130,8 @@ def check(
         shape: shape of a sample if there are no data; by default the field's.
         progress: show a progress bar of the network calls.
         conditions: keyword arguments of the network that all samples share.
-        per_sample: those with one row a sample, as many as data (or without data, as ``samples``), or one row
-            for all; see :meth:`fewstep.Field.bind`.
+        per_sample: those with one row per sample, as many as data (or without data, as ``samples``), or one
+            row for all; see :meth:`fewstep.Field.bind`.
 
     Returns:
         The findings and, if there are any, the likely wiring. With data it takes around 60 network calls, and

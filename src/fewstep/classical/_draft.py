@@ -28,7 +28,7 @@ class Draft(NamedTuple):
     schedule: Schedule | None = None
 
     def solver(self) -> Solver:
-        """The numbers alone."""
+        """Return the solver with the numbers of the table."""
         return Solver.from_table(**self._asdict())
 
 
@@ -41,7 +41,7 @@ class Classical(Protocol[Arguments]):
 
 
 def solver(draft: Callable[Arguments, Draft]) -> Classical[Arguments]:
-    """Make a function that returns a draft one that returns the solver, and has ``draft`` as an attribute."""
+    """Turn a function that returns a draft into one that returns the solver, with attribute ``draft``."""
 
     @wraps(draft)
     def make(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Solver:

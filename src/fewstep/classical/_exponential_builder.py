@@ -159,11 +159,11 @@ class ExponentialBuilder(TableBuilder, ABC):
 
     @abstractmethod
     def _ratio(self, new: SchedulePoint, start: int) -> Tensor:
-        """What is left of the starting state."""
+        """Return the coefficient of the starting state."""
 
     @abstractmethod
     def _terms(self, new: SchedulePoint, start: int, weights: Weights) -> tuple[Weights, Weights]:
-        """What the predictions add, as coefficients of the states and data predictions."""
+        """Return the contribution of the predictions, as coefficients of states and data predictions."""
 
     @abstractmethod
     def _from_heavy_end(self, lambdas: Tensor, time: Tensor, start: int) -> Tensor:

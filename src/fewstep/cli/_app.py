@@ -1,4 +1,4 @@
-"""The program: its verbs, and how errors reach the user."""
+"""The program: its verbs and its error messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._options import call, summary
 
 __all__ = ["VERBS", "run"]
 
-#: The modules of this folder that are verbs, which are loaded when they are used.
+#: Modules of this folder that are verbs, imported on use.
 VERBS = (
     "demo", "train", "check", "fit", "recommend", "sample", "compare", "distill", "reflow", "inspect", "view",
     "fid",
@@ -27,7 +27,7 @@ _ABOUT = "Samples of ODE-based generative models in very few network calls."
 
 
 def run(words: Sequence[str] | None = None) -> None:
-    """Run the program; a mistake of the user's ends in one sentence and exit status 2."""
+    """Run the program; a user error is one sentence and exit status 2."""
     try:
         with _terminated_as_interrupted():
             _run(sys.argv[1:] if words is None else words)
@@ -58,7 +58,7 @@ def _run(words: Sequence[str]) -> None:
 def _chosen(
     program: str, about: str, verbs: Collection[str], describe: Callable[[str], str], words: Sequence[str]
 ) -> str | None:
-    """The verb that the first word names; ``None`` where the words were answered already."""
+    """Return the verb named by the first word; ``None`` if help or the version was printed."""
     first = words[0] if words else "--help"
     if first == "--version" and program == "fewstep":
         print(__version__)
@@ -75,7 +75,7 @@ def _chosen(
 
 
 def _summary(verb: str) -> str:
-    """What a verb does, as its function says, which is read and not loaded: torch takes seconds."""
+    """Return the summary of a verb from its source, as importing it would load torch, which takes seconds."""
     spec = find_spec(f".{verb}", __package__)
     source = spec and spec.loader and spec.loader.get_source(spec.name)  # type: ignore[attr-defined]
     functions = [node for node in ast.parse(source or "").body if isinstance(node, ast.FunctionDef)]
@@ -84,13 +84,13 @@ def _summary(verb: str) -> str:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM, which batch systems and ``timeout`` send, end the program as Ctrl-C does."""
+    """Let SIGTERM, sent by batch systems and ``timeout``, end the program like Ctrl-C."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may listen
+        yield  # only the main thread may handle signals
         return
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

@@ -1,4 +1,4 @@
-"""Reading models, solvers, conditions and numbers from words, and printing results."""
+"""Parsing of models, solvers, conditions and numbers, and printing of results."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 
-#: Help of the argument that names a model.
+#: Help of the model argument.
 MODEL = (
     f"A bundled model ({', '.join(BUNDLED)}), FILE.safetensors with a network of fewstep, or FILE.py:NAME or "
     "package.module:NAME, where NAME is a fewstep.Field or a function that returns one."
@@ -59,7 +59,7 @@ MODEL = (
 
 
 def load_model(spec: str, device: str) -> Field:
-    """The field named on the command line, on a device."""
+    """Return the field named on the command line, on a device."""
     target = check_device(device)
     if spec.endswith(".safetensors"):
         field = load_field(spec)
@@ -101,7 +101,7 @@ def _import(source: str) -> ModuleType:
     sys.modules.setdefault(path.stem, module)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file may raise
+    except Exception as error:  # the user's file may raise anything
         frames = traceback.extract_tb(error.__traceback__)
         lines = [getattr(error, "lineno", None), *(f.lineno for f in frames if f.filename == module.__file__)]
         raise ValueError(
@@ -111,7 +111,7 @@ def _import(source: str) -> ModuleType:
 
 
 def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str, list[Solver]]:
-    """As :func:`read_solvers`, with a note where a solver was fitted for something else than ``field``."""
+    """Read solvers as :func:`read_solvers`, with a note if one was fitted for another field."""
     found = read_solvers(specs, budgets, field.schedule, field.guidance)
     for solvers in found.values():
         mismatches = [text for text in (solver.mismatch(field) for solver in solvers) if text is not None]
@@ -125,9 +125,9 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
 def read_solvers(
     specs: list[str], budgets: list[int], schedule: Schedule, guidance: float | None = None
 ) -> dict[str, list[Solver]]:
-    """Files of solvers and fits, and classical solvers at each NFE that they can have.
+    """Read files of solvers and fits, and make classical solvers with each NFE that they allow.
 
-    ``midpoint``, or a fit for every number of calls, is taken at all of ``budgets``, ``midpoint:8`` at eight.
+    ``midpoint``, or a fit for every number of calls, is made for all ``budgets``, ``midpoint:8`` for eight.
     """
     found: dict[str, list[Solver]] = {}
     for spec in specs:
@@ -160,7 +160,7 @@ def read_solvers(
 
 
 def _fitted(made: Solver | Fit, budgets: list[int], guidance: float | None) -> list[Solver]:
-    """A solver, or those of a fit for some numbers of calls and a guidance scale."""
+    """Return a solver, or those of a fit for some numbers of calls and a guidance scale."""
     if isinstance(made, Solver):
         return [made]
     scale = guidance or 1.0 if isinstance(made.solvers, Guided) else None
@@ -168,7 +168,7 @@ def _fitted(made: Solver | Fit, budgets: list[int], guidance: float | None) -> l
 
 
 def _add(found: dict[str, list[Solver]], name: str, solver: Solver, source: str) -> None:
-    """Put a solver under its name, once; others with that name and NFE are told apart by their source."""
+    """Add a solver under its name, once; the source is added to the name of others with the same NFE."""
     for candidate in (name, f"{name} ({Path(source).stem})", f"{name} ({source})"):
         rivals = [other for other in found.get(candidate, []) if other.nfe == solver.nfe]
         if solver in rivals:
@@ -179,12 +179,12 @@ def _add(found: dict[str, list[Solver]], name: str, solver: Solver, source: str)
 
 
 def is_solver_file(spec: str) -> bool:
-    """Whether a word names a solver file, not a classical solver."""
+    """Return whether a word names a solver file, not a classical solver."""
     return spec.endswith(".json") or Path(spec).is_file()
 
 
 def choose_solver(spec: str, rtol: float | None, atol: float | None, field: Field) -> Solver | Adaptive:
-    """The solver that a word names: a file, a classical solver such as ``midpoint:8``, or ``adaptive``."""
+    """Return the solver of a word: a file, a classical solver such as ``midpoint:8``, or ``adaptive``."""
     if spec == Adaptive.name:
         return Adaptive(Adaptive.rtol if rtol is None else rtol, Adaptive.atol if atol is None else atol)
     if (rtol, atol) != (None, None):
@@ -193,7 +193,7 @@ def choose_solver(spec: str, rtol: float | None, atol: float | None, field: Fiel
 
 
 def sample_shape(field: Field) -> tuple[int, ...]:
-    """The shape of one sample, which a program cannot guess."""
+    """Return the shape of one sample, which the field must have."""
     if field.shape is None:
         raise ValueError(
             "MODEL: the field does not say what shape it samples; give it Field(..., shape=...), or the file "
@@ -203,14 +203,14 @@ def sample_shape(field: Field) -> tuple[int, ...]:
 
 
 def draw_pairs(field: Field, count: int, seed: int, device: str, as_json: bool, **options: Any) -> Pairs:
-    """Noises of a seed with their reference samples."""
+    """Draw noises of a seed and compute their reference samples."""
     x0 = noise(count, sample_shape(field), seed=seed, device=device)
     facts = {"seed": seed}
     return reference.pairs(field, x0, provenance=facts, progress=watched(as_json), **options)
 
 
 def conditioned(conditions: Path | None, per_sample: Path | None, device: str) -> dict[str, Any]:
-    """What ``--conditions`` and ``--per-sample`` pass to the network, as functions of fewstep take it."""
+    """Return the conditions in the files of ``--conditions`` and ``--per-sample``, as keyword arguments."""
     files = {"conditions": conditions, "per_sample": per_sample}
     return {
         name: _conditions(path, f"--{name.replace('_', '-')}", torch.device(device))
@@ -220,7 +220,7 @@ def conditioned(conditions: Path | None, per_sample: Path | None, device: str) -
 
 
 def _conditions(path: Path, option: str, device: torch.device) -> dict[str, Any]:
-    """The conditions in a file: arrays and lists of numbers as tensors, ``added.text`` in a mapping."""
+    """Read conditions from a file: arrays and lists of numbers as tensors, ``added.text`` as nested."""
     readers: dict[str, Callable[[Path], Any]] = {
         ".npz": lambda file: dict(np.load(file, allow_pickle=False)),
         ".safetensors": load_file,
@@ -262,7 +262,7 @@ def _condition(value: Any, where: str, device: torch.device) -> Any:
 
 
 def parse_numbers(text: str, option: str = "--nfe", least: int = 1) -> list[int]:
-    """``4,6,8`` or ``4-8`` as a list of numbers."""
+    """Return ``4,6,8`` or ``4-8`` as a list of numbers."""
     try:
         numbers = parse_ranges(str(text))
     except ValueError:
@@ -273,10 +273,10 @@ def parse_numbers(text: str, option: str = "--nfe", least: int = 1) -> list[int]
 
 
 def watched(as_json: bool) -> bool:
-    """Whether progress bars have somebody to look at them."""
+    """Return whether to show progress bars."""
     return not as_json and sys.stderr.isatty()
 
 
 def report(as_json: bool, result: dict[str, Any], show: Callable[[], str]) -> None:
-    """Print a result for a machine, or for a person."""
+    """Print a result as JSON or as text."""
     print(json.dumps(finite(result), indent=2, allow_nan=False) if as_json else show(), flush=True)

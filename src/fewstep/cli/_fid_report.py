@@ -1,4 +1,4 @@
-"""What the verbs of ``fewstep fid`` say of a measurement."""
+"""Notes and output of the verbs of ``fewstep fid``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["check_size", "compared", "machine", "measured", "notes"]
 
 
 def check_size(pictures: Pictures, shape: list[int] | None, source: str) -> None:
-    """Raise a ``ValueError`` unless pictures are as high and wide as what they are measured against."""
+    """Raise a ``ValueError`` unless pictures have the size of those of the reference."""
     height, width = pictures.data.shape[1:]
     if shape is not None and tuple(shape[1:]) != (height, width):
         raise ValueError(
@@ -27,7 +27,7 @@ def check_size(pictures: Pictures, shape: list[int] | None, source: str) -> None
 
 
 def notes(network: FeatureNetwork, count: int, reference: Reference) -> list[str]:
-    """What a reader must know to judge the number."""
+    """Return caveats on the distance."""
     found = []
     if reference.assumed:
         found.append(
@@ -39,7 +39,7 @@ def notes(network: FeatureNetwork, count: int, reference: Reference) -> list[str
 
 
 def machine(network: FeatureNetwork, batch: int, world: int) -> dict[str, Any]:
-    """With what was measured."""
+    """Return facts of the measurement: batch, processes, device and versions."""
     return {
         "batch": batch,
         "processes": world,
@@ -54,7 +54,7 @@ def machine(network: FeatureNetwork, batch: int, world: int) -> dict[str, Any]:
 
 
 def measured(result: dict[str, Any], value: float) -> str:
-    """A distance to statistics, for a person."""
+    """Return the output for a distance to statistics."""
     samples, reference = result["samples"], result["reference"]
     against = f"{reference['count']} of {reference['source']}" if reference["count"] else reference["source"]
     lines = [
@@ -67,7 +67,7 @@ def measured(result: dict[str, Any], value: float) -> str:
 
 
 def compared(result: dict[str, Any], values: list[str]) -> str:
-    """Distances between two sets of features, for a person."""
+    """Return the output for distances between two sets of features."""
     samples, data = result["samples"], result["data"]
     against = (
         f"{samples['count']} pictures of {samples['source']} against {data['count']} of {data['source']}"

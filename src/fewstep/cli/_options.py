@@ -1,9 +1,9 @@
 """Options of a verb, from the signature and the docstring of its function.
 
-Parameters before ``*`` are arguments, the others options. Their help is what "Args:" in the docstring says of
-them, or :data:`COMMON` where it is silent. A parameter of a dataclass, such as
-:class:`fewstep.flows.Settings`, stands for an option a field, with the help of the dataclass's own docstring:
-API and command line have one list. Every verb takes ``--config``, a YAML file of the same names.
+Parameters before ``*`` are arguments, the others options. Their help is their entry under "Args:" in the
+docstring, or in :data:`COMMON`. A parameter whose type is a dataclass, such as
+:class:`fewstep.flows.Settings`, becomes one option per field, with the help of the dataclass's docstring, so
+that API and command line share one list. Every verb has ``--config``, a YAML file with the same names.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ import yaml
 
 __all__ = ["AtLeast", "Positive", "call", "helped", "summary"]
 
-#: Help of the options that many verbs have.
+#: Help of options common to many verbs.
 COMMON = {
     "seed": "Seed of the noises.",
     "device": "Torch device, such as cpu, cuda or mps.",
     "as_json": "Print the result as JSON on standard output.",
     "conditions": "Conditions that all samples share, by name: a file .npz, .safetensors or .yaml.",
-    "per_sample": "Conditions with a row a sample, or one for all: a file .npz, .safetensors or .yaml.",
+    "per_sample": "Conditions with one row per sample, or one for all: a file .npz, .safetensors or .yaml.",
 }
 
 _WORDS = {int: "a whole number", float: "a number", str: "text", Path: "a path"}
 
 
 class AtLeast(NamedTuple):
-    """A bound of a number, in ``Annotated[int, AtLeast(1)]``."""
+    """A lower bound of a number, in ``Annotated[int, AtLeast(1)]``."""
 
     least: float
 
@@ -46,7 +46,7 @@ Positive: TypeAlias = Annotated[int, AtLeast(1)]
 
 
 def helped(**words: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add help that is put together from lists, such as those of names, to what the docstring says."""
+    """Add help made from lists, such as those of names, to that of the docstring."""
 
     def with_help(command: Callable[..., None]) -> Callable[..., None]:
         vars(command)["words"] = words
@@ -61,10 +61,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def call(command: Callable[..., None], program: str, words: Sequence[str]) -> None:
-    """Call the function of a verb with what the words and the file of ``--config`` say.
+    """Call the function of a verb with the options in the words and in the file of ``--config``.
 
     Raises:
-        ValueError: in a sentence, when a word or an entry is unknown, missing or wrong.
+        ValueError: when a word or an entry is unknown, missing or wrong.
     """
     first = _Parser(program, add_help=False, allow_abbrev=False)
     first.add_argument("--config", metavar="PATH", help="YAML file with options; flags override it.")
@@ -89,7 +89,7 @@ def call(command: Callable[..., None], program: str, words: Sequence[str]) -> No
 def _parser(
     command: Callable[..., None], first: _Parser, path: str | None
 ) -> tuple[_Parser, dict[str, tuple[Any, Any]]]:
-    """The parser, with the entries of a file as defaults; and the parameters that are dataclasses."""
+    """Return the parser, with the entries of a file as defaults, and the dataclass parameters."""
     entries = {} if path is None else _file(Path(path))
     parameters = inspect.signature(command).parameters
     places = [name.upper() for name, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
@@ -135,7 +135,7 @@ def _add(
     entries: dict[str, Any],
     positional: bool = False,
 ) -> None:
-    """Add an argument or an option, whose default is the entry of the file if there is one."""
+    """Add an argument or an option; an entry of the file is its default."""
     key, plain, many = name.removeprefix("as_"), _plain(kind), get_origin(kind) is list
     entry = entries.pop(key, None)
     flag = key.upper() if positional else f"--{key.replace('_', '-')}"
@@ -163,7 +163,7 @@ def _add(
 
 
 def _read(kind: Any, text: str) -> Any:
-    """A word as the type of its option; what is neither a number nor text is YAML."""
+    """Convert a word to the type of its option, from YAML unless that is a number or text."""
     plain = _plain(kind)
     if plain in _WORDS:
         try:
@@ -185,7 +185,7 @@ def _read(kind: Any, text: str) -> Any:
 
 
 def _file(path: Path) -> dict[str, Any]:
-    """The entries of a YAML file."""
+    """Return the entries of a YAML file."""
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -196,7 +196,7 @@ def _file(path: Path) -> dict[str, Any]:
 
 
 def _spelt(value: Any) -> str:
-    """A value as a word: lists of numbers with commas, all else that is no text as YAML."""
+    """Return a value as a word: lists of numbers with commas, everything else but text as YAML."""
     if isinstance(value, list | tuple) and not any(isinstance(each, list | dict) for each in value):
         return ",".join(map(str, value))
     dumped = isinstance(value, list | dict)
@@ -209,7 +209,7 @@ def _guess(word: str, known: Iterable[str]) -> str:
 
 
 def _plain(kind: Any) -> Any:
-    """The type without what may be left out and what bounds it; words of a list are text."""
+    """Return the type without ``None`` and bounds; literals are text."""
     if get_origin(kind) is Annotated:
         return _plain(get_args(kind)[0])
     if get_origin(kind) in (Union, types.UnionType):
@@ -223,17 +223,17 @@ def _metavar(plain: Any) -> str:
 
 
 def summary(text: str) -> str:
-    """The first paragraph of a docstring, in a line."""
+    """Return the first paragraph of a docstring as one line."""
     return " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
 
 
 def _text(documented: Any) -> str:
-    """A docstring up to its sections."""
+    """Return a docstring up to its sections."""
     return _plainly(re.split(r"\n(?:Args|Raises|Returns):\n", inspect.getdoc(documented) or "")[0].strip())
 
 
 def _documented(documented: Any) -> dict[str, str]:
-    """What "Args:" says of each parameter, or field, those of base classes too."""
+    """Return the entries under "Args:" of parameters or fields, also of base classes."""
     found: dict[str, str] = {}
     for each in reversed(documented.__mro__) if isinstance(documented, type) else [documented]:
         _, _, rest = inspect.cleandoc(each.__doc__ or "").partition("\nArgs:\n")
@@ -245,6 +245,6 @@ def _documented(documented: Any) -> dict[str, str]:
 
 
 def _plainly(text: str) -> str:
-    """Text without the marks of reStructuredText."""
+    """Return text without reStructuredText markup."""
     text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text)
     return re.sub(r"``?\"?(.*?)\"?``?", r"\1", text)

@@ -1,4 +1,4 @@
-"""Pictures named on the command line, and which of them are taken."""
+"""Pictures named on the command line, and the choice of some of them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["Pictures", "Taken", "open_pictures"]
 
 @dataclass(frozen=True)
 class Taken:
-    """Which pictures are taken, and how.
+    """Choice and conversion of pictures.
 
     Args:
         count: how many pictures; all by default.
-        seed: draws --count pictures of a data set; of samples the first are taken.
-        split: which part of a data set.
-        resolution: crop and resize data to this many pixels a side.
+        seed: seed for drawing --count pictures of a data set; of samples the first are taken.
+        split: part of the data set.
+        resolution: crop and resize data to this many pixels per side.
         channels: convert data to 1 (grey) or 3 channels.
-        batch: pictures at once.
+        batch: pictures per batch.
     """
 
     count: Annotated[int | None, AtLeast(2)] = None
@@ -44,9 +44,9 @@ class Pictures:
     """Some pictures of a data set, or of a folder of samples.
 
     Args:
-        data: all of them.
-        indices: the numbers of those that are taken, ascending.
-        facts: JSON-ready: where they come from, and which they are.
+        data: all pictures.
+        indices: numbers of the chosen pictures, ascending.
+        facts: JSON-ready: source and choice of the pictures.
     """
 
     data: Dataset
@@ -55,16 +55,16 @@ class Pictures:
 
 
 def open_pictures(source: str, which: Taken) -> Pictures:
-    """Data by name or path, or a folder of ``fewstep sample``.
+    """Open data by name or path, or a folder of ``fewstep sample``.
 
-    Of a data set ``which.count`` pictures are drawn by ``which.seed``, as its order may be that of classes;
-    of samples the first are taken, as any are as good.
+    ``which.count`` pictures of a data set are drawn with ``which.seed``, as it may be ordered by class; of
+    samples, the first are taken.
 
     Raises:
-        ValueError: when there are fewer than ``which.count``, or they are no pictures.
+        ValueError: when there are fewer than ``which.count``, or they are not pictures.
     """
     facts: dict[str, Any]
-    # Told by its settings, as it has no result before it is complete.
+    # Recognised by its settings, as an incomplete folder has no result.
     if (Path(source) / "generate.json").exists():
         data, result = read_generated(source)
         taken: Sequence[int] = range(_check(which.count, len(data), source))

@@ -1,4 +1,4 @@
-"""Sharing work with the other processes of torchrun."""
+"""Work shared between the processes of torchrun."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["refuse_sharing", "sharing"]
 
 @contextmanager
 def sharing(device: str) -> Iterator[tuple[str, int, int]]:
-    """Join the processes that torchrun started, if it did; this one's device, its rank and their number."""
+    """Join the processes of torchrun, if any; yield the device, the rank and the number of processes."""
     world = _world()
     if world == 1:
         yield device, 0, 1
@@ -27,7 +27,7 @@ def sharing(device: str) -> Iterator[tuple[str, int, int]]:
 
 
 def refuse_sharing(verb: str) -> None:
-    """Raise a ``ValueError`` under torchrun, for a verb that would do its work once in every process."""
+    """Raise a ``ValueError`` under torchrun, for a verb that every process would repeat."""
     if _world() > 1:
         raise ValueError(f"{verb}: works in one process; start it without torchrun.")
 

@@ -1,4 +1,4 @@
-"""Shared by the verbs that train."""
+"""Common functions of the verbs that train."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ._common import load_model
 
 __all__ = ["SETTINGS", "load_trainable", "watch", "written"]
 
-#: How a trained flow is trained on, where nothing else is asked for.
+#: Default settings for further training of a trained flow.
 SETTINGS = Settings(steps=20_000, batch=256, lr=1e-4, warmup=500, precision="no")
 
 
 def load_trainable(spec: str, device: str) -> Field:
-    """The field named on the command line, of a network that can be written again when it is trained."""
+    """Return the field named on the command line, whose network can be saved after training."""
     check_device(device)
     if ":" in device:
         raise ValueError(
@@ -35,12 +35,12 @@ def load_trainable(spec: str, device: str) -> Field:
 
 
 def watch(trainer: Trainer, as_json: bool) -> None:
-    """Say where the page of a run is, before it starts."""
+    """Print the place of the page of a run before it starts."""
     if trainer.main and trainer.settings.page_every and not as_json:
         print(f"watch: {trainer.folder.path / 'index.html'}", flush=True)
 
 
 def written(folder: Path) -> dict[str, str]:
-    """The files of a finished run to go on with: its flow, and its page if it could be written."""
+    """Return the files of a finished run: its flow, and its page if it was written."""
     files = {"flow": folder / "flow.safetensors", "page": folder / "index.html"}
     return {name: str(path) for name, path in files.items() if path.exists()}

@@ -1,4 +1,4 @@
-"""``fewstep check``: whether a model is wired as it was trained."""
+"""``fewstep check``: check that a model is wired as it was trained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._options import AtLeast, helped
 
 __all__ = ["command"]
 
-#: How many data are read, to know their mean and variance by.
+#: Number of data read for their mean and variance.
 _DATA = 2048
 
 
@@ -34,7 +34,7 @@ def command(
     """Look for a wrong prediction, time or schedule; exit status 1 if there is one.
 
     Args:
-        samples: samples a network call.
+        samples: samples per network call.
     """
     field = load_model(model, device)
     known = None

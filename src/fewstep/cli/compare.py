@@ -31,7 +31,7 @@ from ._options import AtLeast, Positive, helped
 
 __all__ = ["command"]
 
-#: Pictures that density and coverage need, whose balls reach to the fifth neighbour.
+#: Fewest pictures for density and coverage, whose balls reach to the fifth neighbour.
 _FEWEST = 6
 
 
@@ -60,19 +60,19 @@ def command(
     device: str = "cpu",
     as_json: bool = False,
 ) -> None:
-    """Score solvers by their distance to the reference solution, and make a page to look at.
+    """Score solvers by their distance to the reference solution, and make a page.
 
     Args:
         models: a model as for the other verbs, or several with commas; NAME=MODEL gives one a name.
         solvers: solver files, and classical solvers such as euler or midpoint:8; NAME=SOLVER is for the
             model of that name alone.
         nfe: calls of the classical solvers: 4,6,8 or 4-8.
-        count: how many noises.
-        keep: samples to show on the page: 12, or 64 of points in the plane.
-        batch: samples at once.
+        count: number of noises.
+        keep: samples on the page: 12, or 64 points in the plane, by default.
+        batch: samples per batch.
         data: measure the Fréchet distance to these data, by name or path, in --features, and kernel distance,
             precision, recall, density and coverage against as many of them as noises.
-        out: folder to write to; an interrupted comparison goes on there.
+        out: folder of the results; an interrupted comparison is resumed there.
     """
     measured = list(dict.fromkeys(word for word in map(str.strip, metrics.split(",")) if word))
     check_metrics(measured)
@@ -132,7 +132,7 @@ def _quality(
     device: str,
     progress: bool,
 ) -> FeatureQuality | None:
-    """The figures that samples are to have in the features of a network, if any were asked for."""
+    """Return the metrics in the features of a network, if any are wanted."""
     if ref is not None and data is not None:
         raise ValueError(f"--ref: cannot go with --data, not {ref} and {data}; give one of them.")
     if ref is not None:
@@ -145,7 +145,7 @@ def _quality(
             raise ValueError(f"--count: must be {_FEWEST} at least with --data, not {count}.")
         network = load(features or "inception", device, progress=progress)
         matrix = feature_matrix(datasets.load(data), network, progress=progress)
-        # All but the Fréchet distance depend on the numbers of pictures, which must be equal.
+        # All but the Fréchet distance depend on the number of pictures, which must be equal.
         drawn = torch.randperm(len(matrix), generator=torch.Generator().manual_seed(seed))[:count]
         return FeatureQuality(network, Moments.of(matrix, {"pictures": {"data": data}}), matrix[drawn])
     if features is not None:
@@ -156,7 +156,7 @@ def _quality(
 
 
 def _named_models(text: str) -> dict[str, str]:
-    """Models by name: the name given, or the word itself, a file by its stem."""
+    """Return models by name: the given name, or the word itself, a file by its stem."""
     named: dict[str, str] = {}
     for word in text.split(","):
         name, equals, spec = word.partition("=")
@@ -173,7 +173,7 @@ def _named_models(text: str) -> dict[str, str]:
 
 
 def _cache(field: Field, name: str, out: Path) -> Path | None:
-    """Where measurements are kept, of a model that can be told from another."""
+    """Return the folder of the measurements, for a model that can be identified."""
     try:
         field.fingerprint()
     except ValueError as error:
@@ -183,7 +183,7 @@ def _cache(field: Field, name: str, out: Path) -> Path | None:
 
 
 def _open(out: Path) -> None:
-    """Make the folder, or say that it cannot be before anything is measured."""
+    """Make the folder, or raise before anything is measured."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -193,7 +193,7 @@ def _open(out: Path) -> None:
 
 
 def _of_model(words: list[str], model: str, models: list[str]) -> list[str]:
-    """The solvers that one of the models is to be sampled with."""
+    """Return the words of the solvers for one of the models."""
     chosen = []
     for word in words:
         name, equals, spec = word.partition("=")

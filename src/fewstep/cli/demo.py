@@ -1,4 +1,4 @@
-"""``fewstep demo``: the whole job on a bundled model, with tables and pictures to look at."""
+"""``fewstep demo``: a complete example on a bundled model, with tables and pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ._options import Positive, helped
 
 __all__ = ["command"]
 
-#: Classical solvers in the tables and pictures, where they can have the NFE.
+#: Classical solvers in the tables and pictures, if they allow the NFE.
 SHOWN = ("euler", "heun", "midpoint", "dpmpp_2m")
 
 
@@ -37,14 +37,14 @@ def command(
     device: str = "cpu",
     as_json: bool = False,
 ) -> None:
-    """Fit solvers to a bundled model, score them on fresh noises, and draw what came out.
+    """Fit solvers to a bundled model, score them on fresh noises, and draw samples.
 
     Args:
-        nfe: numbers of calls to fit solvers for.
-        pairs: reference pairs to fit on.
-        count: fresh noises to score on.
+        nfe: numbers of calls of the solvers.
+        pairs: reference pairs for the fits.
+        count: fresh noises for the scores.
         max_calls: most network calls of one fit.
-        out: folder to write to.
+        out: folder of the results.
     """
     started = time.perf_counter()
     field, budgets = load_model(model, device), parse_numbers(nfe)
@@ -78,7 +78,7 @@ def command(
 
 
 def _draw(table: Comparison, budgets: list[int], out: Path) -> list[str]:
-    """For each NFE a picture of samples, and a plot of what was learned for it."""
+    """Draw samples for each NFE, and plot the fitted solver."""
     kept, files = table.kept, []
     assert kept is not None, "the comparison was to keep samples"
     for calls in budgets:

@@ -1,4 +1,4 @@
-"""``fewstep distill``: train a student that samples in one call, or in a few."""
+"""``fewstep distill``: train a student that samples in one or a few calls."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def command(
     device: str = "cpu",
     as_json: bool = False,
 ) -> None:
-    """Distil a flow into a student that samples in one call, or in a few.
+    """Distil a flow into a student that samples in one or a few calls.
 
-    The student starts as MODEL and learns to make the samples of the pairs from their noises.
+    The student starts as MODEL and is trained to map the noises of the pairs to their samples.
 
     Args:
-        pairs: folder of pairs, as fewstep sample --format pairs writes it.
-        out: folder of the run; an interrupted one goes on there.
-        solver: how the student is sampled: euler:1, or a solver of more calls.
-        test_pairs: the last so many pairs are for the test error.
+        pairs: folder of pairs, from fewstep sample --format pairs.
+        out: folder of the run; an interrupted run is resumed there.
+        solver: solver of the student: euler:1, or one with more calls.
+        test_pairs: number of pairs, the last ones, for the test error.
     """
     field = training.load_trainable(model, device)
     name = loss.replace("-", "_")

@@ -1,4 +1,4 @@
-"""``fewstep fid``: how near the distribution of samples is to that of data."""
+"""``fewstep fid``: distances between the distributions of samples and data."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _HELP = helped(
     features_name="What to call a TorchScript file that is not the standard Inception; no FID then.",
     out="JSON file to write the result to.",
 )
-#: Pictures of each that density and coverage need, whose balls reach to the fifth neighbour.
+#: Fewest pictures of each for density and coverage, whose balls reach to the fifth neighbour.
 _FEWEST = 6
 _ALL = Taken()
 
 
 def command() -> None:
-    """Fréchet distance of samples to data, which is FID in the features of Inception only."""
+    """Fréchet distance of samples to data, which is FID only in the features of Inception."""
 
 
 @_HELP
@@ -45,7 +45,7 @@ def ref(
     device: str = "cpu",
     as_json: bool = False,
 ) -> None:
-    """Write the statistics of data that samples are measured against.
+    """Write the statistics of data, the reference for samples.
 
     Under torchrun the processes share the pictures.
 
@@ -79,9 +79,9 @@ def calc(
     device: str = "cpu",
     as_json: bool = False,
 ) -> None:
-    """Measure how far samples are from data.
+    """Measure the Fréchet distance of samples to data.
 
-    Compare only values of the same number of pictures, features and reference. Under torchrun the processes
+    Compare only values with the same number of pictures, features and reference. Under torchrun the processes
     share the pictures.
     """
     with sharing(device) as (own, rank, world):
@@ -134,11 +134,11 @@ def compare(
 ) -> None:
     """Compare samples with data by kernel distance (KID), precision, recall, density and coverage.
 
-    These need the features of both, not their statistics: one process measures, in memory. As many data are
-    taken as samples.
+    These need the features of both, not statistics, in the memory of one process. As many data are taken as
+    samples.
 
     Args:
-        samples_split: which part, where the samples are a data set too.
+        samples_split: part of the samples, if they are a data set too.
     """
     refuse_sharing("compare")
     if taken.count is not None and taken.count < _FEWEST:
@@ -153,7 +153,7 @@ def compare(
         for part in (made, real)
     )
     subset = min(1000, len(x))
-    # Subsets of all pictures are alike.
+    # All subsets with all pictures are the same.
     distance = kernel_distance(x, y, subset=subset, subsets=100 if subset < len(x) else 1, seed=taken.seed)
     fidelity = precision_recall(y, x)
     name = "KID" if network.distance_name == "FID" else "kernel distance"

@@ -54,14 +54,14 @@ def command(
 
     Args:
         nfe: network calls: 8, or several as 4,6,8 or 4-8.
-        guidance: guidance scale of a guided model, or several, as 1,2,5, that one fit serves.
+        guidance: guidance scale of a guided model, or several for one fit, as 1,2,5.
         init: classical solver to start from, such as ab2, or auto.
         iterations: most iterations; 40 for gauss_newton and 1500 for adam by default.
         pairs: reference pairs, a quarter of them for validation: as many as --per-sample has rows, else 64,
-            or with --max-calls as many as leave room for twenty iterations.
+            or with --max-calls as many as allow twenty iterations.
         max_calls: most network calls, reference included.
-        batch: most samples given to the network at once.
-        out: folder for the files.
+        batch: most samples per network call.
+        out: folder of the files.
     """
     team, device = join_torchrun(device)
     field, budgets = load_model(model, device), parse_numbers(nfe)
@@ -110,12 +110,12 @@ def command(
 
 
 def _write_search(field: Field, found: Search, out: Path, model: str, as_json: bool) -> None:
-    """Write the best solver at each number of calls, and say which to take."""
+    """Write the best solver at each number of calls, and print which to use."""
     files = []
     for made in found.fits.values():
         files.append(str(_path(out, field, made)))
         made.solver.save(files[-1])
-    # In a folder of their own, so that *.json here are solvers.
+    # In a separate folder, so that *.json here are solvers.
     write_text(out / "front" / "search.json", found.to_json())
     with replacing(out / "front" / "front.png") as temporary:
         front(found).savefig(temporary, dpi=130)
@@ -126,7 +126,7 @@ def _write_search(field: Field, found: Search, out: Path, model: str, as_json: b
 
 
 def _path(out: Path, field: Field, made: Fit) -> Path:
-    """The file of a fit: the model, the family, and the number of calls where it has one."""
+    """Return the file of a fit, named by model, family and, if there is one, number of calls."""
     nfes = sorted({row["nfe"] for row in made.report.rows if row["trained"]})
     calls = "" if made.any_nfe else f"-{nfes[0]}"
     return out / f"{field.name.replace('/', '-')}-{made.report.family}{calls}.json"

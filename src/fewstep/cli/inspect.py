@@ -1,4 +1,4 @@
-"""``fewstep inspect``: what a solver is and does."""
+"""``fewstep inspect``: the properties of a solver."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def command(
 
 
 def _find(spec: str, schedule: Schedule | None) -> tuple[Solver, Callable[[int], Solver | None] | None]:
-    """The solver, and how to refine it where it was given by name."""
+    """Return the solver and, if given by name, a function that refines it."""
     if spec == Adaptive.name:
         raise ValueError(
             "SOLVER: adaptive has no table to inspect, it finds its steps as it goes; name a solver file, or "

@@ -27,7 +27,7 @@ def command(
         solvers: solver files, and classical solvers such as deis3/cosine or midpoint:8.
         psnr: wanted PSNR to the reference, in dB.
         nfe: calls of the classical solvers: 4,6,8 or 4-8.
-        count: how many noises.
+        count: number of noises.
     """
     field = load_model(model, device)
     groups = load_solvers(solvers, parse_numbers(nfe), field)

@@ -1,4 +1,4 @@
-"""``fewstep reflow``: straighten a flow by training it on its own pairs."""
+"""``fewstep reflow``: straighten a flow by training on its own pairs."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def command(
     """Straighten a flow: make pairs with it, train it on them, and again for each round.
 
     Args:
-        solver: makes the pairs: a file, midpoint:32 or such, or adaptive.
-        pairs: pairs a round.
-        rounds: how often to make pairs and train.
-        out: folder to write to; an interrupted run goes on there.
+        solver: solver of the pairs: a file, a classical solver such as midpoint:32, or adaptive.
+        pairs: pairs per round.
+        rounds: number of rounds.
+        out: folder of the run; an interrupted run is resumed there.
         rtol: relative tolerance of adaptive.
         atol: absolute tolerance of adaptive.
     """

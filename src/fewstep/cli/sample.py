@@ -51,13 +51,13 @@ def command(
 
     Args:
         solver: a solver file, a classical solver such as midpoint:8, or adaptive.
-        count: how many samples; 64 by default.
+        count: number of samples; 64 by default.
         seeds: numbers of the samples, such as 0-49999, instead of --count.
-        batch: samples at once; they do not depend on it.
-        out: folder to write to; an interrupted run goes on there.
-        shard: samples a file, and between two saves.
+        batch: samples per batch; they do not depend on it.
+        out: folder of the samples; an interrupted run is resumed there.
+        shard: samples per file, saved together.
         save_noise: write the noises too.
-        save_trajectory: write the paths of the first so many samples.
+        save_trajectory: number of samples, the first ones, whose paths are written.
         rtol: relative tolerance of adaptive.
         atol: absolute tolerance of adaptive.
     """
@@ -89,7 +89,7 @@ def command(
     )
     if result["complete"]:
         calls = f"{result['nfe']['mean']:g}"
-        # Names and numbers as they stand in the metadata of the files.
+        # Names and numbers for the metadata of the files.
         labels = {"model": field.name, "solver": chosen.name, "nfe": calls, "seed": str(seed)}
         totals = {key: result[key] for key in ("count", "network_calls", "files")}
         report(as_json, {**labels, **totals, "result": result}, lambda: _in_words(result, calls))

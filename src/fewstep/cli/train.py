@@ -1,4 +1,4 @@
-"""``fewstep train``: train a flow, and its coupling."""
+"""``fewstep train``: train a flow and its coupling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._training import watch, written
 
 __all__ = ["command"]
 
-#: Samples of a step that a dry run times on a CPU, where a whole batch could take minutes.
+#: Samples per step in a dry run on a CPU, where a whole batch could take minutes.
 _TIMED = 8
 
 
@@ -31,15 +31,15 @@ def command(
     dry_run: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Train a flow by flow matching, over a coupling that may be learned with it.
+    """Train a flow by flow matching, with a fixed or learned coupling.
 
     Several processes: torchrun --nproc_per_node 2 -m fewstep train ..., or accelerate launch. Values such as
     those of --network and --ema are YAML: --ema '[500000, 50000]'. For configurations, see configs/.
 
     Args:
         out: folder of the run; a run in it is resumed.
-        device: cpu, or what accelerate finds.
-        dry_run: show what would be trained and how long it would take.
+        device: cpu, or the device that accelerate chooses.
+        dry_run: show the plan of the training and its estimated duration.
     """
     if device is not None:
         check_device(device)

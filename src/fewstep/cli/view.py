@@ -1,4 +1,4 @@
-"""``fewstep view``: the page of a folder, made anew, watched or served."""
+"""``fewstep view``: the page of a folder, updated once, watched or served."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ._options import AtLeast
 
 __all__ = ["command"]
 
-#: Makes the page of a folder, which is made again every so many seconds; ``None`` where nobody watches.
+#: Makes the page of a folder, with the seconds between updates, or ``None`` for a single one.
 _Maker: TypeAlias = Callable[[Path, float | None], Page]
 
-#: Kinds of folders: whether one is of the kind, and what makes its page.
+#: Kinds of folders: a test for the kind, and the function that makes the page.
 _KINDS: tuple[tuple[Callable[[Path], bool], _Maker], ...] = ((holds_training, training_page),)
 
-#: Seconds between two looks at a folder that is served.
+#: Seconds between updates of a served folder.
 _OFTEN = 10.0
 
 
@@ -36,11 +36,11 @@ def command(
     serve: Annotated[int | None, AtLeast(0)] = None,
     as_json: bool = False,
 ) -> None:
-    """Make the page of a folder, to open in a browser; --watch and --serve keep it up to date.
+    """Make the page of a folder for a browser; --watch and --serve keep it up to date.
 
     Args:
         folder: folder of a training, finished or not.
-        watch: look for news every so many seconds, until Ctrl-C.
+        watch: update the page at intervals of this many seconds, until Ctrl-C.
         serve: watch, and serve the folder on this port of this machine.
     """
     make = _maker(folder)
@@ -62,19 +62,19 @@ def command(
 
 
 def _newest(folder: Path) -> float:
-    """When something but its page last changed in a folder."""
+    """Return the time of the last change in a folder, except that of its page."""
     times = []
     for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # a checkpoint that was just removed
+        with contextlib.suppress(FileNotFoundError):  # a checkpoint may have been removed
             times.append(path.stat().st_mtime if path.name != "index.html" else 0.0)
     return max(times, default=0.0)
 
 
 def _maker(folder: Path) -> _Maker:
-    """What makes the page of a folder.
+    """Return the function that makes the page of a folder.
 
     Raises:
-        ValueError: when the folder is of no kind that has a page.
+        ValueError: when there is no page for this kind of folder.
     """
     for holds, make in _KINDS:
         if holds(folder):
@@ -97,7 +97,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @contextlib.contextmanager
 def _served(folder: Path, port: int, as_json: bool) -> Iterator[None]:
-    """Serve a folder to this machine alone, beside what the program does.
+    """Serve a folder on this machine only, in a thread.
 
     Raises:
         OSError: when the port is taken.

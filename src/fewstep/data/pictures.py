@@ -15,12 +15,12 @@ __all__ = ["is_picture", "save_pictures", "sheet_levels"]
 
 
 def is_picture(shape: tuple[int, ...] | None) -> bool:
-    """Whether samples of this shape can be shown: ``(1, H, W)`` or ``(3, H, W)``."""
+    """Return whether samples of this shape can be shown: ``(1, H, W)`` or ``(3, H, W)``."""
     return shape is not None and len(shape) == 3 and shape[0] in (1, 3)
 
 
 def sheet_levels(samples: Tensor, columns: int, gap: int = 1) -> Tensor:
-    """A contact sheet of samples in [-1, 1] as pixels, uint8 of shape ``(H, W)`` or ``(H, W, 3)``.
+    """Return a contact sheet of samples in [-1, 1] as pixels, uint8 of shape ``(H, W)`` or ``(H, W, 3)``.
 
     Args:
         samples: pictures ``(B, 1 or 3, H, W)``, in reading order; uint8 are pixels already.

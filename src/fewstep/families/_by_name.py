@@ -1,4 +1,4 @@
-"""Families by name, as a fit starts them."""
+"""Families by name, at the start of a fit."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["FAMILIES", "Solvers"]
 
 
 class Solvers(Protocol):
-    """Solvers that share a theta: one number of calls, or many; one guidance scale, or a range."""
+    """Solvers that share a theta, for one or many numbers of calls and one or many guidance scales."""
 
     size: int
 
     def member(self, nfe: int | None = None, guidance: float | None = None) -> Linked:
-        """The solvers with ``nfe`` calls at a guidance scale, linked to theta."""
+        """Return the solvers with ``nfe`` calls at a guidance scale, linked to theta."""
 
 
 def _non_stationary(nfes: Sequence[int], init: str | Solver | None, field: Field) -> NonStationary:
@@ -46,7 +46,7 @@ def _non_stationary(nfes: Sequence[int], init: str | Solver | None, field: Field
 def _around(start: Solver, schedule: Schedule) -> NonStationary:
     try:
         return NonStationary(Following(start, schedule))
-    except ValueError:  # calls at one time, as Heun's: the coefficients stay while the times move
+    except ValueError:  # two calls at one time, as Heun's: the coefficients are fixed while the times move
         return NonStationary(start, schedule)
 
 
@@ -85,7 +85,7 @@ def _scale_time(nfes: Sequence[int], init: str | Solver | None, field: Field) ->
 
 
 def _smooth_corrections(nfes: Sequence[int], init: str | Solver | None, field: Field) -> SmoothCorrections:
-    """With no more terms than there are numbers of calls."""
+    """Return smooth corrections with at most as many terms as numbers of calls."""
     base = default_init(max(nfes), field) if init in (None, "auto") else _named("smooth_corrections", init)
     return SmoothCorrections(base, field.schedule, terms=min(TERMS, len(nfes)))
 
@@ -101,7 +101,7 @@ def _named(family: str, init: str | Solver | None) -> str:
     return init
 
 
-#: Makes the solvers of a family for numbers of calls, from a start, for a field.
+#: Functions that make the solvers of a family from numbers of calls, a start and a field.
 FAMILIES: dict[str, Callable[[Sequence[int], str | Solver | None, Field], Family | Curves]] = {
     "non_stationary": _non_stationary,
     "timesteps": _timesteps,

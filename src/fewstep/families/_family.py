@@ -37,10 +37,10 @@ class Family(ABC):
 
     @abstractmethod
     def table(self, theta: Tensor) -> Table:
-        """The table of ``theta``, differentiable."""
+        """Return the table of ``theta``, differentiable."""
 
     def point_times(self, theta: Tensor) -> Tensor:
-        """Times that the trajectory points stand for, float64 of the shape of ``points``; differentiable.
+        """Return the times of the trajectory points, float64 with the shape of ``points``; differentiable.
 
         By default, those passed to the network.
         """
@@ -48,16 +48,16 @@ class Family(ABC):
 
     @abstractmethod
     def describe(self, theta: Tensor) -> dict[str, Any]:
-        """JSON-ready parameters, by the names they have in the paper."""
+        """Return JSON-ready parameters, named as in the paper."""
 
     def member(self, nfe: int | None = None, guidance: float | None = None) -> Linked:
-        """These solvers, which have one number of calls and serve one guidance scale."""
+        """Return these solvers, which have one number of calls and serve one guidance scale."""
         if nfe not in (None, self.nfe):
             raise ValueError(f"{self.name}: these solvers make {self.nfe} calls, not nfe={nfe}; fit those.")
         return Linked(self, torch.eye(self.size, dtype=torch.float64))
 
     def solver(self, theta: Tensor | None = None, **facts: Any) -> Solver:
-        """The solver of ``theta`` (by default the start), with any facts to keep in its file."""
+        """Return the solver of ``theta`` (by default the start), with further facts for its file."""
         theta = torch.zeros(self.size, dtype=torch.float64) if theta is None else theta.detach()
         facts = {"name": f"{self.name}-{self.nfe}", "citation": self.citation, **facts}
         family = {"name": self.name, **self.describe(theta)}
@@ -65,7 +65,7 @@ class Family(ABC):
 
 
 def padded(part: Tensor, size: int) -> Tensor:
-    """Rows, or numbers, with zeros after them, for the parameters that a family leaves out."""
+    """Append zeros to rows or numbers, for parameters that are not free."""
     return torch.cat([part, part.new_zeros(size - len(part), *part.shape[1:])])
 
 
@@ -73,7 +73,7 @@ def warped(start: Tensor, log_increments: Tensor) -> Tensor:
     """Move the inner points of an increasing grid, keeping both ends and the order.
 
     The increments are multiplied by ``exp(log_increments)`` and normalised to the same sum. At zero
-    the grid is ``start`` to the last bit.
+    the grid is exactly ``start``.
     """
     increments = start.diff()
     total = start[-1] - start[0]
@@ -83,5 +83,5 @@ def warped(start: Tensor, log_increments: Tensor) -> Tensor:
 
     shift = position(increments * log_increments.exp()) - position(increments)
     grid = torch.cat([start[:1], start[1:-1] + shift[:-1], start[-1:]])
-    # Where increments all but vanish, rounding could put a point before its predecessor, or past the end.
+    # With tiny increments, rounding could move a point before its predecessor or past the end.
     return grid.cummax(0).values.clamp(max=start[-1])

@@ -1,4 +1,4 @@
-"""Families with a shared theta, of which each family's parameters are a linear map."""
+"""Families with a shared theta, whose own parameters are linear in it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Linked", "series"]
 
 
 class Linked(NamedTuple):
-    """A family whose own parameters are ``link @ theta``, of a theta that other families share.
+    """A family whose own parameters are ``link @ theta``, for a theta shared with other families.
 
-    A fit needs the Jacobian ``J`` in the own parameters only, which are few; that in theta is ``J @ link``.
+    A fit computes the Jacobian ``J`` in the few own parameters; that in theta is ``J @ link``.
 
     Args:
         own: the family.
@@ -40,18 +40,18 @@ class Linked(NamedTuple):
         return self.link.shape[1]
 
     def table(self, theta: Tensor) -> Table:
-        """The table of ``theta``, differentiable."""
+        """Return the table of ``theta``, differentiable."""
         return self.own.table(self.link @ theta)
 
     def solver(self, theta: Tensor | None = None, **facts: Any) -> Solver:
-        """The solver of ``theta`` (by default the start); its file tells its own parameters."""
+        """Return the solver of ``theta`` (by default the start), whose file has its own parameters."""
         return self.own.solver(None if theta is None else self.link @ theta, **facts)
 
     def within(self, outer: Tensor) -> Linked:
-        """The same family where theta itself is ``outer`` times another."""
+        """Return the same family, linked to another theta, with this ``theta = outer @ other``."""
         return Linked(self.own, self.link @ outer)
 
 
 def series(coefficients: Tensor, size: int) -> Tensor:
-    """The link of ``sum_k c_k theta_k``, where theta is the ``theta_k``, of ``size`` numbers, in a row."""
+    """Return the link of ``sum_k c_k theta_k``, where theta concatenates the ``theta_k`` of ``size`` each."""
     return torch.kron(coefficients[None], torch.eye(size, dtype=torch.float64))

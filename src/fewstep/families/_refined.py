@@ -13,20 +13,20 @@ __all__ = ["refined"]
 
 
 def refined(solver: Solver, nfe: int, schedule: Schedule | None = None) -> Solver:
-    """A solver that gives the same samples, with calls put in that nothing reads yet.
+    """Return a solver with the same samples and further calls, which nothing reads yet.
 
-    Each goes midway into the longest gap between two calls (or the last and the end), from the state halfway
-    between their states. All coefficients of its prediction are zero: a fit that starts here is never worse
-    than the solver with fewer calls.
+    Each call is in the middle of the longest gap between two calls (or the last and the end), at the mean of
+    their states. All coefficients of its prediction are zero: a fit that starts here is never worse than the
+    solver with fewer calls.
 
     Args:
         solver: the solver, with at most ``nfe`` calls.
-        nfe: network calls of the new one.
-        schedule: the network's schedule, needed only where ``solver`` is a table of other predictions than
-            velocities and names none.
+        nfe: network calls of the new solver.
+        schedule: the network's schedule, needed only if ``solver`` is a table of other predictions than
+            velocities without a schedule.
 
     Raises:
-        ValueError: when the solver makes more calls already.
+        ValueError: when the solver makes more calls.
     """
     if nfe < solver.nfe:
         raise ValueError(
@@ -44,13 +44,13 @@ def refined(solver: Solver, nfe: int, schedule: Schedule | None = None) -> Solve
 
 
 def _with_one_more(table: Reduced, end: float) -> tuple[Reduced, int]:
-    """The table with a call after call ``k``, and ``k``."""
+    """Return the table with one more call after call ``k``, and ``k``."""
     times, a, b = table
     at = torch.cat([times, times.new_tensor([end])])
     k = int(at.diff().argmax())
 
     def halfway(rows: Tensor, first: Tensor) -> Tensor:
-        """Rows ``1 .. N`` with one more before row ``k + 1``, halfway from the row before."""
+        """Return rows ``1 .. N`` with one more before row ``k + 1``, the mean of the rows around it."""
         before = rows[k - 1] if k else first
         return torch.cat([rows[:k], ((before + rows[k]) / 2)[None], rows[k:]])
 

@@ -9,16 +9,16 @@ from torch import Tensor
 
 __all__ = ["Remembered"]
 
-#: How many values are kept.
+#: Number of values in the cache.
 _REMEMBERED = 256
 
 Value = TypeVar("Value")
 
 
 class Remembered(Generic[Value]):
-    """``make(theta)``, cached for theta without gradients.
+    """The function ``make(theta)``, cached for theta without gradients.
 
-    Most perturbations of a fit leave the times as they are, and a classical table takes milliseconds.
+    Most perturbations of a fit do not change the times, and making a classical table takes milliseconds.
     """
 
     def __init__(self, make: Callable[[Tensor], Value]) -> None:

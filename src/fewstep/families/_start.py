@@ -14,9 +14,9 @@ __all__ = ["classical_start", "default_init", "only_one", "velocity_table", "vel
 
 
 def default_init(nfe: int, field: Field) -> str:
-    """DEIS of order 3, or where that has no table of velocities under the schedule, Adams-Bashforth 2.
+    """Return ``"deis3/cosine"``, or ``"ab2"`` if that has no table of velocities under the schedule.
 
-    With its times free and decoupled, DEIS on the cosine grid was the better start in 20 of 20 studies.
+    With free, decoupled times, DEIS on the cosine grid was the better start in 20 of 20 studies.
     """
     name = "deis3/cosine"
     return "ab2" if velocity_table(named(name, nfe, field.schedule), field) is None else name
@@ -25,7 +25,7 @@ def default_init(nfe: int, field: Field) -> str:
 def classical_start(
     nfe: int, init: str | Solver | None, field: Field, *, decoupled: bool = False
 ) -> Timesteps:
-    """A classical solver by name, or the default one, on times of its own."""
+    """Return a classical solver by name, or the default one, with free times."""
     name = default_init(nfe, field) if init in (None, "auto") else init
     try:
         return Timesteps(str(name), nfe, field.schedule, decoupled=decoupled)
@@ -34,7 +34,7 @@ def classical_start(
 
 
 def only_one(nfes: Sequence[int], family: str) -> int:
-    """The number of calls, for families that have one."""
+    """Return the number of calls, for families that have only one."""
     if len(nfes) > 1:
         raise ValueError(
             f"fit: family={family!r} makes solvers with one number of calls, not with "
@@ -44,15 +44,15 @@ def only_one(nfes: Sequence[int], family: str) -> int:
 
 
 def velocity_tables(solvers: Mapping[str, Solver], field: Field) -> dict[str, Reduced]:
-    """The tables of velocities of those solvers that have one for this field."""
+    """Return the tables of velocities of the solvers that have one for this field."""
     tables = {name: velocity_table(solver, field) for name, solver in solvers.items()}
     return {name: table for name, table in tables.items() if table is not None}
 
 
 def velocity_table(solver: Solver, field: Field) -> Reduced | None:
-    """The solver's table of velocities, unless it is undefined for sampling this field."""
+    """Return the solver's table of velocities, ``None`` if it is undefined for this field."""
     try:
-        solver.to(field.prediction, field.schedule)  # what sampling would read
+        solver.to(field.prediction, field.schedule)  # the table used in sampling
         return solver.to("velocity", field.schedule).table.unroll()
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""The scale-time transform of a whole table: any solver on a path that is scaled and re-timed."""
+"""The scale-time transform of a table: any solver on a scaled and re-timed path."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ScaleTimeNodes", "transformed"]
 
 
 class ScaleTimeNodes(NamedTuple):
-    """The functions of a scale-time transform at its nodes, all float64 of shape ``(K,)``.
+    """The functions of a scale-time transform at its nodes, float64 of shape ``(K,)``.
 
     ``t``: times; ``dt``: their derivatives in r; ``s``: scales; ``ds``: their derivatives in r. No network
     call is made at the last node, whose slopes are unused there.
@@ -24,12 +24,12 @@ class ScaleTimeNodes(NamedTuple):
     ds: Tensor
 
     def at(self, index: list[int]) -> ScaleTimeNodes:
-        """The functions at some of the nodes."""
+        """Return the functions at some of the nodes."""
         return ScaleTimeNodes(*(value[index] for value in self))
 
 
 def transformed(base: Table, nodes: ScaleTimeNodes) -> Table:
-    """The table of velocities that makes the steps of ``base`` on ``xbar(r) = s(r) x(t(r))``.
+    """Return the table of velocities with the steps of ``base`` on ``xbar(r) = s(r) x(t(r))``.
 
     ``base`` reads states ``xbar_j = s_j x_j`` and velocities ``ubar_j = s'_j x_j + t'_j s_j u_j`` (Shaul et
     al., *Bespoke Solvers for Generative Flow Models*, ICLR 2024, section 2), so that with its ``C`` and ``D``
@@ -38,7 +38,7 @@ def transformed(base: Table, nodes: ScaleTimeNodes) -> Table:
 
     Args:
         base: a table of ``N`` velocities of the transformed path, at times ``r_j``.
-        nodes: the functions at ``r_0 .. r_N``, one for each state.
+        nodes: the functions at ``r_0 .. r_N``, one per state.
     """
     t, dt, s, ds = nodes
     here, after = s[:-1], s[1:, None]

@@ -41,10 +41,10 @@ from ._transformed import ScaleTimeNodes, transformed
 
 __all__ = ["Curve", "CurveMember", "bernstein", "stated"]
 
-#: A solver with so many calls weighs the terms of theta alike.
+#: Number of calls at which the terms of theta have equal weights.
 UNIT = 4
 _ARGUMENTS = ("base", "degree", "train", "terms", "free_slopes", "differences")
-#: Differences with free weights, where the base allows them.
+#: Number of differences with free weights, if the base allows them.
 DIFFERENCES = 4
 
 
@@ -104,21 +104,21 @@ class Curve:
             )
         self.base, self.degree, self.train = base, degree, train
         self.terms, self.free_slopes, self.differences = terms, free_slopes, differences
-        # Only ratios of the increments of p count, so that the last of them stays.
+        # Only ratios of the increments of p matter, so the last one is fixed.
         time, scale, loose = train != "scale", train != "time", (degree + 1) * free_slopes
         self._sizes = [time * (degree - 1), scale * degree, time * loose, scale * loose]
         self._sizes.append(differences * (degree + 1))
         self.size = terms * sum(self._sizes)
 
     def link(self, nfe: int) -> Tensor:
-        """The matrix that makes ``theta_0 + theta_1 (4 / n) + ...`` of theta."""
+        """Return the matrix that maps theta to ``theta_0 + theta_1 (4 / n) + ...``."""
         return series((UNIT / nfe) ** torch.arange(self.terms, dtype=torch.float64), sum(self._sizes))
 
     def nodes(self, theta: Tensor, r: Tensor, nfe: int) -> ScaleTimeNodes:
-        """t, t', s, s' at ``r`` for solvers of ``nfe`` calls, differentiable in theta and r."""
+        """Return t, t', s, s' at ``r`` for solvers of ``nfe`` calls, differentiable in theta and r."""
         time, scale, e, d, _ = self._at(theta, nfe)
         K, zero = self.degree, theta.new_zeros(1)
-        # What p departs by from the line p_k = k / K: exactly nothing at theta = 0.
+        # Deviation of p from the line p_k = k / K, exactly zero at theta = 0.
         bend = padded(time, K).softmax(0) - 1 / K
         levels = torch.cat([zero, padded(scale, K)])
         e, d = padded(e, K + 1), padded(d, K + 1)
@@ -132,7 +132,7 @@ class Curve:
         )
 
     def weights(self, theta: Tensor, r: Tensor, nfe: int) -> Tensor:
-        """``(4 / n) g_1, g_2, g_3, ...`` at ``r``, shape ``(differences, len(r))``."""
+        """Return ``(4 / n) g_1, g_2, g_3, ...`` at ``r``, shape ``(differences, len(r))``."""
         g = self._at(theta, nfe)[-1].reshape(self.differences, -1) @ bernstein(self.degree, r).T
         return torch.cat([UNIT / nfe * g[:1], g[1:]])
 
@@ -142,11 +142,11 @@ class Curve:
 
     @property
     def stages(self) -> int:
-        """Calls a step of the base."""
+        """Calls per step of the base."""
         return METHODS[self.base].stages
 
     def member(self, nfe: int | None = None, guidance: float | None = None) -> Linked:
-        """The solvers with ``nfe`` calls, linked to this curve's theta; they serve any guidance scale.
+        """Return the solvers with ``nfe`` calls, linked to this curve's theta; they serve any guidance scale.
 
         Raises:
             ValueError: when the base cannot make exactly ``nfe`` calls.
@@ -156,11 +156,11 @@ class Curve:
         return Linked(CurveMember(alone, nfe), self.link(nfe))
 
     def solver(self, theta: Tensor, nfe: int, **facts: Any) -> Solver:
-        """The solver with ``nfe`` calls on the curve of ``theta``, with any facts to keep in its file."""
+        """Return the solver with ``nfe`` calls on the curve of ``theta``, with further facts for its file."""
         return self.member(nfe).solver(theta, **facts)
 
     def describe(self) -> dict[str, Any]:
-        """What makes the curve, JSON-ready: the arguments."""
+        """Return the arguments of the curve, JSON-ready."""
         return {key: getattr(self, key) for key in _ARGUMENTS}
 
     @classmethod
@@ -176,7 +176,7 @@ class CurveMember(Family):
     citation: ClassVar[tuple[str, ...]] = Curve.citation
 
     def __init__(self, curve: Curve, nfe: int) -> None:
-        method, schedule = METHODS[curve.base], CondOT()  # of no account to an unbound method
+        method, schedule = METHODS[curve.base], CondOT()  # not used by an unbound method
         if (
             isinstance(nfe, bool)
             or not isinstance(nfe, int)
@@ -199,12 +199,12 @@ class CurveMember(Family):
         return transformed(base, self.curve.nodes(theta, self.r, self.nfe))
 
     def _corrections(self, theta: Tensor) -> Tensor:
-        """``sum_k h g_k nabla^k``, a matrix that acts on the velocities of all steps; ``(N, N)``."""
+        """Return ``sum_k h g_k nabla^k``, a matrix that acts on the velocities of all steps; ``(N, N)``."""
         h, total = self.r.diff(), torch.zeros_like(self._base.D)
         nabla = torch.eye(self.nfe, dtype=torch.float64)
         for k, g in enumerate(self.curve.weights(theta, self.r[:-1], self.nfe), start=1):
             nabla = torch.cat([nabla[:1], nabla.diff(dim=0)])
-            known = torch.arange(self.nfe) >= k  # there are k velocities before
+            known = torch.arange(self.nfe) >= k  # steps with k earlier velocities
             total = total + (h * g * known)[:, None] * nabla
         return total
 
@@ -213,14 +213,14 @@ class CurveMember(Family):
 
 
 def stated(nfe: int | None) -> int:
-    """The number of calls, which solvers on a curve need."""
+    """Return the number of calls, which solvers on a curve need."""
     if nfe is None:
         raise ValueError("curve: these solvers have any number of calls; say which, as nfe=8.")
     return nfe
 
 
 def bernstein(degree: int, r: Tensor) -> Tensor:
-    """The Bernstein polynomials of a degree at ``n`` places, shape ``(n, degree + 1)``."""
+    """Return the Bernstein polynomials of a degree at ``n`` points, shape ``(n, degree + 1)``."""
     k = torch.arange(degree + 1)
     binomial = torch.tensor([math.comb(degree, i) for i in range(degree + 1)], dtype=r.dtype)
     return binomial * r[:, None] ** k * (1 - r[:, None]) ** (degree - k)

@@ -68,7 +68,7 @@ class Guided:
         return self.solvers.nfe if isinstance(self.solvers, NonStationary) else None
 
     def basis(self, guidance: float) -> Tensor:
-        """``T_0(v), T_1(v), ...`` at a guidance scale, float64 of shape ``(terms,)``.
+        """Return ``T_0(v), T_1(v), ...`` at a guidance scale, float64 of shape ``(terms,)``.
 
         Raises:
             ValueError: outside the range.
@@ -85,14 +85,14 @@ class Guided:
         return torch.cos(math.acos(v) * torch.arange(self.terms, dtype=torch.float64))
 
     def member(self, nfe: int | None = None, guidance: float | None = None) -> Linked:
-        """The solvers for a guidance scale, linked to this theta.
+        """Return the solvers for a guidance scale, linked to this theta.
 
         Args:
-            nfe: number of network calls, needed with curves only.
+            nfe: number of network calls, needed only with curves.
             guidance: the scale, from ``low`` to ``high``; needed unless they are equal.
 
         Raises:
-            ValueError: outside the range, or for a number of calls that there are no solvers of.
+            ValueError: outside the range, or for a number of calls without solvers.
         """
         if guidance is None and self.low < self.high:
             raise ValueError(
@@ -103,10 +103,10 @@ class Guided:
         return self.solvers.member(nfe).within(outer)
 
     def describe(self) -> dict[str, Any]:
-        """What makes the solvers besides theta, JSON-ready; :meth:`from_dict` reads it back.
+        """Return all arguments but theta, JSON-ready; the inverse of :meth:`from_dict`.
 
         Raises:
-            ValueError: for non-stationary solvers around anything but the times of a named solver.
+            ValueError: for non-stationary solvers, except around the times of a named solver.
         """
         facts = {"low": self.low, "high": self.high, "terms": self.terms}
         if not isinstance(self.solvers, NonStationary):
@@ -135,7 +135,7 @@ class Guided:
 
 
 def describe_solvers(solvers: Curves | Guided) -> dict[str, Any]:
-    """Their name and arguments, JSON-ready."""
+    """Return the name and arguments of the solvers, JSON-ready."""
     return {"name": solvers.name, **solvers.describe()}
 
 
@@ -143,7 +143,7 @@ def solvers_from_dict(facts: Mapping[str, Any]) -> Curves | Guided:
     """Return the solvers described by :func:`describe_solvers`.
 
     Raises:
-        ValueError: on a name that none has.
+        ValueError: on an unknown name.
     """
     kinds: dict[str, type[Curve] | type[SmoothCorrections] | type[Guided]] = {
         kind.name: kind for kind in (Curve, SmoothCorrections, Guided)

@@ -52,7 +52,7 @@ class NonStationary(Family):
         self._anchored = Remembered(lambda theta: self.anchor.table(theta).unroll())
 
     def reduced(self, theta: Tensor) -> Reduced:
-        """The reduced form of ``theta``."""
+        """Return the reduced form of ``theta``."""
         anchor, a, b = theta.split(self._sizes)
         start = self._anchored(anchor)
         delta = torch.zeros_like(start.b).index_put(tuple(self._lower), b / self.nfe)
@@ -82,7 +82,7 @@ class _Retimed(Family):
         self.size = self.nfe - 1
 
     def table(self, theta: Tensor) -> Table:
-        # The last increment stays, as only ratios of increments count.
+        # The last increment is fixed, as only ratios of increments matter.
         return self._start._replace(times=warped(self._grid, torch.cat([theta, theta.new_zeros(1)]))[:-1])
 
     def describe(self, theta: Tensor) -> dict[str, Any]:

@@ -75,11 +75,11 @@ class ScaleTime(Family):
         self._base = plain.table
         at = torch.cat([self._base.times, torch.tensor([plain.end], dtype=torch.float64)])
         self.r = at[list(self.points)]
-        # States at the same r share their node: stages, and a point with the last stage before it.
+        # States at the same r share a node: stages, or a point and the last stage before it.
         self._grid, node = torch.unique(at, return_inverse=True)
         self._node: list[int] = node.tolist()
         K = len(self._grid) - 1
-        slopes = len(set(self._node[:-1]))  # of the nodes at which the network is called
+        slopes = len(set(self._node[:-1]))  # at the nodes of network calls
         self._sizes = {"t": K - 1, "dt": slopes, "s": K, "ds": slopes}
         if train != "both":
             free = ("t", "dt") if train == "time" else ("s", "ds")
@@ -87,9 +87,9 @@ class ScaleTime(Family):
         self.size = sum(self._sizes.values())
 
     def nodes(self, theta: Tensor) -> ScaleTimeNodes:
-        """The functions t, t', s, s' at the nodes."""
+        """Return the functions t, t', s, s' at the nodes."""
         parts = theta.split(list(self._sizes.values()))
-        t, dt, s, ds = (padded(part, len(self._grid)) for part in parts)  # zeros for what is not free
+        t, dt, s, ds = (padded(part, len(self._grid)) for part in parts)  # zeros for fixed functions
         return ScaleTimeNodes(
             t=warped(self._grid, t[:-1]),
             dt=dt.exp(),

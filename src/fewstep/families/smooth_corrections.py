@@ -39,7 +39,7 @@ from .timesteps import Timesteps
 
 __all__ = ["SmoothCorrections"]
 
-#: Terms of the series in the number of calls.
+#: Terms of the series in ``1 / n``.
 TERMS = 4
 _COUNTS = {"degree": 1, "terms": 1, "differences": 0, "startup": 0}
 
@@ -65,7 +65,7 @@ class SmoothCorrections:
 
     name: ClassVar[str] = "smooth_corrections"
     citation: ClassVar[tuple[str, ...]] = NonStationary.citation
-    #: Calls a step of the base.
+    #: Calls per step of the base.
     stages: ClassVar[int] = 1
 
     def __init__(
@@ -92,17 +92,17 @@ class SmoothCorrections:
                 )
         self.base, self.schedule, self.degree, self.terms = base, schedule or CondOT(), degree, terms
         self.differences, self.startup = differences, startup
-        # Only ratios of increments count, so that m(1) = 0.
+        # Only ratios of increments matter, so m(1) = 0.
         K = degree + 1
         self.sizes = [degree, K, K, K * (differences + 1), startup * (startup + 1) // 2]
         self.size = terms * sum(self.sizes)
 
     def link(self, nfe: int) -> Tensor:
-        """The matrix that makes ``theta_0 + theta_1 (4 / n) + ...`` of theta."""
+        """Return the matrix that maps theta to ``theta_0 + theta_1 (4 / n) + ...``."""
         return series((UNIT / nfe) ** torch.arange(self.terms, dtype=torch.float64), sum(self.sizes))
 
     def member(self, nfe: int | None = None, guidance: float | None = None) -> Linked:
-        """The solvers with ``nfe`` calls, linked to this theta; they serve any guidance scale.
+        """Return the solvers with ``nfe`` calls, linked to this theta; they serve any guidance scale.
 
         Raises:
             ValueError: when the base cannot make exactly ``nfe`` calls.
@@ -111,11 +111,11 @@ class SmoothCorrections:
         return Linked(_Corrected(self, nfe), self.link(nfe))
 
     def solver(self, theta: Tensor, nfe: int, **facts: Any) -> Solver:
-        """The solver with ``nfe`` calls, with any facts to keep in its file."""
+        """Return the solver with ``nfe`` calls, with further facts for its file."""
         return self.member(nfe).solver(theta, **facts)
 
     def describe(self) -> dict[str, Any]:
-        """What makes the solvers besides theta, JSON-ready: the arguments."""
+        """Return the arguments of the family, JSON-ready."""
         counts = {label: getattr(self, label) for label in _COUNTS}
         return {"base": self.base, "schedule": self.schedule.to_dict(), **counts}
 
@@ -162,9 +162,9 @@ class _Corrected(Family):
 
 
 def _differences(nfe: int, highest: int) -> Tensor:
-    """``nabla^k`` at every step, as matrices that act on the velocities of all steps.
+    """Return ``nabla^k`` at every step, as matrices that act on the velocities of all steps.
 
-    A difference of order ``k`` needs ``k`` calls behind it, and is zero before.
+    A difference of order ``k`` needs ``k`` earlier calls, and is zero without them.
 
     Returns:
         Shape ``(highest + 1, nfe, nfe)``.

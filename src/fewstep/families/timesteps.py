@@ -76,19 +76,19 @@ class Timesteps(Family):
                 f"Timesteps: {base!r} makes {start.nfe} calls on the {len(grid) - 1} steps of grid, not "
                 f"nfe={nfe}; give as many steps as make {nfe} calls."
             )
-        start.to("velocity", self.schedule)  # raises where the velocity leaves what it reads undefined
+        start.to("velocity", self.schedule)  # raises if the velocity does not determine its prediction
         self.nfe, self.points, self.end = start.nfe, start.points, start.end
         self._grid = torch.tensor(grid, dtype=torch.float64)
-        # Calls at one time, up to rounding, share a rank; the first of each speaks for them.
+        # Calls at one time, up to rounding, share a rank; the first of each represents them.
         distinct, self._rank = torch.unique(start.table.times.round(decimals=12), return_inverse=True)
         self._first = torch.stack([(self._rank == k).nonzero()[0, 0] for k in range(len(distinct))])
         self._sizes = [len(grid) - 2, nfe if decoupled else 0]
         self.size = sum(self._sizes)
 
     def grid(self, theta: Tensor) -> Tensor:
-        """Times of the points, which the coefficients belong to."""
+        """Return the times of the points, at which the coefficients hold."""
         moves = theta[: self._sizes[0]]
-        # The last increment stays, as only ratios of increments count.
+        # The last increment is fixed, as only ratios of increments matter.
         return warped(self._grid, torch.cat([BOUND * torch.tanh(moves / BOUND), moves.new_zeros(1)]))
 
     def point_times(self, theta: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Timesteps(Family):
 
     def table(self, theta: Tensor) -> Table:
         grid = self.grid(theta)
-        if not grid.isfinite().all():  # no grid to make a solver on: a fit has met NaN, and is to see it
+        if not grid.isfinite().all():  # theta is NaN: return NaN, so that the step is rejected
             N = self.nfe
             return Table(theta.sum().expand(N), theta.sum().expand(N, N), theta.sum().expand(N, N))
         draft = self._method.draft(grid, self.schedule)
@@ -110,7 +110,7 @@ class Timesteps(Family):
         distinct = times[self._first]
         infinity = times.new_tensor([torch.inf])
         rest = self.end - distinct[-1:]
-        # Where the last call is at the end, as Heun's, nothing comes after it.
+        # If the last call is at the end, as Heun's, no time follows it.
         gaps = torch.cat([infinity, distinct.diff(), torch.where(rest > 0, rest, infinity)])
         room = torch.minimum(gaps[:-1], gaps[1:])[self._rank]
         return (times + SHARE * room * torch.tanh(moves)).clamp(0, self.end)

@@ -1,4 +1,4 @@
-"""Fitting solvers to fields."""
+"""Fits of solvers to fields."""
 
 from ._fit import fit
 from ._load import load

@@ -1,4 +1,4 @@
-"""Adam, as in the papers: gradients through the network, for every loss."""
+"""Adam with gradients through the network, as in the papers, for every loss."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["EndpointObjective", "Objective", "PathObjective", "SoftObjective", "
 
 
 class Objective(ABC):
-    """A loss for Adam to lower."""
+    """A loss that Adam minimises."""
 
     @abstractmethod
     def __call__(self, theta: Tensor, pairs: Pairs, index: Tensor) -> Tensor:
-        """The loss on some of the pairs, differentiable in theta."""
+        """Return the loss on some of the pairs, differentiable in theta."""
 
     def gradient(self, loss: Tensor, theta: Tensor) -> Tensor:
-        """The gradient in theta of the loss computed last, and none for the network's parameters."""
+        """Return the gradient in theta of the last loss, without gradients of the network's parameters."""
         return torch.autograd.grad(loss, theta)[0]
 
 
 class EndpointObjective(Objective):
-    """A loss of states through the whole rollout; activations are recomputed, not kept.
+    """A loss of states, differentiated through the rollout; activations are recomputed, not stored.
 
     Args:
         rollout: the field.
@@ -49,22 +49,22 @@ class EndpointObjective(Objective):
         return self.on(theta, pairs[index])
 
     def on(self, theta: Tensor, pairs: Pairs) -> Tensor:
-        """The loss on all of the pairs, differentiable in theta and in the noises."""
+        """Return the loss on all pairs, differentiable in theta and in the noises."""
         return self.residuals.loss(self.residuals.squared(theta, pairs, checkpointed=True))
 
 
 class SoftObjective(Objective):
-    """An endpoint loss from the best noise in a ball around each: soft teacher forcing.
+    """An endpoint loss from the best noise in a ball around each noise: soft teacher forcing.
 
-    Every noise ``x0'`` moves with theta, by a step of projected gradient descent whenever its pair is in a
-    minibatch. Only the direction of its gradient counts: visit ``k = 0, 1, ...`` goes ``r / sqrt(1 + k)``
-    down it, so that the first reaches the surface of the ball, where the minimum of a nearly linear loss is,
-    and later ones settle wherever it is.
+    Every noise ``x0'`` is updated with theta, by projected gradient descent whenever its pair is in a
+    minibatch. Only the direction of the gradient is used: step ``k = 0, 1, ...`` has length
+    ``r / sqrt(1 + k)``, so that the first reaches the surface of the ball, where the minimum of a nearly
+    linear loss is, and later ones converge to the minimum anywhere in the ball.
 
     Args:
         endpoint: the loss from given noises.
         pairs: all training pairs.
-        radius: of the balls.
+        radius: radius of the balls.
 
     Attributes:
         moves: ``x0' - x0`` of each pair, like ``x0``.
@@ -82,7 +82,7 @@ class SoftObjective(Objective):
         return self.endpoint.on(theta, replace(pairs[index], x0=start))
 
     def gradient(self, loss: Tensor, theta: Tensor) -> Tensor:
-        """The gradient in theta, while the noises take their step."""
+        """Return the gradient in theta, and update the noises."""
         index, start = self._latest
         to_theta, to_start = torch.autograd.grad(loss, (theta, start))
         step = self.radius / (1 + self.visits[index]).sqrt().reshape(-1, *[1] * (start.ndim - 1))
@@ -119,13 +119,13 @@ class PathObjective(Objective):
 
 
 def adam(objective: Objective, size: int, pairs: Pairs, settings: Adam, seed: int = 0) -> Iterator[Iterate]:
-    """Yield the start, and then the newest parameters with the mean loss since the last yield.
+    """Yield the start, then the current parameters with the mean loss since the last yield.
 
     Args:
         objective: the loss of some pairs.
         size: number of parameters.
         pairs: the training pairs.
-        settings: how.
+        settings: settings.
         seed: seed of the minibatches.
     """
     theta = torch.zeros(size, dtype=torch.float64, requires_grad=True)
@@ -149,6 +149,6 @@ def adam(objective: Objective, size: int, pairs: Pairs, settings: Adam, seed: in
 
 
 def _norms(x: Tensor) -> Tensor:
-    """Euclidean norm of each sample, never zero, to divide the samples by."""
+    """Return the Euclidean norm of each sample, positive, in a shape to divide by."""
     norms: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1).clamp(min=torch.finfo(x.dtype).tiny)
     return norms.reshape(-1, *[1] * (x.ndim - 1))

@@ -1,4 +1,4 @@
-"""How many pairs a budget of network calls is best spent on, and whether it was enough."""
+"""Budget of network calls: the number of pairs to spend it on, and notes on its size."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ __all__ = [
     "search_cost",
 ]
 
-#: Pairs where no budget limits them, and the fewest that a budget is cut down to.
+#: Number of pairs without a budget, and the fewest with one.
 PAIRS, FEWEST = 256, 16
-#: Iterations of Gauss-Newton that a budget should allow: the best one came before in most studies.
+#: Gauss-Newton iterations that a budget should allow: the best iterate was earlier in most studies.
 ITERATIONS = 20
-#: Trials of a step an iteration, on average.
+#: Trial steps per iteration, on average.
 TRIALS = 1.3
-#: Share of a budget for pairs, where an iteration takes a few of them only.
+#: Share of a budget for pairs, if iterations take minibatches.
 SHARE = 0.25
-#: Reports that the end of a fit is judged by, and a gain in dB over them that says it could go on.
+#: Last iterates of a fit that are judged, and the gain in dB over them above which it is unfinished.
 LATELY, GAINING = 3, 0.3
 #: Validation RMSE over training RMSE beyond which more pairs would help.
 GAP = 1.5
 
 
 class BudgetError(ValueError):
-    """The budget of network calls is too small to begin with."""
+    """The budget of network calls is too small to start."""
 
 
 class Ledger:
     """Network calls and seconds of a fit by their purpose, and notes.
 
     Args:
-        max_calls: most network calls, errors for the report not counted; any number by default.
+        max_calls: most network calls, without those for the errors of the report; unlimited by default.
     """
 
     def __init__(self, max_calls: int | None = None) -> None:
@@ -64,12 +64,12 @@ class Ledger:
 
     @property
     def spent(self) -> int:
-        """Network calls so far, without those that only the report needs."""
+        """Network calls so far, without those for the report only."""
         return sum(calls for purpose, calls in self.calls.items() if purpose != "errors")
 
     @property
     def left(self) -> float:
-        """Network calls that are left."""
+        """Remaining network calls."""
         return math.inf if self.max_calls is None else self.max_calls - self.spent
 
     @contextmanager
@@ -81,7 +81,7 @@ class Ledger:
 
 
 def check_budget(ledger: Ledger, start: int) -> float:
-    """The calls left to the optimiser, which must do for looking at the initial solvers at least."""
+    """Return the calls left to the optimiser; raise if they do not cover the initial solvers."""
     if start > ledger.left:
         raise BudgetError(
             f"fit: max_calls={ledger.max_calls} is not enough: the reference took {ledger.spent} network "
@@ -98,14 +98,14 @@ def planned_pairs(
     nfe: int,
     searched: int,
 ) -> Pairs:
-    """Make a few pairs, measure what pairs and iterations cost, and make as many more as a budget allows.
+    """Make a few pairs, measure the cost of pairs and iterations, and make as many more as a budget allows.
 
     Args:
-        make: makes so many pairs, from a noise ``start`` on.
-        fitter: Gauss-Newton on some pairs, or ``None`` where iterations take minibatches.
-        rollout: the field, whose limit is the budget; it ends with the calls that measuring took.
+        make: makes a number of pairs, from noise ``start`` on.
+        fitter: Gauss-Newton on some pairs, or ``None`` if iterations take minibatches.
+        rollout: the field, with the budget as its limit; it counts the calls of the measurement.
         nfe: network calls of the solver.
-        searched: network calls that choosing a start may take.
+        searched: most network calls for choosing a start.
     """
     first, budget = make(FEWEST), rollout.limit
     rollout.limit = budget - first.calls
@@ -119,14 +119,14 @@ def planned_pairs(
 
 
 def affordable_pairs(left: float, nfe: int, reference: float, linearisation: float | None) -> int:
-    """The number of pairs that leaves room for twenty Gauss-Newton iterations on them.
+    """Return the number of pairs that leaves a budget for twenty Gauss-Newton iterations on them.
 
     Args:
-        left: network calls that are left, with no pair made.
+        left: remaining network calls, before any pair is made.
         nfe: network calls of the solver.
-        reference: network calls of the reference a pair.
-        linearisation: network calls an iteration takes for its Jacobian, a pair; ``None`` where iterations
-            take minibatches, whose cost does not grow with the pairs.
+        reference: network calls of the reference per pair.
+        linearisation: network calls of a Jacobian per pair; ``None`` if iterations take minibatches, whose
+            cost does not grow with the pairs.
 
     Returns:
         From 16 to 256 pairs.
@@ -140,11 +140,11 @@ def affordable_pairs(left: float, nfe: int, reference: float, linearisation: flo
 
 
 def linearisation_cost(fitter: Linearised, pairs: Pairs) -> float:
-    """Network calls a pair for the Jacobian of an iteration: measured at the start, on a few pairs."""
+    """Measure the network calls per pair of an iteration's Jacobian, at the start, on a few pairs."""
     rollout, theta = fitter.rollout, torch.zeros(fitter.family.size, dtype=torch.float64)
     few = rollout.team.own(pairs)[:4]
     linearise, _ = fitter.columns.at(theta, few)
-    before = rollout.calls  # what is measured once does not count
+    before = rollout.calls  # leave out measurements that are made once
 
     def work() -> Tensor:
         linearise(few)
@@ -156,12 +156,12 @@ def linearisation_cost(fitter: Linearised, pairs: Pairs) -> float:
 
 
 def search_cost(nfe: int, field: Field) -> int:
-    """Most network calls that choosing a start takes."""
+    """Return the most network calls for choosing a start."""
     return SEARCHED * nfe * len(classical.baselines(nfe, field.schedule, list(classical.GRIDS)))
 
 
 def budget_notes(ledger: Ledger, chosen: Chosen, loss: str) -> tuple[str, ...]:
-    """Whether a budget sufficed, and what more would be for.
+    """Return notes on whether the budget was enough, and what more calls or pairs would bring.
 
     Args:
         ledger: the budget and the calls spent.

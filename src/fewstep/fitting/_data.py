@@ -22,13 +22,13 @@ from .losses import ENDPOINT_LOSSES, Loss
 
 __all__ = ["Data", "given_pairs", "prepared"]
 
-#: Pairs of each task where several are fitted.
+#: Pairs of each task if several are fitted.
 PAIRS_EACH = 128
 
 
 @dataclass(frozen=True)
 class Data:
-    """Pairs of one field and scale: to train on, and to validate with; only the latter between scales."""
+    """Training and validation pairs of one field and scale; only the latter between fitted scales."""
 
     source: Source
     train: Pairs
@@ -36,7 +36,7 @@ class Data:
 
     @property
     def error(self) -> float:
-        """RMSE of the reference, as estimated."""
+        """Estimated RMSE of the reference."""
         return self.held_out.error
 
     def __len__(self) -> int:
@@ -46,12 +46,12 @@ class Data:
 def given_pairs(
     question: Question, maker: Maker, pairs: Any, ledger: Ledger, *, searched: bool
 ) -> list[Data]:
-    """The pairs of all sources, made or given, by field and scale.
+    """Return the pairs of each field and scale, new or given.
 
     Args:
         question: the fields and scales.
         maker: makes pairs.
-        pairs: how many, or the pairs, as :func:`fewstep.fit` takes them.
+        pairs: number of pairs, or the pairs, as in :func:`fewstep.fit`.
         ledger: counts calls.
         searched: whether a start will be searched for.
     """
@@ -76,7 +76,7 @@ def given_pairs(
 
 
 def prepared(loss: Loss, data: Sequence[Data], reference: Reference, ledger: Ledger) -> list[Data]:
-    """The pairs with whatever else the loss compares with."""
+    """Return the pairs with the further targets of the loss."""
     ready, tolerances = [], {"rtol": reference.rtol, "atol": reference.atol}
     for source, train, held_out in ((part.source, part.train, part.held_out) for part in data):
         if len(train):
@@ -88,7 +88,7 @@ def prepared(loss: Loss, data: Sequence[Data], reference: Reference, ledger: Led
 
 
 def _planned(question: Question, maker: Maker, ledger: Ledger, searched: bool) -> Pairs:
-    """As many pairs as the budget has room for."""
+    """Make as many pairs as the budget allows."""
     field, family, settings = question.sources[0].field, question.family, question.optimizer
     rollout = Rollout(field, maker.batch, ledger.left)
     whole = isinstance(settings, GaussNewton) and settings.minibatch is None
@@ -111,7 +111,7 @@ def _planned(question: Question, maker: Maker, ledger: Ledger, searched: bool) -
 
 
 def _by_source(question: Question, pairs: Any) -> list[int | Pairs]:
-    """What is wanted of each source."""
+    """Return the number of pairs, or the pairs, for each source."""
     sources = question.sources
     if isinstance(pairs, Mapping):
         given = {float(w): those for w, those in pairs.items()}

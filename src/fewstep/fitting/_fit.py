@@ -1,4 +1,4 @@
-"""Fit a solver, or several that share their parameters, to one field or more."""
+"""Fits of a solver, or several with shared parameters, to one or several fields."""
 
 from __future__ import annotations
 
@@ -50,48 +50,48 @@ def fit(
     device: torch.device | str | None = None,
     progress: bool = False,
 ) -> Fit:
-    """Fit a solver with ``nfe`` calls to a field; the network is only ever called, never changed.
+    """Fit a solver with ``nfe`` calls to a field; the network is only called, never changed.
 
-    A quarter of the pairs is kept from training. The iterate with the best PSNR on them (of their features,
-    where the loss is of those) is returned, the initial solver among them, and validation that no longer
-    improves ends the fit.
+    A quarter of the pairs is held out for validation. The iterate with the best PSNR on them (of their
+    features, for a loss of features) is returned, which may be the initial solver; the fit ends when
+    validation no longer improves.
 
-    Several numbers of calls, guidance scales or fields share one theta: each of them is a task, whose solver
-    is a linear image of it. What is minimised then is the mean over tasks of the logarithm of the loss, and
-    the numbers of calls and scales midway between those fitted are validated, too.
+    Several numbers of calls, guidance scales or fields share one theta: each combination is a task, whose
+    solver has parameters linear in theta. The objective is then the mean over tasks of the logarithm of the
+    loss, and the numbers of calls and scales midway between the fitted ones are also validated.
 
     Args:
-        field: the model; several models that one solver is to serve; or a function from a guidance scale to
-            the field, for models that apply guidance themselves.
-        nfe: network calls of the solver, or several numbers of them.
+        field: the model; several models for one solver; or a function from a guidance scale to the field, for
+            models that apply guidance themselves.
+        nfe: number of network calls of the solver, or several numbers.
         guidance: guidance scale, or several above 0; that of the field by default.
         family: ``"non_stationary"``, the default for one number of calls; ``"timesteps"``; ``"scale_time"``
-            (on the midpoint method, where ``nfe`` is even, or another by ``init``); for several,
+            (on the midpoint method, if ``nfe`` is even, or another by ``init``); for several,
             ``"smooth_corrections"``, the default, or ``"curve"``; or solvers of :mod:`fewstep.families`.
         init: the start of a non-stationary or timesteps fit: the name of a classical solver, such as
             ``"ab2"`` or ``"deis3/cosine"`` (see :func:`fewstep.classical.named`); ``"auto"``, the classical
             solver with the best PSNR on at most 32 training pairs; or, for a non-stationary fit, a solver
             with as many calls or fewer, classical or fitted, of any family. By default DEIS of order 3 on the
-            cosine grid or, where that has no velocities, Adams-Bashforth 2. For a scale-time fit the name of
-            its base: a Runge-Kutta method, or ``"ab2"``, ``"ab3"``, ``"ab4"``.
+            cosine grid or, if that has no table of velocities, Adams-Bashforth 2. For a scale-time fit the
+            name of its base: a Runge-Kutta method, or ``"ab2"``, ``"ab3"``, ``"ab4"``.
         loss: ``"rmse"``, ``"log_mse"``, ``"mse"`` or ``"pseudo_huber"`` of the sample; ``"nodes"``, the RMSE
             of every trajectory point; :class:`~fewstep.fitting.Features` of the sample; with Adam also
-            ``"soft"``, the sample's from the best noise near by, and for a one-step family ``"bound"``, the
-            RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error.
+            ``"soft"``, that of the sample from the best nearby noise, and for a one-step family ``"bound"``,
+            the RMSE bound of the Bespoke paper, or ``"local"``, the local truncation error.
         optimizer: ``"gauss_newton"``, which needs no gradients of the network, ``"adam"``, or the settings of
             either: :class:`fewstep.fitting.GaussNewton`, :class:`fewstep.fitting.Adam`.
-        pairs: how many reference pairs to make for each field and scale, at least 4; or the pairs themselves,
-            in a list for several fields, and by scale, of the same noises, for several scales. By default as
-            many as ``per_sample`` has rows; else with ``max_calls`` from 16 to 256, as many as leave room for
-            twenty iterations on them; else 256, or 128 with several tasks.
+        pairs: number of reference pairs to make for each field and scale, at least 4; or the pairs, in a list
+            for several fields, and by scale, with the same noises, for several scales. By default as many as
+            ``per_sample`` has rows; else with ``max_calls`` from 16 to 256, as many as allow twenty
+            iterations on them; else 256, or 128 with several tasks.
         conditions: keyword arguments of the network that all pairs share.
-        per_sample: keyword arguments of the network with one row a pair, or one row for all: tensors, arrays,
-            lists, and mappings of them.
-        reference: how the pairs are made.
+        per_sample: keyword arguments of the network with one row per pair, or one row for all: tensors,
+            arrays, lists, and mappings of them.
+        reference: settings of the reference.
         max_calls: stop before the fit makes more network calls than this, the reference included.
         seed: seed of the noises (and of minibatches). Noise ``k`` is the same for any ``pairs``.
-        batch: most samples the network is given at once.
-        device: where the noises are put; by default where the network is.
+        batch: most samples per network call.
+        device: device of the noises; by default that of the network.
         progress: show progress bars.
 
     Returns:
@@ -114,12 +114,12 @@ def run(
     max_calls: int | None = None,
     rivals: bool = True,
 ) -> Fit:
-    """Answer a question: make pairs, optimise, choose, report.
+    """Make pairs, optimise, choose an iterate and report.
 
     Args:
-        question: what to fit.
+        question: the resolved arguments of the fit.
         maker: makes the pairs.
-        pairs: how many, or the pairs.
+        pairs: number of pairs, or the pairs.
         auto: whether to search for the best classical start.
         max_calls: the budget.
         rivals: whether to measure classical solvers for the report.
@@ -164,7 +164,7 @@ def run(
 
 
 def _from_the_best(question: Question, data: Data, ledger: Ledger, batch: int) -> Question:
-    """The question with its start replaced by the classical solver that is best on training pairs."""
+    """Replace the start by the classical solver that is best on training pairs."""
     nfe, name, field = question.nfes[0], question.solvers.name, data.source.field
     least = 2 if name == "timesteps" else 1
     left = ledger.left - nfe * len(data)
@@ -181,7 +181,7 @@ def _followed(question: Question, problem: Problem, maker: Maker) -> Chosen:
     settings, loss = question.optimizer, question.loss
     iterates: Iterator[Iterate]
     if isinstance(settings, GaussNewton):
-        assert isinstance(loss, LeastSquares)  # as the question checked
+        assert isinstance(loss, LeastSquares)  # checked by the question
         iterates = gauss_newton(problem.trained, loss, settings, maker.seed)
     else:
         (task,) = problem.trained
@@ -199,7 +199,7 @@ def _followed(question: Question, problem: Problem, maker: Maker) -> Chosen:
 
 
 def _fit(question: Question, theta: Tensor, report: FitReport) -> Fit:
-    """The solvers at the parameters chosen."""
+    """Return the fit with the chosen parameters."""
     fields = [source.field for source in question.sources if source.guidance == question.sources[-1].guidance]
     fitted_for = fields[0].describe()
     if len(fields) > 1:
@@ -210,12 +210,12 @@ def _fit(question: Question, theta: Tensor, report: FitReport) -> Fit:
 
 
 def _features_read(loss: Loss) -> int:
-    """Samples that the feature map of a loss was given so far."""
+    """Return the number of samples passed to the feature map of a loss so far."""
     return loss.judge.calls if isinstance(loss.judge, Features) else 0
 
 
 def _reference_error(data: Sequence[Data]) -> float:
-    """The largest estimate over fields and scales; NaN where there is none."""
+    """Return the largest estimate over fields and scales, NaN if there is none."""
     known = [part.error for part in data if not math.isnan(part.error)]
     return max(known, default=math.nan)
 

@@ -1,4 +1,4 @@
-"""Following an optimiser, and choosing among its iterates on pairs it did not see."""
+"""Choice among the iterates of an optimiser by held-out pairs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ._settings import Optimizer
 __all__ = ["BUDGET_SPENT", "Chosen", "follow"]
 
 BUDGET_SPENT = "the budget of network calls was spent"
-#: Validation must improve by this many dB to count.
+#: Least improvement of validation that counts, in dB.
 IMPROVEMENT = 0.05
 
 
 class Chosen(NamedTuple):
-    """The iterate kept, its validation PSNR (as it was chosen by) and RMSE, and how the optimiser went."""
+    """The chosen iterate, its validation PSNR (the criterion) and RMSE, and the course of the optimiser."""
 
     theta: Tensor
     psnr: float
@@ -40,20 +40,19 @@ def follow(
     progress: bool,
     desc: str,
 ) -> Chosen:
-    """Follow an optimiser and keep the iterate with the best validation PSNR, over all of its solvers.
+    """Run an optimiser and keep the iterate with the best validation PSNR over all of its solvers.
 
     Args:
         iterates: the optimiser.
-        validation: mean squares at a theta, float64 of shape ``(B,)``: of the samples' errors, and of what is
-            to be judged by, which may be their features.
-        rollout: what counts the calls of both.
-        settings: of the optimiser: its iterations, and how many may pass without an improvement.
+        validation: mean squares at a theta, float64 of shape ``(B,)``: of the samples' errors, and of the
+            criterion, which may be errors of features.
+        rollout: counts the calls of both.
+        settings: settings of the optimiser: its iterations and its patience.
         progress: show a progress bar.
-        desc: what it is to say.
+        desc: text of the progress bar.
 
-    Where few pairs validate, one noise that falls to another mode would decide a mean of errors; a
-    mean of their logarithms, which PSNR is, hears the others too. No iterate is kept whose mean is worse than
-    that of the start.
+    With few validation pairs, one noise that falls to another mode dominates a mean of errors; PSNR, a mean
+    of their logarithms, is robust to it. An iterate with a worse mean error than the start is never kept.
     """
     curve: list[Mapping[str, float]] = []
     best: tuple[Tensor, float, float, int] | None = None
@@ -88,7 +87,7 @@ def follow(
                     break
                 if iteration:
                     cost = max(cost, rollout.calls - int(curve[-2]["calls"]))
-                if rollout.calls + cost > rollout.limit:  # the next one could not be finished
+                if rollout.calls + cost > rollout.limit:  # the next iteration would exceed the limit
                     stopped = BUDGET_SPENT
                     break
             else:

@@ -1,14 +1,14 @@
-"""Forward-only Gauss-Newton: no gradient is propagated back through the network, ever.
+"""Forward-only Gauss-Newton, without backpropagation through the network.
 
 Theta has tens of numbers and the losses are sums of squares (Levenberg 1944, Marquardt 1963). The
-Jacobian of the residuals comes from differences of calls, so that the network may be a black box; where
-it has forward-mode derivatives, those serve as well.
+Jacobian of the residuals is made from differences of calls, so that the network may be a black box, or
+from its forward-mode derivatives.
 
 Several tasks (numbers of calls, guidance scales, fields) that share a theta are fitted together: the loss is
-then the mean over tasks of the logarithm of each one's. Errors fall by orders of magnitude as calls are
-added, and a mean of errors would follow the fewest calls only; of logarithms, a percent counts the same in
-every task. With ``P`` for the link of a task, its Jacobian in theta is ``J P``, so that its normal equations
-``A = J^T W J``, ``g = J^T W r`` in its own parameters are ``P^T A P`` and ``P^T g`` in theta.
+then the mean over tasks of the logarithm of each task's loss. As errors fall by orders of magnitude with more
+calls, a mean of errors would depend on the fewest calls only; in a mean of logarithms, relative changes count
+equally in all tasks. With the link ``P`` of a task, its Jacobian in theta is ``J P``; its normal equations
+``A = J^T W J``, ``g = J^T W r`` in its own parameters become ``P^T A P`` and ``P^T g`` in theta.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from .losses import Features, LeastSquares
 
 __all__ = ["Iterate", "Linearised", "System", "gauss_newton"]
 
-#: Trials of a step, each with more damping, before it is given up.
+#: Most trials of a step, each with more damping.
 TRIALS = 8
-#: The gain under which a fit has settled, as a share of the loss.
+#: Gain, as a share of the loss, below which a fit has settled.
 SETTLED = 1e-3
 
 
@@ -49,13 +49,14 @@ def gauss_newton(
 ) -> Iterator[Iterate]:
     """Minimise ``loss + mu |theta|^2`` with a penalty ``mu`` that decays (see :class:`.GaussNewton`).
 
-    Yields the start and then an iterate a step, until no step improves the penalised training loss. With
-    minibatches the loss of an iterate is that of its minibatch, and one without a better step is skipped.
+    Yields the start and then one iterate per step, until no step improves the penalised training loss. With
+    minibatches, the loss of an iterate is that of its minibatch, and a minibatch without a better step is
+    skipped.
 
     Args:
-        tasks: the solvers, which share a theta, and their prepared training pairs, equally many.
-        loss: the loss of each task; residuals are weighed by its slope, which is reweighted least squares.
-        settings: how.
+        tasks: the solvers, which share a theta, and their prepared training pairs, in equal numbers.
+        loss: the loss of each task; its slope weights the residuals (reweighted least squares).
+        settings: settings.
         seed: seed of the minibatches.
     """
     system = System(tasks, loss, settings)
@@ -94,7 +95,7 @@ def gauss_newton(
             system.forget()
             growth = 2.0
             continue
-        # Nielsen (1999): trust the model more the better it predicted the gain.
+        # Nielsen (1999): the better the predicted gain, the less damping.
         damping, growth = damping * max(1 / 3, 1 - (2 * gain - 1) ** 3), 2.0
         settled = current - trial_loss < system.negligible(current) and prior < 1e-6
         theta, current = trial, trial_loss
@@ -106,15 +107,15 @@ def gauss_newton(
 
 
 class System:
-    """Losses and normal equations of the tasks of a fit together.
+    """Joint loss and normal equations of the tasks of a fit.
 
     Args:
-        tasks: as for :func:`gauss_newton`.
+        tasks: as in :func:`gauss_newton`.
         loss: likewise.
         settings: likewise.
 
     Raises:
-        ValueError: when there are fewer pairs than processes, or the network has no such derivatives.
+        ValueError: when there are fewer pairs than processes, or the network does not have the derivatives.
     """
 
     def __init__(self, tasks: Sequence[Task], loss: LeastSquares, settings: GaussNewton) -> None:
@@ -125,19 +126,19 @@ class System:
                 f"GaussNewton: {team.world} processes cannot share {together} training pairs; pass "
                 "more pairs, or start fewer processes."
             )
-        # A Jacobian is kept for the one task only, and holds for all of its pairs.
+        # A Jacobian of all pairs is kept, for a single task only.
         reuse = settings.reuse if len(tasks) == 1 and together == pairs else 0
         self.members = [Linearised(task, loss, settings, reuse) for task in tasks]
         self._latest: tuple[Tensor, list[float]] | None = None
 
     def loss(self, theta: Tensor, index: Tensor | None = None) -> float:
-        """The loss of the one task, or the mean logarithm of those of several, on some pairs or all."""
+        """Return the loss of a single task, or the mean logarithm of several, on all or some pairs."""
         self._latest = theta, [member.loss(theta, index) for member in self.members]
         losses = self._latest[1]
         return losses[0] if len(losses) == 1 else sum(map(_log, losses)) / len(losses)
 
     def normal_equations(self, theta: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """``A`` and ``g`` in theta; twice ``g`` is the gradient of the loss."""
+        """Return ``A`` and ``g`` in theta; twice ``g`` is the gradient of the loss."""
         if len(self.members) == 1:
             return self.members[0].normal_equations(theta, index)
         if self._latest is None or not torch.equal(self._latest[0], theta):
@@ -145,7 +146,7 @@ class System:
         assert self._latest is not None
         A, g = theta.new_zeros(len(theta), len(theta)), torch.zeros_like(theta)
         for member, its_loss in zip(self.members, self._latest[1], strict=True):
-            # The slope of the logarithm is one over the loss.
+            # The derivative of the logarithm is one over the loss.
             weight = 1 / (len(self.members) * its_loss)
             its_A, its_g = member.normal_equations(theta, index)
             A += weight * its_A
@@ -153,22 +154,22 @@ class System:
         return A, g
 
     def negligible(self, loss: float) -> float:
-        """The gain in a step under which a fit has settled: a thousandth of its loss."""
+        """Return the gain of a step below which a fit has settled: a thousandth of its loss."""
         return SETTLED * (abs(loss) if len(self.members) == 1 else 1.0)
 
     @property
     def stale(self) -> bool:
-        """True where the last step came from a Jacobian that was taken elsewhere."""
+        """True if the last step used a Jacobian from an earlier theta."""
         kept = self.members[0].kept
         return kept is not None and kept.served > 0
 
     def forget(self) -> None:
-        """Take the next Jacobian anew."""
+        """Drop the Jacobian, so that the next one is computed."""
         self.members[0].kept = None
 
 
 class _Kept(NamedTuple):
-    """A Jacobian of all pairs, ``(P, K B, ...)``, where it holds, residuals there, how often it served."""
+    """A Jacobian of all pairs, ``(P, K B, ...)``, with its theta, residuals and number of uses."""
 
     theta: Tensor
     residual: Tensor
@@ -177,16 +178,16 @@ class _Kept(NamedTuple):
 
 
 class Linearised:
-    """One task: its loss and its normal equations at any theta.
+    """Loss and normal equations of one task at any theta.
 
     Args:
         task: the solvers and pairs.
         loss: the loss.
-        settings: how to find the Jacobian.
-        reuse: how often one serves besides where it was taken.
+        settings: settings of the Jacobian.
+        reuse: iterations that a Jacobian serves besides its own.
 
     Attributes:
-        kept: the last Jacobian, if it may serve again.
+        kept: the last Jacobian, if it may be reused.
     """
 
     def __init__(self, task: Task, loss: LeastSquares, settings: GaussNewton, reuse: int = 0) -> None:
@@ -204,7 +205,7 @@ class Linearised:
 
     @torch.no_grad()
     def loss(self, theta: Tensor, index: Tensor | None = None) -> float:
-        """The loss on some pairs or all, infinite instead of NaN."""
+        """Return the loss on all or some pairs, infinity instead of NaN."""
         own = self.rollout.team.own(self._some(index))
         parts = self.rollout.together(lambda: self.residuals.squared(self.link @ theta, own))
         value = float(self.loss_of(torch.cat(parts)))
@@ -212,7 +213,7 @@ class Linearised:
 
     @torch.no_grad()
     def normal_equations(self, theta: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """``P^T J^T W J P`` and ``P^T J^T W r`` a residual and dimension, summed over the processes."""
+        """Return ``P^T J^T W J P`` and ``P^T J^T W r`` per residual and dimension, over all processes."""
         pairs, own = self._some(index), self.link @ theta
         parts = self.rollout.together(lambda: torch.cat(self._summed(own, pairs), dim=1))
         count = len(pairs) * self.loss_of.numbers(self.family, pairs)
@@ -223,14 +224,14 @@ class Linearised:
         return self.pairs if index is None else self.pairs[index.to(self.pairs.x0.device)]
 
     def _summed(self, theta: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """``J^T W J`` and, as a column, ``J^T W r`` of this process's pairs, over chunks of them."""
+        """Return ``J^T W J`` and, as a column, ``J^T W r`` of this process's pairs, summed over chunks."""
         size, own = self.family.size, self.rollout.team.own(pairs)
         A, g = theta.new_zeros(size, size), theta.new_zeros(size)
         if self.kept is not None and self.kept.served < self.reuse:
             self.kept = self._updated(self.kept, theta, own)
             self._accumulate(A, g, self.kept.residual, self.kept.J)
             return A, g[:, None]
-        self.kept = None  # before the next one takes its place
+        self.kept = None  # free its memory before the next one
         linearise, within = self.columns.at(theta, own)
         for part in chunks(own, within.pairs):
             residual, J = linearise(part)
@@ -240,7 +241,7 @@ class Linearised:
         return A, g[:, None]
 
     def _updated(self, kept: _Kept, theta: Tensor, pairs: Pairs) -> _Kept:
-        """Broyden's update ``J + (dr - J dtheta) dtheta^T / |dtheta|^2``, residual by residual, in place."""
+        """Apply Broyden's update ``J + (dr - J dtheta) dtheta^T / |dtheta|^2`` to each residual, in place."""
         residual = self.residuals.at(theta, pairs)
         step = (theta - kept.theta).to(residual)
         rows = kept.J.flatten(1)
@@ -262,5 +263,5 @@ class Linearised:
 
 
 def _log(loss: float) -> float:
-    """The logarithm, finite where a task is solved exactly."""
+    """Return the logarithm, finite for a task that is solved exactly."""
     return math.log(max(loss, torch.finfo(torch.float64).tiny))

@@ -80,7 +80,7 @@ class Tangents:
 
     With dots for derivatives in one parameter,
 
-        dx_i = da_i x_0 + sum_j (db_ij u_j + b_ij du_j) + de_i,      du_j = D_x u(x_j, t_j) dx_j + D_t u dt_j,
+        dx_i = da_i x_0 + sum_j (db_ij u_j + b_ij du_j),      du_j = D_x u(x_j, t_j) dx_j + D_t u dt_j,
 
     where ``du_j`` is a ``torch.func.jvp``, computed for all parameters at once with ``vmap`` if the network
     supports it, else one by one. Calls before the first one that depends on a parameter are skipped. A

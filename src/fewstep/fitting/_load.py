@@ -1,4 +1,4 @@
-"""Read a file of a solver or of a fit."""
+"""Reading of files of solvers and fits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["load"]
 
 
 def load(path: str | os.PathLike[str]) -> Solver | Fit:
-    """Read the file of :meth:`fewstep.Solver.save` or :meth:`fewstep.Fit.save`.
+    """Read a file of :meth:`fewstep.Solver.save` or :meth:`fewstep.Fit.save`.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is truncated, newer than this version, or neither of these.
+        ValueError: when the file is truncated, newer than this version, or neither a solver nor a fit.
     """
     return Fit.load(path) if read_format(path) == FORMAT else Solver.load(path)

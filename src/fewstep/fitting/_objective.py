@@ -1,4 +1,4 @@
-"""Objectives for Adam: one for each kind of loss."""
+"""Objectives for Adam by kind of loss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["check_loss", "objective"]
 
 
 def check_loss(loss: Loss, family: Family) -> None:
-    """Raise, before any network call, for a loss that does not apply to a family."""
+    """Raise, before any network call, if a loss does not apply to a family."""
     if isinstance(loss, Steps):
         step_weights(loss.name, family)
 
@@ -36,7 +36,7 @@ def objective(loss: Loss, rollout: Rollout, family: Family, pairs: Pairs) -> Obj
 
 
 def step_weights(loss: str, family: Family) -> Callable[[Tensor], Tensor]:
-    """The weights ``M(theta)`` of the steps in a path loss, if the family can have that loss."""
+    """Return the weights ``M(theta)`` of the steps in a path loss, if it applies to the family."""
     start = torch.zeros(family.size, dtype=torch.float64)
     if loss == "local":
         check_one_step(family.table(start), family.points)
@@ -45,5 +45,5 @@ def step_weights(loss: str, family: Family) -> Callable[[Tensor], Tensor]:
         raise ValueError(
             "fit: loss='bound' is known for scale-time solvers only; use family='scale_time', or loss='rmse'."
         )
-    bound_weights(family, start)  # raises for a base whose bound is unknown
+    bound_weights(family, start)  # raises if the bound of the base is unknown
     return partial(bound_weights, family)

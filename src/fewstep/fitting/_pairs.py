@@ -1,4 +1,4 @@
-"""The pairs of a fit: made, or taken as they are, and split into training and validation."""
+"""Pairs of a fit, new or given, and their split into training and validation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ._team import Team
 
 __all__ = ["Maker", "held_back", "joined", "noise_shape"]
 
-#: Share of the pairs that validates.
+#: Share of the pairs for validation.
 VALIDATION = 0.25
-#: Most samples that the reference solves together, as one step size is common to them.
+#: Most samples that the reference solves together, with one step size.
 TOGETHER = 256
 
 
@@ -30,12 +30,12 @@ class Maker:
     """Makes the pairs of a fit.
 
     Args:
-        conditions: shared by all pairs.
-        per_sample: one row a pair.
-        reference: how to solve.
+        conditions: conditions that all pairs share.
+        per_sample: conditions with one row per pair.
+        reference: settings of the reference.
         seed: seed of the noises.
-        device: where to put them; that of each field's network by default.
-        batch: most samples that the network is given at once; the reference takes 256 together.
+        device: device of the noises; by default that of each field's network.
+        batch: most samples per network call, at most 256 in the reference.
         progress: show a progress bar.
     """
 
@@ -48,7 +48,7 @@ class Maker:
     progress: bool
 
     def __call__(self, field: Field, pairs: int | Pairs, start: int = 0) -> Pairs:
-        """The pairs given, or as many new ones, of the noises from number ``start`` on."""
+        """Return the given pairs, or new ones from noise number ``start`` on."""
         if isinstance(pairs, Pairs):
             return self._given(pairs)
         if isinstance(pairs, bool) or not isinstance(pairs, int):
@@ -65,7 +65,7 @@ class Maker:
         conditions: Mapping[str, Any] | None,
         per_sample: Mapping[str, Any] | None,
     ) -> Pairs:
-        """Reference pairs, of which each process makes a slice; every process gets all of them."""
+        """Make reference pairs; each process makes a slice, and gets all."""
         team = Team.current()
         options = {**vars(self.reference), "progress": self.progress and team.main}
         options |= {"batch": min(self.batch, TOGETHER)}
@@ -76,7 +76,7 @@ class Maker:
             raise ValueError(
                 f"fit: {team.world} processes cannot share {len(x0)} pairs; pass more pairs, or start fewer."
             )
-        field.bind(conditions, per_sample, len(x0))  # a wrong number of rows is one of all, not of a slice
+        field.bind(conditions, per_sample, len(x0))  # check the rows of all pairs, not of a slice
         own, made = team.slice(len(x0)), []
 
         def work() -> Tensor:
@@ -108,7 +108,7 @@ class Maker:
 
 
 def noise_shape(field: Field) -> tuple[int, ...]:
-    """The shape to draw noise in, which the field must say."""
+    """Return the shape of the noises, which the field must have."""
     if field.shape is None:
         raise ValueError(
             "fit: to draw noise the shape of one sample must be known; give it to the Field, as in "
@@ -124,7 +124,7 @@ def at_least_four(count: int) -> None:
 
 
 def joined(first: Pairs, rest: Pairs) -> Pairs:
-    """Two lots of pairs from one reference, with all of their calls and the error of both estimates."""
+    """Concatenate two sets of pairs of one reference, with the sum of their calls and the joint error."""
     return replace(
         first,
         x0=torch.cat([first.x0, rest.x0]),
@@ -136,5 +136,5 @@ def joined(first: Pairs, rest: Pairs) -> Pairs:
 
 
 def held_back(pairs: Pairs) -> tuple[Pairs, Pairs]:
-    """Pairs to train on, and a quarter of them, at least two, to validate with."""
+    """Split pairs into training pairs and a quarter, at least two, for validation."""
     return pairs.split(min(max(2, round(VALIDATION * len(pairs))), len(pairs) - 2))

@@ -1,4 +1,4 @@
-"""The tasks of a fit: solvers that share a theta, on the pairs of every field and scale."""
+"""Tasks of a fit: solvers that share a theta, on the pairs of every field and scale."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Problem"]
 
 
 class Place(NamedTuple):
-    """Where a task stands: its number of calls, field and scale, and whether it is fitted."""
+    """Number of calls, field and scale of a task, and whether it is fitted."""
 
     nfe: int
     source: Source
@@ -28,13 +28,13 @@ class Place(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Tasks to fit, and tasks to judge by.
+    """Tasks for training, and tasks for validation.
 
     Args:
         rollout: counts the calls of all.
-        trained: on training pairs.
-        judged: on validation pairs, those midway between fitted numbers of calls and scales included.
-        places: of the judged tasks.
+        trained: tasks on training pairs.
+        judged: tasks on validation pairs, also midway between fitted numbers of calls and scales.
+        places: places of the judged tasks.
         start: name of the solver at ``theta = 0``.
     """
 
@@ -46,7 +46,7 @@ class Problem(NamedTuple):
 
     @classmethod
     def of(cls, question: Question, data: Sequence[Data], batch: int) -> Problem:
-        """The tasks of a question on prepared pairs."""
+        """Return the tasks of a question on prepared pairs."""
         first = Rollout(data[0].source.field, batch)
         trained, judged, places = [], [], []
         models = [part.source.model for part in data]
@@ -63,11 +63,11 @@ class Problem(NamedTuple):
 
     @property
     def calls(self) -> int:
-        """Network calls of looking at one theta: its training loss and its validation."""
+        """Network calls for the training loss and the validation of one theta."""
         return sum(task.calls for task in (*self.trained, *self.judged))
 
     def rows(self, theta: Tensor, *, rivals: bool) -> tuple[Mapping[str, Any], ...]:
-        """Validation errors of the fitted solvers, of the start and, if asked for, of classical solvers."""
+        """Return validation errors of the fitted solvers, the start and, with rivals, classical solvers."""
         self.rollout.limit = math.inf
         rows = []
         for (nfe, source, trained), task in zip(self.places, self.judged, strict=True):

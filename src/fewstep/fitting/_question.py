@@ -1,4 +1,4 @@
-"""The question that a fit answers: fields, numbers of calls, guidance scales, and solvers for them."""
+"""Arguments of a fit: fields, numbers of calls, guidance scales, and the solvers for them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .losses import LOSSES, EndpointLoss, Features, LeastSquares, Loss
 
 __all__ = ["Fields", "Question", "Source", "ask"]
 
-#: A field, one for several scales (a function of the scale), or several fields.
+#: A field, a function from the guidance scale to a field, or several fields.
 Fields = Field | Callable[[float], Field] | Sequence[Field]
 
 
 class Source(NamedTuple):
-    """A field, with its guidance scale where several are fitted, and its name where several fields are."""
+    """A field, with its guidance scale if several are fitted, and its name if several fields are."""
 
     field: Field
     guidance: float | None = None
@@ -36,9 +36,9 @@ class Question(NamedTuple):
 
     Args:
         sources: the fields to fit, at every scale.
-        between: further scales, for validation.
+        between: the fields at further scales, for validation.
         nfes: numbers of calls.
-        solvers: what is fitted, up to theta.
+        solvers: the solvers to fit, as functions of theta.
         loss: the loss of each task.
         optimizer: its settings.
     """
@@ -57,12 +57,12 @@ class Question(NamedTuple):
 
     @property
     def family(self) -> Family:
-        """The family of the one number of calls and scale."""
+        """The family of the only number of calls and scale."""
         return self.solvers.member(self.nfes[0]).own
 
     @property
     def midway(self) -> list[int]:
-        """Between each fitted number of calls and the next, the number midway that the base can make."""
+        """Numbers of calls midway between fitted ones, rounded down to those that the base can make."""
         stages = getattr(self.curves, "stages", 1)
         pairs = zip(self.nfes, self.nfes[1:], strict=False)
         return sorted({(low + high) // 2 // stages * stages for low, high in pairs} - set(self.nfes))
@@ -82,7 +82,7 @@ def ask(
     loss: str | Loss,
     optimizer: str | Optimizer,
 ) -> Question:
-    """Read the arguments of a fit."""
+    """Resolve and check the arguments of a fit."""
     nfes, scales = _nfes(nfe), _scales(guidance)
     sources = _sources(field, scales)
     optimizer = resolve_optimizer(optimizer)
@@ -123,7 +123,7 @@ def _scales(guidance: float | Sequence[float] | None) -> tuple[float, ...]:
 
 
 def _sources(field: Fields, scales: Sequence[float]) -> list[Source]:
-    """Each field at each scale; scales are noted where there are several, names where fields are."""
+    """Return each field at each scale, named if there are several fields."""
     several = list(field) if isinstance(field, list | tuple) else [field]
     if not several:
         raise ValueError("fit: field is an empty list; pass a Field, or several of them.")
@@ -138,7 +138,7 @@ def _sources(field: Fields, scales: Sequence[float]) -> list[Source]:
 
 
 def _at_scale(field: object, w: float | None) -> Field:
-    """A field at a scale: by its own guidance, or by a function of the scale."""
+    """Return a field at a scale, by its own guidance or by a function of the scale."""
     if isinstance(field, Field):
         return field if w is None else field.with_guidance(w)
     if w is not None and callable(field) and not isinstance(field, nn.Module):
@@ -153,7 +153,7 @@ def _at_scale(field: object, w: float | None) -> Field:
 
 
 def _loss(loss: str | Loss, optimizer: Optimizer) -> Loss:
-    """The loss of a name, if the optimiser can minimise it."""
+    """Return the loss by name, if the optimiser can minimise it."""
     if not isinstance(loss, Loss):
         if loss not in LOSSES:
             raise ValueError(f"fit: loss must be one of {', '.join(LOSSES)}, or a Loss, not {loss!r}.")
@@ -172,7 +172,7 @@ def _solvers(
     init: str | Solver | None,
     field: Field,
 ) -> Family | Curves | Guided:
-    """The solvers of a name, or those given, at every scale."""
+    """Return the solvers by name, or the given ones, at every scale."""
     if family is None:
         family = "non_stationary" if len(nfes) == 1 else "smooth_corrections"
     if isinstance(family, str):
@@ -204,11 +204,11 @@ def _solvers(
 
 
 def _check_together(question: Question, init: str | Solver | None) -> None:
-    """Raise for arguments that do not go together, before anything is called."""
+    """Raise for arguments that do not go together, before any network call."""
     optimizer, loss = question.optimizer, question.loss
     for n in question.nfes:
         for source in (*question.sources, *question.between):
-            question.solvers.member(n, source.guidance)  # raises where there is none
+            question.solvers.member(n, source.guidance)  # raises if there is none
     world = Team.current().world
     if world > 1 and not isinstance(optimizer, GaussNewton):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The record of a fit: errors, calls, seconds, and the way there."""
+"""Record of a fit: errors, calls, seconds and iterates."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ __all__ = ["FitReport"]
 class FitReport:
     """The record of a fit.
 
-    Errors are the RMSE of the validation pairs, on which the iterate was chosen; for a score free of
-    that choice compare on fresh noises with :func:`fewstep.compare`.
+    Errors are the RMSE on the validation pairs, by which the iterate was chosen; for an unbiased score,
+    compare on fresh noises with :func:`fewstep.compare`.
 
     Args:
         family: the family's name.
-        start: the solver at ``theta = 0``, by its name among the errors.
+        start: name of the solver at ``theta = 0`` in the errors.
         optimizer: ``"gauss_newton"`` or ``"adam"``.
-        loss: the name of the loss that was minimised.
-        parameters: numbers fitted.
-        pairs: ``train`` and ``validation`` pairs.
-        rows: one entry a task: ``nfe``, ``guidance`` where scales were fitted, ``model`` where fields were,
-            ``trained`` (false where it was only validated) and ``errors``, RMSE by solver: ``fitted``, the
+        loss: name of the training loss.
+        parameters: number of fitted parameters.
+        pairs: numbers of ``train`` and ``validation`` pairs.
+        rows: one entry per task: ``nfe``, ``guidance`` if scales were fitted, ``model`` if several fields
+            were, ``trained`` (false if it was only validated) and ``errors``, RMSE by solver: ``fitted``, the
             start and, with one task, every classical solver with as many calls.
-        calls: network calls, one for each sample and evaluation: ``reference``, ``plan`` (to find how many
-            pairs a budget allows), ``search`` (for the start, with ``init="auto"``), ``fit`` (training and
-            validation) and ``errors`` (only for ``rows``).
-        seconds: wall time, split likewise.
-        reference_error: estimated RMSE of the reference, the largest of all tasks; NaN where unknown.
-        best_iteration: the iterate that was kept, 0 being the start.
+        calls: network calls, one per sample and evaluation: ``reference``, ``plan`` (to choose the number of
+            pairs that a budget allows), ``search`` (for the start, with ``init="auto"``), ``fit`` (training
+            and validation) and ``errors`` (only for ``rows``).
+        seconds: wall time by the same purposes.
+        reference_error: estimated RMSE of the reference, the largest of all tasks; NaN if unknown.
+        best_iteration: the chosen iterate; 0 is the start.
         stopped: why the optimiser stopped.
-        curve: one entry an iterate: iteration, loss, validation RMSE and PSNR (of the features, where the
-            loss is of those), network calls so far.
+        curve: one entry per iterate: iteration, loss, validation RMSE and PSNR (of the features, for a loss
+            of features), network calls so far.
         seed: seed of the noises.
         reference: provenance of the pairs.
         notes: caveats to read before trusting the result.
-        feature_calls: samples that the map of a loss of features was given, which are no network calls.
+        feature_calls: samples passed to the map of a loss of features; not network calls.
     """
 
     family: str
@@ -64,7 +64,7 @@ class FitReport:
 
     @property
     def errors(self) -> Mapping[str, float]:
-        """RMSE by solver, of the one task.
+        """RMSE by solver of a single task.
 
         Raises:
             ValueError: when there are several tasks, whose errors are in ``rows``.
@@ -75,16 +75,16 @@ class FitReport:
 
     @property
     def rival(self) -> str:
-        """The best of everything else that was measured in the one task, the start included."""
+        """The best other solver of a single task, the start included."""
         return best_rival(self.errors)
 
     @property
     def ratio(self) -> float:
-        """Error of the fitted solver over that of its best rival."""
+        """Error of the fitted solver divided by that of its best rival."""
         return self.errors["fitted"] / self.errors[self.rival]
 
     def facts(self, nfe: int, guidance: float | None = None) -> dict[str, Any]:
-        """Protocol and scores of one of the fitted solvers, JSON-ready, for its file."""
+        """Return protocol and scores of one of the fitted solvers, JSON-ready, for its file."""
         protocol = self.to_dict()
         scores = [
             row["errors"] for row in protocol.pop("rows") if (row["nfe"], row["guidance"]) == (nfe, guidance)
@@ -92,13 +92,13 @@ class FitReport:
         return {"protocol": protocol, "scores": {"validation_rmse": scores[0]} if scores else None}
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready copy, in which ``None`` stands for values that are not finite."""
+        """Return a JSON-ready copy, with ``None`` for values that are not finite."""
         record: dict[str, Any] = finite(asdict(self))
         return record
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> FitReport:
-        """The report of a :meth:`to_dict`; errors of ``None`` are infinite."""
+        """Return the report of :meth:`to_dict`; errors of ``None`` are infinite."""
         rows = (
             {**row, "errors": {k: math.inf if v is None else v for k, v in row["errors"].items()}}
             for row in record["rows"]
@@ -133,13 +133,13 @@ class FitReport:
 
 
 def best_rival(errors: Mapping[str, float]) -> str:
-    """The solver besides the fitted one with the least error."""
+    """Return the solver with the least error besides the fitted one."""
     rivals = {name: error for name, error in errors.items() if name != "fitted"}
     return min(rivals, key=lambda name: rivals[name])
 
 
 def _words(row: Mapping[str, Any]) -> str:
-    """One task: its errors as a ratio to the best rival."""
+    """Describe one task: its error and the ratio to that of the best rival."""
     errors = row["errors"]
     rival = best_rival(errors)
     where = f"{row['nfe']} calls" + ("" if row["guidance"] is None else f" at guidance {row['guidance']:g}")

@@ -1,4 +1,4 @@
-"""A fit: the fitted solver or solvers, the record, and their file."""
+"""Result of a fit: the fitted solver or solvers, the record, and their file."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Fit:
     """Fitted solvers and the record of the fit.
 
     Args:
-        solvers: the fitted solver, without the facts of its file; or functions of the number of calls, the
-            guidance scale or both, up to theta.
-        theta: the parameters of those functions, float64; none for a solver.
+        solvers: the fitted solver, without the facts of its file; or solvers for several numbers of calls,
+            guidance scales or both, as functions of theta.
+        theta: parameters of these functions, float64; ``None`` for a single solver.
         report: the record of the fit.
         fitted_for: the field it was fitted to (at the largest scale), with further fields under ``also``.
 
     Raises:
-        ValueError: when theta does not have the numbers of the functions.
+        ValueError: when theta does not have the size that the solvers need.
     """
 
     solvers: Solver | Curves | Guided
@@ -49,18 +49,18 @@ class Fit:
 
     @property
     def any_nfe(self) -> bool:
-        """True where it has solvers for every number of calls, from the least fitted on."""
+        """True if it has solvers for every number of calls from the least fitted on."""
         own = self.solvers.solvers if isinstance(self.solvers, Guided) else self.solvers
         return isinstance(own, Curves)
 
     @property
     def nfe(self) -> int:
-        """Network calls of the one solver."""
+        """Network calls of the only solver."""
         return self.solver.nfe
 
     @property
     def solver(self) -> Solver:
-        """The fitted solver, of a fit with one number of calls and one guidance scale.
+        """The fitted solver of a fit with one number of calls and one guidance scale.
 
         Raises:
             ValueError: when there are several.
@@ -76,17 +76,16 @@ class Fit:
         return self.at(*trained[0])
 
     def at(self, nfe: int | None = None, guidance: float | None = None) -> Solver:
-        """The solver for a number of calls and a guidance scale, with the facts of its file.
+        """Return the solver for a number of calls and a guidance scale, with the facts of its file.
 
         Args:
-            nfe: number of network calls; needed where several were fitted, from the least of them on. Between
-                fitted numbers the solvers interpolate, least surely where calls are few; beyond the largest
-                they extrapolate.
-            guidance: the guidance scale that the field will have; needed where several were fitted, and
-                within their range.
+            nfe: number of network calls; needed if several were fitted, and at least the least of them.
+                Between fitted numbers the solvers interpolate, least reliably for few calls; beyond the
+                largest they extrapolate.
+            guidance: guidance scale of the field; needed if several were fitted, and within their range.
 
         Raises:
-            ValueError: on a number of calls or a scale that this fit does not serve.
+            ValueError: on a number of calls or a scale outside this fit.
         """
         if isinstance(self.solvers, Solver):
             return self._only(nfe, guidance)
@@ -102,11 +101,11 @@ class Fit:
         return member.solver(self.theta, fitted_for=self._fitted_at(at), **facts)
 
     def sample(self, *args: Any, **options: Any) -> Any:
-        """Sample with the one solver; see :meth:`fewstep.Solver.sample`."""
+        """Sample with the only solver; see :meth:`fewstep.Solver.sample`."""
         return self.solver.sample(*args, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a JSON file that a person can read; numbers keep every bit. :func:`fewstep.load` reads it."""
+        """Write a readable JSON file with exact numbers, for :func:`fewstep.load`."""
         if isinstance(self.solvers, Solver):
             facts: dict[str, Any] = {"solver": self.solvers.to_dict()}
         else:
@@ -117,7 +116,7 @@ class Fit:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Fit:
-        """Read a file that :meth:`save` wrote.
+        """Read a file written by :meth:`save`.
 
         Raises:
             FileNotFoundError: when there is no such file.

@@ -1,4 +1,4 @@
-"""Which classical solver a fit should start from."""
+"""Choice of the classical solver to start from, and errors of classical solvers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ._task import Task
 
 __all__ = ["Choice", "best_classical", "mean_psnrs", "rival_errors"]
 
-#: Most training pairs that a start is chosen on.
+#: Most training pairs for the choice of a start.
 PAIRS = 32
 
 
 class Choice(NamedTuple):
-    """The solver to start from, ``None`` for the default, the network calls it took, and a word on it."""
+    """The solver to start from (``None`` for the default), the network calls of the choice, and a note."""
 
     name: str | None
     calls: int
@@ -29,13 +29,13 @@ class Choice(NamedTuple):
 
 
 def best_classical(rollout: Rollout, nfe: int, pairs: Pairs, *, steps: int = 1) -> Choice:
-    """The classical solver with the best mean PSNR, of all on every grid that has a name.
+    """Return the classical solver with the best mean PSNR, of all solvers on all named grids.
 
     Args:
-        rollout: the field, and the most network calls that the search may make.
+        rollout: the field, with the limit on network calls of the search.
         nfe: network calls of the solver.
         pairs: training pairs, of which the first 32 are used.
-        steps: fewest steps of the solver; one step leaves no time free.
+        steps: fewest steps of the solver; with one step, no time is free.
     """
     field, pairs = rollout.field, pairs[:PAIRS]
     solvers = classical.baselines(nfe, field.schedule, list(classical.GRIDS))
@@ -59,13 +59,13 @@ def best_classical(rollout: Rollout, nfe: int, pairs: Pairs, *, steps: int = 1) 
 
 
 def mean_psnrs(rollout: Rollout, tables: Mapping[str, Reduced], pairs: Pairs) -> dict[str, float]:
-    """Mean PSNR on some pairs, of the tables whose errors are finite."""
+    """Return the mean PSNR on some pairs, for tables whose errors are finite."""
     errors = {name: rollout.squared_error(table, pairs) for name, table in tables.items()}
     return {name: float(mean_psnr(error)) for name, error in errors.items() if error.isfinite().all()}
 
 
 def rival_errors(task: Task, nfe: int) -> dict[str, float]:
-    """RMSE of every classical solver with ``nfe`` calls, infinite where it is undefined for the field."""
+    """Return the RMSE of every classical solver with ``nfe`` calls, infinite if undefined for the field."""
     solvers = classical.baselines(nfe, task.rollout.field.schedule)
     tables = velocity_tables(solvers, task.rollout.field)
     found = {}

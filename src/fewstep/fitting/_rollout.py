@@ -230,7 +230,7 @@ class Rollout:
         return torch.cat([field.rows(own)(part, t).to(x.dtype) for part, own in parts])
 
     def velocity(self, pairs: Pairs) -> Callable[[Tensor, Tensor | float], Tensor]:
-        """The field as a function of state and time, counted; conditions repeat with the samples."""
+        """Return the field as a function of state and time that counts its calls and repeats conditions."""
         field, B = pairs.bind(self.field), len(pairs)
 
         def velocity(x: Tensor, t: Tensor | float) -> Tensor:
@@ -253,12 +253,12 @@ def joined(parts: list[Tensor], dim: int) -> Tensor:
 
 
 def _rows(table: Reduced, points: Sequence[int]) -> list[Row]:
-    """Rows of a table of tensors, its structural zeros left out, that keep the states at ``points``."""
+    """Return the rows of a table of tensors, without structural zeros, keeping the states at ``points``."""
     return plan([[a_i] for a_i in table.a], [list(b_i[: i + 1]) for i, b_i in enumerate(table.b)], points)
 
 
 def moving_rows(a: Tensor, b: Tensor) -> Tensor:
-    """Which rows change, given which numbers of a reduced table do; bool of shape ``(N,)``."""
+    """Return which rows change, given which numbers of a reduced table change; bool of shape ``(N,)``."""
     return a | b.any(dim=1)
 
 

@@ -1,4 +1,4 @@
-"""Try the families that are worth trying at several numbers of calls, and say which to take."""
+"""Search over families and numbers of calls for the solver to use."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from .losses import Loss
 
 __all__ = ["FAMILIES", "Search", "search"]
 
-#: What is tried at every number of calls that it can have.
+#: Families tried at every number of calls that they allow.
 FAMILIES = ("non_stationary", "scale_time")
-#: Grids on which the classical rivals are looked at.
+#: Grids of the classical rivals.
 _GRIDS = ("uniform", "cosine")
-#: A further call is worth it for this many dB.
+#: Least gain of a further call, in dB.
 _WORTH = 1.0
 
 
 @dataclass(frozen=True)
 class Search:
-    """Fitted solvers for several numbers of calls, scored on noises that no choice has seen.
+    """Fitted solvers for several numbers of calls, scored on fresh noises.
 
     Args:
         fits: the best fit at each number of calls, by validation PSNR.
-        rows: one mapping a solver: ``solver``, ``kind`` (``"fitted"`` or ``"classical"``), ``nfe``, ``rmse``,
-            ``psnr``, on the test noises.
-        calls: network calls by what they were for.
+        rows: one mapping per solver: ``solver``, ``kind`` (``"fitted"`` or ``"classical"``), ``nfe``,
+            ``rmse``, ``psnr``, on the test noises.
+        calls: network calls by purpose.
         tried: every fit: ``family``, ``nfe``, its validation PSNR and network calls.
-        notes: what was left out, and why.
+        notes: omitted fits and solvers, with the reasons.
     """
 
     fits: Mapping[int, Fit]
@@ -59,7 +59,7 @@ class Search:
 
     @property
     def front(self) -> tuple[Mapping[str, Any], ...]:
-        """The rows that no row with as few calls beats: error against calls, fewest calls first."""
+        """Rows that no other row with as few calls improves on, by increasing number of calls."""
         best: list[Mapping[str, Any]] = []
         for row in sorted(self.rows, key=lambda row: (row["nfe"], -row["psnr"])):
             if not best or row["psnr"] > best[-1]["psnr"]:
@@ -67,13 +67,13 @@ class Search:
         return tuple(best)
 
     def recommend(self, psnr: float | None = None) -> Mapping[str, Any]:
-        """The row with the fewest calls that reaches a PSNR, or as far as every call gains a dB.
+        """Return the row with the fewest calls that reaches a PSNR.
 
         Args:
-            psnr: wanted, in dB.
+            psnr: wanted PSNR in dB; by default calls are added while each gains at least 1 dB.
 
         Raises:
-            ValueError: when nothing that was tried reaches it.
+            ValueError: when no solver reaches it.
         """
         front = self.front
         if psnr is None:
@@ -92,7 +92,7 @@ class Search:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the solvers, JSON-ready."""
+        """Return everything but the solvers, JSON-ready."""
         content: dict[str, Any] = finite(
             {
                 "rows": list(self.rows),
@@ -106,7 +106,7 @@ class Search:
         return content
 
     def to_json(self) -> str:
-        """:meth:`to_dict` as JSON."""
+        """Return :meth:`to_dict` as JSON."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
 
     def __str__(self) -> str:
@@ -118,7 +118,7 @@ class Search:
         return "\n".join([*lines, "", self.words(), *(f"note: {note}" for note in self.notes)])
 
     def words(self, psnr: float | None = None) -> str:
-        """The recommendation, for a person."""
+        """Return the recommendation in words."""
         row = self.recommend(psnr)
         reason = (
             "up to there every call gains a dB or more" if psnr is None else f"the fewest for {psnr:g} dB"
@@ -152,11 +152,11 @@ def search(
     device: torch.device | str | None = None,
     progress: bool = False,
 ) -> Search:
-    """Fit every family that can make so many calls, and keep the best at each number of calls.
+    """Fit every family at each number of calls that it allows, and keep the best fits.
 
     All fits share the reference pairs; the best is chosen by its PSNR on the validation quarter of them, and
     scored together with the best classical solver (of all, on two grids, by the same validation pairs) on
-    noises after those of the pairs, which no choice has seen.
+    noises after those of the pairs, which are used for no choice.
 
     Args:
         field: the model.
@@ -164,20 +164,20 @@ def search(
         families: names as in :func:`fewstep.fit`, or families.
         loss: as in :func:`fewstep.fit`.
         optimizer: likewise.
-        pairs: how many reference pairs to make, or the pairs themselves.
-        test: how many noises to score on.
-        max_calls: stop before the search makes more network calls than this; the rest is shared out
-            evenly among the fits to come, and a fit for which it is not enough is left out with a note.
+        pairs: number of reference pairs to make, or the pairs.
+        test: number of noises for the scores.
+        max_calls: stop before the search makes more network calls than this; remaining calls are shared
+            equally among the remaining fits, and a fit that needs more is omitted with a note.
         conditions: keyword arguments of the network that all noises share.
-        per_sample: keyword arguments with one row a noise, ``pairs + test`` of them, or one row for all.
-        reference: how the pairs are made.
+        per_sample: keyword arguments with one row per noise, ``pairs + test`` rows, or one row for all.
+        reference: settings of the reference.
         seed: seed of the noises.
-        batch: most samples the network is given at once.
-        device: where the noises are put; by default where the network is.
+        batch: most samples per network call.
+        device: device of the noises; by default that of the network.
         progress: show progress bars.
 
     Raises:
-        ValueError: on arguments that do not fit together, or a budget that no fit fits into.
+        ValueError: on arguments that do not fit together, or a budget too small for every fit.
     """
     budgets = sorted(set(nfe))
     if not budgets:
@@ -186,11 +186,11 @@ def search(
     questions = {job: ask(field, job[0], None, job[1], None, loss, optimizer) for job in jobs}
     maker = Maker(conditions, per_sample, reference or Reference(), seed, device, batch, progress)
     pairs, tests = _pairs_and_tests(field, pairs, test, maker)
-    maker = replace(maker, conditions=None, per_sample=None)  # the pairs carry them
+    maker = replace(maker, conditions=None, per_sample=None)  # the pairs have them
     calls = {"reference": pairs.calls, "test": tests.calls, "fit": 0, "classical": 0}
     judge, held_out = Rollout(field, batch), held_back(pairs)[1]
 
-    # Calls that scoring will take are set aside: two solvers a budget on the test noises, and the rivals.
+    # Reserve the calls for scoring: two solvers per number of calls on the test noises, and the rivals.
     scoring = sum(2 * n * len(tests) + _rival_calls(field, n) * len(held_out) for n in budgets)
     scoring += sum(2 * n * len(held_out) for n, _ in jobs)
     fits: dict[int, Fit] = {}
@@ -223,7 +223,7 @@ def search(
 
 
 def _pairs_and_tests(field: Field, pairs: int | Pairs, test: int, maker: Maker) -> tuple[Pairs, Pairs]:
-    """The pairs to fit on, and pairs of the noises after them; conditions of pairs given serve both."""
+    """Return pairs to fit on and pairs of the noises after them; given pairs pass on their conditions."""
     if isinstance(pairs, Pairs):
         given = maker(field, pairs)  # raises where conditions came besides
         rows = cut(pairs.per_sample, torch.arange(test) % len(pairs))
@@ -237,7 +237,7 @@ def _pairs_and_tests(field: Field, pairs: int | Pairs, test: int, maker: Maker) 
 def _scored(
     field: Field, solvers: Mapping[str, Mapping[int, Solver]], tests: Pairs
 ) -> tuple[list[Mapping[str, Any]], list[str]]:
-    """Rows of the solvers of each kind on test pairs, and notes on those that failed."""
+    """Return rows of the solvers of each kind on test pairs, and notes on those that failed."""
     rows: list[Mapping[str, Any]] = []
     notes: list[str] = []
     for kind, its in solvers.items():
@@ -256,13 +256,13 @@ def _fits(family: str | Family, nfe: int) -> bool:
 
 
 def _rival_calls(field: Field, nfe: int) -> int:
-    """Network calls a noise that looking at all classical rivals takes."""
+    """Return the network calls per noise for all classical rivals."""
     methods = classical.METHODS.values()
     return nfe * len(_GRIDS) * sum(method.steps(nfe, field.schedule) is not None for method in methods)
 
 
 def _best_classical(field: Field, nfe: int, judge: Rollout, pairs: Pairs) -> Solver:
-    """The classical solver with the best PSNR on some pairs, named with its grid."""
+    """Return the classical solver with the best PSNR on some pairs, named with its grid."""
     solvers = classical.baselines(nfe, field.schedule, _GRIDS)
     scores = mean_psnrs(judge, velocity_tables(solvers, field), pairs)
     best = max(scores, key=lambda name: scores[name])

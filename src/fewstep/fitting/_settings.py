@@ -18,8 +18,8 @@ class Reference:
     Args:
         rtol: relative tolerance.
         atol: absolute tolerance.
-        max_nfe: network calls a batch after which to give up.
-        cache: folder to keep finished batches in.
+        max_nfe: most network calls per batch.
+        cache: folder for finished batches.
     """
 
     rtol: float = 1e-6
@@ -32,30 +32,30 @@ class Reference:
 class GaussNewton:
     """Settings of forward-only Gauss-Newton (Levenberg 1944, Marquardt 1963).
 
-    The penalty ``mu |theta|^2`` starts at a tenth of the initial loss and falls by ``decay`` an iteration to
-    ``shrinkage / pairs`` of it: the iterates trace a path from the prior to the data, along which validation
-    chooses (iteratively regularised Gauss-Newton, Bakushinskii 1992).
+    The penalty ``mu |theta|^2`` starts at a tenth of the initial loss and decays by the factor ``decay`` per
+    iteration to ``shrinkage / pairs`` of it: the iterates trace a path from the prior to the data, from which
+    validation chooses (iteratively regularised Gauss-Newton, Bakushinskii 1992).
 
     Args:
         iterations: most iterations.
         jacobian: ``"directions"``, differences along the few directions that all columns span at each call;
-            ``"differences"`` of perturbed rollouts, one or two a parameter; or ``"jvp"``, exact forward-mode
-            derivatives, each of which counts as two network calls. By default directions or, for losses of
-            features, differences, which only evaluate the feature map.
-        minibatch: training pairs a step, drawn anew each time; all of them by default. Saves calls with
-            hundreds of pairs, and costs accuracy with tens.
-        step: one step for all forward differences: in theta, or for directions as a share of the state. By
+            ``"differences"`` of perturbed rollouts, one or two per parameter; or ``"jvp"``, exact
+            forward-mode derivatives, each of which counts as two network calls. By default directions or, for
+            losses of features, differences, which only evaluate the feature map.
+        minibatch: training pairs per step, drawn at random; all by default. Saves calls with hundreds of
+            pairs, and costs accuracy with tens.
+        step: one step for all forward differences, in theta or, for directions, relative to the state. By
             default measured, for each parameter or call, from rounding noise and curvature.
         shrinkage: final penalty over the initial loss, times the number of pairs.
         decay: factor of the penalty from one iteration to the next.
-        memory: bytes for the Jacobian and the rollouts that make it, besides what the network takes; more
-            pairs than fit are taken in chunks, of one pair at least.
+        memory: bytes for the Jacobian and its rollouts, besides those of the network; more pairs than fit
+            are taken in chunks, of one pair at least.
         reuse: iterations that a Jacobian serves besides its own, each after Broyden's update (1965), which
-            makes it right along the step just taken and costs one rollout; with one task, where it fits in
-            memory as a whole.
+            corrects it along the last step and costs one rollout; only with one task, if the whole
+            Jacobian fits in memory.
 
     Raises:
-        ValueError: on a setting that cannot be.
+        ValueError: on an invalid setting.
     """
 
     name: ClassVar[str] = "gauss_newton"
@@ -90,15 +90,15 @@ class Adam:
     Args:
         iterations: iterations.
         lr: initial learning rate.
-        batch: pairs an iteration.
-        report_every: iterations between two looks at validation.
+        batch: pairs per iteration.
+        report_every: iterations between validations.
 
     Raises:
-        ValueError: on a setting that cannot be.
+        ValueError: on an invalid setting.
     """
 
     name: ClassVar[str] = "adam"
-    #: Looks at validation without an improvement that end a fit.
+    #: Validations without an improvement that end a fit.
     patience: ClassVar[int] = 50
 
     iterations: int = 1500
@@ -111,12 +111,12 @@ class Adam:
 
 
 Optimizer = GaussNewton | Adam
-#: The settings by the name of their optimiser.
+#: Settings by name of the optimiser.
 OPTIMIZERS: dict[str, type[GaussNewton] | type[Adam]] = {kind.name: kind for kind in (GaussNewton, Adam)}
 
 
 def resolve_optimizer(optimizer: str | Optimizer) -> Optimizer:
-    """The settings given, or the default ones of a name."""
+    """Return the given settings, or the default ones by name."""
     if isinstance(optimizer, GaussNewton | Adam):
         return optimizer
     if optimizer not in OPTIMIZERS:

@@ -1,4 +1,4 @@
-"""A task of a fit: one of its solvers, a field, and the samples to reach."""
+"""A task of a fit: one of its solvers, a field, and target samples."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Task(NamedTuple):
 
     @torch.no_grad()
     def errors(self, theta: Tensor, judge: LeastSquares) -> tuple[Tensor, Tensor]:
-        """Mean squares of the samples' errors and of the residuals of ``judge``, float64 ``(B,)``."""
+        """Return mean squares of the samples' errors and of the residuals of ``judge``, float64 ``(B,)``."""
         family, own = self.solvers.own, self.solvers.link @ theta
         table, times = family.table(own).unroll(), judge.times(family, own)
 

@@ -45,14 +45,14 @@ class Coupling(nn.Module):
     order, so that labels and other conditions need no reordering.
     """
 
-    #: Its name in a configuration and on the command line; none where it needs data in pairs.
+    #: Name in a configuration and on the command line; empty if it needs paired data.
     name: ClassVar[str] = ""
-    #: All its noises together are N(0, I) exactly, which sampling starts from.
+    #: Whether its noises, over all data, are exactly N(0, I), from which sampling starts.
     exact: ClassVar[bool] = False
 
     @classmethod
     def build(cls: type[_Self], encoder: Callable[[], nn.Module], beta: float | KLWeight) -> _Self:
-        """The coupling that a configuration names.
+        """Return the coupling named in a configuration.
 
         Args:
             encoder: makes a fresh encoder, where one is learned.
@@ -92,7 +92,7 @@ class Coupling(nn.Module):
         return 0.0
 
     def describe(self) -> dict[str, Any]:
-        """JSON-ready facts that identify the coupling."""
+        """Return JSON-ready facts that identify the coupling."""
         return {"name": type(self).__name__, "exact": self.exact}
 
     def sample_location_and_conditional_flow(
@@ -247,7 +247,7 @@ class MinibatchOT(Coupling):
         return Coupled(noise[rows], x1, _nothing(x1))
 
 
-#: Couplings of data with noise, by the names of a configuration.
+#: Couplings of data with noise, by name in a configuration.
 COUPLINGS: dict[str, type[Coupling]] = {
     kind.name: kind for kind in (Independent, Learned, Mixed, MinibatchOT)
 }

@@ -65,7 +65,7 @@ class ErrorMeter:
 
 
 def estimate_error(metric: str, mse: Tensor) -> Estimate:
-    """A metric over all noises, estimated from the mean square errors of some samples, ``(n,)``."""
+    """Estimate a metric over all noises from the mean square errors of some samples, ``(n,)``."""
     meter = ErrorMeter()
     meter.update(mse)
     return meter.estimate(metric)

@@ -1,4 +1,4 @@
-"""Figures that samples are given, by name: the one list that Python, command line, tables and pages read."""
+"""Metrics of samples by name, in one list for Python, command line, tables and pages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["FIGURES", "METRICS", "Figure", "Metric", "figure"]
 
 @dataclass(frozen=True)
 class Figure:
-    """A number that samples are given.
+    """A number that describes samples.
 
     Args:
-        name: its column in tables, and its word on the command line.
+        name: name of its column in tables, and on the command line.
         label: its name in a sentence.
-        axis: its name on an axis; ``label`` when empty.
-        gain: more is better. Such figures have a linear axis, as they are logarithms already, or shares.
-        format: how a table shows it.
+        axis: its name on an axis; ``label`` if empty.
+        gain: more is better. Such figures are logarithms or shares, and have a linear axis.
+        format: its format in tables.
     """
 
     name: str
@@ -44,8 +44,8 @@ class Metric(Figure):
 
     Args:
         function: ``function(x, reference) -> scalar``.
-        of_sample: of the mean square errors of samples, what is averaged.
-        of_mean: of the average, the metric.
+        of_sample: function of the mean square errors of samples, which is averaged.
+        of_mean: function of the average, which is the metric.
         slope: the derivative of ``of_mean``.
     """
 
@@ -59,10 +59,10 @@ class Metric(Figure):
 
 
 def _slope_of_root(mean: float) -> float:
-    return 0.5 / math.sqrt(mean) if mean > 0 else 0.0  # samples that are exact have no spread, either
+    return 0.5 / math.sqrt(mean) if mean > 0 else 0.0  # exact samples have no spread
 
 
-#: Metrics by name, as :func:`fewstep.compare` knows them.
+#: Metrics of :func:`fewstep.compare` by name.
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -80,7 +80,7 @@ METRICS: dict[str, Metric] = {
     )
 }
 
-#: All figures with a name of their own: the metrics, and those of samples against data.
+#: All figures with their own name: the metrics, and those of samples against data.
 FIGURES: dict[str, Figure] = METRICS | {
     figure.name: figure
     for figure in (
@@ -98,7 +98,7 @@ _DISTANCES = {"frechet": "Fréchet distance", "kernel": "kernel distance"}
 
 
 def figure(name: str) -> Figure:
-    """The figure of a column: a known one, a distance in the features of a network, or just its name."""
+    """Return the figure of a column: a known one, a distance in the features of a network, or its name."""
     kind, _, network = name.partition("_")
     if name not in FIGURES and network and kind in _DISTANCES:
         return Figure(name, _DISTANCES[kind], f"{_DISTANCES[kind]}, {network} features")

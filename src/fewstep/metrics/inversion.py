@@ -60,7 +60,7 @@ def inversion_error(
             any schedule.
         batch: samples at once.
         conditions: keyword arguments of the network that all samples share.
-        per_sample: those with one row a sample, or one row for all; see :meth:`fewstep.Field.bind`.
+        per_sample: those with one row per sample, or one row for all; see :meth:`fewstep.Field.bind`.
 
     Raises:
         ValueError: when there are no data, a condition has a wrong number of rows, or a solver is bound to
