@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from .._files import replacing, write_text
 from ..families import FAMILIES
+from ..families.guided import Curves
 from ..field import Field
 from ..fitting import LOSSES, OPTIMIZERS, Fit, Reference, Search, fit, search
 from ..fitting._team import join_torchrun
+from ..fitting.losses import LeastSquares
 from ..report import front
 from ._common import MODEL, conditioned, load_model, parse_numbers, report, watched
 from ._options import Positive, helped
@@ -17,14 +19,15 @@ from ._options import Positive, helped
 __all__ = ["command"]
 
 #: Families with one theta for all numbers of calls.
-_SHARED = ("smooth_corrections", "curve")
+_SHARED = tuple(kind.name for kind in get_args(Curves))
+_ADAM_ONLY = [name for name, loss in LOSSES.items() if not isinstance(loss, LeastSquares)]
 
 
 @helped(
     model=MODEL,
     family=f"One of {', '.join(FAMILIES)}; {' and '.join(_SHARED)} fit all numbers of calls at once; auto "
     "tries the best of the others.",
-    loss=f"One of {', '.join(LOSSES)}; soft, bound and local with adam alone.",
+    loss=f"One of {', '.join(LOSSES)}; {', '.join(_ADAM_ONLY)} only with adam.",
     optimizer=f"One of {', '.join(OPTIMIZERS)}.",
 )
 def command(

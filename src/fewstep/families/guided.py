@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -145,11 +145,10 @@ def solvers_from_dict(facts: Mapping[str, Any]) -> Curves | Guided:
     Raises:
         ValueError: on an unknown name.
     """
-    kinds: dict[str, type[Curve] | type[SmoothCorrections] | type[Guided]] = {
-        kind.name: kind for kind in (Curve, SmoothCorrections, Guided)
-    }
+    kinds = {kind.name: kind for kind in (*get_args(Curves), Guided)}
     arguments = dict(facts)
     name = arguments.pop("name", None)
     if name not in kinds:
         raise ValueError(f"family: name must be one of {', '.join(kinds)}, not {name!r}.")
-    return kinds[name].from_dict(arguments)
+    solvers: Curves | Guided = kinds[name].from_dict(arguments)
+    return solvers
