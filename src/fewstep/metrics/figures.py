@@ -74,8 +74,8 @@ METRICS: dict[str, Metric] = {
     )
 }
 
-#: All figures with their own name: the metrics, and those of samples against data.
-FIGURES: dict[str, Figure] = METRICS | {
+#: Figures of samples against data by name.
+FIGURES: dict[str, Figure] = {
     figure.name: figure
     for figure in (
         Figure("fid", "FID"),
@@ -94,6 +94,6 @@ _DISTANCES = {"frechet": "Fréchet distance", "kernel": "kernel distance"}
 def figure(name: str) -> Figure:
     """Return the figure of a column: a known one, a distance in the features of a network, or its name."""
     kind, _, network = name.partition("_")
-    if name not in FIGURES and network and kind in _DISTANCES:
+    if network and kind in _DISTANCES:
         return Figure(name, _DISTANCES[kind], f"{_DISTANCES[kind]}, {network} features")
-    return FIGURES.get(name, Figure(name, name))
+    return METRICS.get(name) or FIGURES.get(name) or Figure(name, name)
