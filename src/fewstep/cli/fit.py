@@ -17,7 +17,7 @@ from ._options import Positive, helped
 __all__ = ["command"]
 
 #: Families with one theta for all numbers of calls.
-_SHARED = ("smooth_corrections", "curve")
+_SHARED = ("smooth_corrections",)
 
 
 @helped(

@@ -4,7 +4,6 @@ from ._by_name import FAMILIES, Solvers
 from ._family import Family
 from ._linked import Linked
 from ._refined import refined
-from .curve import Curve
 from .following import Following
 from .guided import Guided
 from .non_stationary import NonStationary
@@ -14,7 +13,6 @@ from .timesteps import Timesteps
 
 __all__ = [
     "FAMILIES",
-    "Curve",
     "Family",
     "Following",
     "Guided",
