@@ -233,7 +233,7 @@ def test_a_wrong_number_of_rows_is_one_sentence_before_any_call(counting, call):
         return -x
 
     field = fs.Field(counting(network), shape=(3,))
-    count = "12 pairs" if call is fs.fit else "14 samples"
+    count = "12 pairs" if call is fs.fit else "14 noises"
     for given, name in (
         ({"label": torch.zeros(8)}, "label"),
         ({"label": ["a"] * 8}, "label"),
