@@ -1,8 +1,7 @@
 """Families of solvers: maps from parameters to tables."""
 
 from ._by_name import FAMILIES, Solvers
-from ._family import Family
-from ._linked import Linked
+from ._family import Family, Linked
 from ._refined import refined
 from .following import Following
 from .guided import Guided

@@ -8,8 +8,7 @@ from typing import Protocol
 from ..field import Field
 from ..schedules import Schedule
 from ..solver import Solver
-from ._family import Family
-from ._linked import Linked
+from ._family import Family, Linked
 from ._refined import refined
 from ._start import classical_start, default_init, only_one
 from .following import Following

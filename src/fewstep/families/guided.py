@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import schedules
-from ._linked import Linked, series
+from ._family import Linked, series
 from .non_stationary import NonStationary
 from .smooth_corrections import SmoothCorrections
 from .timesteps import Timesteps

@@ -31,8 +31,7 @@ from .._table import Table
 from ..classical._baselines import METHODS, check_method
 from ..schedules import CondOT, Schedule
 from ..solver import Solver
-from ._family import Family
-from ._linked import Linked, series
+from ._family import Family, Linked, series
 from ._remembered import Remembered
 from .non_stationary import NonStationary
 from .timesteps import Timesteps
