@@ -44,14 +44,7 @@ def imports(name, tree):
     return found
 
 
-#: A field makes fields of its own subclass, which no order of modules allows.
-ALLOWED = {("fewstep.field", "fewstep._transforms")}
-
 GRAPH = {name: imports(name, ast.parse(path.read_text("utf-8"))) for name, path in FILES.items()}
-
-
-for importer, imported in ALLOWED:
-    GRAPH[importer].remove(imported)
 
 
 def part(name):

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from ._field import FieldBase, as_float64, like
 from ._hashing import fingerprint
 from ._network import state_type
 from ._predictions import Prediction
-from .field import Field, as_float64, like
 from .schedules import Reversed, Schedule
 
-__all__ = ["RescheduledField", "ReversedField"]
+__all__ = ["Derived", "Rescheduling", "Reversing"]
 
 
 #: Largest difference of log signal-to-noise ratios that are taken as equal.
 _SAME = 1e-9
 
+Self = TypeVar("Self", bound="Derived")
 
-class _DerivedField(Field):
+
+class Derived(FieldBase):
     """Wraps a field; delegates calls, conditions and fingerprint."""
 
     def __init__(
-        self, field: Field, schedule: Schedule, prediction: Prediction, moments: Any, name: str
+        self, field: FieldBase, schedule: Schedule, prediction: Prediction, moments: Any, name: str
     ) -> None:
         super().__init__(
             field.model,
@@ -44,24 +46,24 @@ class _DerivedField(Field):
     def forwards_per_call(self) -> int:
         return self.field.forwards_per_call
 
-    def with_guidance(self, guidance: float | Tensor | None) -> Field:
+    def with_guidance(self: Self, guidance: float | Tensor | None) -> Self:
         other = copy(self)
         other.field = self.field.with_guidance(guidance)
         return other
 
     def bind(
-        self,
+        self: Self,
         conditions: Mapping[str, Any] | None,
         per_sample: Mapping[str, Any] | None,
         count: int,
         samples: str = "samples",
         origin: tuple[Tensor, int] | None = None,
-    ) -> Field:
+    ) -> Self:
         other = copy(self)
         other.field = self.field.bind(conditions, per_sample, count, samples, origin)
         return other
 
-    def rows(self, index: slice | Tensor) -> Field:
+    def rows(self: Self, index: slice | Tensor) -> Self:
         other = copy(self)
         other.field = self.field.rows(index)
         return other
@@ -77,10 +79,10 @@ class _DerivedField(Field):
         return fingerprint([self.describe(), self.data_moments, self.field.fingerprint()])
 
 
-class ReversedField(_DerivedField):
+class Reversing(Derived):
     """The field from data to noise, ``u(x, t) = -u_field(x, 1 - t)``, with data and noise swapped."""
 
-    def __init__(self, field: Field) -> None:
+    def __init__(self, field: FieldBase) -> None:
         turned: dict[str, Prediction] = {"data": "noise", "noise": "data"}
         prediction = turned.get(field.prediction, field.prediction)
         # Here the data are noise, with known moments.
@@ -102,7 +104,7 @@ class ReversedField(_DerivedField):
         return m if self.prediction in ("data", "noise") else -m
 
 
-class RescheduledField(_DerivedField):
+class Rescheduling(Derived):
     """The scale-time transform: ``x = k xbar`` at the time of equal signal-to-noise ratio.
 
     At ratios that both schedules reach, ``(alpha, sigma) = k (alphabar, sigmabar)``: expected data and noise
@@ -111,7 +113,7 @@ class RescheduledField(_DerivedField):
     ``x / alpha`` is taken as the data.
     """
 
-    def __init__(self, field: Field, schedule: Schedule) -> None:
+    def __init__(self, field: FieldBase, schedule: Schedule) -> None:
         kept: Prediction = "v" if field.prediction == "velocity" else field.prediction
         super().__init__(field, schedule, kept, field.data_moments, "rescheduled")
         own, given = ([float(s.log_snr(end)) for end in (0.0, 1.0)] for s in (schedule, field.schedule))

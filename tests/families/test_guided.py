@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.families import Curve, Guided, NonStationary, SmoothCorrections, Timesteps
+from fewstep.families import Guided, NonStationary, SmoothCorrections, Timesteps
 
 DOUBLE = torch.float64
 
@@ -70,7 +70,7 @@ def test_one_scale_is_the_family_itself(solvers):
     assert torch.equal(guided.member(guidance=3).link, torch.eye(solvers.size, dtype=DOUBLE))
 
 
-@pytest.mark.parametrize("curve", [Curve(degree=3), SmoothCorrections(schedule=fs.schedules.VP()), None])
+@pytest.mark.parametrize("curve", [SmoothCorrections(schedule=fs.schedules.VP()), None])
 def test_what_it_describes_makes_it_again(curve, solvers):
     guided = Guided(curve or solvers, 1, 4, terms=2)
     again, theta = Guided.from_dict(guided.describe()), random_theta(guided)
@@ -95,6 +95,6 @@ def test_bad_arguments_are_named(solvers):
     with pytest.raises(ValueError, match="make 3 calls, not nfe=4"):
         guided.member(4, 2)
     with pytest.raises(ValueError, match="any number of calls; say which, as nfe=8"):
-        Guided(Curve(), 1, 2).member(guidance=1.5)
+        Guided(SmoothCorrections(), 1, 2).member(guidance=1.5)
     with pytest.raises(ValueError, match="only corrections to a classical solver's own times"):
         Guided(NonStationary(fs.classical.euler(2)), 1, 2).describe()

@@ -7,7 +7,7 @@ import torch
 
 import fewstep as fs
 from fewstep.families import SmoothCorrections, Timesteps
-from fewstep.families.curve import bernstein
+from fewstep.families.smooth_corrections import bernstein
 
 DOUBLE = torch.float64
 

@@ -5,7 +5,7 @@ import torch
 from torch.autograd.functional import jacobian
 
 import fewstep as fs
-from fewstep.families import Curve, NonStationary, ScaleTime, Timesteps
+from fewstep.families import NonStationary, ScaleTime, SmoothCorrections, Timesteps
 from fewstep.fitting import GaussNewton
 from fewstep.fitting._directions import Directions, axes
 from fewstep.fitting._residuals import Residuals
@@ -17,7 +17,7 @@ FAMILIES = {
     "around": lambda: NonStationary(Timesteps("deis3/cosine", 4, decoupled=True)),
     "heun": lambda: NonStationary(fs.classical.heun(2)),  # calls at t = 1
     "scale_time": lambda: ScaleTime("midpoint", 2),
-    "curve": lambda: Curve("ab2").member(4).own,
+    "smooth": lambda: SmoothCorrections("ab2", degree=2, terms=1).member(4).own,
     "scale_time_ab2": lambda: ScaleTime("ab2", 3),
 }
 

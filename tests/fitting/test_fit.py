@@ -154,7 +154,12 @@ def test_a_family_object_and_an_initial_solver_can_be_given(bending, pairs):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"family": "scale_time"}, {"family": "scale_time", "init": "euler"}, {"family": "curve"}],
+    [
+        {},
+        {"family": "scale_time"},
+        {"family": "scale_time", "init": "euler"},
+        {"family": "smooth_corrections"},
+    ],
     ids=str,
 )
 def test_fitting_beats_the_start(bending, pairs, options):

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.families import Curve, SmoothCorrections
+from fewstep.families import SmoothCorrections
 from fewstep.fitting import GaussNewton
 
 FEW = {"pairs": 8, "optimizer": GaussNewton(2)}
-CURVE = Curve(degree=2, terms=1, free_slopes=False, differences=1)
+CURVE = SmoothCorrections("ab2", degree=1, terms=1, differences=1, startup=1)
 
 
 def bend(x, t):
@@ -89,9 +89,9 @@ def test_load_tells_solvers_from_fits(fits, tmp_path):
         ("curve", {"theta": "zero"}, "fit.json: "),
         ("curve", {"theta": [float("nan")]}, "theta: must be finite numbers"),
         ("curve", {"theta": None}, "fit.json: "),
-        ("curve", {"family": {"name": "curve", "base": "none"}}, "base must be one of"),
-        ("curve", {"family": {"name": "bend"}}, "one of curve, smooth_corrections, guided, not 'bend'"),
-        ("curve", {"family": {"base": "ab2"}}, "one of curve, smooth_corrections, guided, not None"),
+        ("curve", {"family": {"name": "smooth_corrections", "base": "none"}}, "fit.json: "),
+        ("curve", {"family": {"name": "bend"}}, "one of smooth_corrections, guided, not 'bend'"),
+        ("curve", {"family": {"base": "ab2"}}, "one of smooth_corrections, guided, not None"),
         ("curve", {"family": 3}, "fit.json: "),
         ("curve", {"report": {}}, "fit.json: "),
         ("curve", {"report": None}, "fit.json: "),

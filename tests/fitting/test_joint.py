@@ -6,14 +6,14 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.families import Curve, Family, Guided, NonStationary, Timesteps
+from fewstep.families import Family, Guided, NonStationary, SmoothCorrections, Timesteps
 from fewstep.fitting import ENDPOINT_LOSSES, GaussNewton
 from fewstep.fitting._gauss_newton import System, gauss_newton
 from fewstep.fitting._rollout import Rollout
 from fewstep.fitting._task import Task
 
 RMSE, FIXED = ENDPOINT_LOSSES["rmse"], GaussNewton(step=1e-6)
-CURVE = Curve(degree=2, terms=1, free_slopes=False, differences=1)
+CURVE = SmoothCorrections("ab2", degree=1, terms=1, differences=1, startup=1)
 
 
 class Whole(Family):
@@ -35,7 +35,7 @@ class Whole(Family):
 @pytest.fixture(params=["curve", "guided"])
 def members(request):
     if request.param == "curve":
-        curve = Curve(degree=2, terms=3, differences=1)
+        curve = SmoothCorrections("ab2", degree=1, terms=3, differences=1, startup=1)
         return [curve.member(nfe) for nfe in (2, 5)]
     guided = Guided(NonStationary(Timesteps("ab2", 3, decoupled=True)), 1, 4, terms=3)
     return [guided.member(3, w) for w in (1, 2.5, 4)]
@@ -63,7 +63,7 @@ def test_terms_cost_no_calls(bending, double_pairs):
     """The steps are given, so that none is measured: one perturbation for each of a member's own numbers."""
     pairs, calls = double_pairs(bending, 4), []
     for terms in (1, 3):
-        curve = Curve(degree=2, terms=terms, differences=1)
+        curve = SmoothCorrections("ab2", degree=1, terms=terms, differences=1, startup=1)
         rollout = Rollout(bending, 64)
         tasks = [Task(rollout, curve.member(nfe), pairs) for nfe in (3, 4)]
         System(tasks, RMSE, FIXED).normal_equations(torch.zeros(curve.size, dtype=torch.float64))
@@ -91,7 +91,7 @@ def test_a_loss_that_is_known_is_not_rolled_out_again(members, bending, double_p
 def test_fields_that_share_a_rollout_count_and_stop_together(bending, double_pairs):
     pairs, first = double_pairs(bending, 2), Rollout(bending, 64)
     second = first.sharing(bending)
-    table = Curve().member(3).own.solver().table.unroll()
+    table = SmoothCorrections("ab2").member(3).own.solver().table.unroll()
     first.squared_error(table, pairs)
     second.squared_error(table, pairs)
     assert first.calls == second.calls == 12

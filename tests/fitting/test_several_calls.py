@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.families import Curve, SmoothCorrections
+from fewstep.families import SmoothCorrections
 from fewstep.fitting import Features, GaussNewton
 
 FEW = {"pairs": 8, "optimizer": GaussNewton(3)}
-CURVE = Curve(degree=2, terms=1, free_slopes=False, differences=1)
+CURVE = SmoothCorrections("ab2", degree=1, terms=1, differences=1, startup=1)
 TINY = SmoothCorrections("ab2", degree=1, terms=1, differences=1, startup=1)
 MANY = {"nfe": (3, 5), "family": CURVE, **FEW}
 SCALES = {"nfe": 2, "guidance": (1, 2, 4), **FEW}
@@ -19,7 +19,7 @@ SCALES = {"nfe": 2, "guidance": (1, 2, 4), **FEW}
 def test_one_fit_improves_every_number_of_calls_fitted_or_not(rmse, fresh):
     """On noises that the fit never saw, down to half the base's error."""
     digits = fs.models.bundled("digits")
-    curve = Curve(degree=3, terms=1, differences=2)
+    curve = SmoothCorrections("ab2", degree=3, terms=1, differences=2)
     fitted = fs.fit(digits, (4, 8), family=curve, pairs=12, optimizer=GaussNewton(5))
     pairs = fresh(digits, 8)
     for nfe in (4, 5, 6, 7, 8, 10):

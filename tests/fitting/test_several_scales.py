@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.families import Curve, Guided, SmoothCorrections
+from fewstep.families import Guided, SmoothCorrections
 from fewstep.fitting import GaussNewton
 
 FEW = {"pairs": 8, "optimizer": GaussNewton(3)}
-CURVE = Curve(degree=2, terms=1, free_slopes=False, differences=1)
+CURVE = SmoothCorrections("ab2", degree=1, terms=1, differences=1, startup=1)
 TINY = SmoothCorrections("ab2", degree=1, terms=1, differences=1, startup=1)
 SCALES = {"nfe": 2, "guidance": (1, 2, 4), **FEW}
 

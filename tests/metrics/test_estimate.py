@@ -160,7 +160,7 @@ class TestErrors:
             paired_difference(errors(0), errors(0)[1:])
 
     def test_an_unknown_metric(self):
-        with pytest.raises(ValueError, match="must be one of rmse, psnr, pooled_rmse.* not 'fid'"):
+        with pytest.raises(ValueError, match=r"must be one of rmse, psnr, pooled_rmse.* not 'fid'"):
             paired_difference(errors(0), errors(0), "fid")
         with pytest.raises(ValueError, match="not 'fid'"):
             ErrorMeter().estimate("fid")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from .._files import replacing, write_text
 from ..families import FAMILIES
-from ..families.guided import Curves
 from ..field import Field
 from ..fitting import LOSSES, OPTIMIZERS, Fit, Reference, Search, fit, search
 from ..fitting._team import join_torchrun
@@ -19,7 +18,7 @@ from ._options import Positive, helped
 __all__ = ["command"]
 
 #: Families with one theta for all numbers of calls.
-_SHARED = tuple(kind.name for kind in get_args(Curves))
+_SHARED = ("smooth_corrections",)
 _ADAM_ONLY = [name for name, loss in LOSSES.items() if not isinstance(loss, LeastSquares)]
 
 

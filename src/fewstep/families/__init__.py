@@ -1,10 +1,8 @@
 """Families of solvers: maps from parameters to tables."""
 
 from ._by_name import FAMILIES, Solvers
-from ._family import Family
-from ._linked import Linked
+from ._family import Family, Linked
 from ._refined import refined
-from .curve import Curve
 from .following import Following
 from .guided import Guided
 from .non_stationary import NonStationary
@@ -14,7 +12,6 @@ from .timesteps import Timesteps
 
 __all__ = [
     "FAMILIES",
-    "Curve",
     "Family",
     "Following",
     "Guided",

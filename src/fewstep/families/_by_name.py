@@ -8,13 +8,10 @@ from typing import Protocol
 from ..field import Field
 from ..schedules import Schedule
 from ..solver import Solver
-from ._family import Family
-from ._linked import Linked
+from ._family import Family, Linked
 from ._refined import refined
 from ._start import classical_start, default_init, only_one
-from .curve import Curve
 from .following import Following
-from .guided import Curves
 from .non_stationary import NonStationary
 from .scale_time import BASES, ScaleTime
 from .smooth_corrections import TERMS, SmoothCorrections
@@ -90,10 +87,6 @@ def _smooth_corrections(nfes: Sequence[int], init: str | Solver | None, field: F
     return SmoothCorrections(base, field.schedule, terms=min(TERMS, len(nfes)))
 
 
-def _curve(nfes: Sequence[int], init: str | Solver | None, field: Field) -> Curve:
-    return Curve() if init is None else Curve(_named("curve", init))
-
-
 def _named(family: str, init: str | Solver | None) -> str:
     if not isinstance(init, str):
         given = f"the solver {init.name!r}" if isinstance(init, Solver) else repr(init)
@@ -102,10 +95,9 @@ def _named(family: str, init: str | Solver | None) -> str:
 
 
 #: Functions that make the solvers of a family from numbers of calls, a start and a field.
-FAMILIES: dict[str, Callable[[Sequence[int], str | Solver | None, Field], Family | Curves]] = {
+FAMILIES: dict[str, Callable[[Sequence[int], str | Solver | None, Field], Family | SmoothCorrections]] = {
     "non_stationary": _non_stationary,
     "timesteps": _timesteps,
     "scale_time": _scale_time,
     "smooth_corrections": _smooth_corrections,
-    "curve": _curve,
 }

@@ -12,22 +12,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeAlias, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .. import schedules
-from ._linked import Linked, series
-from .curve import Curve
+from ._family import Linked, series
 from .non_stationary import NonStationary
 from .smooth_corrections import SmoothCorrections
 from .timesteps import Timesteps
 
-__all__ = ["Curves", "Guided", "describe_solvers", "solvers_from_dict"]
-
-#: Solvers of any number of calls with one theta.
-Curves: TypeAlias = Curve | SmoothCorrections
+__all__ = ["Guided", "describe_solvers", "solvers_from_dict"]
 
 
 class Guided:
@@ -50,7 +46,9 @@ class Guided:
 
     name: ClassVar[str] = "guided"
 
-    def __init__(self, solvers: NonStationary | Curves, low: float, high: float, terms: int = 2) -> None:
+    def __init__(
+        self, solvers: NonStationary | SmoothCorrections, low: float, high: float, terms: int = 2
+    ) -> None:
         if not 0 < low <= high < math.inf:
             raise ValueError(
                 f"Guided: guidance scales must be positive numbers, the least first, not {low} and {high}."
@@ -134,21 +132,22 @@ class Guided:
         return cls(NonStationary(times), **range_)
 
 
-def describe_solvers(solvers: Curves | Guided) -> dict[str, Any]:
+def describe_solvers(solvers: SmoothCorrections | Guided) -> dict[str, Any]:
     """Return the name and arguments of the solvers, JSON-ready."""
     return {"name": solvers.name, **solvers.describe()}
 
 
-def solvers_from_dict(facts: Mapping[str, Any]) -> Curves | Guided:
+def solvers_from_dict(facts: Mapping[str, Any]) -> SmoothCorrections | Guided:
     """Return the solvers described by :func:`describe_solvers`.
 
     Raises:
         ValueError: on an unknown name.
     """
-    kinds = {kind.name: kind for kind in (*get_args(Curves), Guided)}
+    kinds: dict[str, type[SmoothCorrections] | type[Guided]] = {
+        kind.name: kind for kind in (SmoothCorrections, Guided)
+    }
     arguments = dict(facts)
     name = arguments.pop("name", None)
     if name not in kinds:
         raise ValueError(f"family: name must be one of {', '.join(kinds)}, not {name!r}.")
-    solvers: Curves | Guided = kinds[name].from_dict(arguments)
-    return solvers
+    return kinds[name].from_dict(arguments)

@@ -19,6 +19,7 @@ the corrections are functions of ``r = i / n``, which give those of any ``n``. W
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -30,15 +31,15 @@ from .._table import Table
 from ..classical._baselines import METHODS, check_method
 from ..schedules import CondOT, Schedule
 from ..solver import Solver
-from ._family import Family
-from ._linked import Linked, series
+from ._family import Family, Linked, series
 from ._remembered import Remembered
-from .curve import UNIT, bernstein, stated
 from .non_stationary import NonStationary
 from .timesteps import Timesteps
 
-__all__ = ["SmoothCorrections"]
+__all__ = ["SmoothCorrections", "bernstein"]
 
+#: A solver with so many calls weighs the terms of theta alike.
+UNIT = 4
 #: Terms of the series in ``1 / n``.
 TERMS = 4
 _COUNTS = {"degree": 1, "terms": 1, "differences": 0, "startup": 0}
@@ -81,7 +82,7 @@ class SmoothCorrections:
         if METHODS[base.partition("/")[0]].stages > 1:
             raise ValueError(
                 f"SmoothCorrections: base {base!r} makes several calls a step, which leaves no smooth "
-                "differences; take 'deis3/cosine' or 'ab2', or Curve(base) for its times and scales alone."
+                "differences; take 'deis3/cosine' or 'ab2'."
             )
         counts = {"degree": degree, "terms": terms, "differences": differences, "startup": startup}
         for label, value in counts.items():
@@ -107,7 +108,8 @@ class SmoothCorrections:
         Raises:
             ValueError: when the base cannot make exactly ``nfe`` calls.
         """
-        nfe = stated(nfe)
+        if nfe is None:
+            raise ValueError("SmoothCorrections: has solvers of any number of calls; say which, as nfe=8.")
         return Linked(_Corrected(self, nfe), self.link(nfe))
 
     def solver(self, theta: Tensor, nfe: int, **facts: Any) -> Solver:
@@ -174,3 +176,10 @@ def _differences(nfe: int, highest: int) -> Tensor:
         nabla.append(torch.cat([nabla[-1][:1], nabla[-1].diff(dim=0)]))
     known = torch.arange(nfe) >= torch.arange(highest + 1)[:, None]
     return known[:, :, None] * torch.stack(nabla)
+
+
+def bernstein(degree: int, r: Tensor) -> Tensor:
+    """Return the Bernstein polynomials of a degree at ``n`` points, shape ``(n, degree + 1)``."""
+    k = torch.arange(degree + 1)
+    binomial = torch.tensor([math.comb(degree, i) for i in range(degree + 1)], dtype=r.dtype)
+    return binomial * r[:, None] ** k * (1 - r[:, None]) ** (degree - k)

@@ -67,7 +67,7 @@ def fit(
         guidance: guidance scale, or several above 0; that of the field by default.
         family: ``"non_stationary"``, the default for one number of calls; ``"timesteps"``; ``"scale_time"``
             (on the midpoint method, if ``nfe`` is even, or another by ``init``); for several,
-            ``"smooth_corrections"``, the default, or ``"curve"``; or solvers of :mod:`fewstep.families`.
+            ``"smooth_corrections"``, their default; or solvers of :mod:`fewstep.families`.
         init: the start of a non-stationary or timesteps fit: the name of a classical solver, such as
             ``"ab2"`` or ``"deis3/cosine"`` (see :func:`fewstep.classical.named`); ``"auto"``, the classical
             solver with the best PSNR on at most 32 training pairs; or, for a non-stationary fit, a solver

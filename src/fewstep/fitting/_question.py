@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from ..families import FAMILIES, Family, Guided, NonStationary, Solvers
-from ..families.guided import Curves
+from ..families import FAMILIES, Family, Guided, NonStationary, SmoothCorrections, Solvers
 from ..field import Field
 from ..solver import Solver
 from ._objective import check_loss
@@ -46,7 +45,7 @@ class Question(NamedTuple):
     sources: list[Source]
     between: list[Source]
     nfes: tuple[int, ...]
-    solvers: Family | Curves | Guided
+    solvers: Family | SmoothCorrections | Guided
     loss: Loss
     optimizer: Optimizer
 
@@ -171,7 +170,7 @@ def _solvers(
     scales: tuple[float, ...],
     init: str | Solver | None,
     field: Field,
-) -> Family | Curves | Guided:
+) -> Family | SmoothCorrections | Guided:
     """Return the solvers by name, or the given ones, at every scale."""
     if family is None:
         family = "non_stationary" if len(nfes) == 1 else "smooth_corrections"
@@ -180,10 +179,10 @@ def _solvers(
             raise ValueError(
                 f"fit: family must be one of {', '.join(FAMILIES)}, or a Family, not {family!r}."
             )
-        solvers: Family | Curves | Guided = FAMILIES[family](nfes, init, field)
+        solvers: Family | SmoothCorrections | Guided = FAMILIES[family](nfes, init, field)
     elif init is not None:
         raise ValueError("fit: a Family starts from its own solver; leave init out.")
-    elif isinstance(family, Family | Curves | Guided):
+    elif isinstance(family, Family | SmoothCorrections | Guided):
         solvers = family
     else:
         raise ValueError(f"fit: family must be one of {', '.join(FAMILIES)}, or a Family, not {family!r}.")
@@ -194,11 +193,11 @@ def _solvers(
         )
     if len(scales) < 2 or isinstance(solvers, Guided):
         return solvers
-    if not isinstance(solvers, NonStationary | Curves) or isinstance(init, Solver):
+    if not isinstance(solvers, NonStationary | SmoothCorrections) or isinstance(init, Solver):
         given = f"the solver {init.name!r}" if isinstance(init, Solver) else init or "its own start"
         raise ValueError(
-            "fit: several guidance scales are fitted by family='non_stationary', 'smooth_corrections' or "
-            f"'curve' from a classical solver by name, not by {solvers.name!r} from {given}."
+            "fit: several guidance scales are fitted by family='non_stationary' or "
+            f"'smooth_corrections' from a classical solver by name, not by {solvers.name!r} from {given}."
         )
     return Guided(solvers, scales[0], scales[-1], 2)
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from .. import _solver_file
 from .._json_file import read_json, write_json
-from ..families.guided import Curves, Guided, describe_solvers, solvers_from_dict
+from ..families import Guided, SmoothCorrections
+from ..families.guided import describe_solvers, solvers_from_dict
 from ..solver import Solver
 from ._report import FitReport
 
@@ -36,7 +37,7 @@ class Fit:
         ValueError: when theta does not have the size that the solvers need.
     """
 
-    solvers: Solver | Curves | Guided
+    solvers: Solver | SmoothCorrections | Guided
     theta: Tensor | None
     report: FitReport
     fitted_for: Mapping[str, Any]
@@ -51,7 +52,7 @@ class Fit:
     def any_nfe(self) -> bool:
         """True if it has solvers for every number of calls from the least fitted on."""
         own = self.solvers.solvers if isinstance(self.solvers, Guided) else self.solvers
-        return isinstance(own, Curves)
+        return isinstance(own, SmoothCorrections)
 
     @property
     def nfe(self) -> int:

@@ -2,7 +2,7 @@
 
 import fewstep as fs
 
-FIT = ("fit", "mixture", "--nfe", "2,4", "--family", "curve", "--init", "ab2")
+FIT = ("fit", "mixture", "--nfe", "2,4", "--family", "smooth_corrections", "--init", "ab2")
 FIT = (*FIT, "--pairs", 6, "--iterations", 1)
 
 
@@ -13,7 +13,7 @@ def fitted(program, *words):
 
 def test_one_fit_is_sampled_and_compared_at_any_number_of_calls(program):
     entry = fitted(program, "--out", "here")
-    assert entry["file"] == "here/fewstep-mixture-curve.json"
+    assert entry["file"] == "here/fewstep-mixture-smooth_corrections.json"
     assert [(row["nfe"], row["trained"]) for row in entry["report"]["rows"]] == [
         (2, True), (3, False), (4, True),
     ]  # fmt: skip
@@ -26,9 +26,9 @@ def test_one_fit_is_sampled_and_compared_at_any_number_of_calls(program):
 
 def test_in_words_it_says_what_to_run_next(program):
     text = program(*FIT)
-    assert "curve from ab2" in text
+    assert "smooth_corrections from ab2" in text
     assert "3 calls*: RMSE" in text
-    assert "next: fewstep compare mixture solvers/fewstep-mixture-curve.json midpoint" in text
+    assert "next: fewstep compare mixture solvers/fewstep-mixture-smooth_corrections.json midpoint" in text
 
 
 def test_fewer_calls_than_fitted_are_refused(program, failure):
