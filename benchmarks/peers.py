@@ -1,8 +1,8 @@
 """The samplers of other libraries, run as their users run them, on one random network.
 
-The state is passed to the network at unit variance, with an angle, ``arctan(sigma / alpha)``, and its output is
-taken for noise, data, or whatever a peer needs. Every peer returns a record: the levels ``sigma / alpha`` that
-it stepped through, where it started and ended, and how many calls it made.
+The state is passed to the network at unit variance, with an angle, ``arctan(sigma / alpha)``, and its output
+is taken for noise, data, or whatever a peer needs. Every peer returns a record: the levels ``sigma / alpha``
+that it stepped through, where it started and ended, and how many calls it made.
 """
 
 from __future__ import annotations
