@@ -168,9 +168,11 @@ def _check_leaf(name: str, value: Any, count: int, samples: str) -> None:
             "tuple with one row a sample, or put it into conditions, which all samples share."
         )
     if rows not in (1, count):
+        shared = (
+            "" if name.startswith("unconditional") else ", or put it into conditions, which all samples share"
+        )
         raise ValueError(
-            f"{name} has {rows} rows for {count} {samples}; pass one row for each, one row for all, or put "
-            "it into conditions, which all samples share."
+            f"{name} has {rows} rows for {count} {samples}; pass one row for each or for all{shared}."
         )
 
 

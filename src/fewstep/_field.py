@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from numbers import Integral, Real
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -48,22 +50,21 @@ class FieldBase:
         check_clock(self.clock, self.schedule)
         if time_shape not in ("batch", "scalar"):
             raise ValueError(f"Field: time_shape must be 'batch' or 'scalar', not {time_shape!r}.")
-        if not 0 <= guidance_interval[0] < guidance_interval[1] <= 1:
+        if not isinstance(self.schedule, Schedule):
             raise ValueError(
-                "Field: guidance_interval must be two increasing times within [0, 1], "
-                f"not {guidance_interval}."
+                f"Field: schedule must be one of fewstep.schedules, such as schedules.VP(), not {schedule!r}."
             )
         _check_network("model", model)
         if guide is not None:
             _check_network("guide", guide)
         self.model = model
         self.prediction: Prediction = prediction
-        self.shape = None if shape is None else tuple(shape)
+        self.shape = None if shape is None else _checked_shape(shape)
         self.time_shape = time_shape
         self.guidance = _checked_guidance(guidance, unconditional, guide)
         self.unconditional = dict(unconditional or {})
         self.guide = guide
-        self.guidance_interval = guidance_interval
+        self.guidance_interval = _checked_interval(guidance_interval)
         self.data_moments = data_moments
         self.name = name or type(model).__name__
         self._named = name is not None
@@ -221,6 +222,7 @@ class FieldBase:
         }  # fmt: skip
         return {
             "model": self.name,
+            **({} if self._named else {"named": False}),
             "prediction": self.prediction,
             "schedule": self.schedule.to_dict(),
             "clock": describe_clock(self.clock),
@@ -308,14 +310,34 @@ def _checked_guidance(guidance: float | Tensor | None, unconditional: object, gu
                 "field for each scale by with_guidance."
             )
         guidance = guidance.item()
-    if guidance in (None, 1):
+    if guidance is None:
+        return None
+    if isinstance(guidance, bool) or not isinstance(guidance, Real) or not math.isfinite(guidance):
+        raise ValueError(f"Field: guidance must be a finite number or None, not {guidance!r}.")
+    if guidance == 1:
         return None
     if unconditional is None and guide is None:
         raise ValueError(
             f"Field: guidance={guidance} needs unconditional={{...}}, the keyword arguments "
             "that make the network unconditional, or guide=..., a weaker model."
         )
-    return guidance
+    return float(guidance)
+
+
+def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    sizes = tuple(shape) if isinstance(shape, Sequence) else ()
+    if not all(isinstance(size, Integral) and size > 0 for size in sizes) or not isinstance(shape, Sequence):
+        raise ValueError(f"Field: shape must be sizes of one sample, such as (3, 32, 32), not {shape!r}.")
+    return tuple(map(int, sizes))
+
+
+def _checked_interval(interval: Sequence[float]) -> tuple[float, float]:
+    ends = tuple(interval) if isinstance(interval, Sequence) else ()
+    if len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 1:
+        raise ValueError(
+            f"Field: guidance_interval must be two increasing times within [0, 1], not {interval!r}."
+        )
+    return float(ends[0]), float(ends[1])
 
 
 def _check_network(label: str, network: Callable[..., Tensor]) -> None:

@@ -46,6 +46,8 @@ def _differ(key: str, fitted: Mapping[str, Any], facts: Mapping[str, Any]) -> bo
     was, has = (None if about[key] == 1 else finite(about[key]) for about in (fitted, facts))
     if was == has:
         return False
+    if key == "model" and fitted.get("named") != facts.get("named"):
+        return False  # a name that the caller gave, and one of a type
     # A derived field, such as a reversed one, has its kind after the name.
     names = {str(about[key]).partition(" ")[0] for about in (fitted, facts)}
     return key != "model" or not names & _ANONYMOUS

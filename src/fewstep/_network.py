@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
@@ -73,12 +73,19 @@ def call_network(
     Raises:
         ValueError: when the output is not a floating-point tensor like ``x``.
     """
+    before = [(name, value, value._version) for name, value in _tensors(conditions)]
     try:
         m = in_own_type(network, x, time, conditions)
     except Exception as error:
         if hasattr(error, "add_note"):  # Python 3.11
             error.add_note(_described(x, time, conditions))
         raise
+    for name, value, version in before:
+        if value._version != version:
+            raise ValueError(
+                f"Field: the network wrote into its condition {name}, which every call gets; let it change a "
+                "copy, as by .clone()."
+            )
     _check_output(m, x)
     return _copied(m, state_type(x.dtype))
 
@@ -113,6 +120,15 @@ def in_own_type(
     with suppress(TypeError):  # not every callable can be referred to weakly
         _OWN_TIME.add(network)
     return m
+
+
+def _tensors(conditions: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors among conditions whose changes PyTorch counts."""
+    for name, value in conditions.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", tensor) for inner, tensor in _tensors(value))
+        elif isinstance(value, Tensor) and not value.is_inference():
+            yield name, value
 
 
 def _described(x: Tensor, time: Callable[[torch.dtype], Tensor], conditions: Mapping[str, Any]) -> str:

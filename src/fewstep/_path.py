@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -35,12 +35,20 @@ def check_noise(x0: Tensor) -> None:
         raise ValueError(f"x0: must be a floating-point tensor of shape (B, ...), not {got}.")
 
 
-def check_conditions(names: Iterable[str]) -> None:
-    """Raise a ``TypeError`` if a condition looks like a misspelt option of :meth:`fewstep.Solver.sample`."""
-    own = ("trajectory", "progress", "differentiable", "callback")
+def check_conditions(
+    names: Iterable[str],
+    function: str = "sample",
+    own: Sequence[str] = ("trajectory", "progress", "differentiable", "callback"),
+) -> None:
+    """Raise a ``TypeError`` for a condition that is a misspelt option of a function, or a mapping of them."""
     for name in names:
+        if name in ("conditions", "per_sample"):
+            raise TypeError(
+                f"{function}: takes conditions by name, as in {function}(field, x0, label=labels), not "
+                f"{name}=; field.bind(conditions, per_sample, count) takes the mappings of other functions."
+            )
         for meant in get_close_matches(name, own, n=1, cutoff=0.8):
             raise TypeError(
-                f"sample: there is no argument {name!r}; did you mean {meant}? A condition of that name must "
-                "be put into the network beforehand, as by functools.partial."
+                f"{function}: there is no argument {name!r}; did you mean {meant}? A condition of that name "
+                "must be put into the network beforehand, as by functools.partial."
             )

@@ -6,7 +6,7 @@ from ._field import FieldBase, as_float64, like
 from ._transforms import Derived, Rescheduling, Reversing
 from .schedules import Schedule
 
-__all__ = ["Field", "as_float64", "is_derived", "like"]
+__all__ = ["Field", "as_float64", "check_field", "is_derived", "like"]
 
 
 class Field(FieldBase):
@@ -93,3 +93,13 @@ class RescheduledField(Rescheduling, Field):
 def is_derived(field: Field) -> bool:
     """True for a field made of another by a change of coordinates."""
     return isinstance(field, Derived)
+
+
+def check_field(field: object, function: str) -> Field:
+    """Return a field; raise a ``ValueError`` for a network that is not wrapped in a field."""
+    if not isinstance(field, Field):
+        raise ValueError(
+            f"{function}: field is a {type(field).__name__}, but must be a fewstep.Field; wrap the network, "
+            "as in Field(network, shape=(3, 32, 32)), with its schedule and prediction for other models."
+        )
+    return field

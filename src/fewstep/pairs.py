@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 from ._conditions import bind, cut
 from ._device import check_device
 from ._files import write_safetensors
+from ._fitted_for import differences
 from ._json import finite
 from ._network import state_type
 from .field import Field
@@ -134,6 +136,13 @@ class Pairs:
             seeds=seeds,
             origin=(numbers[index if isinstance(index, slice) else index.cpu()], count),
         )
+
+    def warn_of_another(self, field: Field, function: str) -> None:
+        """Warn where these are pairs of another model, schedule or guidance scale than the field's."""
+        made_by = self.provenance.get("field")
+        found = differences(made_by, field.describe()) if isinstance(made_by, Mapping) else None
+        if found is not None:
+            warnings.warn(f"{function}: the pairs given were made by {found}; make them again.", stacklevel=4)
 
     def bind(self, field: Field) -> Field:
         """Return the field bound to the conditions of these pairs, to be called without any."""

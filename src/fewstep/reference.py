@@ -18,8 +18,9 @@ from ._dopri5 import CallLimitError, dopri5
 from ._files import write_text
 from ._hashing import fingerprint
 from ._network import state_type
+from ._path import check_conditions
 from ._progress import progress_bar
-from .field import Field
+from .field import Field, check_field
 from .pairs import Pairs
 
 __all__ = ["CallLimitError", "Solution", "pairs", "solve"]
@@ -70,6 +71,8 @@ def solve(
         CallLimitError: when ``max_nfe`` calls are not enough.
         FloatingPointError: when the network returns NaN, or float32 cannot resolve the tolerance.
     """
+    check_field(field, "reference.solve")
+    check_conditions(conditions, "reference.solve", ("times", "rtol", "atol", "max_nfe", "dtype"))
     if len(times) < 2 or times[0] != 0 or times[-1] > 1 or not all(map(lt, times, times[1:])):
         raise ValueError(
             f"times: must increase from 0 within [0, 1], two of them at least, not {tuple(times)}; (0, 1) "
@@ -127,6 +130,12 @@ def pairs(
         CallLimitError: when ``max_nfe`` calls are not enough for a batch.
         FloatingPointError: when the network returns NaN, or float32 cannot resolve the tolerance.
     """
+    check_field(field, "reference.pairs")
+    if len(x0) == 0 or batch < 1:
+        raise ValueError(
+            f"reference.pairs: needs one noise and a batch of one at least, not {len(x0)} noises and "
+            f"batch={batch}."
+        )
     x0 = x0.to(state_type(x0.dtype))
     bound = field.bind(conditions, per_sample, len(x0), "pairs")
     facts = {

@@ -34,8 +34,9 @@ def test_the_calls_reported_are_those_that_the_network_saw(bending, optimizer):
     report = fs.fit(bending, **{**MANY, "optimizer": optimizer}).report
     assert sum(report.calls.values()) == bending.model.seen
     assert set(report.calls) == {"reference", "fit", "errors"}
-    # The fitted solvers and their starts, on two pairs, midway numbers of calls included.
-    assert report.calls["errors"] == 2 * 2 * (3 + 4 + 5)
+    # The fitted solvers, their starts and all classical ones on two pairs, midway numbers of calls included.
+    rivals = {nfe: len(fs.classical.baselines(nfe)) for nfe in (3, 4, 5)}
+    assert report.calls["errors"] == sum(2 * nfe * (2 + count) for nfe, count in rivals.items())
 
 
 def test_max_calls_is_never_exceeded(bending):
@@ -50,7 +51,7 @@ def test_the_report_lists_fitted_and_unfitted_numbers_of_calls(rmse, held_out, b
     assert [(row["nfe"], row["trained"]) for row in report.rows] == [(3, True), (4, False), (5, True)]
     assert report.start == "ab2"
     for row in report.rows:
-        assert set(row["errors"]) == {"fitted", "ab2"}
+        assert {"fitted", *fs.classical.baselines(row["nfe"])} == set(row["errors"])
         solvers = {"fitted": fitted.at(row["nfe"]), "ab2": fs.classical.named("ab2", row["nfe"])}
         for name, solver in solvers.items():
             assert row["errors"][name] == pytest.approx(rmse(solver, bending, pairs), rel=1e-3, abs=1e-6)

@@ -67,7 +67,7 @@ def test_the_calls_reported_are_those_that_the_field_saw(guided):
     report = fs.fit(guided, **SCALES).report
     assert guided.model.seen == sum(report.calls.values())
     assert [(row["nfe"], row["guidance"]) for row in report.rows] == [(2, w) for w in (1, 1.5, 2, 3, 4)]
-    assert report.calls["errors"] == 2 * 2 * 2 * 5
+    assert report.calls["errors"] == 2 * 2 * 5 * (2 + len(fs.classical.baselines(2)))
 
 
 def test_the_report_has_the_errors_of_the_held_out_noises(rmse, held_out, guided):

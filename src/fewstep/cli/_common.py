@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import json
 import re
 import sys
@@ -69,7 +70,7 @@ def load_model(spec: str, device: str) -> Field:
         if not hasattr(module, name):
             raise ValueError(f"MODEL: {source} has no {name!r}.")
         value = getattr(module, name)
-        field = value() if callable(value) and not isinstance(value, Field) else value
+        field = value() if _makes_something(value) else value
         if not isinstance(field, Field):
             raise ValueError(
                 f"MODEL: {spec} is {type(field).__name__}, but must be a fewstep.Field or a function that "
@@ -85,6 +86,17 @@ def load_model(spec: str, device: str) -> Field:
     if hasattr(field.model, "to"):
         field.model.to(target)
     return field
+
+
+def _makes_something(value: object) -> bool:
+    """Return whether a value is a function without arguments, such as one that makes a field."""
+    if isinstance(value, Field | torch.nn.Module) or not callable(value):
+        return False
+    try:
+        inspect.signature(value).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _import(source: str) -> ModuleType:
@@ -110,7 +122,7 @@ def _import(source: str) -> ModuleType:
     return module
 
 
-def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str, list[Solver]]:
+def load_solvers(specs: list[str], budgets: list[int] | None, field: Field) -> dict[str, list[Solver]]:
     """Read solvers as :func:`read_solvers`, with a note if one was fitted for another field."""
     found = read_solvers(specs, budgets, field.schedule, field.guidance)
     for solvers in found.values():
@@ -123,25 +135,26 @@ def load_solvers(specs: list[str], budgets: list[int], field: Field) -> dict[str
 
 
 def read_solvers(
-    specs: list[str], budgets: list[int], schedule: Schedule, guidance: float | None = None
+    specs: list[str], budgets: list[int] | None, schedule: Schedule, guidance: float | None = None
 ) -> dict[str, list[Solver]]:
     """Read files of solvers and fits, and make classical solvers with each NFE that they allow.
 
     ``midpoint``, or a fit for every number of calls, is made for all ``budgets``, ``midpoint:8`` for eight.
+    Without any, a fit is made for the most calls that it was fitted for, and a classical solver for eight.
     """
     found: dict[str, list[Solver]] = {}
     for spec in specs:
         head, _, tail = spec.rpartition(":")
         path, calls = (head, tail) if tail.isdigit() else (spec, "")
         if is_solver_file(path):
-            for solver in _fitted(load(path), [int(calls)] if calls else budgets, guidance):
+            for solver in _fitted(load(path), int(calls) if calls else None, budgets, guidance):
                 _add(found, shown_name(solver), solver, path)
             continue
         name, _, calls = spec.partition(":")
         if calls and not (calls.isdigit() and int(calls)):
             raise ValueError(f"SOLVER: {spec!r}: after the colon comes a number of calls, as in midpoint:8.")
         method = classical.METHODS.get(name.partition("/")[0])
-        for nfe in [int(calls)] if calls else budgets:
+        for nfe in [int(calls)] if calls else budgets or [8]:
             if not calls and method is not None and method.steps(nfe, schedule) is None:
                 continue
             try:
@@ -153,18 +166,24 @@ def read_solvers(
             _add(found, name, solver, spec)
     if not found:
         raise ValueError(
-            f"SOLVER: none of {', '.join(specs)} can have {', '.join(map(str, budgets))} calls; pass another "
-            "number."
+            f"SOLVER: none of {', '.join(specs)} can have {', '.join(map(str, budgets or [8]))} calls; pass "
+            "another number."
         )
     return found
 
 
-def _fitted(made: Solver | Fit, budgets: list[int], guidance: float | None) -> list[Solver]:
+def _fitted(
+    made: Solver | Fit, calls: int | None, budgets: list[int] | None, guidance: float | None
+) -> list[Solver]:
     """Return a solver, or those of a fit for some numbers of calls and a guidance scale."""
     if isinstance(made, Solver):
+        if calls not in (None, made.nfe):
+            raise ValueError(f"SOLVER: {made.name} makes {made.nfe} calls, not {calls}; leave :{calls} out.")
         return [made]
     scale = guidance or 1.0 if isinstance(made.solvers, Guided) else None
-    return [made.at(nfe, scale) for nfe in (budgets if made.any_nfe else [None])]
+    if calls is None and made.any_nfe:
+        return [made.at(nfe, scale) for nfe in budgets or [max(row["nfe"] for row in made.report.rows)]]
+    return [made.at(calls, scale)]
 
 
 def _add(found: dict[str, list[Solver]], name: str, solver: Solver, source: str) -> None:
@@ -189,7 +208,7 @@ def choose_solver(spec: str, rtol: float | None, atol: float | None, field: Fiel
         return Adaptive(Adaptive.rtol if rtol is None else rtol, Adaptive.atol if atol is None else atol)
     if (rtol, atol) != (None, None):
         raise ValueError(f"--rtol, --atol: only the solver 'adaptive' has tolerances, not {spec!r}.")
-    return next(iter(load_solvers([spec], [8], field).values()))[0]
+    return next(iter(load_solvers([spec], None, field).values()))[0]
 
 
 def sample_shape(field: Field) -> tuple[int, ...]:

@@ -94,14 +94,12 @@ def command(
         return
     if pairs is None and max_calls is None and "per_sample" not in given:
         pairs = 64
-    if guidance is not None and len(guidance) == 1:
-        field, guidance = field.with_guidance(guidance[0]), None
     fits: dict[str, Fit] = {}
     for calls in [tuple(budgets)] if family in _SHARED else budgets:
         made = fit(field, calls, guidance=guidance, family=family, init=init, pairs=pairs, **options)
         path = _path(out, field, made)
         if team.main:
-            (made if made.any_nfe or guidance else made.solver).save(path)
+            (made if made.any_nfe or len(guidance or ()) > 1 else made.solver).save(path)
         fits[str(path)] = made
     if not team.main:
         return

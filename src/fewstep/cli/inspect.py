@@ -48,7 +48,7 @@ def _find(spec: str, schedule: Schedule | None) -> tuple[Solver, Callable[[int],
             "a classical solver such as midpoint:8."
         )
     schedule = schedule or CondOT()
-    chosen = next(iter(read_solvers([spec], [8], schedule).values()))[0]
+    chosen = next(iter(read_solvers([spec], None, schedule).values()))[0]
     if is_solver_file(spec):
         return chosen, None
     return chosen, inspection.refinement(spec.partition(":")[0], chosen.nfe, schedule)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..comparison import compare
-from ._common import MODEL, draw_pairs, load_model, load_solvers, parse_numbers, report
+from ._common import MODEL, conditioned, draw_pairs, load_model, load_solvers, parse_numbers, report
 from ._options import Positive, helped
 
 __all__ = ["command"]
@@ -17,6 +19,8 @@ def command(
     psnr: float = 35.0,
     nfe: str = "4-16",
     count: Positive = 64,
+    conditions: Path | None = None,
+    per_sample: Path | None = None,
     seed: int = 1_000_003,
     device: str = "cpu",
     as_json: bool = False,
@@ -31,7 +35,8 @@ def command(
     """
     field = load_model(model, device)
     groups = load_solvers(solvers, parse_numbers(nfe), field)
-    pairs = draw_pairs(field, count, seed, device, as_json, rtol=1e-6, atol=1e-6)
+    given = conditioned(conditions, per_sample, device)
+    pairs = draw_pairs(field, count, seed, device, as_json, rtol=1e-6, atol=1e-6, **given)
     table = compare(field, groups, noise=pairs)
     enough = [row for row in table.rows if row["psnr"] >= psnr]
     chosen = min(enough, key=lambda row: (row["nfe"], -row["psnr"]), default=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from .. import reference
 from .._conditions import refuse_conditions
 from .._device import device_name
 from .._progress import progress_bar
-from ..field import Field
+from ..field import Field, check_field
 from ..metrics import METRICS, estimate_error
 from ..pairs import Pairs, field_noise
 from ..solver import Solver
@@ -74,6 +75,8 @@ def compare(
         ValueError: on an unknown metric, no solver, noise without a known shape, conditions besides pairs, or
             a cache for a model without weights or a name.
     """
+    check_field(field, "compare")
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     check_metrics(metrics)
     named = list(_named(solvers))
     if not named:
@@ -111,7 +114,7 @@ def compare(
     protocol: dict[str, Any] = {
         "field": field.describe(),
         "samples": len(pairs),
-        "seed": seed if isinstance(noise, int) else pairs.provenance.get("seed"),
+        "seed": seed if isinstance(noise, Integral) else pairs.provenance.get("seed"),
         "reference": {**pairs.provenance, "nfe": pairs.nfe, "error": pairs.error},
         **machine,
     }
@@ -158,13 +161,23 @@ def _row(field: Field, solver: Solver, metrics: Sequence[str], found: Measured) 
 def _named(
     solvers: Solver | Iterable[Solver] | Mapping[str, Solver | Sequence[Solver]],
 ) -> Iterator[tuple[str, Solver]]:
-    if isinstance(solvers, Solver):
-        solvers = [solvers]
     if not isinstance(solvers, Mapping):
-        yield from ((shown_name(solver), solver) for solver in solvers)
+        several = solvers if isinstance(solvers, Iterable) and not isinstance(solvers, str) else [solvers]
+        yield from ((shown_name(_table(solver)), _table(solver)) for solver in several)
         return
     for name, group in solvers.items():
-        yield from ((name, solver) for solver in ([group] if isinstance(group, Solver) else group))
+        yield from ((name, _table(each)) for each in (group if isinstance(group, list | tuple) else [group]))
+
+
+def _table(solver: Any) -> Solver:
+    """Return a solver, or that of a fit with one."""
+    found = getattr(solver, "solver", solver)
+    if not isinstance(found, Solver):
+        raise ValueError(
+            f"compare: solvers must be Solver objects, alone, in a list or by name, not {solver!r:.60}; "
+            "fs.classical.named('midpoint', 8) makes a classical one."
+        )
+    return found
 
 
 def _with_reference(
@@ -181,9 +194,10 @@ def _with_reference(
 ) -> Pairs:
     if isinstance(noise, Pairs):
         refuse_conditions("compare", conditions, per_sample)
+        noise.warn_of_another(field, "compare")
         return noise
-    if isinstance(noise, int):
-        noise = field_noise(field, noise, seed, device)
+    if not isinstance(noise, Tensor):
+        noise = field_noise(field, int(noise), seed, device)
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "batch": batch, "progress": progress}
     return reference.pairs(field, noise, conditions=conditions, per_sample=per_sample, **options)
 

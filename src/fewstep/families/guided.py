@@ -73,7 +73,7 @@ class Guided:
         """
         if not self.low <= guidance <= self.high:
             raise ValueError(
-                f"Guided: guidance={guidance} is outside the scales fitted, {self.low:g} to {self.high:g}, "
+                f"Guided: guidance={guidance:g} is outside the scales fitted, {self.low:g} to {self.high:g}, "
                 "and nothing is known there; fit with scales that include it."
             )
         if self.terms == 1:

@@ -138,7 +138,7 @@ def run(
         chosen = _followed(question, problem, maker)
         ledger.calls["fit"] = problem.rollout.calls
     with ledger.timed("errors"):
-        rows = problem.rows(chosen.theta, rivals=rivals and question.alone)
+        rows = problem.rows(chosen.theta, rivals=rivals)
         ledger.calls["errors"] = problem.rollout.calls - ledger.calls["fit"]
     notes = (*budget_notes(ledger, chosen, question.loss.name), *_notes(chosen, rows, data))
     report = FitReport(
@@ -227,12 +227,12 @@ def _notes(chosen: Chosen, rows: Sequence[Mapping[str, Any]], data: Sequence[Dat
     worse = [
         f"{row['nfe']} calls" + ("" if row["guidance"] is None else f" at guidance {row['guidance']:g}")
         for row in rows
-        if len(rows) > 1 and row["errors"]["fitted"] > min(row["errors"].values())
+        if row["errors"]["fitted"] > min(row["errors"].values())
     ]
-    if worse:
+    if worse and chosen.iteration:
         yield (
-            f"with {', '.join(worse)} the fit is worse on validation than its start; fit that very place "
-            "too, or more pairs."
+            f"with {', '.join(worse)} a classical solver is better on validation than the fit; fit that very "
+            "place, start from that solver by init, or take more pairs."
         )
     error = _reference_error(data)
     if error > 0.2 * min(each["fitted"] for each in errors):

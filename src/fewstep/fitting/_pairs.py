@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -50,8 +51,9 @@ class Maker:
     def __call__(self, field: Field, pairs: int | Pairs, start: int = 0) -> Pairs:
         """Return the given pairs, or new ones from noise number ``start`` on."""
         if isinstance(pairs, Pairs):
+            pairs.warn_of_another(field, "fit")
             return self._given(pairs)
-        if isinstance(pairs, bool) or not isinstance(pairs, int):
+        if isinstance(pairs, bool) or not isinstance(pairs, Integral):
             raise ValueError(f"fit: pairs must be a number of pairs or Pairs, not {pairs!r}.")
         at_least_four(start + pairs)
         device = field.device if self.device is None else check_device(self.device)
@@ -76,7 +78,7 @@ class Maker:
             raise ValueError(
                 f"fit: {team.world} processes cannot share {len(x0)} pairs; pass more pairs, or start fewer."
             )
-        field.bind(conditions, per_sample, len(x0))  # check the rows of all pairs, not of a slice
+        field.bind(conditions, per_sample, len(x0), "pairs")  # check the rows of all pairs, not of a slice
         own, made = team.slice(len(x0)), []
 
         def work() -> Tensor:

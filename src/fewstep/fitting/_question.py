@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from ..families import FAMILIES, Family, Guided, NonStationary, SmoothCorrections, Solvers
-from ..field import Field
+from ..field import Field, check_field
 from ..solver import Solver
 from ._objective import check_loss
 from ._settings import GaussNewton, Optimizer, resolve_optimizer
@@ -99,21 +100,21 @@ def ask(
 
 
 def _nfes(nfe: int | Sequence[int]) -> tuple[int, ...]:
-    numbers = tuple(nfe) if isinstance(nfe, Sequence) and not isinstance(nfe, str) else (nfe,)
-    whole = [isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in numbers]
+    numbers = tuple(nfe) if isinstance(nfe, Iterable) and not isinstance(nfe, str) else (nfe,)
+    whole = [isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in numbers]
     if not numbers or not all(whole) or len(set(numbers)) < len(numbers):
         raise ValueError(
             "fit: nfe must be a whole number of at least 1, or different ones such as (4, 6, 8), "
             f"not {nfe!r}."
         )
-    return tuple(sorted(numbers))
+    return tuple(sorted(map(int, numbers)))
 
 
 def _scales(guidance: float | Sequence[float] | None) -> tuple[float, ...]:
     if guidance is None:
         return ()
-    scales = tuple(guidance) if isinstance(guidance, Sequence) else (guidance,)
-    numbers = all(isinstance(w, int | float) and 0 < w < math.inf for w in scales)
+    scales = tuple(guidance) if isinstance(guidance, Iterable) else (guidance,)
+    numbers = all(isinstance(w, Real) and not isinstance(w, bool) and 0 < w < math.inf for w in scales)
     if not scales or not numbers or len(set(scales)) < len(scales):
         raise ValueError(
             f"fit: guidance must be a scale above 0, or different ones such as (1, 2, 5), not {guidance!r}."
@@ -136,19 +137,14 @@ def _sources(field: Fields, scales: Sequence[float]) -> list[Source]:
     ]
 
 
-def _at_scale(field: object, w: float | None) -> Field:
+def _at_scale(field: Any, w: float | None) -> Field:
     """Return a field at a scale, by its own guidance or by a function of the scale."""
     if isinstance(field, Field):
         return field if w is None else field.with_guidance(w)
     if w is not None and callable(field) and not isinstance(field, nn.Module):
         made = field(w)
-        if isinstance(made, Field):
-            return made
-        field = made
-    raise ValueError(
-        f"fit: field is a {type(field).__name__}, but must be a fewstep.Field; wrap the network, as in "
-        "Field(network, shape=(3, 32, 32)), with its schedule and prediction where it is no plain flow."
-    )
+        return check_field(made, "fit")
+    return check_field(field, "fit")
 
 
 def _loss(loss: str | Loss, optimizer: Optimizer) -> Loss:

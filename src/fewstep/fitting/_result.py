@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -88,6 +89,10 @@ class Fit:
         Raises:
             ValueError: on a number of calls or a scale outside this fit.
         """
+        for label, value, kind in (("nfe", nfe, Integral), ("guidance", guidance, Real)):
+            if value is not None and not isinstance(value, kind):
+                raise ValueError(f"fit: {label} must be a number, whole for nfe, not {value!r}.")
+        nfe, guidance = nfe and int(nfe), guidance and float(guidance)
         if isinstance(self.solvers, Solver):
             return self._only(nfe, guidance)
         if nfe is not None:
@@ -125,6 +130,9 @@ class Fit:
         """
         optional = ("solver", "family", "theta")
         content = read_json(path, "fit", "fit.save()", FORMAT, SCHEMA, ("fitted_for", "report"), optional)
+        for key in ("fitted_for", "report"):
+            if not isinstance(content[key], dict):
+                raise ValueError(f"{path}: {key} must be an object, not {content[key]!r:.60}.")
         try:
             report = FitReport.from_dict(content["report"])
             if "solver" in content:

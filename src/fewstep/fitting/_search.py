@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,7 +136,7 @@ class Search:
 
 def search(
     field: Field,
-    nfe: Sequence[int],
+    nfe: int | Sequence[int],
     *,
     families: Sequence[str | Family] = FAMILIES,
     loss: str | Loss = "rmse",
@@ -179,7 +179,8 @@ def search(
     Raises:
         ValueError: on arguments that do not fit together, or a budget too small for every fit.
     """
-    budgets = sorted(set(nfe))
+    budgets = sorted(set(nfe)) if isinstance(nfe, Iterable) and not isinstance(nfe, str) else [nfe]
+    families = [families] if isinstance(families, str) else families
     if not budgets:
         raise ValueError("search: nfe is empty; pass numbers of network calls, such as (4, 6, 8).")
     jobs = [(n, family) for n in budgets for family in families if _fits(family, n)]

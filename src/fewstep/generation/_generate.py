@@ -6,20 +6,21 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from .._adaptive import Adaptive
+from .._conditions import most_rows
 from .._device import check_device, device_name
 from .._extras import require
 from .._hashing import fingerprint
 from .._progress import progress_bar
 from .._version import __version__
 from ..data import is_picture
-from ..field import Field
+from ..field import Field, check_field
 from ..solver import Solver
 from ._observer import Observer
 from ._plan import Block, blocks, draw
@@ -99,6 +100,14 @@ def generate(
         OSError: when the folder cannot be written, or the disk is too full.
         ValueError: when an argument is wrong, or the folder holds samples made with other settings.
     """
+    check_field(field, "generate")
+    solver = getattr(solver, "solver", solver)  # of a fit
+    seeds = list(seeds)
+    if any(late < early for early, late in pairwise(seeds)) and most_rows(per_sample or {}):
+        raise ValueError(
+            "generate: per_sample has its rows in the order of the samples' numbers, so seeds must increase; "
+            "sort both together."
+        )
     formats, shape, wanted = sorted(set(formats)), field.shape, blocks(seeds, shard)
     total = sum(len(block.seeds) for block in wanted)
     if shape is None:
