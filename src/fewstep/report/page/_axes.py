@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ._numbers import short
+from ._numbers import place, short
 
 __all__ = ["Axis", "linear_ticks", "log_ticks"]
 
@@ -84,6 +84,10 @@ class Axis:
     def labels(self) -> list[str]:
         """The labels of the ticks."""
         return [_tick_text(tick, self.ticks) for tick in self.ticks]
+
+    def marks(self) -> list[tuple[str, str]]:
+        """The pixels of the ticks, and their labels."""
+        return [(place(self(tick)), text) for tick, text in zip(self.ticks, self.labels(), strict=True)]
 
     def _apart(self, values: Sequence[float], gap: float) -> list[float]:
         """Return the values whose pixels are at least ``gap`` apart, with priority for the ends."""

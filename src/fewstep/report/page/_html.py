@@ -7,29 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import singledispatch
 
-from ._cells import cell, heat_rows, table_rows
-from ._chart import Drawing, Point, drawing, points
-from ._chart_text import numbers, spoken, summary
+from . import parts
+from ._chart import Drawing, Point, dashes, drawing, marker, points
 from ._context import Context
-from ._marks import dashes, marker
 from ._numbers import place, short
 from ._pictures import png_size, sprite
 from ._planes import planes_view, window
-from .parts import (
-    Chart,
-    Choice,
-    Code,
-    Facts,
-    Grid,
-    Image,
-    Part,
-    Pictures,
-    Planes,
-    Slider,
-    Table,
-    Text,
-    Timeline,
-)
+from ._texts import cell, heat_rows, numbers, spoken, summary, table_rows
 
 __all__ = ["render"]
 
@@ -38,7 +22,7 @@ SIZES = {"wide": (760, 380), "narrow": (344, 300)}
 
 
 @singledispatch
-def render(part: Part, page: Context, level: int) -> str:
+def render(part: parts.Part, page: Context, level: int) -> str:
     """Return a part as markup.
 
     Args:
@@ -55,12 +39,12 @@ def render(part: Part, page: Context, level: int) -> str:
 
 
 @render.register
-def _(part: Text, page: Context, level: int) -> str:
+def _(part: parts.Text, page: Context, level: int) -> str:
     return page.fill("text", text=part.text)
 
 
 @render.register
-def _(part: Chart, page: Context, level: int) -> str:
+def _(part: parts.Chart, page: Context, level: int) -> str:
     chart_id = page.new_id("chart")
     shown = [points(series, part.log_x, part.log_y) for series in part.series]
     styles = [page.styles[series.name] for series in part.series]
@@ -90,7 +74,7 @@ def _(part: Chart, page: Context, level: int) -> str:
 
 
 @render.register
-def _(part: Pictures, page: Context, level: int) -> str:
+def _(part: parts.Pictures, page: Context, level: int) -> str:
     columns = max((len(strip.pictures) for strip in part.strips), default=0)
     strips = []
     for strip in part.strips:
@@ -114,19 +98,19 @@ def _(part: Pictures, page: Context, level: int) -> str:
 
 
 @render.register
-def _(part: Image, page: Context, level: int) -> str:
+def _(part: parts.Image, page: Context, level: int) -> str:
     width, height = (part.zoom * pixels for pixels in png_size(part.png))
     return page.fill("image", part=part, source=_data_uri(part.png), width=width, height=height)
 
 
 @render.register
-def _(part: Planes, page: Context, level: int) -> str:
+def _(part: parts.Planes, page: Context, level: int) -> str:
     view = planes_view(part.paths, page.window or window([part.paths]))
     return page.fill("planes", part=part, id=page.new_id("planes"), level=level, view=view)
 
 
 @render.register
-def _(part: Timeline, page: Context, level: int) -> str:
+def _(part: parts.Timeline, page: Context, level: int) -> str:
     rows = [
         {
             "name": name,
@@ -140,53 +124,58 @@ def _(part: Timeline, page: Context, level: int) -> str:
 
 
 @render.register
-def _(part: Grid, page: Context, level: int) -> str:
+def _(part: parts.Grid, page: Context, level: int) -> str:
     return page.fill("grid", part=part, id=page.new_id("grid"), level=level, rows=heat_rows(part))
 
 
 @render.register
-def _(part: Table, page: Context, level: int) -> str:
+def _(part: parts.Table, page: Context, level: int) -> str:
     rows, numeric = table_rows(part)
     return page.fill("table", part=part, id=page.new_id("table"), rows=rows, numeric=numeric)
 
 
 @render.register
-def _(part: Facts, page: Context, level: int) -> str:
+def _(part: parts.Facts, page: Context, level: int) -> str:
     return page.fill("facts", facts=_facts(part.facts, page))
 
 
 @render.register
-def _(part: Code, page: Context, level: int) -> str:
+def _(part: parts.Code, page: Context, level: int) -> str:
     return page.fill("code", part=part, id=page.new_id("code"))
 
 
 @render.register
-def _(part: Choice, page: Context, level: int) -> str:
+def _(part: parts.Choice, page: Context, level: int) -> str:
     return _picker("choice", part.label, part.options, page, level)
 
 
 @render.register
-def _(part: Slider, page: Context, level: int) -> str:
+def _(part: parts.Slider, page: Context, level: int) -> str:
     if part.start is not None and part.start not in part.frames:
         raise ValueError(
             f"page: the slider {part.label!r} starts at {part.start}, where it has no frame; it has "
             f"{', '.join(map(str, part.frames))}."
         )
     frames = {str(value): part.frames[value] for value in sorted(part.frames)}
-    if all(isinstance(frame, Planes) for frame in frames.values()):
+    if all(isinstance(frame, parts.Planes) for frame in frames.values()):
         # One window for all frames, so that only the paths change and not the scale.
-        groups = [frame.paths for frame in frames.values() if isinstance(frame, Planes)]
+        groups = [frame.paths for frame in frames.values() if isinstance(frame, parts.Planes)]
         page = replace(page, window=window(groups))
     return _picker("slider", part.label, frames, page, level, start=part.start)
 
 
 def _picker(
-    kind: str, label: str, parts: Mapping[str, Part], page: Context, level: int, start: int | None = None
+    kind: str,
+    label: str,
+    choices: Mapping[str, parts.Part],
+    page: Context,
+    level: int,
+    start: int | None = None,
 ) -> str:
     picker_id = page.new_id(kind)
     panels = [
         (f"{picker_id}-{k}", name, render(part, page, min(level + 1, 6)))
-        for k, (name, part) in enumerate(parts.items())
+        for k, (name, part) in enumerate(choices.items())
     ]
     return page.fill("picker", id=picker_id, kind=kind, label=label, panels=panels, level=level, start=start)
 
