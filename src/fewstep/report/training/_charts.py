@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..page import Chart, Facts, Part, Section, Series
-from ._metrics import Metrics, thinned
+from ._run import Metrics
 
-__all__ = ["figure_sections", "progress_section"]
+__all__ = ["figure_sections", "progress_section", "thinned"]
 
 #: Prefixes of metrics measured with the averaged weights, and the data they were measured on.
 _TAKEN_ON = {"validation_": "validation", "averaged_": "averaged weights"}
@@ -204,3 +205,21 @@ def _bare(key: str) -> str:
     for prefix in _TAKEN_ON:
         key = key.removeprefix(prefix)
     return key
+
+
+def thinned(y: Sequence[float | None], most: int = 1000) -> list[int]:
+    """Return indices of about ``most`` points: the ends, the gaps, and the extremes of every stretch.
+
+    Charts thin their points as well, but slowly for a hundred thousand of them.
+    """
+    if len(y) <= most:
+        return list(range(len(y)))
+    size = math.ceil(2 * len(y) / most)
+    kept = {0, len(y) - 1}
+    for start in range(0, len(y), size):
+        stretch = y[start : start + size]
+        finite = [value for value in stretch if value is not None]
+        kept |= {start + stretch.index(value) for value in (min(finite), max(finite))} if finite else set()
+        if len(finite) < len(stretch):
+            kept |= {start + k for k, value in enumerate(stretch) if value is None}
+    return sorted(kept)
