@@ -69,29 +69,24 @@ def figure_sections(metrics: Metrics, exact: bool) -> list[Section]:
         exact: whether the noises of the coupling are N(0, I) by construction.
     """
     shown = _without_the_trivial(metrics, exact)
-    sections = [
-        _section(
-            "Losses",
-            _HELD_OUT if any(key.startswith("validation_") for key in shown.figures) else _NONE_HELD_OUT,
-            _LOSSES,
-            shown,
-        ),
-        _section(
+    held_out = any(key.startswith("validation_") for key in shown.figures)
+    sections = (
+        ("Losses", _HELD_OUT if held_out else _NONE_HELD_OUT, _LOSSES),
+        (
             "Straightness",
             "Of 64 samples from fixed noises: the lower, the fewer network calls are enough.",
             _STRAIGHTNESS,
-            shown,
         ),
-        _section(
+        (
             "Noises of the coupling",
             "Mismatch between the distribution of the training noises, over all data, and N(0, I), from "
             "which sampling starts. No solver can compensate for it.",
             _NOISES,
-            shown,
         ),
-        _section("Other figures", "", _unknown(shown), shown),
-    ]
-    return [section for found in sections for section in found]
+        ("Other figures", "", _unknown(shown)),
+    )
+    charts = [(title, _parts(figures, shown), intro) for title, intro, figures in sections]
+    return [Section(title, parts, intro) for title, parts, intro in charts if parts]
 
 
 def _without_the_trivial(metrics: Metrics, exact: bool) -> Metrics:
@@ -136,11 +131,6 @@ def progress_section(metrics: Metrics) -> list[Section]:
         series = [_series("wall clock", elapsed)]
         parts.append(Chart("Wall clock", "step", f"{unit} since the first line", series, note=note))
     return [Section("Optimiser and speed", parts)] if parts else []
-
-
-def _section(title: str, intro: str, figures: Iterable[_Figure], metrics: Metrics) -> list[Section]:
-    parts = _parts(figures, metrics)
-    return [Section(title, parts, intro)] if parts else []
 
 
 def _parts(figures: Iterable[_Figure], metrics: Metrics) -> list[Part]:
