@@ -58,14 +58,14 @@ def refined(nfe: int, refine: Callable[[int], Solver | None]) -> dict[int, float
     for k in _doubling(nfe, max(REFINED_CALLS, 2 * nfe)):
         solver = refine(k)
         if solver is not None:
-            errors[solver.nfe] = _error_of(solver)
+            errors[solver.nfe] = _error(solver.to("velocity").table, solver.end, 1)
     return errors
 
 
 def repeated(velocities: Table, end: float) -> dict[int, float]:
     """Return errors by number of calls, of a consistent table for velocities on 1, 2, 4, ... equal pieces."""
     N = len(velocities.times)
-    return {k * N: _error_of_pieces(velocities, end, k) for k in _doubling(N, max(REPEATED_CALLS, 2 * N))}
+    return {k * N: _error(velocities, end, k) for k in _doubling(N, max(REPEATED_CALLS, 2 * N))}
 
 
 def observed_order(errors: Mapping[int, float]) -> float | None:
@@ -81,15 +81,7 @@ def _doubling(nfe: int, most: int) -> list[int]:
     return [2**i for i in range((most // nfe).bit_length())]
 
 
-def _error_of(solver: Solver) -> float:
-    table = solver.to("velocity").table
-    times = table.times.tolist()
-    rows = plan(table.C.tolist(), table.D.tolist())
-    start = {0: _solution(times[0])}
-    return _error(execute(lambda j, x, t: _velocity(x, t), times, rows, start, {}), solver.end)
-
-
-def _error_of_pieces(table: Table, end: float, pieces: int) -> float:
+def _error(table: Table, end: float, pieces: int) -> float:
     """Return the error of the table on equal pieces of [0, 1]; it must preserve constants."""
     length = end - float(table.times[0])
     times = ((table.times - table.times[0]) / length).tolist()
@@ -98,11 +90,7 @@ def _error_of_pieces(table: Table, end: float, pieces: int) -> float:
     for i in range(pieces):
         at = [(i + t) / pieces for t in times]
         x = execute(lambda j, y, t: _velocity(y, t) / (pieces * length), at, rows, {0: x}, {})
-    return _error(x, 1.0)
-
-
-def _error(x: Tensor, t: float) -> float:
-    return float((x - _solution(t)).square().mean().sqrt())
+    return float((x - _solution(1.0)).square().mean().sqrt())
 
 
 def _velocity(x: Tensor, t: float) -> Tensor:

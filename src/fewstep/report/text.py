@@ -129,22 +129,17 @@ def _stability(facts: Inspection) -> list[str]:
         return []
     if found.real_limit is None:
         limit = "never"
-    elif found.real_limit < 1e-6:
-        limit = "for every mu < 0"
     else:
-        limit = f"from mu = -{found.real_limit:.4g}"
+        limit = "for every mu < 0" if found.real_limit < 1e-6 else f"from mu = -{found.real_limit:.4g}"
+    gains = ", ".join(
+        f"{_short(max(row))} (mu\u00a0=\u00a0{mu:g})"
+        for mu, row in zip((0.0, *found.rates), found.growth, strict=True)
+    )
     form = "" if facts.solver.prediction == "velocity" else ", in the form for velocities"
     return [
         f"stability on dx/dt = mu x{form}: some state outgrows x0 {limit}",
         *_amplification(found),
-        *_wrapped(
-            "  gain of an error in a state, at most "
-            + ", ".join(
-                f"{_short(max(row))} (mu\u00a0=\u00a0{mu:g})"
-                for mu, row in zip((0.0, *found.rates), found.growth, strict=True)
-            ),
-            "  ",
-        ),
+        *_wrapped(f"  gain of an error in a state, at most {gains}", "  "),
     ]
 
 
@@ -228,11 +223,6 @@ def _size(residual: float) -> float:
 
 def _wrapped(text: str, indent: str) -> list[str]:
     lines = textwrap.wrap(
-        text,
-        WIDTH,
-        subsequent_indent=indent,
-        drop_whitespace=True,
-        break_long_words=False,
-        break_on_hyphens=False,
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
     return [line.replace("\u00a0", " ") for line in lines]
