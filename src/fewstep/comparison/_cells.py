@@ -34,15 +34,9 @@ _SCHEMA = 3
 
 
 class Cells:
-    """Measurements of solvers on given pairs of one model.
+    """Measurements of solvers on given pairs of one model, in a folder; without one nothing is saved.
 
-    Args:
-        folder: folder of the files, or ``None`` to keep nothing.
-        field: the model.
-        pairs: noises and their reference.
-        keep: number of samples that are kept.
-        quality: metrics of all samples together.
-        settings: everything else that a measurement depends on: batch, device, threads and tolerances.
+    They depend on all arguments; ``settings`` are batch, device, threads and tolerances.
 
     Raises:
         ValueError: when the model has neither weights nor a name; see :meth:`fewstep.Field.fingerprint`.

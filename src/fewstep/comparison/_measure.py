@@ -121,16 +121,7 @@ def measure(
     quality: Quality | None,
     advance: Callable[[int], object],
 ) -> Measured:
-    """Sample from all noises in batches, and keep the first samples.
-
-    Args:
-        field: the model.
-        solver: the solver.
-        pairs: noises and their reference.
-        batch: samples per batch.
-        keep: number of samples to keep.
-        quality: metrics of all samples together.
-        advance: called after each batch with the number of its network calls.
+    """Sample from all noises, keep the first samples, and ``advance`` by the network calls of each batch.
 
     Raises:
         FloatingPointError: when a sample is not finite.
@@ -165,17 +156,7 @@ def measure(
 def measure_reference(
     field: Field, pairs: Pairs, *, rtol: float, atol: float, batch: int, keep: int, quality: Quality | None
 ) -> OfReference:
-    """Solve the first noises again, at equally spaced times, and measure the quality of all samples.
-
-    Args:
-        field: the model.
-        pairs: noises and their reference.
-        rtol: relative tolerance.
-        atol: absolute tolerance.
-        batch: samples per batch.
-        keep: number of paths to keep, if samples are points in the plane.
-        quality: metrics of all samples together.
-    """
+    """Solve the first noises again, at equally spaced times, and measure the quality of all samples."""
     times = [i / _STEPS for i in range(_STEPS + 1)]
     count = min(len(pairs), _CURVES)
     size = max(1, min(batch, _NUMBERS // (len(times) * pairs.x0[0].numel())))

@@ -154,14 +154,14 @@ def generate(
                 seen.append((nfe, *observer.curvature()))
                 done += len(part)
                 bar.update(len(part))
-            nfe, *curved = (torch.cat(column) for column in zip(*seen, strict=True))
+            nfe, curvature, displacement = (torch.cat(column) for column in zip(*seen, strict=True))
             calls = {"nfe": int(nfe.max()), "calls": int(nfe.sum())}
             writer.finish(
                 {**calls, "provenance": settings},
                 {**labels, "nfe": f"{nfe.double().mean():g}", "seed": str(seed)},
             )
             seconds = time.perf_counter() - started
-            records.finish(block, nfe, *curved, {"seconds": seconds, **machine})
+            records.finish(block, nfe, curvature, displacement, {"seconds": seconds, **machine})
     if records.missing():
         return {"complete": False, "count": count}
     points = len(solver.points) if isinstance(solver, Solver) else None

@@ -23,10 +23,6 @@ class Records:
 
     The facts of a block are written last, so if they exist, its files are complete. Processes need no other
     communication: each makes its own blocks, and the one that finds all blocks complete writes the result.
-
-    Args:
-        layout: paths of the files.
-        wanted: the blocks.
     """
 
     def __init__(self, layout: Layout, wanted: Sequence[Block]) -> None:
@@ -109,16 +105,13 @@ class Records:
         write_json(self._path(block), content)
 
     def result(
-        self, labels: Mapping[str, str], protocol: Mapping[str, Any], forwards: int, points: int | None
+        self,
+        labels: Mapping[str, str],
+        protocol: Mapping[str, Any],
+        forwards: int,  # of the network per call
+        points: int | None,  # of each trajectory, if all have the same number
     ) -> dict[str, Any]:
-        """Return the facts of all blocks together, and write them to ``result.json``.
-
-        Args:
-            labels: names of the model and the solver.
-            protocol: how the samples were made.
-            forwards: network forwards per call.
-            points: trajectory points per sample, if all have the same number.
-        """
+        """Return the facts of all blocks together, and write them to ``result.json``."""
         facts = self._all_facts()
         count = sum(part["count"] for part in facts)
         calls = sum(part["nfe"]["sum"] for part in facts)

@@ -13,16 +13,7 @@ __all__ = ["Axis", "linear_ticks", "log_ticks"]
 
 @dataclass(frozen=True)
 class Axis:
-    """A scale with its ticks.
-
-    Args:
-        low: the number at pixel ``start``.
-        high: the number at pixel ``end``.
-        log: whether the scale is logarithmic.
-        start: the pixel of ``low``.
-        end: the pixel of ``high``, on either side of ``start``.
-        ticks: numbers to mark, increasing.
-    """
+    """A scale, with ``low`` at the pixel ``start`` and ``high`` at ``end``, and its increasing ticks."""
 
     low: float
     high: float
@@ -39,23 +30,12 @@ class Axis:
         log: bool,
         start: float,
         end: float,
-        gap: float,
-        margin: float = 0.0,
-        from_zero: bool = False,
-        at_values: bool = False,
+        gap: float,  # least distance of two ticks in pixels
+        margin: float = 0.0,  # share of the length left free at either end
+        from_zero: bool = False,  # start at 0 if no value is negative and some are near it
+        at_values: bool = False,  # put ticks at the values if they are few whole numbers
     ) -> Axis:
-        """Return an axis that covers ``values``.
-
-        Args:
-            values: finite numbers, all positive where ``log``.
-            log: whether it is logarithmic.
-            start: the pixel of the low end.
-            end: the pixel of the high end.
-            gap: least distance of two ticks in pixels.
-            margin: share of the length left free at either end.
-            from_zero: start at 0 if no value is negative and some are near it.
-            at_values: put ticks at the values if they are few whole numbers.
-        """
+        """Return an axis that covers ``values``, which are finite, and positive where ``log``."""
         known = sorted(set(values)) or [1.0]
         low, high = _spread(known[0], known[-1], log)
         if log:

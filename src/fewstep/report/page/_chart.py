@@ -105,13 +105,7 @@ def whole(series: Series) -> list[tuple[float, float | None, float | None, float
 
 
 def thinned(found: Sequence[Point], log_x: bool, most: int = DRAWN) -> list[Point]:
-    """Return at most about ``most`` points, the lowest and the highest of every stretch; gaps are kept.
-
-    Args:
-        found: points from left to right.
-        log_x: whether stretches are of equal length on a logarithmic axis.
-        most: twice the number of stretches.
-    """
+    """Return at most about ``most`` points, the lowest and the highest of every stretch; gaps are kept."""
     if len(found) <= most:
         return list(found)
     at = [math.log(p.x) if log_x else p.x for p in found]
@@ -127,15 +121,7 @@ def thinned(found: Sequence[Point], log_x: bool, most: int = DRAWN) -> list[Poin
 def drawing(
     chart: Chart, shown: Sequence[Sequence[Point]], styles: Sequence[int], width: int, height: int
 ) -> Drawing:
-    """Draw a chart.
-
-    Args:
-        chart: the chart.
-        shown: the points of its series.
-        styles: the styles of its series.
-        width: total width in pixels.
-        height: total height in pixels; names are at the ends of the lines if there is enough room.
-    """
+    """Draw a chart at a size in pixels, with names at the ends of the lines if there is enough room."""
     names = [series.name for series in chart.series]
     top, bottom = 30.0, height - 46.0
     room = max(map(_width, names), default=0) + 20

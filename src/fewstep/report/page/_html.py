@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import base64
+import io
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import singledispatch
 
+from torch import Tensor
+
+from ..._extras import require
+from ...data import is_picture, sheet_levels
 from . import parts
 from ._chart import Drawing, Point, dashes, drawing, marker, points
 from ._context import Context
 from ._numbers import place, short
-from ._pictures import png_size, sprite
 from ._planes import planes_view, window
 from ._texts import cell, heat_rows, numbers, spoken, summary, table_rows
 
-__all__ = ["render"]
+__all__ = ["png_size", "render", "sprite"]
 
 #: Width and height of a chart on wide screens and on phones.
 SIZES = {"wide": (760, 380), "narrow": (344, 300)}
@@ -23,16 +28,7 @@ SIZES = {"wide": (760, 380), "narrow": (344, 300)}
 
 @singledispatch
 def render(part: parts.Part, page: Context, level: int) -> str:
-    """Return a part as markup.
-
-    Args:
-        part: the part.
-        page: state shared by all parts of the page.
-        level: level of its heading, 3 under a section.
-
-    Raises:
-        TypeError: if it is not a part.
-    """
+    """Return a part as markup, with a heading of the given level; raise a ``TypeError`` if it is no part."""
     raise TypeError(
         f"page: {type(part).__name__} is not a part of a page; use one of those in fewstep.report.page."
     )
@@ -189,6 +185,37 @@ def _facts(value: object, page: Context) -> str:
             return page.fill("items", items=[_facts(fact, page) for fact in value])
         return ", ".join(cell(fact) for fact in value) or "none"
     return cell(value)
+
+
+def sprite(pictures: Tensor) -> bytes:
+    """Return a row of images in [-1, 1], ``(B, 1 or 3, H, W)``, without gaps, as a PNG; one channel is grey.
+
+    Raises:
+        ValueError: if they are not images.
+    """
+    if pictures.ndim != 4 or len(pictures) == 0 or not is_picture(tuple(pictures.shape[1:])):
+        raise ValueError(
+            f"page: a strip holds images of shape (B, 1 or 3, H, W), not {tuple(pictures.shape)}; reshape "
+            "them, or leave the strip out."
+        )
+    levels = sheet_levels(pictures, columns=len(pictures), gap=0)
+    file = io.BytesIO()
+    require("PIL.Image", "plot").fromarray(levels.numpy()).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def png_size(png: bytes) -> tuple[int, int]:
+    """Return width and height of a PNG file.
+
+    Raises:
+        ValueError: if it is not a PNG file.
+    """
+    if png[:8] != b"\x89PNG\r\n\x1a\n" or len(png) < 24:
+        raise ValueError(
+            f"page: Image.png must hold the bytes of a PNG file, not {png[:8]!r}...; save it as PNG."
+        )
+    width, height = struct.unpack(">II", png[16:24])
+    return int(width), int(height)
 
 
 def _data_uri(png: bytes) -> str:

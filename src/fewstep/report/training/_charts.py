@@ -62,12 +62,7 @@ _NONE_HELD_OUT = (
 
 
 def figure_sections(metrics: Metrics, exact: bool) -> list[Section]:
-    """Return sections with the logged losses, then with metrics of the flow and of its noises.
-
-    Args:
-        metrics: the metrics.
-        exact: whether the noises of the coupling are N(0, I) by construction.
-    """
+    """Return sections with the losses, then with metrics of the flow and of its noises, if not ``exact``."""
     shown = _without_the_trivial(metrics, exact)
     held_out = any(key.startswith("validation_") for key in shown.figures)
     sections = (

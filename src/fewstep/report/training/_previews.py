@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..page import Image, Part, Section, Slider, Text
-from ..page._pictures import png_size
+from ..page._html import png_size
 
 __all__ = ["preview_section"]
 
@@ -31,13 +31,7 @@ _STUDENT = "The teacher's samples in the first row; the student's, from the same
 def preview_section(
     previews: Mapping[str, Mapping[int, Path]], objective: str | None, shape: list[int] | None
 ) -> list[Section]:
-    """Return a slider over the step for each kind of image; all of them move together.
-
-    Args:
-        previews: files by kind and step.
-        objective: name of the objective.
-        shape: shape of a sample, if known.
-    """
+    """Return a slider over the step for each kind of image; all of them move together."""
     steps = sorted({step for files in previews.values() for step in files})
     shown = _chosen(steps, previews)
     captions = dict(_KINDS)
