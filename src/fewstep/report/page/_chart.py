@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -225,7 +225,7 @@ def _labels(
 ) -> dict[int, Label]:
     """Return names beside the ends of their lines, moved apart if they would overlap."""
     order = sorted(ends, key=lambda k: ends[k][1])
-    heights = list(_apart([ends[k][1] for k in order], top, bottom))
+    heights = _apart([ends[k][1] for k in order], top, bottom)
     found = {}
     for k, height in zip(order, heights, strict=True):
         at, end = ends[k]
@@ -235,8 +235,8 @@ def _labels(
     return found
 
 
-def _apart(wanted: Sequence[float], top: float, bottom: float) -> Iterator[float]:
-    """Yield increasing heights at least ``LINE`` apart, moved by one sweep down and one up."""
+def _apart(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
+    """Return increasing heights at least ``LINE`` apart, moved by one sweep down and one up."""
     placed: list[float] = []
     for height in wanted:
         placed.append(max(height, placed[-1] + LINE if placed else top))
@@ -244,4 +244,4 @@ def _apart(wanted: Sequence[float], top: float, bottom: float) -> Iterator[float
     for k in reversed(range(len(placed))):
         placed[k] = min(placed[k], limit)
         limit = placed[k] - LINE
-    yield from placed
+    return placed

@@ -98,13 +98,13 @@ def _going_on(run: Run) -> list[Section]:
     """Return the commands for the next steps."""
     folder, config = shlex.quote(str(run.folder)), run.folder / "config.yaml"
     flow = f"{folder}/flow.safetensors"
+    again = f"fewstep train --config {shlex.quote(str(config))} --out {folder}"
     parts: list[Part] = []
     if run.state not in ("running", "finished"):
         at = f"from step {run.saved:,}, the last checkpoint" if run.saved else "from the start"
         parts.append(Text(f"Repeat the command or script that started the run to continue {at}."))
-    again = f"fewstep train --config {shlex.quote(str(config))} --out {folder}"
-    if config.exists() and run.state not in ("running", "finished"):
-        parts.append(Code(again, "go on"))
+        if config.exists():
+            parts.append(Code(again, "go on"))
     # More steps would change a cosine decay, which resuming refuses.
     if config.exists() and run.state == "finished" and run.fact("settings", "decay") != "cosine":
         parts.append(Code(f"{again} --steps {2 * run.step}", "train for longer"))

@@ -16,11 +16,9 @@ _STEPS, _BYTES = 12, 12_000_000
 #: Width in pixels to which small images are enlarged, by whole factors.
 _WIDTH = 720
 
-_SAMPLES = (
-    "Samples: a row each with 1, 2, 4, 8 and 32 network calls of Euler's method; a column is one noise."
-)
 _KINDS = {
-    "samples": _SAMPLES,
+    "samples": "Samples: a row each with 1, 2, 4, 8 and 32 network calls of Euler's method; a column is one "
+    "noise.",
     "trajectories": "Paths: a row is one sample on its way from noise, on the left, to data.",
     "estimates": "Estimates: the flow's prediction of the data at the same times of the same paths.",
 }
