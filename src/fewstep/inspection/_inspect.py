@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from .._json import finite
@@ -55,7 +55,7 @@ class Inspection:
         facts = {name: getattr(self.solver, name) for name in _NUMBERS}
         for name, part in vars(self).items():
             if name != "solver":
-                facts[name] = asdict(part) if is_dataclass(part) else part
+                facts[name] = part if part is None or isinstance(part, str) else asdict(part)
         return dict(finite(facts))
 
 

@@ -171,7 +171,8 @@ def _needs(facts: Inspection) -> list[str]:
     networks = "; ".join(f"{', '.join(kinds) or 'none'} on {', '.join(on)}" for kinds, on in groups.items())
     lines += _wrapped(f"  networks that predict {networks}", "  ")
     if needs.fitted_for:
-        lines += _wrapped(f"  fitted for: {_listed(needs.fitted_for)}", "  ")
+        known = (f"{key} {_plain(value)}" for key, value in needs.fitted_for.items() if value is not None)
+        lines += _wrapped(f"  fitted for: {', '.join(known)}", "  ")
         if needs.fitted_for.get("guidance") is not None:
             lines.append(
                 f"  at the guidance scale {needs.fitted_for['guidance']:g} alone; fit again for another"
@@ -189,10 +190,6 @@ def _origin(solver: Solver) -> list[str]:
         text = "validation RMSE: " + ", ".join(f"{name} {error:.4g}" for name, error in ranked)
         lines += _wrapped(text, "  ")
     return lines + [line for entry in solver.citation for line in _wrapped(f"cite: {entry}", "  ")]
-
-
-def _listed(facts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {_plain(value)}" for key, value in facts.items() if value is not None)
 
 
 def _plain(value: Any) -> str:
