@@ -1,4 +1,4 @@
-"""What a budget of network calls buys: the error of fits that choose their pairs by it.
+"""Errors of fits within a budget of network calls, which choose their pairs by it.
 
     python benchmarks/budgets.py                                  every field; an hour on one core
     python benchmarks/budgets.py digits mixture --nfe 8 --budgets 100000

@@ -1,4 +1,4 @@
-"""What `fewstep check` finds: correct fields, and every mistake in declaring them made on purpose.
+"""Findings of `fewstep check` on correct fields, and on fields with every mistake in declaring them.
 
     python benchmarks/checks.py                      # exact fields and the bundled digits
     python benchmarks/checks.py --nets runs/checks   # and twelve networks of its own, trained in four minutes
@@ -83,12 +83,12 @@ def study(case: Case, seeds: list[int], modes: list[bool]) -> Iterator[dict]:
 
 
 def faults(field: fs.Field) -> Iterator[tuple[str, fs.Field, fs.Field]]:
-    """Mistakes in declaring a field whose network is told ``t`` in [0, 1]: name, mistaken, right."""
+    """Mistakes in declaring a field whose network takes ``t`` in [0, 1]: name, mistaken, right."""
 
     def declare(model, prediction=field.prediction, schedule=field.schedule, clock=(0, 1)) -> fs.Field:
         return fs.Field(model, schedule, prediction, shape=field.shape, clock=clock, name="network")
 
-    def told(clock):
+    def clocked(clock):
         """The network as if it had been trained with another clock."""
         (start, end), model = clock, field.model
         return lambda x, t: model(x, ((t - start) / (end - start)).clamp(0, 1))
@@ -97,7 +97,7 @@ def faults(field: fs.Field) -> Iterator[tuple[str, fs.Field, fs.Field]]:
         if prediction != field.prediction:
             yield "prediction", declare(field.model, prediction), field
     yield "sign", declare(lambda x, t: -field.model(x, t)), field
-    thousand = told((1000, 0))
+    thousand = clocked((1000, 0))
     right = declare(thousand, clock=(1000, 0))
     yield "reversed time", declare(field.model, clock=(1, 0)), field
     yield "reversed time", declare(thousand, clock=(0, 1000)), right
@@ -106,7 +106,7 @@ def faults(field: fs.Field) -> Iterator[tuple[str, fs.Field, fs.Field]]:
     yield "time too short", declare(thousand, clock=(0, 1)), right
     yield "time too short", declare(thousand, clock=(1, 0)), right
     if field.prediction == "velocity":
-        backward = told((1, 0))
+        backward = clocked((1, 0))
         yield "data to noise", declare(lambda x, t: -backward(x, t)), field
     for schedule in SCHEDULES:
         if schedule != field.schedule:
@@ -120,7 +120,7 @@ def clamped(field: fs.Field):
 
 
 def same(field: fs.Field, other: fs.Field, data: Tensor) -> bool:
-    """Whether two fields denoise alike."""
+    """Return True if two fields denoise alike."""
     x = fs.noise(16, data.shape[1:], seed=7)
     for level in (-1.0, 0.0, 1.0):
         t = float(other.schedule.inverse_log_snr(level))

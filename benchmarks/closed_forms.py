@@ -1,4 +1,4 @@
-"""What is known exactly about flows between Gaussians, and what this package's training finds.
+"""Closed forms of flows between Gaussians, against what training finds.
 
     python benchmarks/closed_forms.py             # three minutes on one CPU thread
     python benchmarks/closed_forms.py --no-train  # only what needs no trained network, in seconds
@@ -34,7 +34,7 @@ COUNT = 200_000  # samples of a Monte Carlo estimate
 SIGNS_U, SIGNS_EPS = (1, 1, -1, -1), (1, -1, 1, -1)
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
-#: What is looked at, what is known, what is found.
+#: The quantity, its closed form, and what was found.
 Row = tuple[str, float, float]
 
 

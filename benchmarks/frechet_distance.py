@@ -3,10 +3,10 @@
     python benchmarks/frechet_distance.py                                    # 50,000 samples
     python benchmarks/frechet_distance.py --samples 2000 --dimensions 64     # a quick look
 
-Two sets of random float32 features come in batches, as from a feature network, and the distance is told
-at the end. Each run has a process of its own, whose peak of resident memory is compared with that of a
-process that imports the same libraries and makes the same batches, but measures nothing. Runs of both sides
-take turns; medians are printed.
+Two sets of random float32 features come in batches, as from a feature network, and the distance is
+computed at the end. Each run has a process of its own, whose peak of resident memory is compared with that of
+a process that imports the same libraries and makes the same batches, but measures nothing. Runs of both
+sides take turns; medians are printed.
 """
 
 from __future__ import annotations

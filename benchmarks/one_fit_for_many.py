@@ -1,7 +1,7 @@
 """One fit for many solvers against solvers fitted one by one, on the same pairs.
 
     python benchmarks/one_fit_for_many.py                            # every study
-    python benchmarks/one_fit_for_many.py curve --fields mixture     # one curve for 4 to 16 calls
+    python benchmarks/one_fit_for_many.py calls --fields mixture     # one fit for 4 to 16 calls
     python benchmarks/one_fit_for_many.py guidance --calls 6 8       # one fit for guidance scales 1 to 5
     python benchmarks/one_fit_for_many.py both                       # both at once
 
@@ -28,7 +28,7 @@ import fewstep as fs
 
 CALLS = (4, 5, 6, 7, 8, 10, 12, 14, 16)
 SCALES = (1, 1.5, 2, 2.5, 3, 4, 5)
-#: Those that the one fit is fitted for: a curve, several scales, and both.
+#: Those that the one fit is fitted for: several calls, several scales, and both.
 FITTED, FITTED_SCALES, FITTED_BOTH = (
     (4, 5, 6, 7, 8, 9, 10, 12, 14, 16),
     (1, 1.5, 2, 3, 4, 5),
@@ -69,7 +69,7 @@ def compared(one: fs.Solver, own: fs.Fit, field: fs.Field, tests: fs.Pairs) -> d
     }
 
 
-def curve(names: Iterable[str], calls: Iterable[int], pairs: int, seeds: tuple[int, int]) -> Rows:
+def several_calls(names: Iterable[str], calls: Iterable[int], pairs: int, seeds: tuple[int, int]) -> Rows:
     for name in names:
         field = fields()[name]()
         train, tests = reference(field, pairs, seeds[0]), reference(field, 512, seeds[1])
@@ -144,7 +144,7 @@ HEAD = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("study", nargs="?", choices=("curve", "guidance", "both", "all"), default="all")
+    parser.add_argument("study", nargs="?", choices=("calls", "guidance", "both", "all"), default="all")
     parser.add_argument("--fields", nargs="+", choices=tuple(fields()), default=list(fields()))
     parser.add_argument("--calls", type=int, nargs="+", help="numbers of calls to score")
     parser.add_argument("--pairs", type=int, default=128)
@@ -155,7 +155,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     seeds = (args.seeds[0], args.seeds[1])
     studies: dict[str, Callable[[], Rows]] = {
-        "curve": lambda: curve(args.fields, args.calls or CALLS, args.pairs, seeds),
+        "calls": lambda: several_calls(args.fields, args.calls or CALLS, args.pairs, seeds),
         "guidance": lambda: guidance(args.calls or (6, 8), args.pairs, seeds),
         "both": lambda: both(args.calls or (5, 8, 9), args.pairs, seeds),
     }

@@ -1,8 +1,8 @@
 """The samplers of other libraries, run as their users run them, on one random network.
 
-The network is told the state at unit variance and an angle, ``arctan(sigma / alpha)``, and what it says is
-the noise, the data, or whatever a peer wants it to be. Every peer returns what it did: the levels
-``sigma / alpha`` that it stepped through, where it started and ended, and how many calls it made.
+The state is passed to the network at unit variance, with an angle, ``arctan(sigma / alpha)``, and its output
+is taken for noise, data, or whatever a peer needs. Every peer returns a record: the levels ``sigma / alpha``
+that it stepped through, where it started and ended, and how many calls it made.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BATCH, SIZE, WIDTH = 8, 4, 32
 
 
 class Run(NamedTuple):
-    """What a peer did. Shape: ``levels``: ``(n + 1,)``, float64; ``start`` and ``end``: ``(B, 4)``."""
+    """The record of a peer. Shape: ``levels``: ``(n + 1,)``, float64; ``start`` and ``end``: ``(B, 4)``."""
 
     levels: Tensor
     start: Tensor

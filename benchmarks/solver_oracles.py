@@ -76,7 +76,7 @@ def call(function: Callable[..., Any], *args: Any, **options: Any) -> Ours:
 
 
 def deviation(run: peers.Run, ours: Ours, schedule: Schedule, prediction: str, predict: Any) -> float:
-    """What our function makes of the peer's levels, against the peer."""
+    """Compare the table of our function on the peer's levels with the peer."""
     # Methods of the velocity hold for any schedule.
     fixed = {} if ours.function in (euler, heun, runge_kutta) else {"schedule": schedule}
     solver = ours.function(*ours.args, **ours.options, **fixed, grid=peers.grid(run.levels, schedule))
@@ -137,7 +137,7 @@ def diffusers_cases() -> Iterator[Case]:
     yield vp(
         "DDIM",
         call(ddim),
-        "ends at alpha = 1 (set_alpha_to_one); clips unless told not to",
+        "ends at alpha = 1 (set_alpha_to_one); clips by default",
         clip_sample=False,
     )
     for order, variant in ((1, "1"), (2, "2M"), (3, "3M")):
@@ -285,7 +285,7 @@ def k_diffusion_cases(steps: int = 10) -> Iterator[Case]:
 
 
 def record(steps: int = 6) -> dict[str, Any]:
-    """What k-diffusion does, as JSON; nine digits keep every bit of a float32."""
+    """Return the samples of k-diffusion as JSON; nine digits keep every bit of a float32."""
     levels, runs = peers.karras_sigmas(steps), []
     for sampler in SAMPLERS:
         run = peers.k_diffusion(sampler.name, levels, **sampler.options)

@@ -52,7 +52,7 @@ def encoder() -> GaussianEncoder:
 
 
 def flow_matching(coupling: Coupling, schedule: fs.schedules.Schedule | None = None) -> FlowMatching:
-    """What is trained, in the coordinates of the noise."""
+    """Return the objective that is trained, in the coordinates of the noise."""
     torch.manual_seed(0)
     return FlowMatching(MLP((2,), width=64, blocks=3), coupling, schedule, units=NOISE_STD)
 

@@ -15,12 +15,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ._conditions import bind, cut
+from ._device import check_device
 from ._files import write_safetensors
 from ._json import finite
 from ._network import state_type
 from .field import Field
 
-__all__ = ["FACTS", "Pairs", "noise"]
+__all__ = ["FACTS", "Pairs", "field_noise", "noise"]
 
 #: Metadata key of the facts in a safetensors file of pairs.
 FACTS = "fewstep.pairs"
@@ -59,6 +60,20 @@ def noise(
     keys = (np.array([seed, k], dtype=np.uint64) for k in range(start, start + count))
     draws = [np.random.Generator(np.random.Philox(key=key)).standard_normal(tuple(shape)) for key in keys]
     return torch.from_numpy(np.stack(draws)).to(dtype).to(device)  # some devices have no float64
+
+
+def field_noise(of: Field, count: int, seed: int, device: torch.device | str | None) -> Tensor:
+    """Draw noises for a field, by default on the device of its network.
+
+    Raises:
+        ValueError: when the field has no shape, or there is no such device.
+    """
+    if of.shape is None:
+        raise ValueError(
+            f"noise={count} draws noises, but the field's shape is unknown; pass the noises, or "
+            "Field(..., shape=...)."
+        )
+    return noise(count, of.shape, seed=seed, device=check_device(of.device if device is None else device))
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def test_in_words_there_is_a_table_a_metric(program):
             "SOLVER: 'elsewhere=euler' is for a model 'elsewhere', but the models are mixture",
         ),
         (("magic",), "SOLVER: 'magic' is neither a solver file nor a classical one; "),
-        (("euler", "--metrics", " ,"), "there is no metric; pass at least one of rmse, psnr, pooled_rmse."),
+        (("euler", "--metrics", " ,"), "there is no metric; pass at least one of rmse, psnr, pooled_rmse"),
         (("euler", "--out", "file"), "--out: file cannot be a folder (File exists); name another."),
         (("euler", "--out", "file/in"), "--out: file/in cannot be a folder (Not a directory); name another."),
     ],

@@ -14,11 +14,7 @@ from fewstep.fitting import Adam, GaussNewton, Nodes, Reference
         ({"family": "scale_time", "nfe": 5}, "nfe must be even, not 5; take 6, or init='euler' or 'ab2'"),
         ({"family": "magic"}, "family must be one of non_stationary, timesteps, .* not 'magic'"),
         ({"family": ScaleTime("euler", 3)}, "nfe=4, but the family given makes solvers of 3 calls"),
-        (
-            {"loss": "l1"},
-            "loss must be one of mse, rmse, log_mse, pseudo_huber, nodes, soft, bound, local, or a Loss, "
-            "not 'l1'",
-        ),
+        ({"loss": "l1"}, "loss must be one of mse, rmse, .* nodes, .* bound, local, or a Loss, not 'l1'"),
         ({"optimizer": "sgd"}, "optimizer must be one of gauss_newton, adam, fitting\\.Gauss.* not 'sgd'"),
         ({"init": "magic"}, "init cannot be 'magic'; classical: there is no solver 'magic'; there are euler"),
         (

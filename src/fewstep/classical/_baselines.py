@@ -63,23 +63,15 @@ class Method(NamedTuple):
         return self.make(grid=grid, schedule=schedule) if self.bound else self.make(grid=grid)
 
 
-_RUNGE_KUTTA = (
-    "euler",
-    "midpoint",
-    "ralston",
-    "heun",
-    "heun3",
-    "kutta3",
-    "ssprk3",
-    "bogacki_shampine",
-    "rk4",
-)
+#: Tableaux that are no baselines: a twin of ``rk4``, and one with too many calls per step.
+_NO_BASELINES = ("three_eighths", "dormand_prince")
 
 #: Classical solvers by name.
 METHODS: dict[str, Method] = {
     **{
-        name: Method(partial(runge_kutta.draft, TABLEAUX[name]), TABLEAUX[name].stages, bound=False)
-        for name in _RUNGE_KUTTA
+        name: Method(partial(runge_kutta.draft, tableau), tableau.stages, bound=False)
+        for name, tableau in TABLEAUX.items()
+        if name not in _NO_BASELINES
     },
     "ab2": Method(partial(adams_bashforth.draft, 2), bound=False),
     "ab3": Method(partial(adams_bashforth.draft, 3), bound=False),

@@ -10,11 +10,9 @@ from torch import Tensor
 
 from .. import reference
 from .._conditions import refuse_conditions
-from .._device import check_device
 from .._network import state_type
 from ..field import Field
-from ..pairs import Pairs
-from ..pairs import noise as draw_noise
+from ..pairs import Pairs, field_noise
 from ..schedules import Schedule
 from ._grids import check_steps, cosine, resolve
 
@@ -116,13 +114,7 @@ def _noises(
         refuse_conditions("noise", conditions, per_sample)
         return noise.bind(field), noise.x0
     if isinstance(noise, int):
-        if field.shape is None:
-            raise ValueError(
-                f"noise={noise} draws noises, but the field's shape is unknown; pass the noises, or "
-                "Field(..., shape=...)."
-            )
-        place = check_device(field.device if device is None else device)
-        noise = draw_noise(noise, field.shape, seed=seed, device=place)
+        noise = field_noise(field, noise, seed, device)
     return field.bind(conditions, per_sample, len(noise), "noises"), noise.to(state_type(noise.dtype))
 
 

@@ -87,11 +87,13 @@ def _row(text: str) -> list[Fraction]:
 
 
 _HALF = Fraction(1, 2)
+
+#: Explicit Runge-Kutta methods by name.
 TABLEAUX: dict[str, ButcherTableau] = {
     "euler": _tableau("euler", 1, [[]], [1]),
     "midpoint": rk2(_HALF, "midpoint"),
-    "heun": rk2(Fraction(1), "heun"),
     "ralston": rk2(Fraction(2, 3), "ralston"),
+    "heun": rk2(Fraction(1), "heun"),
     # Heun (1900), Kutta (1901), Shu and Osher (1988), Bogacki and Shampine (1989) without the embedded pair
     "heun3": _tableau("heun3", 3, [[], _row("1/3"), _row("0 2/3")], _row("1/4 0 3/4")),
     "kutta3": _tableau("kutta3", 3, [[], _row("1/2"), _row("-1 2")], _row("1/6 2/3 1/6")),

@@ -10,6 +10,7 @@ from ..families import FAMILIES
 from ..field import Field
 from ..fitting import LOSSES, OPTIMIZERS, Fit, Reference, Search, fit, search
 from ..fitting._team import join_torchrun
+from ..fitting.losses import LeastSquares
 from ..report import front
 from ._common import MODEL, conditioned, load_model, parse_numbers, report, watched
 from ._options import Positive, helped
@@ -18,13 +19,14 @@ __all__ = ["command"]
 
 #: Families with one theta for all numbers of calls.
 _SHARED = ("smooth_corrections",)
+_ADAM_ONLY = [name for name, loss in LOSSES.items() if not isinstance(loss, LeastSquares)]
 
 
 @helped(
     model=MODEL,
     family=f"One of {', '.join(FAMILIES)}; {' and '.join(_SHARED)} fit all numbers of calls at once; auto "
     "tries the best of the others.",
-    loss=f"One of {', '.join(LOSSES)}; soft, bound and local with adam alone.",
+    loss=f"One of {', '.join(LOSSES)}; {', '.join(_ADAM_ONLY)} only with adam.",
     optimizer=f"One of {', '.join(OPTIMIZERS)}.",
 )
 def command(

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from .. import reference
 from .._conditions import refuse_conditions
-from .._device import check_device, device_name
+from .._device import device_name
 from .._progress import progress_bar
 from ..field import Field
 from ..metrics import METRICS, estimate_error
-from ..pairs import Pairs
-from ..pairs import noise as draw_noise
+from ..pairs import Pairs, field_noise
 from ..solver import Solver
 from ._cells import REFERENCE, Cells
 from ._comparison import Comparison, Kept
@@ -184,13 +183,7 @@ def _with_reference(
         refuse_conditions("compare", conditions, per_sample)
         return noise
     if isinstance(noise, int):
-        if field.shape is None:
-            raise ValueError(
-                f"compare: noise={noise} draws noises, but the field's shape is unknown; pass the noises "
-                "themselves, or Field(..., shape=...)."
-            )
-        place = check_device(field.device if device is None else device)
-        noise = draw_noise(noise, field.shape, seed=seed, device=place)
+        noise = field_noise(field, noise, seed, device)
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "batch": batch, "progress": progress}
     return reference.pairs(field, noise, conditions=conditions, per_sample=per_sample, **options)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .errors import decibels, pooled_rmse, psnr, rmse
+from .errors import decibels
 
 __all__ = ["FIGURES", "METRICS", "Figure", "Metric", "figure"]
 
@@ -40,22 +40,17 @@ class Figure:
 class Metric(Figure):
     """A distance to the reference from the same noises: a function of a mean over samples.
 
-    ``metric(x, reference)`` is its value; :class:`ErrorMeter` estimates it with an interval.
+    :class:`ErrorMeter` estimates it with an interval.
 
     Args:
-        function: ``function(x, reference) -> scalar``.
         of_sample: function of the mean square errors of samples, which is averaged.
         of_mean: function of the average, which is the metric.
         slope: the derivative of ``of_mean``.
     """
 
-    function: Callable[[Tensor, Tensor], Tensor]
     of_sample: Callable[[Tensor], Tensor]
     of_mean: Callable[[float], float] = lambda mean: mean
     slope: Callable[[float], float] = lambda mean: 1.0
-
-    def __call__(self, x: Tensor, reference: Tensor) -> Tensor:
-        return self.function(x, reference)
 
 
 def _slope_of_root(mean: float) -> float:
@@ -66,13 +61,12 @@ def _slope_of_root(mean: float) -> float:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("rmse", "RMSE", "RMSE to the reference", function=rmse, of_sample=torch.sqrt),
-        Metric("psnr", "PSNR", "PSNR to the reference (dB)", gain=True, function=psnr, of_sample=decibels),
+        Metric("rmse", "RMSE", "RMSE to the reference", of_sample=torch.sqrt),
+        Metric("psnr", "PSNR", "PSNR to the reference (dB)", gain=True, of_sample=decibels),
         Metric(
             "pooled_rmse",
             "pooled RMSE",
             "pooled RMSE to the reference",
-            function=pooled_rmse,
             of_sample=lambda mse: mse,
             of_mean=math.sqrt,
             slope=_slope_of_root,
@@ -80,8 +74,8 @@ METRICS: dict[str, Metric] = {
     )
 }
 
-#: All figures with their own name: the metrics, and those of samples against data.
-FIGURES: dict[str, Figure] = METRICS | {
+#: Figures of samples against data by name.
+FIGURES: dict[str, Figure] = {
     figure.name: figure
     for figure in (
         Figure("fid", "FID"),
@@ -100,6 +94,6 @@ _DISTANCES = {"frechet": "Fréchet distance", "kernel": "kernel distance"}
 def figure(name: str) -> Figure:
     """Return the figure of a column: a known one, a distance in the features of a network, or its name."""
     kind, _, network = name.partition("_")
-    if name not in FIGURES and network and kind in _DISTANCES:
+    if network and kind in _DISTANCES:
         return Figure(name, _DISTANCES[kind], f"{_DISTANCES[kind]}, {network} features")
-    return FIGURES.get(name, Figure(name, name))
+    return METRICS.get(name) or FIGURES.get(name) or Figure(name, name)
