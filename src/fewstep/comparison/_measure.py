@@ -88,17 +88,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class OfReference:
-    """Measurements of the reference.
+    """Measurements of the reference."""
 
-    Shape:
-        ``curvature`` and ``displacement`` of each of the first paths: ``(B,)``; ``path``, if samples are
-        points in the plane: ``(P, K, 2)``.
-    """
-
-    curvature: Tensor
-    displacement: Tensor
+    curvature: Tensor  # of each of the first paths, (B,)
+    displacement: Tensor  # likewise
     figures: dict[str, float]
-    path: Tensor | None = None
+    path: Tensor | None = None  # (P, K, 2), if samples are points in the plane
 
     def describe(self) -> dict[str, Any]:
         """Return the model's curvature, per dimension and relative to the displacement (a ratio of means)."""

@@ -54,24 +54,14 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Run:
-    """The state of a training run.
-
-    Args:
-        folder: its folder.
-        record: content of ``run.json``; without that file, at most ``run``, the facts in its newest
-            checkpoint.
-        metrics: its metrics.
-        previews: preview images by kind (``samples``, ...) and step.
-        state: ``"silent"`` means no orderly end, and no sign of life for a long time.
-        seen: time of its last sign of life, in seconds since 1970; ``None`` if unknown.
-    """
+    """The state of a training run."""
 
     folder: Path
-    record: Mapping[str, Any]
+    record: Mapping[str, Any]  # of run.json; without that file, at most "run", from the newest checkpoint
     metrics: Metrics
-    previews: Mapping[str, Mapping[int, Path]]
-    state: State
-    seen: float | None
+    previews: Mapping[str, Mapping[int, Path]]  # images by kind ("samples", ...) and step
+    state: State  # "silent": no orderly end, and no sign of life for a long time
+    seen: float | None  # time of its last sign of life, in seconds since 1970, if known
 
     def fact(self, part: str, name: str) -> Any:
         """Return one of the facts that a resumed run must share, such as ``("settings", "steps")``."""
