@@ -205,6 +205,6 @@ def everything():
 
 def png():
     """A grey square of 3 x 2 pixels."""
-    from fewstep.report.page._pictures import sprite
+    from fewstep.report.page._html import sprite
 
     return sprite(torch.zeros(1, 1, 2, 3))

@@ -8,8 +8,7 @@ import torch
 
 import fewstep as fs
 from fewstep.report.comparison import comparison_page, write_comparison
-from fewstep.report.comparison._rows import better
-from fewstep.report.comparison._summary import finding
+from fewstep.report.comparison._rows import better, finding
 from fewstep.report.page import Chart, Choice, Code, Facts, Grid, Pictures, Planes, Slider, Table, Timeline
 
 

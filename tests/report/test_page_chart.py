@@ -7,8 +7,8 @@ import pytest
 from fewstep.report.page import Chart, Choice, Page, Section, Series, Text
 from fewstep.report.page._axes import Axis, linear_ticks, log_ticks
 from fewstep.report.page._chart import Point, drawing, points, thinned
-from fewstep.report.page._chart_text import interval, numbers, summary
 from fewstep.report.page._context import Context
+from fewstep.report.page._texts import interval, numbers, summary
 
 
 def drawn(*series, width=500, height=300, **options):
@@ -85,10 +85,10 @@ def test_points_are_where_the_scales_say():
     """By hand: linear between the frame's sides, 2.5 % of the numbers free at each side, 4 % above."""
     view = drawn(Series("a", [0, 10], [0, 100]))
     (first, last) = corners(view.lines[0].line)
-    length = view.right - view.left
-    assert first == pytest.approx((view.left + length * 0.25 / 10.5, view.bottom), abs=0.06)
-    top = view.bottom - (view.bottom - view.top) * 100 / 104
-    assert last == pytest.approx((view.left + length * 10.25 / 10.5, top), abs=0.06)
+    length = view.x.end - view.x.start
+    assert first == pytest.approx((view.x.start + length * 0.25 / 10.5, view.y.start), abs=0.06)
+    top = view.y.start - (view.y.start - view.y.end) * 100 / 104
+    assert last == pytest.approx((view.x.start + length * 10.25 / 10.5, top), abs=0.06)
 
 
 def test_on_two_logarithmic_axes_a_power_is_a_straight_line():
@@ -116,7 +116,7 @@ def test_what_a_logarithmic_axis_cannot_show_is_a_gap():
 def test_an_interval_that_goes_below_what_a_logarithm_can_show_reaches_the_edge():
     view = drawn(Series("a", [1, 2], [1, 1], low=[0.5, -0.1], high=[2, 2]), log_y=True)
     starts = re.findall(r"M[-\d.]+ ([-\d.]+)V", view.lines[0].whiskers)
-    assert float(starts[0]) < float(starts[1]) == view.bottom
+    assert float(starts[0]) < float(starts[1]) == view.y.start
 
 
 def test_few_points_have_whiskers_and_many_have_a_band():
@@ -145,8 +145,8 @@ def test_names_at_the_ends_keep_their_distance_and_their_order():
     heights = [float(line.label.y) for line in view.lines]
     gaps = [a - b for a, b in zip(heights, heights[1:], strict=False)]
     assert min(gaps) >= 14.8
-    assert max(heights) <= view.bottom + 5
-    assert all(float(line.label.x) > view.right for line in view.lines)
+    assert max(heights) <= view.y.start + 5
+    assert all(float(line.label.x) > view.x.end for line in view.lines)
 
 
 def test_long_names_stay_in_the_legend():

@@ -10,7 +10,8 @@ import pytest
 
 from fewstep.report.page import Chart, Code, Facts, Image, Slider, Table, Text
 from fewstep.report.training import holds_training, training_page
-from fewstep.report.training._metrics import read_metrics, thinned
+from fewstep.report.training._charts import thinned
+from fewstep.report.training._run import read_metrics
 
 #: The smallest picture that is one: a grey PNG of one pixel.
 PNG = bytes.fromhex(

@@ -80,10 +80,8 @@ def with_data(probe: Probe, x1: Tensor, law: Law) -> Judgement:
     if findings and not _plausible(scores[best]):
         _add_scores(scores, probe, further, x1, law)
         best = min(scores, key=lambda wiring: scores[wiring].loss)
-    advantage, allowed = scores[own].loss - scores[best].loss, ADVANTAGE + _slack(x1)
-    if advantage > allowed:
-        words = "error of denoising as declared, over that with the network understood in another way"
-        findings.append(Finding("wiring", math.exp(advantage), math.exp(allowed), words))
+    words = "error of denoising as declared, over that with the network understood in another way"
+    findings += _beyond("wiring", scores[own].loss - scores[best].loss, ADVANTAGE + _slack(x1), words)
     # Flows are straightened as velocities; a data prediction may jump to a far mode under any schedule.
     if findings and own.prediction == "velocity" and _flows_straight(probe, own, law):
         findings = []
@@ -133,16 +131,12 @@ def _unlike_expectation(score: Score, slack: float) -> list[Finding]:
     """Return the findings on the declared wiring from real data."""
     if not math.isfinite(score.loss):
         return [Finding("finite", math.inf, 0.0, "the network returns NaN or infinity in noised data")]
-    findings = []
-    if score.loss > LOSS + slack:
-        words = "error of denoising, over that of a linear filter that knows mean and variance of the data"
-        findings.append(Finding("denoising", math.exp(score.loss), math.exp(LOSS + slack), words))
-    if score.calibration > CALIBRATION + slack:
-        words = "error of denoising, over that of an affine combination of the state and the output"
-        findings.append(
-            Finding("calibration", math.exp(score.calibration), math.exp(CALIBRATION + slack), words)
-        )
-    return findings
+    linear = "error of denoising, over that of a linear filter that knows mean and variance of the data"
+    affine = "error of denoising, over that of an affine combination of the state and the output"
+    return [
+        *_beyond("denoising", score.loss, LOSS + slack, linear),
+        *_beyond("calibration", score.calibration, CALIBRATION + slack, affine),
+    ]
 
 
 def _self_consistency(probe: Probe, wiring: Wiring) -> tuple[Score, list[Finding]]:
@@ -153,21 +147,23 @@ def _self_consistency(probe: Probe, wiring: Wiring) -> tuple[Score, list[Finding
         return NEVER, [Finding("finite", math.inf, BOUND, words)]
     law, slack = Law.of(x1), _slack(x1)
     score = probe.score(wiring, probe.denoise(wiring, x1, law))
-    findings = []
-    if score.loss > STRUCTURE:
-        words = (
-            "error of denoising its own samples, over that of a linear filter: to the network they are no "
-            "better than Gaussian noise"
-        )
-        findings.append(Finding("structure", math.exp(score.loss), math.exp(STRUCTURE), words))
+    words = (
+        "error of denoising its own samples, over that of a linear filter: to the network they are no "
+        "better than Gaussian noise"
+    )
+    findings = _beyond("structure", score.loss, STRUCTURE, words)
     if score.calibration > FRESH + slack:
         pairs = probe.score(wiring, probe.denoise(wiring, x1, law, x0))
         allowed = COUPLED if pairs.calibration <= PAIRS else FRESH
         allowed = (BENT if pairs.loss <= STRAIGHT else allowed) + slack
-        if score.calibration > allowed:
-            words = "error of denoising its own samples, over that of an affine combination of state, output"
-            findings.append(Finding("calibration", math.exp(score.calibration), math.exp(allowed), words))
+        words = "error of denoising its own samples, over that of an affine combination of state, output"
+        findings += _beyond("calibration", score.calibration, allowed, words)
     return score, findings
+
+
+def _beyond(name: str, value: float, allowed: float, words: str) -> list[Finding]:
+    """Return a finding if the logarithm of an error is larger than allowed."""
+    return [Finding(name, math.exp(value), math.exp(allowed), words)] if value > allowed else []
 
 
 def _flows_straight(probe: Probe, wiring: Wiring, law: Law) -> bool:

@@ -52,23 +52,14 @@ class Law(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The output of a network on noised data.
-
-    Args:
-        t: the time.
-        x1: the data.
-        x: the noised states.
-        output: the network's output, common to all wirings with the same clock and schedule.
-        linear: mean squared error of the best linear filter.
-        affine: mean squared error of the best combination of state and output.
-    """
+    """The output of a network on noised data, common to all wirings with the same clock and schedule."""
 
     t: float
-    x1: Tensor
-    x: Tensor
+    x1: Tensor  # the data
+    x: Tensor  # the noised states
     output: Tensor
-    linear: Tensor
-    affine: Tensor
+    linear: Tensor  # mean squared error of the best linear filter
+    affine: Tensor  # mean squared error of the best combination of state and output
 
 
 class Score(NamedTuple):
@@ -79,25 +70,15 @@ class Score(NamedTuple):
 
 
 class Probe:
-    """Calls a network, counts the calls, and computes statistics in float64 on the CPU.
-
-    Args:
-        field: the field of the network, with its conditions bound; guidance is ignored.
-        samples: samples per call.
-        shape: shape of a sample.
-        seed: seed of all noises.
-        dtype: type of the states passed to the network.
-        device: device of the network.
-        bar: progress bar of the calls.
-    """
+    """Calls a network without guidance, counts the calls, and computes statistics in float64 on the CPU."""
 
     def __init__(
         self,
-        field: Field,
-        samples: int,
+        field: Field,  # with its conditions bound
+        samples: int,  # per call
         shape: Sequence[int],
         seed: int,
-        dtype: torch.dtype,
+        dtype: torch.dtype,  # of the states passed to the network
         device: torch.device,
         bar: ProgressBar,
     ) -> None:

@@ -29,17 +29,10 @@ _WORDS = {"velocity": "the velocity", "noise": "the noise", "data": "the data", 
 
 @dataclass(frozen=True)
 class Wiring:
-    """An interpretation of a network's input and output.
-
-    Args:
-        prediction: the prediction of the network.
-        sign: 1, or -1 if the network predicts the negative.
-        clock: the time argument passed to it.
-        schedule: the schedule of its states.
-    """
+    """An interpretation of a network's input and output."""
 
     prediction: Prediction
-    sign: int
+    sign: int  # -1 if the network predicts the negative
     clock: Clock
     schedule: Schedule
 

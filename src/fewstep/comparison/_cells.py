@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,34 +17,26 @@ from .._hashing import fingerprint
 from .._json import finite
 from ..field import Field
 from ..pairs import Pairs
-from ..solver import Solver
-from ._measure import Measured, Quality
-from ._reference import OfReference
+from ._measure import Measured, OfReference, Quality
 
-__all__ = ["Cells"]
+__all__ = ["REFERENCE", "Cells"]
 
-_Found = TypeVar("_Found")
+_Found = TypeVar("_Found", "Measured", "OfReference")
 
-#: Key of the reference, in place of a solver's hash.
-_REFERENCE = "paths of the reference"
+#: Key of the reference, in place of a solver's fingerprint.
+REFERENCE = "paths of the reference"
 
 #: Metadata key of everything that is not a tensor.
 _FACTS = "fewstep.measured"
 
 #: Incremented when the measurements change, so that older files are not reused.
-_SCHEMA = 2
+_SCHEMA = 3
 
 
 class Cells:
-    """Measurements of solvers on given pairs of one model.
+    """Measurements of solvers on given pairs of one model, in a folder; without one nothing is saved.
 
-    Args:
-        folder: folder of the files, or ``None`` to keep nothing.
-        field: the model.
-        pairs: noises and their reference.
-        keep: number of samples that are kept.
-        quality: metrics of all samples together.
-        settings: everything else that a measurement depends on: batch, device, threads and tolerances.
+    They depend on all arguments; ``settings`` are batch, device, threads and tolerances.
 
     Raises:
         ValueError: when the model has neither weights nor a name; see :meth:`fewstep.Field.fingerprint`.
@@ -71,63 +63,32 @@ class Cells:
             settings,
         ]
 
-    def load(self, solver: Solver) -> Measured | None:
-        """Return the saved measurements of a solver, or ``None``."""
-
-        def measured(tensors: dict[str, Tensor], facts: dict[str, Any]) -> Measured:
-            figures = {name: math.nan if y is None else y for name, y in facts["figures"].items()}
-            return Measured(
-                tensors["mse"], facts["seconds"], figures, tensors["samples"], tensors.get("path")
-            )
-
-        return self._read(_solver_key(solver), measured)
-
-    def save(self, solver: Solver, found: Measured) -> None:
-        """Save the measurements of a solver."""
-        tensors = {"mse": found.mse, "samples": found.samples}
-        if found.path is not None:
-            tensors["path"] = found.path
-        facts = {"seconds": found.seconds, "figures": finite(found.figures)}
-        self._write(_solver_key(solver), tensors, facts)
-
-    def load_reference(self) -> OfReference | None:
-        """Return the saved measurements of the reference, or ``None``."""
-
-        def of_reference(tensors: dict[str, Tensor], figures: dict[str, Any]) -> OfReference:
-            return OfReference(tensors["curvature"], tensors["displacement"], figures, tensors.get("path"))
-
-        return self._read(_REFERENCE, of_reference)
-
-    def save_reference(self, found: OfReference) -> None:
-        """Save the measurements of the reference."""
-        tensors = {"curvature": found.curvature, "displacement": found.displacement}
-        if found.path is not None:
-            tensors["path"] = found.path
-        self._write(_REFERENCE, tensors, finite(found.figures))
-
-    def _read(self, key: str, make: Callable[[dict[str, Tensor], dict[str, Any]], _Found]) -> _Found | None:
+    def load(self, key: str, kind: type[_Found]) -> _Found | None:
+        """Return the saved measurements of a solver, by its fingerprint, or of the reference, or ``None``."""
         path = self._path(key)
         if path is None or not path.exists():
             return None
         try:
             with safe_open(path, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
-                return make(tensors, json.loads(file.metadata()[_FACTS]))
+                facts = json.loads(file.metadata()[_FACTS])
+            figures = {name: math.nan if y is None else y for name, y in facts.pop("figures").items()}
+            return kind(**tensors, **facts, figures=figures)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: not a complete measurement ({error}); remove it, and compare again."
             ) from error
 
-    def _write(self, key: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    def save(self, key: str, found: Measured | OfReference) -> None:
+        """Save measurements."""
         path = self._path(key)
         if path is not None:
-            write_safetensors(path, tensors, {_FACTS: json.dumps(facts)})
+            content = {name: value for name, value in vars(found).items() if value is not None}
+            tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+            facts = {name: value for name, value in content.items() if name not in tensors}
+            write_safetensors(path, tensors, {_FACTS: json.dumps(finite(facts))})
 
     def _path(self, key: str) -> Path | None:
         if self._folder is None:
             return None
         return self._folder / f"{fingerprint([*self._common, key])}.safetensors"
-
-
-def _solver_key(solver: Solver) -> str:
-    return str(solver.describe()["fingerprint"])

@@ -18,10 +18,9 @@ from ..field import Field, check_field
 from ..metrics import METRICS, estimate_error
 from ..pairs import Pairs, field_noise
 from ..solver import Solver
-from ._cells import Cells
+from ._cells import REFERENCE, Cells
 from ._comparison import Comparison, Kept
-from ._measure import Measured, Quality, measure
-from ._reference import measure_reference
+from ._measure import Measured, OfReference, Quality, measure, measure_reference
 
 __all__ = ["check_metrics", "compare", "shown_name"]
 
@@ -92,7 +91,8 @@ def compare(
     found: list[Measured] = []
     with progress_bar(progress, total=calls, desc=model or field.name, unit="call", unit_scale=True) as bar:
         for _, solver in named:
-            measured = cells.load(solver)
+            key = solver.describe()["fingerprint"]
+            measured = cells.load(key, Measured)
             if measured is None:
                 try:
                     measured = measure(
@@ -102,7 +102,7 @@ def compare(
                     # Not saved: it is found again within one batch, and the machine may be at fault.
                     measured = Measured.failed(str(error), solver, pairs, keep, quality)
                 else:
-                    cells.save(solver, measured)
+                    cells.save(key, measured)
             else:
                 bar.update(len(pairs) * solver.nfe)
             found.append(measured)
@@ -122,12 +122,12 @@ def compare(
         protocol["quality"] = quality.describe()
     kept = None
     if keep or quality is not None:
-        known = cells.load_reference()
+        known = cells.load(REFERENCE, OfReference)
         if known is None:
             known = measure_reference(
                 field, pairs, rtol=rtol, atol=atol, batch=batch, keep=keep, quality=quality
             )
-            cells.save_reference(known)
+            cells.save(REFERENCE, known)
         protocol["reference"] |= known.figures
         protocol["curvature"] = known.describe()
         if keep:

@@ -1,4 +1,4 @@
-"""Measurement of one solver on the noises of a comparison."""
+"""Measurement of one solver, and of the reference, on the noises of a comparison."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .. import reference
 from ..field import Field
-from ..metrics import per_sample_mse
+from ..metrics import CurvatureMeter, per_sample_mse
 from ..pairs import Pairs
 from ..solver import Path, Solver
 
-__all__ = ["Measured", "Meter", "Quality", "measure"]
+__all__ = ["Measured", "Meter", "OfReference", "Quality", "measure", "measure_reference"]
+
+#: Numbers of noises and of steps for the curvature of the model.
+_CURVES, _STEPS = 64, 32
+
+#: Most numbers of states held at once: a quarter of a gibibyte in float32.
+_NUMBERS = 2**26
 
 
 class Meter(Protocol):
@@ -62,7 +69,7 @@ class Measured:
     seconds: float
     figures: dict[str, float]
     samples: Tensor
-    path: Tensor | None
+    path: Tensor | None = None
     failure: str | None = None
 
     @classmethod
@@ -79,6 +86,26 @@ class Measured:
         )
 
 
+@dataclass(frozen=True)
+class OfReference:
+    """Measurements of the reference."""
+
+    curvature: Tensor  # of each of the first paths, (B,)
+    displacement: Tensor  # likewise
+    figures: dict[str, float]
+    path: Tensor | None = None  # (P, K, 2), if samples are points in the plane
+
+    def describe(self) -> dict[str, Any]:
+        """Return the model's curvature, per dimension and relative to the displacement (a ratio of means)."""
+        curvature, displacement = float(self.curvature.mean()), float(self.displacement.mean())
+        return {
+            "per_dimension": curvature,
+            "relative": curvature / displacement if displacement else None,
+            "samples": len(self.curvature),
+            "steps": _STEPS,
+        }
+
+
 def measure(
     field: Field,
     solver: Solver,
@@ -89,16 +116,7 @@ def measure(
     quality: Quality | None,
     advance: Callable[[int], object],
 ) -> Measured:
-    """Sample from all noises in batches, and keep the first samples.
-
-    Args:
-        field: the model.
-        solver: the solver.
-        pairs: noises and their reference.
-        batch: samples per batch.
-        keep: number of samples to keep.
-        quality: metrics of all samples together.
-        advance: called after each batch with the number of its network calls.
+    """Sample from all noises, keep the first samples, and ``advance`` by the network calls of each batch.
 
     Raises:
         FloatingPointError: when a sample is not finite.
@@ -128,6 +146,36 @@ def measure(
         path = record.states.cpu()
     figures = {} if meter is None else meter.figures()
     return Measured(torch.cat(errors), median(seconds) * len(pairs), figures, torch.cat(kept), path)
+
+
+def measure_reference(
+    field: Field, pairs: Pairs, *, rtol: float, atol: float, batch: int, keep: int, quality: Quality | None
+) -> OfReference:
+    """Solve the first noises again, at equally spaced times, and measure the quality of all samples."""
+    times = [i / _STEPS for i in range(_STEPS + 1)]
+    count = min(len(pairs), _CURVES)
+    size = max(1, min(batch, _NUMBERS // (len(times) * pairs.x0[0].numel())))
+    curvature, displacement, paths = [], [], []
+    field = pairs.bind(field)
+    for first in range(0, count, size):
+        part = slice(first, min(first + size, count))
+        own = field.rows(part)
+        states = reference.solve(own, pairs.x0[part], times=times, rtol=rtol, atol=atol).states
+        meter = CurvatureMeter.along(states, times)
+        curvature.append(meter.curvature().cpu())
+        displacement.append(meter.displacement().cpu())
+        if _has_path(pairs, keep):
+            paths.append(states.cpu())
+    meters = None if quality is None else quality.meter()
+    if meters is not None:
+        for x1 in pairs.x1.split(batch):
+            meters.update(x1)
+    return OfReference(
+        torch.cat(curvature),
+        torch.cat(displacement),
+        {} if meters is None else meters.figures(),
+        torch.cat(paths, dim=1)[:, :keep] if paths else None,
+    )
 
 
 def _has_path(pairs: Pairs, keep: int) -> bool:

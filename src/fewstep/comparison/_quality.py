@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Any
 
 import torch
@@ -80,12 +81,5 @@ class _Meter:
         found = [frechet_distance(self._moments, quality.real)]
         if quality.features is not None:
             own = torch.cat(self._seen).to(quality.features.device)
-            shares = precision_recall(quality.features, own)
-            found += [
-                squared_mmd(quality.features, own),
-                shares.precision,
-                shares.recall,
-                shares.density,
-                shares.coverage,
-            ]
+            found += [squared_mmd(quality.features, own), *astuple(precision_recall(quality.features, own))]
         return dict(zip(quality.names, found, strict=True))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -24,16 +24,13 @@ from ..field import Field, check_field
 from ..solver import Solver
 from ._observer import Observer
 from ._plan import Block, blocks, draw
-from ._records import Records, block_facts
+from ._records import Records
 from ._writer import BlockWriter, Layout
 
 __all__ = ["FORMATS", "generate"]
 
 #: File formats of samples.
 FORMATS = ("png", "npz", "safetensors", "pairs", "sheet")
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 def generate(
@@ -135,6 +132,13 @@ def generate(
     mine = [block for block in missing if block.number in own]
     records.check_room(sum(len(block.seeds) for block in missing))
     labels = {"model": field.name, "solver": solver.name}
+    machine = {
+        "device": device_name(device),
+        "batch": batch,
+        "processes": world,
+        "torch": torch.__version__,
+        "fewstep": __version__,
+    }
 
     count = sum(len(block.seeds) for block in mine)
     with (
@@ -142,7 +146,7 @@ def generate(
         progress_bar(progress, total=count, desc="sampling", unit="sample") as bar,
     ):
         batches = chain.from_iterable(_batches(block, batch) for block in mine)
-        draws = _ahead(pool, lambda part: draw(part, shape, seed), batches)
+        draws = _drawn_ahead(pool, batches, shape, seed)
         for block in mine:
             started = time.perf_counter()
             records.begin(block)
@@ -159,15 +163,14 @@ def generate(
                 seen.append((nfe, *observer.curvature()))
                 done += len(part)
                 bar.update(len(part))
-            nfe, *curved = (torch.cat(column) for column in zip(*seen, strict=True))
+            nfe, curvature, displacement = (torch.cat(column) for column in zip(*seen, strict=True))
             calls = {"nfe": int(nfe.max()), "calls": int(nfe.sum())}
             writer.finish(
                 {**calls, "provenance": settings},
                 {**labels, "nfe": f"{nfe.double().mean():g}", "seed": str(seed)},
             )
-            facts = block_facts(nfe, *curved)
             seconds = time.perf_counter() - started
-            records.finish(block, {**facts, "seconds": seconds, **_machine(device, batch, world)})
+            records.finish(block, nfe, curvature, displacement, {"seconds": seconds, **machine})
     if records.missing():
         return {"complete": False, "count": count}
     points = len(solver.points) if isinstance(solver, Solver) else None
@@ -209,23 +212,15 @@ def _batches(block: Block, size: int) -> list[list[int]]:
     return [block.seeds[first : first + size] for first in range(0, len(block.seeds), size)]
 
 
-def _ahead(pool: Executor, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """Yield ``map(function, items)``, computing the next result in a thread while the last one is used."""
+def _drawn_ahead(
+    pool: Executor, batches: Iterable[list[int]], shape: tuple[int, ...], seed: int
+) -> Iterator[torch.Tensor]:
+    """Yield the noises of batches, drawing the next in a thread while the last are used."""
     waiting = None
-    for item in items:
-        following = pool.submit(function, item)
+    for part in batches:
+        following = pool.submit(draw, part, shape, seed)
         if waiting is not None:
             yield waiting.result()
         waiting = following
     if waiting is not None:
         yield waiting.result()
-
-
-def _machine(device: torch.device, batch: int, world: int) -> dict[str, Any]:
-    return {
-        "device": device_name(device),
-        "batch": batch,
-        "processes": world,
-        "torch": torch.__version__,
-        "fewstep": __version__,
-    }

@@ -26,13 +26,7 @@ class Point(NamedTuple):
 
 
 class Observer:
-    """Samples a batch and records its path, without further network calls.
-
-    Args:
-        field: the field, with its conditions bound.
-        solver: the solver.
-        keep: number of samples, the first of the batch, whose paths are kept.
-    """
+    """Samples a batch, and records the paths of its first ``keep`` samples without further network calls."""
 
     def __init__(self, field: Field, solver: Solver | Adaptive, keep: int = 0) -> None:
         self._field, self._solver = field, solver

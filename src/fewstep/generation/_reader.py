@@ -78,13 +78,7 @@ def _counts(folder: Path, pattern: str) -> dict[Path, int]:
 
 
 class _Blocks(Dataset):
-    """Samples in files of many samples, of which one is open at a time.
-
-    Args:
-        name: name of the data set.
-        counts: the files in order, with the number of samples in each.
-        key: key of the samples in a file.
-    """
+    """Samples in files of many samples, of which one is open at a time; ``counts`` has the number in each."""
 
     def __init__(self, name: str, counts: Mapping[Path, int], key: str) -> None:
         self.name, self._files, self._key = name, list(counts), key

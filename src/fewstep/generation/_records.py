@@ -15,7 +15,7 @@ from .._json_file import write_json
 from ._plan import Block, parse_ranges, spell
 from ._writer import Layout
 
-__all__ = ["Records", "block_facts"]
+__all__ = ["Records"]
 
 
 class Records:
@@ -23,10 +23,6 @@ class Records:
 
     The facts of a block are written last, so if they exist, its files are complete. Processes need no other
     communication: each makes its own blocks, and the one that finds all blocks complete writes the result.
-
-    Args:
-        layout: paths of the files.
-        wanted: the blocks.
     """
 
     def __init__(self, layout: Layout, wanted: Sequence[Block]) -> None:
@@ -93,23 +89,29 @@ class Records:
             for name in set(old["files"]) - set(self._layout.once.values()):
                 (self._folder / name).unlink(missing_ok=True)
 
-    def finish(self, block: Block, facts: Mapping[str, Any]) -> None:
-        """Record that a block is complete."""
-        files = [path.name for path in self._layout.of_block(block).values()]
-        content = {"seeds": spell(block.seeds), "count": len(block.seeds), "files": files, **facts}
+    def finish(
+        self, block: Block, nfe: Tensor, curvature: Tensor, displacement: Tensor, facts: Mapping[str, Any]
+    ) -> None:
+        """Record that a block is complete, with the numbers of its samples that the result needs."""
+        content = {
+            "seeds": spell(block.seeds),
+            "count": len(block.seeds),
+            "files": [path.name for path in self._layout.of_block(block).values()],
+            "nfe": {"sum": int(nfe.sum()), "min": int(nfe.min()), "max": int(nfe.max())},
+            "curvature": float(curvature.sum()),
+            "displacement": float(displacement.sum()),
+            **facts,
+        }
         write_json(self._path(block), content)
 
     def result(
-        self, labels: Mapping[str, str], protocol: Mapping[str, Any], forwards: int, points: int | None
+        self,
+        labels: Mapping[str, str],
+        protocol: Mapping[str, Any],
+        forwards: int,  # of the network per call
+        points: int | None,  # of each trajectory, if all have the same number
     ) -> dict[str, Any]:
-        """Return the facts of all blocks together, and write them to ``result.json``.
-
-        Args:
-            labels: names of the model and the solver.
-            protocol: how the samples were made.
-            forwards: network forwards per call.
-            points: trajectory points per sample, if all have the same number.
-        """
+        """Return the facts of all blocks together, and write them to ``result.json``."""
         facts = self._all_facts()
         count = sum(part["count"] for part in facts)
         calls = sum(part["nfe"]["sum"] for part in facts)
@@ -165,12 +167,3 @@ class Records:
         facts = json.loads(path.read_text(encoding="utf-8"))
         same = facts["seeds"] == spell(block.seeds) and facts["files"] == [file.name for file in files]
         return same and all(file.exists() for file in [*files, *self._layout.pictures(block.seeds)])
-
-
-def block_facts(nfe: Tensor, curvature: Tensor, displacement: Tensor) -> dict[str, Any]:
-    """Return the facts of a block's samples that the result is computed from."""
-    return {
-        "nfe": {"sum": int(nfe.sum()), "min": int(nfe.min()), "max": int(nfe.max())},
-        "curvature": float(curvature.sum()),
-        "displacement": float(displacement.sum()),
-    }

@@ -29,16 +29,7 @@ _STRIP = 16
 
 
 class Layout:
-    """Paths of the files in a folder of samples.
-
-    Args:
-        folder: the folder.
-        shape: shape of one sample.
-        formats: formats to write.
-        save_noise: write the noises too.
-        paths: number of samples, the first ones, whose paths are written.
-        single: whether all samples are in one block.
-    """
+    """Paths of the files in a folder of samples."""
 
     def __init__(
         self,
@@ -46,8 +37,8 @@ class Layout:
         shape: tuple[int, ...],
         formats: Collection[str],
         save_noise: bool,
-        paths: int,
-        single: bool,
+        paths: int,  # number of samples, the first ones, whose paths are written
+        single: bool,  # all samples are in one block
     ) -> None:
         self.folder, self.shape, self.paths, self.png = folder, shape, paths, "png" in formats
         self.patterns: dict[str, str] = {}
@@ -90,13 +81,7 @@ class Layout:
 
 
 class BlockWriter:
-    """Collects the batches of a block and writes its files; a pool of threads writes single pictures.
-
-    Args:
-        layout: paths of the files.
-        block: the block.
-        pool: the threads.
-    """
+    """Collects the batches of a block and writes its files; a pool of threads writes single pictures."""
 
     def __init__(self, layout: Layout, block: Block, pool: Executor) -> None:
         self._files, self._block, self._layout, self._pool = layout.of_block(block), block, layout, pool
@@ -121,12 +106,7 @@ class BlockWriter:
         self._paths += paths
 
     def finish(self, facts: Mapping[str, Any], labels: Mapping[str, str]) -> None:
-        """Write the files; all are complete when this returns.
-
-        Args:
-            facts: ``nfe``, ``calls`` and ``provenance``, for files of pairs.
-            labels: metadata of other tensor files.
-        """
+        """Write all files: those of pairs with the facts, other tensor files with the labels."""
         seeds = torch.tensor(self._block.seeds)
         for kind, path in self._files.items():
             if kind == "samples":

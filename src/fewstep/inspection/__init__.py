@@ -1,10 +1,9 @@
 """Analysis of a solver from its numbers alone: consistency, order, stability, requirements."""
 
 from ._inspect import Inspection, inspect
-from .convergence import Convergence
+from .convergence import Convergence, refinement
 from .exactness import Exactness
 from .needs import Needs
-from .refinement import refinement
 from .stability import ErrorGrowth, Stability
 
 __all__ = [

@@ -17,6 +17,11 @@ from .stability import ErrorGrowth, Stability, error_growth, stability
 
 __all__ = ["Inspection", "inspect"]
 
+#: Facts of the solver itself in :meth:`Inspection.to_dict`.
+_NUMBERS = (
+    "name", "nfe", "times", "end", "points", "C", "D", "prediction", "family", "fitted_for", "scores",
+)  # fmt: skip
+
 #: Why no order could be measured.
 NotMeasured = Literal["inconsistent", "one schedule", "not refinable", "rounding"]
 
@@ -47,26 +52,10 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts ready for JSON, with ``None`` for numbers that are not finite."""
-        solver = self.solver
-        facts: dict[str, Any] = {
-            "name": solver.name,
-            "nfe": solver.nfe,
-            "times": solver.times,
-            "end": solver.end,
-            "points": solver.points,
-            "C": solver.C,
-            "D": solver.D,
-            "prediction": solver.prediction,
-            "family": solver.family,
-            "fitted_for": solver.fitted_for,
-            "scores": solver.scores,
-            "exactness": asdict(self.exactness),
-            "convergence": None if self.convergence is None else asdict(self.convergence),
-            "not_measured": self.not_measured,
-            "stability": None if self.stability is None else asdict(self.stability),
-            "errors": asdict(self.errors),
-            "needs": asdict(self.needs),
-        }
+        facts = {name: getattr(self.solver, name) for name in _NUMBERS}
+        for name, part in vars(self).items():
+            if name != "solver":
+                facts[name] = part if part is None or isinstance(part, str) else asdict(part)
         return dict(finite(facts))
 
 

@@ -1,20 +1,22 @@
-"""The observed order of convergence of a solver on problems with a closed form."""
+"""The observed order of convergence of a solver on problems with a closed form, and the refinement of one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from .. import classical
 from .._execute import execute, plan
 from .._table import Table
+from ..schedules import Schedule, SchedulePoint
 from ..solver import Solver
 
-__all__ = ["Convergence", "observed_order", "refined", "repeated"]
+__all__ = ["Convergence", "observed_order", "refined", "refinement", "repeated"]
 
 #: Most calls of a refined solver, or twice its own, as its table has size quadratic in the calls.
 REFINED_CALLS = 160
@@ -22,6 +24,9 @@ REFINED_CALLS = 160
 REPEATED_CALLS = 1500
 #: Errors below this are rounding.
 RESOLVED = 2e-12
+
+#: Ends of the part of a schedule on which classical methods are refined, in ``log(alpha / sigma)``.
+LOG_SNR = (-2.0, 2.0)
 
 #: Initial values of the test problems; the last two belong to one problem, a rotation.
 INITIAL = (0.3, 1.2, 1.0, 0.8, 0.6)
@@ -48,24 +53,19 @@ class Convergence:
 
 
 def refined(nfe: int, refine: Callable[[int], Solver | None]) -> dict[int, float]:
-    """Return errors by number of calls, of the same method with 1, 2, 4, ... times the calls.
-
-    Args:
-        nfe: the calls of the solver itself.
-        refine: ``refine(k)`` returns it with ``k`` times as many calls, or ``None`` if that is not possible.
-    """
+    """Return errors by number of calls, of the same method with 1, 2, 4, ... times ``nfe`` calls."""
     errors = {}
     for k in _doubling(nfe, max(REFINED_CALLS, 2 * nfe)):
         solver = refine(k)
         if solver is not None:
-            errors[solver.nfe] = _error_of(solver)
+            errors[solver.nfe] = _error(solver.to("velocity").table, solver.end, 1)
     return errors
 
 
 def repeated(velocities: Table, end: float) -> dict[int, float]:
     """Return errors by number of calls, of a consistent table for velocities on 1, 2, 4, ... equal pieces."""
     N = len(velocities.times)
-    return {k * N: _error_of_pieces(velocities, end, k) for k in _doubling(N, max(REPEATED_CALLS, 2 * N))}
+    return {k * N: _error(velocities, end, k) for k in _doubling(N, max(REPEATED_CALLS, 2 * N))}
 
 
 def observed_order(errors: Mapping[int, float]) -> float | None:
@@ -81,15 +81,7 @@ def _doubling(nfe: int, most: int) -> list[int]:
     return [2**i for i in range((most // nfe).bit_length())]
 
 
-def _error_of(solver: Solver) -> float:
-    table = solver.to("velocity").table
-    times = table.times.tolist()
-    rows = plan(table.C.tolist(), table.D.tolist())
-    start = {0: _solution(times[0])}
-    return _error(execute(lambda j, x, t: _velocity(x, t), times, rows, start, {}), solver.end)
-
-
-def _error_of_pieces(table: Table, end: float, pieces: int) -> float:
+def _error(table: Table, end: float, pieces: int) -> float:
     """Return the error of the table on equal pieces of [0, 1]; it must preserve constants."""
     length = end - float(table.times[0])
     times = ((table.times - table.times[0]) / length).tolist()
@@ -98,11 +90,7 @@ def _error_of_pieces(table: Table, end: float, pieces: int) -> float:
     for i in range(pieces):
         at = [(i + t) / pieces for t in times]
         x = execute(lambda j, y, t: _velocity(y, t) / (pieces * length), at, rows, {0: x}, {})
-    return _error(x, 1.0)
-
-
-def _error(x: Tensor, t: float) -> float:
-    return float((x - _solution(t)).square().mean().sqrt())
+    return float((x - _solution(1.0)).square().mean().sqrt())
 
 
 def _velocity(x: Tensor, t: float) -> Tensor:
@@ -124,3 +112,48 @@ def _solution(t: float) -> Tensor:
         p * math.sin(turn) + q * math.cos(turn),
     ]
     return torch.tensor(values, dtype=torch.float64)
+
+
+def refinement(name: str, nfe: int, schedule: Schedule) -> Callable[[int], Solver | None]:
+    """Return the argument ``refine`` of :func:`~fewstep.inspect` for a classical method.
+
+    Steps of infinite length in ``log(alpha / sigma)``, from pure noise or to pure data, do not become shorter
+    in a finer grid. The solvers are therefore for the part of the schedule with ``log(alpha / sigma)``
+    between -2 and 2, with its times mapped to [0, 1].
+
+    Args:
+        name: as in :func:`~fewstep.classical.baselines`, with its grid: ``dpmpp_2m/karras``.
+        nfe: its calls.
+        schedule: its schedule.
+
+    Returns:
+        ``refine(k)``, which returns the solver with ``k * nfe`` calls, or ``None`` if there is none.
+    """
+    start, end = (float(schedule.inverse_log_snr(value)) for value in LOG_SNR)
+    part = _Part(schedule, start, end)
+
+    def refine(k: int) -> Solver | None:
+        try:
+            return classical.named(name, k * nfe, part)
+        except ValueError:  # no such number of calls
+            return None
+
+    return refine
+
+
+@dataclass(frozen=True)
+class _Part(Schedule):
+    """The part of a schedule between two times, mapped to times 0 to 1."""
+
+    name: ClassVar[str] = "part"
+    whole: Schedule
+    start: float
+    end: float
+
+    def _at(self, t: Tensor) -> SchedulePoint:
+        length = self.end - self.start
+        alpha, sigma, d_alpha, d_sigma = self.whole(self.start + length * t)
+        return SchedulePoint(alpha, sigma, length * d_alpha, length * d_sigma)
+
+    def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
+        return (self.whole.inverse_log_snr(log_snr) - self.start) / (self.end - self.start)

@@ -14,7 +14,7 @@ from ..solver import Solver
 
 __all__ = ["Exactness", "exactness"]
 
-#: Relative error that counts as rounding.
+#: Relative error or growth that counts as rounding.
 ROUNDING = 1e-9
 
 

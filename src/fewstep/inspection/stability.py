@@ -10,13 +10,12 @@ from torch import Tensor
 
 from .._table import Table
 from ..solver import Solver
+from .exactness import ROUNDING
 
 __all__ = ["RATES", "ErrorGrowth", "Stability", "error_growth", "stability"]
 
 #: The tabulated rates ``mu`` of the test equation.
 RATES = (-1.0, -4.0, -16.0, -64.0)
-#: Relative growth that counts as rounding.
-ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -114,10 +113,8 @@ def _real_limit(table: Table, points: list[int]) -> float | None:
     """
     N = len(table.times)
     bound = amplification(table, table.times.new_zeros(1))[points].abs().clamp(min=1) * (1 + ROUNDING)
-    z = torch.cat(
-        [torch.linspace(0, 3 * N, 2001), torch.logspace(math.log10(3 * N), math.log10(4 * N**2), 500)]
-    )
-    z = z.double()
+    fine, far = torch.linspace(0, 3 * N, 2001), torch.logspace(math.log10(3 * N), math.log10(4 * N**2), 500)
+    z = torch.cat([fine, far]).double()
 
     def stable(rates: Tensor) -> Tensor:
         return (amplification(table, -rates)[points].abs() <= bound).all(dim=0)

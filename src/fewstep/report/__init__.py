@@ -1,7 +1,6 @@
 """Text, plots and images of solvers and samples."""
 
-from .pictures import picture_rows
-from .plots import coefficients, error_against_nfe, flow_scatter, front, inspected
+from .plots import coefficients, error_against_nfe, flow_scatter, front, inspected, picture_rows
 from .text import describe, warnings
 
 __all__ = [

@@ -1,17 +1,17 @@
-"""Plots of solvers and comparisons, as matplotlib figures that are not shown."""
+"""Plots of solvers, comparisons and samples, as matplotlib figures that are not shown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from .._extras import require
+from ..data import sheet_levels
 from ..inspection import Inspection, Stability
 from ..metrics import figure as named
 from ..solver import Solver
-from ._names import is_fitted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +19,20 @@ if TYPE_CHECKING:
     from ..comparison import Comparison
     from ..fitting import Search
 
-__all__ = ["coefficients", "error_against_nfe", "flow_scatter", "front", "inspected"]
+__all__ = [
+    "coefficients",
+    "error_against_nfe",
+    "flow_scatter",
+    "front",
+    "inspected",
+    "is_fitted",
+    "picture_rows",
+]
+
+
+def is_fitted(name: str) -> bool:
+    """True for the shown names of fitted solvers; see :func:`fewstep.comparison.shown_name`."""
+    return name.startswith("fitted")
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
@@ -49,13 +62,8 @@ def error_against_nfe(comparison: Comparison, metric: str = "rmse") -> Figure:
         )
     if not named(metric).gain:
         axes.set_yscale("log")
-    budgets = sorted({row["nfe"] for row in comparison.rows})
-    axes.set_xticks(budgets, [str(nfe) for nfe in budgets])
-    axes.set_xlabel("network calls")
     axes.set_ylabel(named(metric).axis)
-    axes.grid(alpha=0.3, which="both", linewidth=0.5)
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+    _against_calls(axes, comparison.rows)
     axes.set_title(
         f"{comparison.protocol['field']['model']}, {comparison.protocol['samples']} noises", loc="left"
     )
@@ -73,13 +81,19 @@ def front(found: Search) -> Figure:
             axes.annotate(label, at, (4, 5), textcoords="offset points", fontsize=7, alpha=0.7)
     chosen = found.recommend()
     axes.scatter([chosen["nfe"]], [chosen["rmse"]], s=160, facecolors="none", edgecolors="C3", zorder=4)
-    budgets = sorted({row["nfe"] for row in found.rows})
+    axes.set(ylabel="RMSE to the reference", yscale="log")
+    _against_calls(axes, found.rows)
+    return figure
+
+
+def _against_calls(axes: Any, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Finish the axes of a plot against the number of network calls."""
+    budgets = sorted({row["nfe"] for row in rows})
     axes.set_xticks(budgets, [str(nfe) for nfe in budgets])
-    axes.set(xlabel="network calls", ylabel="RMSE to the reference", yscale="log")
+    axes.set_xlabel("network calls")
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure
 
 
 def coefficients(solver: Solver) -> Figure:
@@ -175,4 +189,24 @@ def flow_scatter(samples: Mapping[int, Tensor], states: Tensor) -> Figure:
     for axes in panels:
         axes.set_aspect("equal", adjustable="datalim")
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def picture_rows(rows: Mapping[str, Tensor], scores: Mapping[str, str] | None = None) -> Figure:
+    """Plot one labelled row of samples per solver; column ``k`` has the same noise in every row.
+
+    Args:
+        rows: samples in [-1, 1], ``(B, 1 or 3, H, W)``, by name.
+        scores: short texts by name, shown below it.
+    """
+    B = len(next(iter(rows.values())))
+    figure, panels = _figure(len(rows), 1, (2.2 + 0.8 * B, 0.86 * len(rows)))
+    for (axes,), (name, samples) in zip(panels, rows.items(), strict=True):
+        levels = sheet_levels(samples, columns=B).numpy()
+        axes.imshow(levels, vmin=0, vmax=255, cmap="gray", interpolation="nearest")
+        score = (scores or {}).get(name)
+        label = name if score is None else f"{name}\n{score}"
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
     return figure

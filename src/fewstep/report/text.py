@@ -129,22 +129,17 @@ def _stability(facts: Inspection) -> list[str]:
         return []
     if found.real_limit is None:
         limit = "never"
-    elif found.real_limit < 1e-6:
-        limit = "for every mu < 0"
     else:
-        limit = f"from mu = -{found.real_limit:.4g}"
+        limit = "for every mu < 0" if found.real_limit < 1e-6 else f"from mu = -{found.real_limit:.4g}"
+    gains = ", ".join(
+        f"{_short(max(row))} (mu\u00a0=\u00a0{mu:g})"
+        for mu, row in zip((0.0, *found.rates), found.growth, strict=True)
+    )
     form = "" if facts.solver.prediction == "velocity" else ", in the form for velocities"
     return [
         f"stability on dx/dt = mu x{form}: some state outgrows x0 {limit}",
         *_amplification(found),
-        *_wrapped(
-            "  gain of an error in a state, at most "
-            + ", ".join(
-                f"{_short(max(row))} (mu\u00a0=\u00a0{mu:g})"
-                for mu, row in zip((0.0, *found.rates), found.growth, strict=True)
-            ),
-            "  ",
-        ),
+        *_wrapped(f"  gain of an error in a state, at most {gains}", "  "),
     ]
 
 
@@ -176,7 +171,8 @@ def _needs(facts: Inspection) -> list[str]:
     networks = "; ".join(f"{', '.join(kinds) or 'none'} on {', '.join(on)}" for kinds, on in groups.items())
     lines += _wrapped(f"  networks that predict {networks}", "  ")
     if needs.fitted_for:
-        lines += _wrapped(f"  fitted for: {_listed(needs.fitted_for)}", "  ")
+        known = (f"{key} {_plain(value)}" for key, value in needs.fitted_for.items() if value is not None)
+        lines += _wrapped(f"  fitted for: {', '.join(known)}", "  ")
         if needs.fitted_for.get("guidance") is not None:
             lines.append(
                 f"  at the guidance scale {needs.fitted_for['guidance']:g} alone; fit again for another"
@@ -194,10 +190,6 @@ def _origin(solver: Solver) -> list[str]:
         text = "validation RMSE: " + ", ".join(f"{name} {error:.4g}" for name, error in ranked)
         lines += _wrapped(text, "  ")
     return lines + [line for entry in solver.citation for line in _wrapped(f"cite: {entry}", "  ")]
-
-
-def _listed(facts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {_plain(value)}" for key, value in facts.items() if value is not None)
 
 
 def _plain(value: Any) -> str:
@@ -228,11 +220,6 @@ def _size(residual: float) -> float:
 
 def _wrapped(text: str, indent: str) -> list[str]:
     lines = textwrap.wrap(
-        text,
-        WIDTH,
-        subsequent_indent=indent,
-        drop_whitespace=True,
-        break_long_words=False,
-        break_on_hyphens=False,
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
     return [line.replace("\u00a0", " ") for line in lines]

@@ -1,6 +1,5 @@
 """The page of a comparison, and the files beside it."""
 
-from ._page import comparison_page
-from ._write import write_comparison
+from ._page import comparison_page, write_comparison
 
 __all__ = ["comparison_page", "write_comparison"]

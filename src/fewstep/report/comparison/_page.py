@@ -1,33 +1,33 @@
-"""The page of a comparison: solvers x network calls x models, on the same noises."""
+"""The page of a comparison, solvers x network calls x models on the same noises, and the files beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..._files import replacing, write_text
+from ..._json import finite
+from ..._rows import csv_of, markdown_of
 from ...metrics import figure
 from ..page import Code, Facts, Page, Part, Section, Table
-from ._figures import cost, errors
-from ._rows import by_model
-from ._samples import pictures, trajectories
-from ._solvers import numbers
-from ._summary import finding, first_shown
+from ..plots import error_against_nfe
+from ._rows import by_model, finding, first_shown
+from ._sections import cost, errors, numbers, pictures, trajectories
 
 if TYPE_CHECKING:
     from ...comparison import Comparison
 
-__all__ = ["comparison_page"]
+__all__ = ["comparison_page", "write_comparison"]
 
 
-def comparison_page(
-    tables: Sequence[Comparison], *, title: str | None = None, command: str | None = None
-) -> Page:
+def comparison_page(tables: Sequence[Comparison], *, command: str | None = None) -> Page:
     """Return the page of comparisons, with images and numbers.
 
     Args:
         tables: one comparison per model, all with the same metrics; those made with ``keep`` have images (or
             trajectories) and coefficients.
-        title: heading of the page.
         command: the command that makes it.
 
     Raises:
@@ -41,7 +41,7 @@ def comparison_page(
     first = first_shown(tables)
     models = " and ".join(table.model for table in tables)
     return Page(
-        title or f"Few-step solvers on {models}",
+        f"Few-step solvers on {models}",
         "\n".join(finding(table) for table in tables),
         [
             errors(tables),
@@ -106,10 +106,49 @@ def _protocol(tables: Sequence[Comparison], command: str | None) -> list[Part]:
     cited = list(dict.fromkeys(entry for solver in solvers for entry in solver.citation))
     again: list[Part] = [] if command is None else [Code(command)]
     cite: list[Part] = [Facts({"to cite": cited})] if cited else []
-    return [*again, by_model(tables, lambda table: Facts(_without_repetition(table.protocol))), *cite]
+
+    def facts(table: Comparison) -> Facts:
+        # The reference's field is that of the comparison.
+        reference = {key: value for key, value in table.protocol["reference"].items() if key != "field"}
+        return Facts({**table.protocol, "reference": reference})
+
+    return [*again, by_model(tables, facts), *cite]
 
 
-def _without_repetition(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the protocol without the repeated field of the reference."""
-    reference = {key: value for key, value in protocol["reference"].items() if key != "field"}
-    return {**protocol, "reference": reference}
+def write_comparison(tables: Sequence[Comparison], folder: Path, *, command: str | None = None) -> list[str]:
+    """Write comparisons of one or more models, and their page.
+
+    ``results.json`` has all rows, the protocol of every model, the command, and the numbers of each row's
+    solver if solvers were kept; ``results.csv`` and ``results.md`` have the rows; ``index.html`` is the page;
+    and one image per model shows the first metric against the number of calls.
+
+    Returns:
+        The paths of the files.
+    """
+    rows = [row for table in tables for row in table.rows]
+    page = comparison_page(tables, command=command)
+    solvers = [solver.to_dict() for table in tables if table.kept for solver in table.kept.solvers]
+    results = {
+        "rows": rows,
+        "protocols": {table.model: table.protocol for table in tables},
+        "command": command,
+        "solvers": solvers,
+    }
+    write_text(folder / "results.json", json.dumps(finite(results), indent=1, allow_nan=False) + "\n")
+    write_text(folder / "results.csv", csv_of(rows))
+    several = ("model",) if len(tables) > 1 else ()
+    columns = (*several, "solver", "nfe", *tables[0].metrics)
+    write_text(folder / "results.md", markdown_of(rows, columns))
+    page.write(folder / "index.html")
+    files = ["results.json", "results.csv", "results.md", "index.html"]
+    for table in tables:
+        name = f"error-against-nfe-{_plain(table.model)}.png" if several else "error-against-nfe.png"
+        with replacing(folder / name) as temporary:
+            error_against_nfe(table, table.metrics[0]).savefig(temporary, dpi=130)
+        files.append(name)
+    return [str(folder / name) for name in files]
+
+
+def _plain(name: str) -> str:
+    """Return a name in a form suitable for file names."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)

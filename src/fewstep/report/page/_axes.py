@@ -6,23 +6,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ._numbers import short
+from ._numbers import place, short
 
 __all__ = ["Axis", "linear_ticks", "log_ticks"]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A scale with its ticks.
-
-    Args:
-        low: the number at pixel ``start``.
-        high: the number at pixel ``end``.
-        log: whether the scale is logarithmic.
-        start: the pixel of ``low``.
-        end: the pixel of ``high``, on either side of ``start``.
-        ticks: numbers to mark, increasing.
-    """
+    """A scale, with ``low`` at the pixel ``start`` and ``high`` at ``end``, and its increasing ticks."""
 
     low: float
     high: float
@@ -39,23 +30,12 @@ class Axis:
         log: bool,
         start: float,
         end: float,
-        gap: float,
-        margin: float = 0.0,
-        from_zero: bool = False,
-        at_values: bool = False,
+        gap: float,  # least distance of two ticks in pixels
+        margin: float = 0.0,  # share of the length left free at either end
+        from_zero: bool = False,  # start at 0 if no value is negative and some are near it
+        at_values: bool = False,  # put ticks at the values if they are few whole numbers
     ) -> Axis:
-        """Return an axis that covers ``values``.
-
-        Args:
-            values: finite numbers, all positive where ``log``.
-            log: whether it is logarithmic.
-            start: the pixel of the low end.
-            end: the pixel of the high end.
-            gap: least distance of two ticks in pixels.
-            margin: share of the length left free at either end.
-            from_zero: start at 0 if no value is negative and some are near it.
-            at_values: put ticks at the values if they are few whole numbers.
-        """
+        """Return an axis that covers ``values``, which are finite, and positive where ``log``."""
         known = sorted(set(values)) or [1.0]
         low, high = _spread(known[0], known[-1], log)
         if log:
@@ -84,6 +64,10 @@ class Axis:
     def labels(self) -> list[str]:
         """The labels of the ticks."""
         return [_tick_text(tick, self.ticks) for tick in self.ticks]
+
+    def marks(self) -> list[tuple[str, str]]:
+        """The pixels of the ticks, and their labels."""
+        return [(place(self(tick)), text) for tick, text in zip(self.ticks, self.labels(), strict=True)]
 
     def _apart(self, values: Sequence[float], gap: float) -> list[float]:
         """Return the values whose pixels are at least ``gap`` apart, with priority for the ends."""

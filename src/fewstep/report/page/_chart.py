@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from ._axes import Axis
-from ._marks import dashes, marker
 from ._numbers import finite, place
 from .parts import Chart, Series
 
-__all__ = ["Drawing", "Label", "Line", "Point", "drawing", "points", "thinned", "whole"]
+__all__ = ["Drawing", "Label", "Line", "Point", "dashes", "drawing", "marker", "points", "thinned", "whole"]
 
 #: Approximate maximum of points drawn per series.
 DRAWN = 400
@@ -20,6 +19,18 @@ DRAWN = 400
 MARKED = 24
 #: Pixels from one line of text to the next.
 LINE = 15.0
+
+#: Lengths of strokes and gaps, one pattern per style.
+_DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 2", "12 4", "2 2", "9 3 2 3 2 3", "", "7 3", "2 3", "9 3 2 3")
+
+# Corners on a circle of radius 1, y down, and the factor that makes it look as large as a disc.
+_CORNERS: tuple[tuple[float, tuple[tuple[float, float], ...]], ...] = (
+    (1.2, ((-0.71, -0.71), (0.71, -0.71), (0.71, 0.71), (-0.71, 0.71))),
+    (1.35, ((0, -1), (0.87, 0.5), (-0.87, 0.5))),
+    (1.3, ((0, -1), (1, 0), (0, 1), (-1, 0))),
+    (1.35, ((0, 1), (0.87, -0.5), (-0.87, -0.5))),
+    (1.25, ((0, -1), (0.95, -0.31), (0.59, 0.81), (-0.59, 0.81), (-0.95, -0.31))),
+)
 
 
 @dataclass(frozen=True)
@@ -59,18 +70,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A chart at one size: the pixels of its frame, its ticks and its lines."""
+    """A chart at one size: its axes, whose ends are its frame, and its lines."""
 
     width: int
     height: int
-    left: float
-    right: float
-    top: float
-    bottom: float
     x: Axis
     y: Axis
-    x_ticks: Sequence[tuple[str, str]]
-    y_ticks: Sequence[tuple[str, str]]
     lines: Sequence[Line]
 
 
@@ -100,13 +105,7 @@ def whole(series: Series) -> list[tuple[float, float | None, float | None, float
 
 
 def thinned(found: Sequence[Point], log_x: bool, most: int = DRAWN) -> list[Point]:
-    """Return at most about ``most`` points, the lowest and the highest of every stretch; gaps are kept.
-
-    Args:
-        found: points from left to right.
-        log_x: whether stretches are of equal length on a logarithmic axis.
-        most: twice the number of stretches.
-    """
+    """Return at most about ``most`` points, the lowest and the highest of every stretch; gaps are kept."""
     if len(found) <= most:
         return list(found)
     at = [math.log(p.x) if log_x else p.x for p in found]
@@ -122,15 +121,7 @@ def thinned(found: Sequence[Point], log_x: bool, most: int = DRAWN) -> list[Poin
 def drawing(
     chart: Chart, shown: Sequence[Sequence[Point]], styles: Sequence[int], width: int, height: int
 ) -> Drawing:
-    """Draw a chart.
-
-    Args:
-        chart: the chart.
-        shown: the points of its series.
-        styles: the styles of its series.
-        width: total width in pixels.
-        height: total height in pixels; names are at the ends of the lines if there is enough room.
-    """
+    """Draw a chart at a size in pixels, with names at the ends of the lines if there is enough room."""
     names = [series.name for series in chart.series]
     top, bottom = 30.0, height - 46.0
     room = max(map(_width, names), default=0) + 20
@@ -156,19 +147,22 @@ def drawing(
         _line(series, line, style, x, y, labels.get(k))
         for k, (series, line, style) in enumerate(zip(chart.series, shown, styles, strict=True))
     ]
-    return Drawing(
-        width,
-        height,
-        left,
-        right,
-        top,
-        bottom,
-        x,
-        y,
-        [(place(x(tick)), text) for tick, text in zip(x.ticks, x.labels(), strict=True)],
-        [(place(y(tick)), text) for tick, text in zip(y.ticks, y.labels(), strict=True)],
-        lines,
-    )
+    return Drawing(width, height, x, y, lines)
+
+
+def dashes(style: int, strong: bool) -> str:
+    """Return the strokes and gaps of a style; strong lines have no gaps."""
+    return "" if strong else _DASHES[style % len(_DASHES)]
+
+
+def marker(style: int, x: float, y: float, r: float) -> str:
+    """Return the path of a style's marker around ``(x, y)``; the first is a disc."""
+    kind = style % (len(_CORNERS) + 1)
+    if kind == 0:
+        return f"M{place(x - r)} {place(y)}a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0 {-2 * r} 0Z"
+    larger, corners = _CORNERS[kind - 1]
+    at = [f"{place(x + r * larger * dx)} {place(y + r * larger * dy)}" for dx, dy in corners]
+    return "M" + "L".join(at) + "Z"
 
 
 def _width(name: str) -> float:
@@ -231,7 +225,7 @@ def _labels(
 ) -> dict[int, Label]:
     """Return names beside the ends of their lines, moved apart if they would overlap."""
     order = sorted(ends, key=lambda k: ends[k][1])
-    heights = list(_apart([ends[k][1] for k in order], top, bottom))
+    heights = _apart([ends[k][1] for k in order], top, bottom)
     found = {}
     for k, height in zip(order, heights, strict=True):
         at, end = ends[k]
@@ -241,8 +235,8 @@ def _labels(
     return found
 
 
-def _apart(wanted: Sequence[float], top: float, bottom: float) -> Iterator[float]:
-    """Yield increasing heights at least ``LINE`` apart, moved by one sweep down and one up."""
+def _apart(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
+    """Return increasing heights at least ``LINE`` apart, moved by one sweep down and one up."""
     placed: list[float] = []
     for height in wanted:
         placed.append(max(height, placed[-1] + LINE if placed else top))
@@ -250,4 +244,4 @@ def _apart(wanted: Sequence[float], top: float, bottom: float) -> Iterator[float
     for k in reversed(range(len(placed))):
         placed[k] = min(placed[k], limit)
         limit = placed[k] - LINE
-    yield from placed
+    return placed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,19 +21,12 @@ COLOURS = 12
 
 @dataclass
 class Context:
-    """The state of a page while it is rendered.
+    """The state of a page while it is rendered."""
 
-    Args:
-        styles: index of the colour, marker and dashes of a series, by name.
-        data: data for the script, by element id.
-        made: number of ids of each kind.
-        window: common window of planes; ``None`` if each has its own.
-    """
-
-    styles: dict[str, int]
-    data: dict[str, Any] = field(default_factory=dict)
-    made: dict[str, int] = field(default_factory=dict)
-    window: Window | None = None
+    styles: dict[str, int]  # index of the colour, marker and dashes of a series, by name
+    data: dict[str, Any] = field(default_factory=dict)  # for the script, by element id
+    made: Counter[str] = field(default_factory=Counter)  # ids of each kind
+    window: Window | None = None  # common to planes; None if each has its own
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> Context:
@@ -49,7 +43,7 @@ class Context:
 
     def new_id(self, kind: str) -> str:
         """Return an id unique on the page and reproducible."""
-        self.made[kind] = self.made.get(kind, 0) + 1
+        self.made[kind] += 1
         return f"{kind}-{self.made[kind]}"
 
     def fill(self, name: str, **values: Any) -> str:

@@ -3,64 +3,44 @@
 from __future__ import annotations
 
 import base64
+import io
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import singledispatch
 
-from ._cells import cell, heat_rows, table_rows
-from ._chart import Drawing, Point, drawing, points
-from ._chart_text import numbers, spoken, summary
-from ._context import Context
-from ._marks import dashes, marker
-from ._numbers import place, short
-from ._pictures import png_size, sprite
-from ._planes import planes_view, window
-from .parts import (
-    Chart,
-    Choice,
-    Code,
-    Facts,
-    Grid,
-    Image,
-    Part,
-    Pictures,
-    Planes,
-    Slider,
-    Table,
-    Text,
-    Timeline,
-)
+from torch import Tensor
 
-__all__ = ["render"]
+from ..._extras import require
+from ...data import is_picture, sheet_levels
+from . import parts
+from ._chart import Drawing, Point, dashes, drawing, marker, points
+from ._context import Context
+from ._numbers import place, short
+from ._planes import planes_view, window
+from ._texts import cell, heat_rows, numbers, spoken, summary, table_rows
+
+__all__ = ["png_size", "render", "sprite"]
 
 #: Width and height of a chart on wide screens and on phones.
 SIZES = {"wide": (760, 380), "narrow": (344, 300)}
 
 
 @singledispatch
-def render(part: Part, page: Context, level: int) -> str:
-    """Return a part as markup.
-
-    Args:
-        part: the part.
-        page: state shared by all parts of the page.
-        level: level of its heading, 3 under a section.
-
-    Raises:
-        TypeError: if it is not a part.
-    """
+def render(part: parts.Part, page: Context, level: int) -> str:
+    """Return a part as markup, with a heading of the given level; raise a ``TypeError`` if it is no part."""
     raise TypeError(
         f"page: {type(part).__name__} is not a part of a page; use one of those in fewstep.report.page."
     )
 
 
 @render.register
-def _(part: Text, page: Context, level: int) -> str:
+def _(part: parts.Text, page: Context, level: int) -> str:
     return page.fill("text", text=part.text)
 
 
 @render.register
-def _(part: Chart, page: Context, level: int) -> str:
+def _(part: parts.Chart, page: Context, level: int) -> str:
     chart_id = page.new_id("chart")
     shown = [points(series, part.log_x, part.log_y) for series in part.series]
     styles = [page.styles[series.name] for series in part.series]
@@ -90,7 +70,7 @@ def _(part: Chart, page: Context, level: int) -> str:
 
 
 @render.register
-def _(part: Pictures, page: Context, level: int) -> str:
+def _(part: parts.Pictures, page: Context, level: int) -> str:
     columns = max((len(strip.pictures) for strip in part.strips), default=0)
     strips = []
     for strip in part.strips:
@@ -114,19 +94,19 @@ def _(part: Pictures, page: Context, level: int) -> str:
 
 
 @render.register
-def _(part: Image, page: Context, level: int) -> str:
+def _(part: parts.Image, page: Context, level: int) -> str:
     width, height = (part.zoom * pixels for pixels in png_size(part.png))
     return page.fill("image", part=part, source=_data_uri(part.png), width=width, height=height)
 
 
 @render.register
-def _(part: Planes, page: Context, level: int) -> str:
+def _(part: parts.Planes, page: Context, level: int) -> str:
     view = planes_view(part.paths, page.window or window([part.paths]))
     return page.fill("planes", part=part, id=page.new_id("planes"), level=level, view=view)
 
 
 @render.register
-def _(part: Timeline, page: Context, level: int) -> str:
+def _(part: parts.Timeline, page: Context, level: int) -> str:
     rows = [
         {
             "name": name,
@@ -140,53 +120,58 @@ def _(part: Timeline, page: Context, level: int) -> str:
 
 
 @render.register
-def _(part: Grid, page: Context, level: int) -> str:
+def _(part: parts.Grid, page: Context, level: int) -> str:
     return page.fill("grid", part=part, id=page.new_id("grid"), level=level, rows=heat_rows(part))
 
 
 @render.register
-def _(part: Table, page: Context, level: int) -> str:
+def _(part: parts.Table, page: Context, level: int) -> str:
     rows, numeric = table_rows(part)
     return page.fill("table", part=part, id=page.new_id("table"), rows=rows, numeric=numeric)
 
 
 @render.register
-def _(part: Facts, page: Context, level: int) -> str:
+def _(part: parts.Facts, page: Context, level: int) -> str:
     return page.fill("facts", facts=_facts(part.facts, page))
 
 
 @render.register
-def _(part: Code, page: Context, level: int) -> str:
+def _(part: parts.Code, page: Context, level: int) -> str:
     return page.fill("code", part=part, id=page.new_id("code"))
 
 
 @render.register
-def _(part: Choice, page: Context, level: int) -> str:
+def _(part: parts.Choice, page: Context, level: int) -> str:
     return _picker("choice", part.label, part.options, page, level)
 
 
 @render.register
-def _(part: Slider, page: Context, level: int) -> str:
+def _(part: parts.Slider, page: Context, level: int) -> str:
     if part.start is not None and part.start not in part.frames:
         raise ValueError(
             f"page: the slider {part.label!r} starts at {part.start}, where it has no frame; it has "
             f"{', '.join(map(str, part.frames))}."
         )
     frames = {str(value): part.frames[value] for value in sorted(part.frames)}
-    if all(isinstance(frame, Planes) for frame in frames.values()):
+    if all(isinstance(frame, parts.Planes) for frame in frames.values()):
         # One window for all frames, so that only the paths change and not the scale.
-        groups = [frame.paths for frame in frames.values() if isinstance(frame, Planes)]
+        groups = [frame.paths for frame in frames.values() if isinstance(frame, parts.Planes)]
         page = replace(page, window=window(groups))
     return _picker("slider", part.label, frames, page, level, start=part.start)
 
 
 def _picker(
-    kind: str, label: str, parts: Mapping[str, Part], page: Context, level: int, start: int | None = None
+    kind: str,
+    label: str,
+    choices: Mapping[str, parts.Part],
+    page: Context,
+    level: int,
+    start: int | None = None,
 ) -> str:
     picker_id = page.new_id(kind)
     panels = [
         (f"{picker_id}-{k}", name, render(part, page, min(level + 1, 6)))
-        for k, (name, part) in enumerate(parts.items())
+        for k, (name, part) in enumerate(choices.items())
     ]
     return page.fill("picker", id=picker_id, kind=kind, label=label, panels=panels, level=level, start=start)
 
@@ -200,6 +185,37 @@ def _facts(value: object, page: Context) -> str:
             return page.fill("items", items=[_facts(fact, page) for fact in value])
         return ", ".join(cell(fact) for fact in value) or "none"
     return cell(value)
+
+
+def sprite(pictures: Tensor) -> bytes:
+    """Return a row of images in [-1, 1], ``(B, 1 or 3, H, W)``, without gaps, as a PNG; one channel is grey.
+
+    Raises:
+        ValueError: if they are not images.
+    """
+    if pictures.ndim != 4 or len(pictures) == 0 or not is_picture(tuple(pictures.shape[1:])):
+        raise ValueError(
+            f"page: a strip holds images of shape (B, 1 or 3, H, W), not {tuple(pictures.shape)}; reshape "
+            "them, or leave the strip out."
+        )
+    levels = sheet_levels(pictures, columns=len(pictures), gap=0)
+    file = io.BytesIO()
+    require("PIL.Image", "plot").fromarray(levels.numpy()).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def png_size(png: bytes) -> tuple[int, int]:
+    """Return width and height of a PNG file.
+
+    Raises:
+        ValueError: if it is not a PNG file.
+    """
+    if png[:8] != b"\x89PNG\r\n\x1a\n" or len(png) < 24:
+        raise ValueError(
+            f"page: Image.png must hold the bytes of a PNG file, not {png[:8]!r}...; save it as PNG."
+        )
+    width, height = struct.unpack(">II", png[16:24])
+    return int(width), int(height)
 
 
 def _data_uri(png: bytes) -> str:

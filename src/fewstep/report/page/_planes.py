@@ -23,21 +23,14 @@ OUTSIDE = 0.002
 
 @dataclass(frozen=True)
 class Plane:
-    """One drawing: the path of all lines, and the paths of their start and end points."""
+    """One drawing: the path of all lines, the paths of their start and end points, and what is not drawn."""
 
     name: str
     lines: str
     starts: str
     ends: str
     count: int
-    drawn: int
-    outside: int
-
-    @property
-    def notes(self) -> str:
-        """A remark about paths that are not drawn."""
-        thinned = [f"{self.drawn} of {self.count} paths"] if self.drawn < self.count else []
-        return ", ".join([*thinned, *([f"{self.outside} end outside"] if self.outside else [])])
+    notes: str
 
 
 class Window(NamedTuple):
@@ -88,6 +81,9 @@ def _plane(name: str, states: Tensor, seen: Window) -> Plane:
     ends = unit[-1]
     columns = evenly(B, PATHS)
     rows = evenly(P, STOPS)
+    notes = [f"{len(columns)} of {B} paths"] if len(columns) < B else []
+    if outside := int((~(ends.abs() <= 1).all(1)).sum()):
+        notes.append(f"{outside} end outside")
     drawn = pixels[rows][:, columns].transpose(0, 1).tolist()
     return Plane(
         name,
@@ -95,8 +91,7 @@ def _plane(name: str, states: Tensor, seen: Window) -> Plane:
         _dots([path[0] for path in drawn]),
         _dots([path[-1] for path in drawn]),
         B,
-        len(columns),
-        int((~(ends.abs() <= 1).all(1)).sum()),
+        ", ".join(notes),
     )
 
 

@@ -51,13 +51,7 @@ class Page:
         """Return the complete file."""
         context = Context.of([part for section in self.sections for part in section.parts])
         sections = [
-            (
-                f"section-{k}",
-                section.title,
-                section.intro,
-                [render(part, context, 3) for part in section.parts],
-            )
-            for k, section in enumerate(self.sections, start=1)
+            (section, [render(part, context, 3) for part in section.parts]) for section in self.sections
         ]
         script = text_of("page.js") + (text_of("refresh.js") if self.refresh else "")
         filled: str = template("page.html.j2").render(

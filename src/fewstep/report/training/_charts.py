@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..page import Chart, Facts, Part, Section, Series
-from ._metrics import Metrics, thinned
+from ._run import Metrics
 
-__all__ = ["figure_sections", "progress_section"]
+__all__ = ["figure_sections", "progress_section", "thinned"]
 
 #: Prefixes of metrics measured with the averaged weights, and the data they were measured on.
 _TAKEN_ON = {"validation_": "validation", "averaged_": "averaged weights"}
@@ -61,36 +62,26 @@ _NONE_HELD_OUT = (
 
 
 def figure_sections(metrics: Metrics, exact: bool) -> list[Section]:
-    """Return sections with the logged losses, then with metrics of the flow and of its noises.
-
-    Args:
-        metrics: the metrics.
-        exact: whether the noises of the coupling are N(0, I) by construction.
-    """
+    """Return sections with the losses, then with metrics of the flow and of its noises, if not ``exact``."""
     shown = _without_the_trivial(metrics, exact)
-    sections = [
-        _section(
-            "Losses",
-            _HELD_OUT if any(key.startswith("validation_") for key in shown.figures) else _NONE_HELD_OUT,
-            _LOSSES,
-            shown,
-        ),
-        _section(
+    held_out = any(key.startswith("validation_") for key in shown.figures)
+    sections = (
+        ("Losses", _HELD_OUT if held_out else _NONE_HELD_OUT, _LOSSES),
+        (
             "Straightness",
             "Of 64 samples from fixed noises: the lower, the fewer network calls are enough.",
             _STRAIGHTNESS,
-            shown,
         ),
-        _section(
+        (
             "Noises of the coupling",
             "Mismatch between the distribution of the training noises, over all data, and N(0, I), from "
             "which sampling starts. No solver can compensate for it.",
             _NOISES,
-            shown,
         ),
-        _section("Other figures", "", _unknown(shown), shown),
-    ]
-    return [section for found in sections for section in found]
+        ("Other figures", "", _unknown(shown)),
+    )
+    charts = [(title, _parts(figures, shown), intro) for title, intro, figures in sections]
+    return [Section(title, parts, intro) for title, parts, intro in charts if parts]
 
 
 def _without_the_trivial(metrics: Metrics, exact: bool) -> Metrics:
@@ -135,11 +126,6 @@ def progress_section(metrics: Metrics) -> list[Section]:
         series = [_series("wall clock", elapsed)]
         parts.append(Chart("Wall clock", "step", f"{unit} since the first line", series, note=note))
     return [Section("Optimiser and speed", parts)] if parts else []
-
-
-def _section(title: str, intro: str, figures: Iterable[_Figure], metrics: Metrics) -> list[Section]:
-    parts = _parts(figures, metrics)
-    return [Section(title, parts, intro)] if parts else []
 
 
 def _parts(figures: Iterable[_Figure], metrics: Metrics) -> list[Part]:
@@ -204,3 +190,21 @@ def _bare(key: str) -> str:
     for prefix in _TAKEN_ON:
         key = key.removeprefix(prefix)
     return key
+
+
+def thinned(y: Sequence[float | None], most: int = 1000) -> list[int]:
+    """Return indices of about ``most`` points: the ends, the gaps, and the extremes of every stretch.
+
+    Charts thin their points as well, but slowly for a hundred thousand of them.
+    """
+    if len(y) <= most:
+        return list(range(len(y)))
+    size = math.ceil(2 * len(y) / most)
+    kept = {0, len(y) - 1}
+    for start in range(0, len(y), size):
+        stretch = y[start : start + size]
+        finite = [value for value in stretch if value is not None]
+        kept |= {start + stretch.index(value) for value in (min(finite), max(finite))} if finite else set()
+        if len(finite) < len(stretch):
+            kept |= {start + k for k, value in enumerate(stretch) if value is None}
+    return sorted(kept)

@@ -6,13 +6,13 @@ import contextlib
 import math
 import os
 import shlex
+import time
 from pathlib import Path
 
 from ..page import Code, Facts, Page, Part, Section, Table, Text
 from ._charts import figure_sections, progress_section
 from ._previews import preview_section
 from ._run import Run, read_run
-from ._words import clock, headline
 
 __all__ = ["training_page"]
 
@@ -52,7 +52,7 @@ def training_page(folder: str | os.PathLike[str], every: float | None = None) ->
     name = folder.resolve().name
     data = run.record.get("data", {}).get("name") or run.fact("data", "name")
     title = f"Training: {name}" + (f", on {data}" if data and data not in name else "")
-    return Page(title, headline(run), sections, refresh)
+    return Page(title, _headline(run), sections, refresh)
 
 
 def _configuration(run: Run) -> list[Section]:
@@ -62,7 +62,7 @@ def _configuration(run: Run) -> list[Section]:
     facts["data"] = {**(facts.get("data") or {}), **record.pop("data", {})}
     record["parameters"] = {name: f"{count:,}" for name, count in record.get("parameters", {}).items()}
     if "started" in record:
-        record["started"] = clock(record["started"])
+        record["started"] = _clock(record["started"])
     found = {key: value for key, value in {**facts, **record}.items() if value not in (None, {})}
     return [Section("Configuration", [Facts(found)])] if found else []
 
@@ -98,13 +98,13 @@ def _going_on(run: Run) -> list[Section]:
     """Return the commands for the next steps."""
     folder, config = shlex.quote(str(run.folder)), run.folder / "config.yaml"
     flow = f"{folder}/flow.safetensors"
+    again = f"fewstep train --config {shlex.quote(str(config))} --out {folder}"
     parts: list[Part] = []
     if run.state not in ("running", "finished"):
         at = f"from step {run.saved:,}, the last checkpoint" if run.saved else "from the start"
         parts.append(Text(f"Repeat the command or script that started the run to continue {at}."))
-    again = f"fewstep train --config {shlex.quote(str(config))} --out {folder}"
-    if config.exists() and run.state not in ("running", "finished"):
-        parts.append(Code(again, "go on"))
+        if config.exists():
+            parts.append(Code(again, "go on"))
     # More steps would change a cosine decay, which resuming refuses.
     if config.exists() and run.state == "finished" and run.fact("settings", "decay") != "cosine":
         parts.append(Code(f"{again} --steps {2 * run.step}", "train for longer"))
@@ -121,3 +121,65 @@ def _going_on(run: Run) -> list[Section]:
             Code(f"fewstep sample {flow} {folder}/solvers/*-4.json --out {folder}/fitted", "both levers"),
         ]
     return [Section("How to go on", parts)]
+
+
+def _headline(run: Run) -> str:
+    """Return state, progress and results of a run in a few sentences."""
+    sentences = [_stands(run)]
+    samples, count = run.metrics.last("samples"), run.fact("data", "count")
+    if samples and run.rate:
+        epochs = f" ({_count(samples / count)} epochs)" if count else ""
+        sentences.append(f"{_count(samples)} samples seen{epochs}, {_count(run.rate)} a second.")
+    reached = []
+    if (loss := run.metrics.last("loss")) is not None:
+        reached.append(f"training loss {loss:.4g}")
+    if losses := run.metrics.of("validation_loss"):
+        best = min(losses, key=lambda step: losses[step])
+        reached.append(f"best validation loss {losses[best]:.4g}, at step {best:,}")
+    if reached:
+        sentence = "; ".join(reached)
+        sentences.append(sentence[0].upper() + sentence[1:] + ".")
+    else:
+        sentences.append("No figures have been logged yet.")
+    if run.state != "silent" and run.seen is not None:
+        sentences.append(f"As of {_clock(run.seen)}.")
+    return " ".join(sentences)
+
+
+def _clock(seconds: float) -> str:
+    """Format a time in the local time zone."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(seconds))
+
+
+def _stands(run: Run) -> str:
+    step, steps = run.step, run.steps
+    at = f"step {step:,}" + (f" of {steps:,} ({100 * step / steps:.0f} %)" if steps else "")
+    batch = run.fact("settings", "batch")
+    if run.state == "running":
+        left = f", about {_duration((steps - step) * batch / run.rate)} left" if steps and run.rate else ""
+        return f"Running, at {at}{left}."
+    if run.state == "finished":
+        return f"Finished: {step:,} steps, {_duration(run.seconds)} of training."
+    if run.state == "interrupted":
+        return f"Interrupted at {at}{', which is saved' if run.saved == step else ''}."
+    if run.state == "failed":
+        return f"Failed at {at}: {str(run.record['ended']['why']).rstrip('.')}."
+    since = f" since {_clock(run.seen)}" if run.seen is not None else ""
+    return f"No news{since}, at {at}: it was probably killed."
+
+
+def _count(number: float) -> str:
+    """Format a count with few digits."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} days {hours % 24} h"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..page import Image, Part, Section, Slider, Text
-from ..page._pictures import png_size
+from ..page._html import png_size
 
 __all__ = ["preview_section"]
 
@@ -16,11 +16,9 @@ _STEPS, _BYTES = 12, 12_000_000
 #: Width in pixels to which small images are enlarged, by whole factors.
 _WIDTH = 720
 
-_SAMPLES = (
-    "Samples: a row each with 1, 2, 4, 8 and 32 network calls of Euler's method; a column is one noise."
-)
 _KINDS = {
-    "samples": _SAMPLES,
+    "samples": "Samples: a row each with 1, 2, 4, 8 and 32 network calls of Euler's method; a column is one "
+    "noise.",
     "trajectories": "Paths: a row is one sample on its way from noise, on the left, to data.",
     "estimates": "Estimates: the flow's prediction of the data at the same times of the same paths.",
 }
@@ -31,13 +29,7 @@ _STUDENT = "The teacher's samples in the first row; the student's, from the same
 def preview_section(
     previews: Mapping[str, Mapping[int, Path]], objective: str | None, shape: list[int] | None
 ) -> list[Section]:
-    """Return a slider over the step for each kind of image; all of them move together.
-
-    Args:
-        previews: files by kind and step.
-        objective: name of the objective.
-        shape: shape of a sample, if known.
-    """
+    """Return a slider over the step for each kind of image; all of them move together."""
     steps = sorted({step for files in previews.values() for step in files})
     shown = _chosen(steps, previews)
     captions = dict(_KINDS)

@@ -1,22 +1,23 @@
-"""The state of a training run, read from its folder."""
+"""The state and metrics of a training run, read from its folder."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
 from ..._json_file import read_json
-from ._metrics import Metrics, read_metrics
 
-__all__ = ["FORMAT", "SCHEMA", "Run", "holds_training", "read_run"]
+__all__ = ["FORMAT", "SCHEMA", "Metrics", "Run", "holds_training", "read_metrics", "read_run"]
 
 #: Format of ``run.json``.
 FORMAT, SCHEMA = "fewstep.run", 1
@@ -31,25 +32,36 @@ State = Literal["running", "finished", "interrupted", "failed", "silent"]
 
 
 @dataclass(frozen=True)
-class Run:
-    """The state of a training run.
+class Metrics:
+    """Metrics by name and step.
 
     Args:
-        folder: its folder.
-        record: content of ``run.json``; without that file, at most ``run``, the facts in its newest
-            checkpoint.
-        metrics: its metrics.
-        previews: preview images by kind (``samples``, ...) and step.
-        state: ``"silent"`` means no orderly end, and no sign of life for a long time.
-        seen: time of its last sign of life, in seconds since 1970; ``None`` if unknown.
+        figures: values by name and step, in the order of the steps; ``None`` for a value that was not finite.
+        damaged: number of unreadable lines, not counting an incomplete last line.
     """
 
+    figures: Mapping[str, Mapping[int, float | None]] = field(default_factory=dict)
+    damaged: int = 0
+
+    def of(self, name: str) -> dict[int, float]:
+        """Return the finite values of a metric by step; empty for an unknown metric."""
+        return {step: y for step, y in self.figures.get(name, {}).items() if y is not None}
+
+    def last(self, name: str) -> float | None:
+        """Return the newest finite value of a metric, or ``None``."""
+        return next(reversed(self.of(name).values()), None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The state of a training run."""
+
     folder: Path
-    record: Mapping[str, Any]
+    record: Mapping[str, Any]  # of run.json; without that file, at most "run", from the newest checkpoint
     metrics: Metrics
-    previews: Mapping[str, Mapping[int, Path]]
-    state: State
-    seen: float | None
+    previews: Mapping[str, Mapping[int, Path]]  # images by kind ("samples", ...) and step
+    state: State  # "silent": no orderly end, and no sign of life for a long time
+    seen: float | None  # time of its last sign of life, in seconds since 1970, if known
 
     def fact(self, part: str, name: str) -> Any:
         """Return one of the facts that a resumed run must share, such as ``("settings", "steps")``."""
@@ -103,6 +115,31 @@ def read_run(folder: Path) -> Run:
             previews.setdefault(match[2], {})[int(match[1])] = path
     state, seen = _state(folder, record, metrics)
     return Run(folder, record, metrics, previews, state, seen)
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Read a file of metrics in one pass; a missing file has no metrics."""
+    figures: dict[str, dict[int, float | None]] = defaultdict(dict)
+    damaged, whole = 0, True
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for text in file:
+                whole = True
+                try:
+                    line = json.loads(text)
+                    step = int(line["step"])
+                except (ValueError, KeyError, TypeError):
+                    damaged += 1
+                    whole = text.endswith("\n")
+                    continue
+                for name, value in line.items():
+                    if type(value) is float or type(value) is int or value is None:
+                        figures[name][step] = value if value is not None and math.isfinite(value) else None
+    except FileNotFoundError:
+        return Metrics()
+    figures.pop("step", None)
+    in_order = {name: dict(sorted(values.items())) for name, values in figures.items()}
+    return Metrics(in_order, damaged if whole else damaged - 1)
 
 
 def _record(folder: Path) -> dict[str, Any]:

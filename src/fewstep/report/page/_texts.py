@@ -1,13 +1,64 @@
-"""Text and sort keys of table cells."""
+"""Charts, tables and grids as text: descriptions for screen readers, and cells of numbers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from ._numbers import aligned, finite, place, short
-from .parts import Grid, Table
+from ._chart import Point, whole
+from ._numbers import aligned, evenly, finite, place, short
+from .parts import Chart, Grid, Table
 
-__all__ = ["cell", "heat_rows", "table_rows"]
+__all__ = ["cell", "heat_rows", "interval", "numbers", "spoken", "summary", "table_rows"]
+
+#: Maximum of rows in the table of a chart.
+ROWS = 200
+
+
+def interval(y: float | None, low: float | None, high: float | None) -> str:
+    """Format a number and its interval: ``0.031 (0.029 to 0.033)``."""
+    if finite(y) is None:
+        return ""
+    text = short(float(y or 0))
+    if low is None or high is None or finite(low) is None or finite(high) is None:
+        return text
+    return f"{text} ({short(low)} to {short(high)})"
+
+
+def spoken(chart: Chart, point: Point) -> list[str]:
+    """Return the description of a point: its position and value."""
+    at = short(point.x)
+    counted = chart.x_label.endswith("s")  # 8 network calls, but step 8
+    where = f"{at} {chart.x_label}" if counted else f"{chart.x_label} {at}"
+    return [where, interval(point.y, point.low, point.high)]
+
+
+def summary(chart: Chart, shown: Sequence[Sequence[Point]]) -> str:
+    """Return one sentence per line with its start and end."""
+    sentences = [f"{chart.y_label} against {chart.x_label}."]
+    for series, line in zip(chart.series, shown, strict=True):
+        known = [p for p in line if p.y is not None]
+        if len(known) > 1:
+            first, last = known[0], known[-1]
+            sentences.append(
+                f"{series.name}: from {short(first.y or 0)} at {short(first.x)} "
+                f"to {short(last.y or 0)} at {short(last.x)}."
+            )
+        elif known:
+            sentences.append(f"{series.name}: {short(known[0].y or 0)} at {short(known[0].x)}.")
+    return " ".join(sentences)
+
+
+def numbers(chart: Chart) -> tuple[list[tuple[str, list[str]]], int]:
+    """Return the numbers as rows, one per ``x``, and the number of omitted rows."""
+    cells: dict[float, dict[int, str]] = {}
+    for k, series in enumerate(chart.series):
+        for x, y, low, high in whole(series):
+            cells.setdefault(float(x), {})[k] = interval(y, low, high)
+    every = sorted(cells)
+    kept = [every[k] for k in evenly(len(every), ROWS)]
+    rows = [(short(x), [cells[x].get(k, "") for k in range(len(chart.series))]) for x in kept]
+    return rows, len(every) - len(kept)
 
 
 def cell(value: object) -> str:

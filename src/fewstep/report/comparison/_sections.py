@@ -1,0 +1,195 @@
+"""Sections of the page: error and cost against the number of calls, samples, and the solvers' numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import quantiles
+from typing import TYPE_CHECKING
+
+from ...data import is_picture
+from ...metrics import figure
+from ...solver import Solver
+from ..page import (
+    Chart,
+    Choice,
+    Facts,
+    Grid,
+    Part,
+    Pictures,
+    Planes,
+    Section,
+    Series,
+    Strip,
+    Table,
+    Text,
+    Timeline,
+)
+from ..plots import is_fitted
+from ._rows import budgets, by_model, failed, of_kept, ranked, rows_of_solvers, short
+
+if TYPE_CHECKING:
+    from ...comparison import Comparison, Kept
+
+__all__ = ["cost", "errors", "numbers", "pictures", "trajectories"]
+
+#: Images per row, and paths per plane.
+_PICTURES, _PATHS = 12, 64
+
+
+def errors(tables: Sequence[Comparison]) -> Section:
+    """Return charts of every metric against the number of network calls."""
+    charts = {
+        figure(metric).axis: by_model(tables, lambda table, metric=metric: _against_calls(table, metric))  # type: ignore[misc]
+        for metric in tables[0].metrics
+    }
+    return Section(
+        "Error and quality against network calls",
+        [Choice("Figure", charts) if len(charts) > 1 else next(iter(charts.values())), *_failures(tables)],
+        "Every solver starts from the same noises. Bars are 95 % confidence intervals of means over noises.",
+    )
+
+
+def _failures(tables: Sequence[Comparison]) -> list[Part]:
+    """Return the reasons for missing points, if there are any."""
+    of = {table.model: f" on {table.model}" if len(tables) > 1 else "" for table in tables}
+    why = {
+        f"{row['solver']} with {row['nfe']} calls{of[row['model']]}": row["failure"]
+        for table in tables
+        for row in table.rows
+        if "failure" in row
+    }
+    return [Text("Some solvers failed, and have no point:"), Facts(why)] if why else []
+
+
+def _against_calls(table: Comparison, metric: str) -> Chart:
+    series = []
+    for name, rows in rows_of_solvers(table).items():
+        low, high = ([row.get(f"{metric}_{end}") for row in rows] for end in ("low", "high"))
+        known = None not in (*low, *high)
+        series.append(
+            Series(
+                name,
+                [row["nfe"] for row in rows],
+                [row[metric] for row in rows],
+                low if known else None,
+                high if known else None,
+                strong=is_fitted(name),
+            )
+        )
+    own = table.protocol["reference"].get(metric)
+    said = [] if own is None else [f"The reference's own: {short(own)}.", *table.notes]
+    return Chart(
+        f"{figure(metric).axis}, {table.model}",
+        "network calls",
+        figure(metric).axis,
+        series,
+        log_y=not figure(metric).gain,
+        note=" ".join(said),
+    )
+
+
+def cost(tables: Sequence[Comparison]) -> Section:
+    """Return a table of the time of a network call and of a sample."""
+    calls = budgets(tables[0])
+    columns = [
+        "model", "network forwards a call", "ms a call and sample", "lower quartile", "upper quartile",
+        *(f"ms a sample, {nfe} calls" for nfe in calls),
+    ]  # fmt: skip
+    rows: list[list[str | float]] = []
+    for table in tables:
+        times = [row["milliseconds"] / row["nfe"] for row in table.rows if "failure" not in row]
+        low, middle, high = quantiles(times, n=4) if len(times) > 1 else (times or [math.nan]) * 3
+        forwards = table.rows[0]["forwards"] // table.rows[0]["nfe"]
+        rows.append([table.model, forwards, middle, low, high, *(nfe * middle for nfe in calls)])
+    return Section(
+        "Network calls and seconds",
+        [Table("The median over all solvers", columns, rows)],
+        "A sample takes as long as its network calls; the solvers' own time is too short to measure. The "
+        "time of a call is therefore taken from all solvers, measured one after the other, in batches; the "
+        "spread between the quartiles comes from other work on the machine.",
+    )
+
+
+def pictures(tables: Sequence[Comparison], first: int) -> list[Section]:
+    """Return rows of images for every number of calls, if samples are images."""
+    parts = of_kept(tables, lambda kept: is_picture(tuple(kept.reference.shape[1:])), _strips, first)
+    intro = (
+        "One column is one noise. The first row is the reference, the nearly exact solution; the others "
+        "approximate it with the chosen number of calls."
+    )
+    return [Section("The same noises", parts, intro)] if parts else []
+
+
+def _strips(table: Comparison, kept: Kept, nfe: int) -> Pictures:
+    metric, calls = table.metrics[0], table.protocol["reference"]["nfe"]
+    strips = [Strip("reference", kept.reference[:_PICTURES], f"{calls} calls")]
+    strips += [
+        Strip(row["solver"], kept.samples[k][:_PICTURES], f"{figure(metric).label} {short(row[metric])}")
+        for k, row in ranked(table, nfe)
+        if "failure" not in row
+    ]
+    return Pictures(f"{table.model}, {nfe} network calls", strips, failed(table, nfe))
+
+
+def trajectories(tables: Sequence[Comparison], first: int) -> list[Section]:
+    """Return paths for every number of calls, if samples are points in the plane."""
+    parts = of_kept(tables, lambda kept: bool(kept.paths), _planes, first)
+    intro = "Paths from the same noises to the samples."
+    return [Section("Trajectories", parts, intro)] if parts else []
+
+
+def _planes(table: Comparison, kept: Kept, nfe: int) -> Planes:
+    metric = table.metrics[0]
+    paths = {} if kept.reference_path is None else {"reference": kept.reference_path[:, :_PATHS]}
+    for k, row in ranked(table, nfe):
+        if "failure" not in row:
+            paths[f"{row['solver']}, {figure(metric).label} {short(row[metric])}"] = kept.paths[k][:, :_PATHS]
+    return Planes(f"{table.model}, {nfe} network calls", paths, failed(table, nfe))
+
+
+def numbers(tables: Sequence[Comparison], first: int) -> list[Section]:
+    """Return times and reduced coefficients of every solver, if solvers were kept."""
+    times, weights = (of_kept(tables, lambda kept: True, part, first) for part in (_times, _weights))
+    intro = (
+        "Every solver is one table: each state x1, x2 and so on is a weight times the noise x0 plus weights "
+        "times the network's velocities u0, u1 and so on. The last row is the sample."
+    )
+    title = "Times and coefficients of the solvers"
+    return [Section(title, [*times, *weights], intro)] if times else []
+
+
+def _at(table: Comparison, kept: Kept, nfe: int) -> dict[str, Solver]:
+    """Return the solvers with ``nfe`` calls, the best first."""
+    return {row["solver"]: kept.solvers[k] for k, row in ranked(table, nfe)}
+
+
+def _times(table: Comparison, kept: Kept, nfe: int) -> Part:
+    return Timeline(
+        f"Times of {nfe} calls",
+        {name: solver.times for name, solver in _at(table, kept, nfe).items()},
+        "Time 0 is noise and 1 is data.",
+    )
+
+
+def _weights(table: Comparison, kept: Kept, nfe: int) -> Part:
+    learned = _learned(_at(table, kept, nfe))
+    return Choice("Solver", {name: _grid(solver, name) for name, solver in learned.items()})
+
+
+def _learned(solvers: dict[str, Solver]) -> dict[str, Solver]:
+    """Return the fitted solvers and the best classical one for comparison, or all if none is fitted."""
+    fitted = {name: solver for name, solver in solvers.items() if is_fitted(name)}
+    best = next((name for name in solvers if name not in fitted), None)
+    known = {} if best is None else {best: solvers[best]}
+    return {**fitted, **known} if fitted else solvers
+
+
+def _grid(solver: Solver, name: str) -> Grid:
+    table, N = solver.unroll().table, solver.nfe
+    values = [
+        [float(table.C[i, 0]), *(float(table.D[i, j]) if j <= i else None for j in range(N))]
+        for i in range(N)
+    ]
+    columns = ["x0", *(f"u{j}" for j in range(N))]
+    return Grid(f"Weights of {name}, {N} calls", values, [f"x{i + 1}" for i in range(N)], columns)
