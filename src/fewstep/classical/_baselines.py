@@ -59,21 +59,11 @@ class Method(NamedTuple):
         return self.draft(grid, schedule).solver()
 
     def draft(self, grid: Sequence[float] | Tensor, schedule: Schedule) -> Draft:
-        """Return the solver's draft on a grid, whose table is differentiable in the grid."""
+        """Return the draft on a grid, whose table is differentiable in the grid."""
         return self.make(grid=grid, schedule=schedule) if self.bound else self.make(grid=grid)
 
 
-_RUNGE_KUTTA = (
-    "euler",
-    "midpoint",
-    "ralston",
-    "heun",
-    "heun3",
-    "kutta3",
-    "ssprk3",
-    "bogacki_shampine",
-    "rk4",
-)
+_RUNGE_KUTTA = "euler midpoint ralston heun heun3 kutta3 ssprk3 bogacki_shampine rk4".split()
 
 #: Classical solvers by name.
 METHODS: dict[str, Method] = {
@@ -81,9 +71,7 @@ METHODS: dict[str, Method] = {
         name: Method(partial(runge_kutta.draft, TABLEAUX[name]), TABLEAUX[name].stages, bound=False)
         for name in _RUNGE_KUTTA
     },
-    "ab2": Method(partial(adams_bashforth.draft, 2), bound=False),
-    "ab3": Method(partial(adams_bashforth.draft, 3), bound=False),
-    "ab4": Method(partial(adams_bashforth.draft, 4), bound=False),
+    **{f"ab{order}": Method(partial(adams_bashforth.draft, order), bound=False) for order in (2, 3, 4)},
     "ddim": Method(ddim.draft),
     "dpmpp_2m": Method(partial(dpmpp.draft, "2M")),
     "dpmpp_3m": Method(partial(dpmpp.draft, "3M")),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..schedules import Schedule
-from ._arguments import check_order
-from ._draft import Draft, solver
-from ._exponential_builder import NoiseBuilder, begin_noise, finish, multistep, step_orders
+from ._draft import Draft, check_order, solver
+from ._exponential_builder import begin_noise, finish, multistep
 from .adams import gauss_legendre, lagrange_polynomials
 
 __all__ = ["deis"]
@@ -51,24 +50,15 @@ def deis(
     if variable not in ("time", "log_rho"):
         raise ValueError(f"deis: variable must be 'time' or 'log_rho', not {variable!r}.")
     builder, t = begin_noise(steps, schedule, grid)
-    add = _in_time(builder, t) if variable == "time" else _in_log_rho(builder)
-    multistep(builder, t, step_orders(order, len(t) - 1, lower_order_final), add)
-    return finish(builder, t[-1], f"deis{order}")
 
-
-def _in_time(builder: NoiseBuilder, t: Tensor) -> Callable[[Tensor, list[int]], int]:
     def add(time: Tensor, calls: list[int]) -> int:
+        if variable == "log_rho":
+            return builder.step(time, builder.polynomial(time, calls))
         weights = _integrals_over_rho(builder.schedule, t[calls], t[calls[0]], time)
         return builder.sigma_step(time, dict(zip(calls, weights, strict=True)))
 
-    return add
-
-
-def _in_log_rho(builder: NoiseBuilder) -> Callable[[Tensor, list[int]], int]:
-    def add(time: Tensor, calls: list[int]) -> int:
-        return builder.step(time, builder.polynomial(time, calls))
-
-    return add
+    multistep(builder, t, order, add, lower_order_final)
+    return finish(builder, t[-1], f"deis{order}")
 
 
 def _integrals_over_rho(schedule: Schedule, nodes: Tensor, lower: Tensor, upper: Tensor) -> Tensor:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from ..schedules import Schedule
-from ._arguments import check_order
-from ._draft import Draft, solver
-from ._exponential_builder import begin_noise, finish, multistep, step_orders
+from ._draft import Draft, check_order, solver
+from ._exponential_builder import begin_noise, finish, multistep
 from .adams import lagrange_integrals
 
 __all__ = ["ipndm"]
@@ -47,5 +46,5 @@ def ipndm(
         equal = lagrange_integrals(nodes, nodes[0], nodes[0] + 1)
         builder.step(time, dict(zip(calls, builder.total(time) * equal, strict=True)))
 
-    multistep(builder, t, step_orders(order, len(t) - 1), add)
+    multistep(builder, t, order, add)
     return finish(builder, t[-1], "ipndm" if order == 4 else f"ipndm{order}")
