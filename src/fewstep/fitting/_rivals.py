@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .. import classical
 from .._table import Reduced
-from ..families._start import velocity_tables
+from ..families._by_name import velocity_tables
 from ..metrics import mean_psnr
 from ..pairs import Pairs
 from ._rollout import Rollout

@@ -14,7 +14,7 @@ from .._conditions import cut
 from .._json import finite
 from ..comparison import compare
 from ..families import Family
-from ..families._start import velocity_tables
+from ..families._by_name import velocity_tables
 from ..field import Field
 from ..pairs import Pairs
 from ..solver import Solver
