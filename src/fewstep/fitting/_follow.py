@@ -42,14 +42,8 @@ def follow(
 ) -> Chosen:
     """Run an optimiser and keep the iterate with the best validation PSNR over all of its solvers.
 
-    Args:
-        iterates: the optimiser.
-        validation: mean squares at a theta, float64 of shape ``(B,)``: of the samples' errors, and of the
-            criterion, which may be errors of features.
-        rollout: counts the calls of both.
-        settings: settings of the optimiser: its iterations and its patience.
-        progress: show a progress bar.
-        desc: text of the progress bar.
+    ``validation`` returns mean squares at a theta, float64 of shape ``(B,)``: of the samples' errors, and of
+    the criterion, which may be errors of features. The rollout counts the calls of both.
 
     With few validation pairs, one noise that falls to another mode dominates a mean of errors; PSNR, a mean
     of their logarithms, is robust to it. An iterate with a worse mean error than the start is never kept.

@@ -16,7 +16,7 @@ from ._loss import LeastSquares, Loss
 from ._nodes import Nodes
 from ._pairs import FeaturePairs, PathPairs
 from ._soft import Soft
-from ._steps import PATH_LOSSES, Steps, bound_weights, check_one_step, local_errors
+from ._steps import PATH_LOSSES, Steps, bound_weights, local_errors
 
 __all__ = [
     "ENDPOINT_LOSSES",
@@ -32,7 +32,6 @@ __all__ = [
     "Soft",
     "Steps",
     "bound_weights",
-    "check_one_step",
     "local_errors",
     "pseudo_huber",
 ]

@@ -24,23 +24,13 @@ class EndpointLoss(LeastSquares):
 
     Args:
         name: name in reports.
-        function: rho.
-        derivative: the derivative of rho.
+        rho: the function.
+        slope: its derivative.
     """
 
     name: str
-    function: Callable[[Tensor], Tensor]
-    derivative: Callable[[Tensor], Tensor]
-
-    @property
-    def judge(self) -> LeastSquares:
-        return self
-
-    def rho(self, mse: Tensor) -> Tensor:
-        return self.function(mse)
-
-    def slope(self, mse: Tensor) -> Tensor:
-        return self.derivative(mse)
+    rho: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor]
 
 
 def pseudo_huber(c: float = HUBER) -> EndpointLoss:

@@ -47,20 +47,11 @@ class Features(LeastSquares):
             raise ValueError(f"Features: phi must be a function of a batch of samples, not {phi!r}.")
         self.phi = phi
         self.loss = endpoint_loss(loss, "Features")
+        self.rho, self.slope = self.loss.rho, self.loss.slope
         label = name or getattr(phi, "__name__", type(phi).__name__)
         self.name = f"features({label}, {self.loss.name})"
         self.calls = 0
         self._differentiable = False
-
-    @property
-    def judge(self) -> LeastSquares:
-        return self
-
-    def rho(self, mse: Tensor) -> Tensor:
-        return self.loss.rho(mse)
-
-    def slope(self, mse: Tensor) -> Tensor:
-        return self.loss.slope(mse)
 
     def prepared(self, pairs: Pairs, field: Field, *, rtol: float, atol: float) -> tuple[Pairs, int]:
         self._differentiable = False  # every fit checks it again

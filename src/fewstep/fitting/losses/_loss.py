@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -34,17 +35,17 @@ class Loss(ABC):
 class LeastSquares(Loss):
     """The mean of ``rho(mse)`` over residuals, with ``mse`` the mean square of each and ``rho`` concave.
 
-    A residual is ``read(state) - target``. The residuals are the rows of one batch: those of all pairs at the
-    first compared point, then those at the second, and so on.
+    The derivative ``slope`` of ``rho`` is the weight of the residuals in Gauss-Newton. A residual is
+    ``read(state) - target``. The residuals are the rows of one batch: those of all pairs at the first
+    compared point, then those at the second, and so on.
     """
 
-    @abstractmethod
-    def rho(self, mse: Tensor) -> Tensor:
-        """Return the loss of each residual, given its mean square."""
+    rho: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor]
 
-    @abstractmethod
-    def slope(self, mse: Tensor) -> Tensor:
-        """Return the derivative of ``rho``, the weight of the residuals in Gauss-Newton."""
+    @property
+    def judge(self) -> LeastSquares:
+        return self
 
     def __call__(self, mse: Tensor) -> Tensor:
         """Return the loss, given the mean squares of all residuals."""

@@ -29,17 +29,12 @@ class Nodes(LeastSquares):
 
     def __init__(self, loss: str | EndpointLoss = "rmse") -> None:
         self.loss = endpoint_loss(loss, "Nodes")
+        self.rho, self.slope = self.loss.rho, self.loss.slope
         self.name = f"nodes({self.loss.name})"
 
     @property
     def judge(self) -> LeastSquares:
         return ENDPOINT_LOSSES["rmse"]
-
-    def rho(self, mse: Tensor) -> Tensor:
-        return self.loss.rho(mse)
-
-    def slope(self, mse: Tensor) -> Tensor:
-        return self.loss.slope(mse)
 
     def prepared(self, pairs: Pairs, field: Field, *, rtol: float, atol: float) -> tuple[Pairs, int]:
         return PathPairs.solved(pairs, field, rtol=rtol, atol=atol)

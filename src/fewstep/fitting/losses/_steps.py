@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..._table import Table
-from ...families import ScaleTime
+from ...families import Family, ScaleTime
 from ...field import Field
 from ...pairs import Pairs
 from .._dense import DensePath
@@ -41,6 +42,20 @@ class Steps(Loss):
 
     def prepared(self, pairs: Pairs, field: Field, *, rtol: float, atol: float) -> tuple[Pairs, int]:
         return PathPairs.solved(pairs, field, rtol=rtol, atol=atol)
+
+    def weights(self, family: Family) -> Callable[[Tensor], Tensor]:
+        """Return the weights ``M(theta)``, or raise, before any network call, if the family has none."""
+        start = torch.zeros(family.size, dtype=torch.float64)
+        if self.name == "local":
+            check_one_step(family.table(start), family.points)
+            return lambda theta: torch.ones(len(family.points) - 1, dtype=theta.dtype)
+        if not isinstance(family, ScaleTime):
+            raise ValueError(
+                "fit: loss='bound' is known for scale-time solvers only; use family='scale_time', or "
+                "loss='rmse'."
+            )
+        bound_weights(family, start)  # raises if the bound of the base is unknown
+        return partial(bound_weights, family)
 
 
 def local_errors(
