@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from .._processes import exchange, place
 from ..pairs import Pairs
 
-__all__ = ["BudgetSpentError", "Team", "join_torchrun"]
+__all__ = ["BudgetSpentError", "Team"]
 
 #: Status of a process at a gather.
 _WELL, _SPENT, _FAILED = range(3)
@@ -104,22 +101,3 @@ class Team:
         padded[:size] = result
         parts = exchange(padded)
         return [part[:n].to(result.device) for part, n in zip(parts, sizes, strict=True)], sum(counts)
-
-
-def join_torchrun(device: str) -> tuple[Team, str]:
-    """Initialise ``torch.distributed`` in a process started by ``torchrun``, and choose its device.
-
-    Args:
-        device: ``"cpu"``, with the gloo backend, or ``"cuda"``, with nccl.
-
-    Returns:
-        The processes, and the device of this one.
-    """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
-        return Team.current(), device
-    if device == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    atexit.register(dist.destroy_process_group)
-    return Team.current(), device
