@@ -14,10 +14,9 @@ from ..solver import Solver
 from . import grids
 from ._draft import Draft
 from .adams import adams_bashforth
-from .deis import deis
+from .deis import deis, ipndm
 from .exploding import edm_heun, lms
 from .exponential import ddim, dpm_solver, dpmpp
-from .ipndm import ipndm
 from .runge_kutta import TABLEAUX, runge_kutta
 from .unipc import unipc
 

@@ -71,12 +71,7 @@ Weights = Mapping[int, Tensor]
 
 
 class ExponentialBuilder(TableBuilder, ABC):
-    """Collects the states of a solver that weighs one kind of prediction, with weights in the units of (6).
-
-    Args:
-        schedule: the schedule the table holds for.
-        t0: time of the initial state, a float64 scalar.
-    """
+    """Collects the states of a solver that weighs one kind of prediction, in the units of (6)."""
 
     def __init__(self, schedule: Schedule, t0: Tensor) -> None:
         super().__init__(t0)
@@ -220,11 +215,7 @@ def begin(
     schedule: Schedule | None,
     grid: Sequence[float] | None,
 ) -> tuple[ExponentialBuilder, Tensor]:
-    """The builder whose solvers weigh this prediction, and the times to step through.
-
-    Raises:
-        ValueError: on another prediction, or a bad grid.
-    """
+    """The builder whose solvers weigh this prediction, and the times to step through."""
     if prediction not in ("data", "noise"):
         raise ValueError(f"prediction: an exponential solver weighs 'data' or 'noise', not {prediction!r}.")
     t = resolve(steps, grid)

@@ -185,11 +185,8 @@ def _best_path(
 ) -> tuple[list[int], float]:
     """Return the cheapest path of exactly ``steps`` steps from node 0 to node ``count - 1``, and its cost.
 
-    Args:
-        steps: number of steps.
-        count: number of nodes.
-        totals: ``totals(k, best, source)[i, j]`` is the cost of reaching ``j`` by step ``k`` from ``i``,
-            where ``best[i]`` is the cost of reaching ``i``, from ``source[i]``.
+    ``totals(k, best, source)[i, j]`` is the cost of reaching ``j`` by step ``k`` from ``i``, where
+    ``best[i]`` is the cost of reaching ``i``, from ``source[i]``.
     """
     best = torch.full((count,), math.inf, dtype=torch.float64)
     best[0] = 0

@@ -19,11 +19,7 @@ _WELL, _SPENT, _FAILED = range(3)
 
 
 class BudgetSpentError(RuntimeError):
-    """The next network call would exceed the limit.
-
-    Args:
-        calls: when raised by a gather, the network calls of all processes since the last one.
-    """
+    """The next network call would exceed the limit; a gather adds the calls of all since the last one."""
 
     def __init__(self, calls: int = 0) -> None:
         super().__init__("the budget of network calls is spent")
@@ -36,10 +32,6 @@ class Team:
 
     Every process takes part in every gather, even if its own work failed; then all of them raise. Results are
     combined in rank order, so that all processes continue with identical bits.
-
-    Args:
-        rank: rank of this process.
-        world: number of processes.
     """
 
     rank: int = 0
@@ -70,9 +62,7 @@ class Team:
     def gather(self, work: Callable[[], Tensor], calls: Callable[[], int]) -> tuple[list[Tensor], int]:
         """All-gather results, in rank order, and the total network calls since the last gather.
 
-        Args:
-            work: returns this process's result; shapes may differ in the first dimension only.
-            calls: returns the network calls of this process; called after the work.
+        Shapes of results may differ in the first dimension only.
 
         Raises:
             BudgetSpentError: in every process, when it was raised in one.

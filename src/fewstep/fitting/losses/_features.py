@@ -10,8 +10,7 @@ from torch import Tensor
 from ...field import Field
 from ...pairs import Pairs
 from .._forward_mode import REFUSALS, derivative
-from ._endpoint import EndpointLoss, endpoint_loss
-from ._loss import LeastSquares
+from ._loss import EndpointLoss, LeastSquares, endpoint_loss
 from ._pairs import FeaturePairs, carrying
 
 __all__ = ["Features"]
