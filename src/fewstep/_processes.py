@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["exchange", "place", "total"]
+__all__ = ["exchange", "join_torchrun", "place", "total"]
+
+
+def join_torchrun(device: str) -> str:
+    """Initialise ``torch.distributed`` in a process started by ``torchrun``; return the device of this one.
+
+    The backend is gloo on the CPU, and nccl on ``"cuda"``.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
+        return device
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    atexit.register(dist.destroy_process_group)
+    return device
 
 
 def place() -> tuple[int, int]:

@@ -8,7 +8,7 @@ import torch
 from torchmetrics.image.kid import KernelInceptionDistance
 
 import fewstep as fs
-from fewstep.cli._fid_report import notes
+from fewstep.cli.fid import _notes
 from fewstep.metrics import features
 
 
@@ -127,7 +127,7 @@ def test_the_bundled_statistics(program):
 def test_as_many_pictures_as_features_are_too_few():
     network = features.FeatureNetwork.of(lambda x: x, "own", dims=64)
     known = features.load_reference("mnist")
-    assert [len(notes(network, count, known)) for count in (64, 65)] == [1, 0]
+    assert [len(_notes(network, count, known)) for count in (64, 65)] == [1, 0]
 
 
 @pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`:UserWarning")

@@ -47,7 +47,7 @@ def test_theta_is_added_as_documented():
     theta = random_theta(family)
     _, a, b = theta.split([n - 1, n, n * (n + 1) // 2])
     start = fs.classical.midpoint(2).unroll()
-    times = family.reduced(theta).times
+    times = family.table(theta).times
     x0 = fs.noise(4, (2,), dtype=torch.float64)
     x, u, k = x0, [], 0
     for i in range(n):
@@ -64,7 +64,7 @@ def test_wild_theta_keeps_the_times_in_order(scale):
     for start in fs.classical.baselines(8).values():
         family = NonStationary(start)
         for seed in range(5):
-            times = family.reduced(random_theta(family, scale, seed)).times
+            times = family.table(random_theta(family, scale, seed)).times
             assert times[0] == 0
             assert bool((times.diff() >= 0).all())
             assert float(times[-1]) <= 1

@@ -81,7 +81,7 @@ def curve(*quality, loss=1.0, validation=1.0):
 def notes(spent, stopped, curve, iteration):
     ledger = Ledger(100)
     ledger.calls = {"reference": spent, "errors": 1000}  # the latter are outside the budget
-    chosen = Chosen(torch.zeros(1), 0.0, 0.0, iteration, stopped, curve)
+    chosen = Chosen(torch.zeros(1), iteration, stopped, curve)
     return budget_notes(ledger, chosen, "rmse")
 
 

@@ -14,7 +14,6 @@ from fewstep.fitting._jacobian import Differences, Tangents
 from fewstep.fitting._perturbations import Perturbations
 from fewstep.fitting._residuals import Residuals
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting._room import room
 from fewstep.fitting._task import Task
 
 RMSE, MEMORY = ENDPOINT_LOSSES["rmse"], GaussNewton().memory
@@ -223,9 +222,10 @@ def test_memory_stays_under_the_cap(linearised, memory, nfe):
 
 
 def test_room_is_one_pair_and_one_perturbation_at_least():
-    assert room(1, 50, 8, torch.zeros(3, 32, 32), 4096) == (1, 1)
-    within = room(2**40, 50, 8, torch.zeros(3, 32, 32), 4096)
-    assert within == (4096, 1)
+    x0, family = torch.zeros(1, 3, 32, 32), NonStationary(fs.classical.euler(8))
+    residuals = Residuals(Rollout(fs.Field(torch.mul), 4096), family)
+    assert residuals.room(1, 50, fs.Pairs(x0, x0)) == (1, 1)
+    assert residuals.room(2**40, 50, fs.Pairs(x0, x0)) == (4096, 1)
 
 
 def test_minibatches_are_all_that_an_iteration_sees(bending, double_pairs):
@@ -281,5 +281,5 @@ def test_no_more_perturbations_at_once_than_there_is_room_for(linearised, bendin
     options = {"memory": memory, "jacobian": "differences", "step": 1e-3}
     task = linearised(Rollout(field, 4096), family, pairs, **options)
     task.normal_equations(torch.zeros(family.size, dtype=torch.float64))
-    within = room(memory, family.size, 6, pairs.x0[0], 4096)
+    within = task.residuals.room(memory, family.size, pairs)
     assert within.pairs * within.together == max(seen) == 4

@@ -7,7 +7,7 @@ import fewstep as fs
 from fewstep.families import NonStationary, ScaleTime
 from fewstep.fitting import ENDPOINT_LOSSES, bound_weights, local_errors, pseudo_huber
 from fewstep.fitting._dense import DensePath, dense_path
-from fewstep.fitting.losses import check_one_step
+from fewstep.fitting.losses._paths import check_one_step
 
 
 @pytest.mark.parametrize("name", ENDPOINT_LOSSES)

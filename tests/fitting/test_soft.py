@@ -6,8 +6,7 @@ import torch
 import fewstep as fs
 from fewstep.families import NonStationary
 from fewstep.fitting import Adam, Features, Soft
-from fewstep.fitting._adam import EndpointObjective, SoftObjective, adam
-from fewstep.fitting._objective import objective
+from fewstep.fitting._adam import EndpointObjective, SoftObjective, adam, objective
 from fewstep.fitting._rollout import Rollout
 
 MATRIX = torch.tensor([[-0.4, 1.1], [-0.9, -0.2]], dtype=torch.float64)

@@ -3,7 +3,7 @@
 from . import grids
 from ._baselines import GRIDS, METHODS, baselines, named
 from .adams import adams_bashforth
-from .deis import deis
+from .deis import deis, ipndm
 from .exploding import edm_heun, exploding_runge_kutta, lms
 from .exponential import ddim, dpm_solver, dpmpp
 from .exponential_runge_kutta import (
@@ -12,7 +12,6 @@ from .exponential_runge_kutta import (
     exponential_adams,
     exponential_runge_kutta,
 )
-from .ipndm import ipndm
 from .runge_kutta import (
     TABLEAUX,
     ButcherTableau,

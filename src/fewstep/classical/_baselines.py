@@ -14,10 +14,9 @@ from ..solver import Solver
 from . import grids
 from ._draft import Draft
 from .adams import adams_bashforth
-from .deis import deis
+from .deis import deis, ipndm
 from .exploding import edm_heun, lms
 from .exponential import ddim, dpm_solver, dpmpp
-from .ipndm import ipndm
 from .runge_kutta import TABLEAUX, runge_kutta
 from .unipc import unipc
 
@@ -59,7 +58,7 @@ class Method(NamedTuple):
         return self.draft(grid, schedule).solver()
 
     def draft(self, grid: Sequence[float] | Tensor, schedule: Schedule) -> Draft:
-        """Return the solver's draft on a grid, whose table is differentiable in the grid."""
+        """Return the draft on a grid, whose table is differentiable in the grid."""
         return self.make(grid=grid, schedule=schedule) if self.bound else self.make(grid=grid)
 
 
@@ -73,9 +72,7 @@ METHODS: dict[str, Method] = {
         for name, tableau in TABLEAUX.items()
         if name not in _NO_BASELINES
     },
-    "ab2": Method(partial(adams_bashforth.draft, 2), bound=False),
-    "ab3": Method(partial(adams_bashforth.draft, 3), bound=False),
-    "ab4": Method(partial(adams_bashforth.draft, 4), bound=False),
+    **{f"ab{order}": Method(partial(adams_bashforth.draft, order), bound=False) for order in (2, 3, 4)},
     "ddim": Method(ddim.draft),
     "dpmpp_2m": Method(partial(dpmpp.draft, "2M")),
     "dpmpp_3m": Method(partial(dpmpp.draft, "3M")),

@@ -12,7 +12,7 @@ from .._table import Table
 from ..schedules import Schedule
 from ..solver import Solver
 
-__all__ = ["Draft", "solver"]
+__all__ = ["Draft", "check_order", "solver"]
 
 Arguments = ParamSpec("Arguments")
 
@@ -51,3 +51,11 @@ def solver(draft: Callable[Arguments, Draft]) -> Classical[Arguments]:
     made.draft = draft
     made.__signature__ = signature(draft).replace(return_annotation="Solver")  # type: ignore[attr-defined]
     return made
+
+
+def check_order(function: str, order: int, highest: int) -> None:
+    """Raise a ``ValueError`` unless ``order`` is a whole number from 1 to ``highest``."""
+    known = range(1, highest + 1)
+    if isinstance(order, bool) or order not in known:
+        words = f"{', '.join(map(str, known[:-1]))} or {highest}"
+        raise ValueError(f"{function}: order must be {words}, not {order!r}.")

@@ -50,8 +50,8 @@ from torch import Tensor
 
 from .._builder import TableBuilder
 from ..schedules import CondOT, Schedule, SchedulePoint
-from . import grids
 from ._draft import Draft
+from ._grids import resolve
 
 __all__ = [
     "DataBuilder",
@@ -71,12 +71,7 @@ Weights = Mapping[int, Tensor]
 
 
 class ExponentialBuilder(TableBuilder, ABC):
-    """Collects the states of a solver that weighs one kind of prediction, with weights in the units of (6).
-
-    Args:
-        schedule: the schedule the table holds for.
-        t0: time of the initial state, a float64 scalar.
-    """
+    """Collects the states of a solver that weighs one kind of prediction, in the units of (6)."""
 
     def __init__(self, schedule: Schedule, t0: Tensor) -> None:
         super().__init__(t0)
@@ -220,14 +215,10 @@ def begin(
     schedule: Schedule | None,
     grid: Sequence[float] | None,
 ) -> tuple[ExponentialBuilder, Tensor]:
-    """The builder whose solvers weigh this prediction, and the times to step through.
-
-    Raises:
-        ValueError: on another prediction, or a bad grid.
-    """
+    """The builder whose solvers weigh this prediction, and the times to step through."""
     if prediction not in ("data", "noise"):
         raise ValueError(f"prediction: an exponential solver weighs 'data' or 'noise', not {prediction!r}.")
-    t = grids.resolve(steps, grid)
+    t = resolve(steps, grid)
     return (DataBuilder if prediction == "data" else NoiseBuilder)(schedule or CondOT(), t[0]), t
 
 
@@ -235,7 +226,7 @@ def begin_noise(
     steps: int | None, schedule: Schedule | None, grid: Sequence[float] | None
 ) -> tuple[NoiseBuilder, Tensor]:
     """As :func:`begin`, for noise predictions and what only their builder can do."""
-    t = grids.resolve(steps, grid)
+    t = resolve(steps, grid)
     return NoiseBuilder(schedule or CondOT(), t[0]), t
 
 
@@ -252,7 +243,7 @@ def exponential_integrals(nodes: Tensor, h: Tensor) -> Tensor:
     return weights
 
 
-def step_orders(order: int, steps: int, lower_order_final: bool = False) -> list[int]:
+def step_orders(order: int, steps: int, lower_order_final: bool) -> list[int]:
     """The order of every step of a multistep method: as high as the history is long.
 
     With ``lower_order_final`` it also falls to 1 at the end: ``min(order, steps left)``.
@@ -264,18 +255,19 @@ def step_orders(order: int, steps: int, lower_order_final: bool = False) -> list
 def multistep(
     builder: ExponentialBuilder,
     t: Tensor,
-    orders: Sequence[int],
+    order: int,
     add: Callable[[Tensor, list[int]], object],
+    lower_order_final: bool = False,
 ) -> None:
     """Append one state a step; ``add(time, calls)`` makes it of the newest calls, newest first.
 
     The first step from pure noise, of infinite length, is of order 1.
     """
-    for i, order in enumerate(orders):
+    for i, k in enumerate(step_orders(order, len(t) - 1, lower_order_final)):
         if builder.lambdas[i] == -torch.inf:
             builder.ddim(t[i + 1])
         else:
-            add(t[i + 1], list(range(i, i - order, -1)))
+            add(t[i + 1], list(range(i, i - k, -1)))
 
 
 def finish(builder: ExponentialBuilder, end: Tensor, name: str) -> Draft:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..schedules import CondOT, Schedule
 from ._grids import check_steps, karras, log_snr, noise_levels, uniform
+from .adams import gauss_legendre
 
 __all__ = ["bound", "dmn"]
 
@@ -116,7 +116,7 @@ def _weights(lambdas: Tensor, order: int) -> Tensor:
     s = torch.arange(N)
     orders = torch.minimum(s + 1, N - s).clamp(max=order)
     window = (s <= s[:, None]) & (s > (s - orders)[:, None])  # [s, n]: point n is in the history of step s
-    x, w = (torch.from_numpy(array) for array in np.polynomial.legendre.leggauss(_POINTS))
+    x, w = gauss_legendre(_POINTS)
     h = (lambdas[1:] - lambdas[:-1])[:, None]
     tau = lambdas[:-1, None] + h * (x + 1) / 2  # (s, q)
     here = lambdas[:-1]

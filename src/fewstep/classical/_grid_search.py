@@ -17,7 +17,7 @@ from torch import Tensor
 from .._progress import progress_bar
 from ..field import Field
 from ..pairs import Pairs
-from ._grid_task import Rule, SearchTask, rmse
+from ._grid_task import Rule, SearchTask, noises, rmse
 
 __all__ = ["GridSearch", "gits", "optimal_steps"]
 
@@ -89,18 +89,9 @@ def gits(
         raise ValueError(
             f"gits: coefficient must be positive, not {coefficient!r}; 1 counts all steps alike."
         )
-    task = SearchTask.make(
-        field,
-        steps,
-        noise,
-        seed=seed,
-        rule=rule,
-        candidates=candidates,
-        tolerances={"rtol": rtol, "atol": atol, "max_nfe": max_nfe},
-        conditions=conditions,
-        per_sample=per_sample,
-        device=device,
-    )
+    tolerances = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
+    bound, x0 = noises(field, noise, seed, conditions, per_sample, device)
+    task = SearchTask.make(bound, x0, steps, rule, candidates, tolerances)
     K, samples, calls = len(task.times), len(task.x0), 0
     total = torch.zeros(K, K, dtype=torch.float64)
     with progress_bar(progress, total=samples, desc="gits", unit="sample") as bar:
@@ -153,20 +144,11 @@ def optimal_steps(
     Raises:
         ValueError: on wrong arguments, or a rule that is undefined on the schedule.
     """
-    task = SearchTask.make(
-        field,
-        steps,
-        noise,
-        seed=seed,
-        rule=rule,
-        candidates=candidates,
-        tolerances={"rtol": rtol, "atol": atol, "max_nfe": max_nfe},
-        conditions=conditions,
-        per_sample=per_sample,
-        device=device,
-    )
+    tolerances = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
+    bound, x0 = noises(field, noise, seed, conditions, per_sample, device)
+    task = SearchTask.make(bound, x0, steps, rule, candidates, tolerances)
     K, samples, calls = len(task.times), len(task.x0), 0
-    chunks = list(task.chunks(batch))
+    chunks = task.chunks(batch)
     bar = progress_bar(progress, total=len(chunks) * (1 + steps), desc="optimal steps", unit="batch")
     with bar:
         parts = []
@@ -203,11 +185,8 @@ def _best_path(
 ) -> tuple[list[int], float]:
     """Return the cheapest path of exactly ``steps`` steps from node 0 to node ``count - 1``, and its cost.
 
-    Args:
-        steps: number of steps.
-        count: number of nodes.
-        totals: ``totals(k, best, source)[i, j]`` is the cost of reaching ``j`` by step ``k`` from ``i``,
-            where ``best[i]`` is the cost of reaching ``i``, from ``source[i]``.
+    ``totals(k, best, source)[i, j]`` is the cost of reaching ``j`` by step ``k`` from ``i``, where
+    ``best[i]`` is the cost of reaching ``i``, from ``source[i]``.
     """
     best = torch.full((count,), math.inf, dtype=torch.float64)
     best[0] = 0

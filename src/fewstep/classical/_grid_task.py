@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from ..pairs import Pairs, field_noise
 from ..schedules import Schedule
 from ._grids import check_steps, cosine, resolve
 
-__all__ = ["Rule", "SearchTask", "rmse"]
+__all__ = ["Rule", "SearchTask", "noises", "rmse"]
 
 #: Steps of the default grid of candidates, as in GITS.
 CANDIDATE_STEPS = 60
@@ -41,22 +41,13 @@ class SearchTask(NamedTuple):
     def make(
         cls,
         field: Field,
+        x0: Tensor,
         steps: int,
-        noise: int | Tensor | Pairs,
-        *,
-        seed: int,
         rule: Rule,
         candidates: Sequence[float] | None,
         tolerances: Mapping[str, Any],
-        conditions: Mapping[str, Any] | None,
-        per_sample: Mapping[str, Any] | None,
-        device: torch.device | str | None,
     ) -> SearchTask:
-        """Make the task from the arguments of a search.
-
-        Raises:
-            ValueError: when they do not match.
-        """
+        """Make the task from the arguments of a search, or raise if they do not match."""
         check_steps(steps)
         default = cosine(max(CANDIDATE_STEPS, 2 * steps))
         times = resolve(None, default if candidates is None else candidates)
@@ -66,11 +57,10 @@ class SearchTask(NamedTuple):
                 f"{float(times[0]):g}."
             )
         a, b = _one_step(rule, times, field.schedule)
-        bound, x0 = _noises(field, noise, seed, conditions, per_sample, device)
-        return cls(bound, times.tolist(), x0, a, b, tolerances)
+        return cls(field, times.tolist(), x0, a, b, tolerances)
 
-    def chunks(self, batch: int) -> Iterator[slice]:
-        yield from (slice(i, i + batch) for i in range(0, len(self.x0), batch))
+    def chunks(self, batch: int) -> list[slice]:
+        return [slice(i, i + batch) for i in range(0, len(self.x0), batch)]
 
     def solve(self, index: slice) -> tuple[Tensor, int]:
         """Return the exact states of some samples at all candidates, ``(K, B, ...)``, and the calls made."""
@@ -101,7 +91,7 @@ def rmse(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).flatten(2).square().mean(dim=2).sqrt()
 
 
-def _noises(
+def noises(
     field: Field,
     noise: int | Tensor | Pairs,
     seed: int,

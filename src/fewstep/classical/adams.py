@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from .._builder import TableBuilder
-from . import grids
-from ._arguments import check_order
-from ._draft import Draft, solver
+from ._draft import Draft, check_order, solver
+from ._grids import resolve
 from .runge_kutta import TABLEAUX, add_step
 
 __all__ = ["adams_bashforth"]
@@ -44,7 +43,7 @@ def adams_bashforth(
     check_order("adams_bashforth", order, 4)
     if start not in ("lower_order", "runge_kutta"):
         raise ValueError(f"adams_bashforth: start must be 'lower_order' or 'runge_kutta', not {start!r}.")
-    t = grids.resolve(steps, grid)
+    t = resolve(steps, grid)
     builder = TableBuilder(t[0])
     calls: list[int] = []  # the call at each point so far
     for i in range(len(t) - 1):

@@ -1,20 +1,19 @@
-"""DEIS: Adams-Bashforth on the noise prediction, with the linear part integrated exactly."""
+"""DEIS and iPNDM: Adams-Bashforth on the noise prediction, with the linear part integrated exactly."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..schedules import Schedule
-from ._arguments import check_order
-from ._draft import Draft, solver
-from ._exponential_builder import NoiseBuilder, begin_noise, finish, multistep, step_orders
-from .adams import gauss_legendre, lagrange_polynomials
+from ._draft import Draft, check_order, solver
+from ._exponential_builder import begin_noise, finish, multistep
+from .adams import gauss_legendre, lagrange_integrals, lagrange_polynomials
 
-__all__ = ["deis"]
+__all__ = ["deis", "ipndm"]
 
 
 @solver
@@ -51,24 +50,50 @@ def deis(
     if variable not in ("time", "log_rho"):
         raise ValueError(f"deis: variable must be 'time' or 'log_rho', not {variable!r}.")
     builder, t = begin_noise(steps, schedule, grid)
-    add = _in_time(builder, t) if variable == "time" else _in_log_rho(builder)
-    multistep(builder, t, step_orders(order, len(t) - 1, lower_order_final), add)
-    return finish(builder, t[-1], f"deis{order}")
 
-
-def _in_time(builder: NoiseBuilder, t: Tensor) -> Callable[[Tensor, list[int]], int]:
     def add(time: Tensor, calls: list[int]) -> int:
+        if variable == "log_rho":
+            return builder.step(time, builder.polynomial(time, calls))
         weights = _integrals_over_rho(builder.schedule, t[calls], t[calls[0]], time)
         return builder.sigma_step(time, dict(zip(calls, weights, strict=True)))
 
-    return add
+    multistep(builder, t, order, add, lower_order_final)
+    return finish(builder, t[-1], f"deis{order}")
 
 
-def _in_log_rho(builder: NoiseBuilder) -> Callable[[Tensor, list[int]], int]:
-    def add(time: Tensor, calls: list[int]) -> int:
-        return builder.step(time, builder.polynomial(time, calls))
+@solver
+def ipndm(
+    order: int = 4,
+    steps: int | None = None,
+    *,
+    schedule: Schedule | None = None,
+    grid: Sequence[float] | None = None,
+) -> Draft:
+    """Improved pseudo linear multistep (Liu et al. 2022; Zhang and Chen 2023, appendix), one call per step.
 
-    return add
+    DDIM with a combination of the last noise predictions in place of the noise, with the weights of an
+    Adams-Bashforth method with equal steps on every grid: 3/2, -1/2 for order 2. Higher orders are reached
+    only where steps are equal in ``sigma / alpha``; those of :func:`lms` hold on every grid.
+
+    Args:
+        order: 1 to 4.
+        steps: number of steps, uniform in time.
+        schedule: the schedule of the network, ``CondOT()`` by default.
+        grid: times of the points, instead of ``steps``.
+
+    Raises:
+        ValueError: on an unknown order.
+    """
+    check_order("ipndm", order, 4)
+    builder, t = begin_noise(steps, schedule, grid)
+
+    def add(time: Tensor, calls: list[int]) -> None:
+        nodes = -torch.arange(len(calls), dtype=torch.float64)
+        equal = lagrange_integrals(nodes, nodes[0], nodes[0] + 1)
+        builder.step(time, dict(zip(calls, builder.total(time) * equal, strict=True)))
+
+    multistep(builder, t, order, add)
+    return finish(builder, t[-1], "ipndm" if order == 4 else f"ipndm{order}")
 
 
 def _integrals_over_rho(schedule: Schedule, nodes: Tensor, lower: Tensor, upper: Tensor) -> Tensor:

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from ..schedules import Schedule
-from ._arguments import check_order
-from ._draft import Draft, solver
-from ._exponential_builder import NoiseBuilder, begin_noise, finish, multistep, step_orders
+from ._draft import Draft, check_order, solver
+from ._exponential_builder import NoiseBuilder, begin_noise, finish, multistep
 from .adams import lagrange_integrals
 from .runge_kutta import TABLEAUX, ButcherTableau
 
@@ -39,7 +38,15 @@ def exploding_runge_kutta(
         schedule: the schedule of the network, ``CondOT()`` by default.
         grid: times of the points, instead of ``steps``.
     """
-    return _on_levels(tableau, f"exploding_{tableau.name}", steps, schedule, grid)
+    builder, t = begin_noise(steps, schedule, grid)
+    calls_end = 1 in tableau.c
+    for time in t[1:]:
+        h = builder.length(time)
+        if builder.lambdas[-1].isinf() or (h.isinf() and calls_end):
+            builder.ddim(time)
+        else:
+            _add_step(builder, tableau, time)
+    return finish(builder, t[-1], f"exploding_{tableau.name}")
 
 
 @solver
@@ -52,7 +59,8 @@ def edm_heun(
     :class:`~fewstep.schedules.VE`, whose uniform steps are those of the paper's eq. 5 with
     ``sigma_min = 0``; on other schedules, use :func:`~fewstep.classical.grids.karras`.
     """
-    return _on_levels(TABLEAUX["heun"], "edm_heun", steps, schedule, grid)
+    draft = exploding_runge_kutta.draft(TABLEAUX["heun"], steps, schedule=schedule, grid=grid)
+    return draft._replace(name="edm_heun")
 
 
 @solver
@@ -86,26 +94,8 @@ def lms(
         weights = lagrange_integrals(nodes, nodes[0], builder.level_at(time))
         builder.sigma_step(time, dict(zip(calls, weights, strict=True)))
 
-    multistep(builder, t, step_orders(order, len(t) - 1), add)
+    multistep(builder, t, order, add)
     return finish(builder, t[-1], f"lms{order}")
-
-
-def _on_levels(
-    tableau: ButcherTableau,
-    name: str,
-    steps: int | None,
-    schedule: Schedule | None,
-    grid: Sequence[float] | None,
-) -> Draft:
-    builder, t = begin_noise(steps, schedule, grid)
-    calls_end = 1 in tableau.c
-    for time in t[1:]:
-        h = builder.length(time)
-        if builder.lambdas[-1].isinf() or (h.isinf() and calls_end):
-            builder.ddim(time)
-        else:
-            _add_step(builder, tableau, time)
-    return finish(builder, t[-1], name)
 
 
 def _add_step(builder: NoiseBuilder, tableau: ButcherTableau, time: Tensor) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..schedules import Schedule
 from ._draft import Draft, solver
-from ._exponential_builder import ExponentialBuilder, begin, finish, multistep, step_orders
+from ._exponential_builder import ExponentialBuilder, begin, finish, multistep
 from .exponential_runge_kutta import EXPONENTIAL_TABLEAUX, add_step, singlestep
 
 __all__ = ["ddim", "dpm_solver", "dpmpp"]
@@ -110,7 +110,11 @@ def _solver(
     elif variant == "3S":
         singlestep(builder, t, lambda time: add_step(builder, EXPONENTIAL_TABLEAUX["dpm3"], time))
     else:
-        _add_multistep(builder, t, int(variant[0]), lower_order_final)
+
+        def add(time: Tensor, calls: list[int]) -> int:
+            return builder.step(time, _multistep_weights(builder, time, calls))
+
+        multistep(builder, t, int(variant[0]), add, lower_order_final)
     return finish(builder, t[-1], name)
 
 
@@ -119,13 +123,6 @@ def _add_midpoint(builder: ExponentialBuilder, time: Tensor) -> None:
     start = builder.last
     middle = builder.ddim(builder.inside(time, 1 / 2), point=False)
     builder.step(time, {middle: builder.total(time, start)}, start=start)
-
-
-def _add_multistep(builder: ExponentialBuilder, t: Tensor, order: int, lower_order_final: bool) -> None:
-    def add(time: Tensor, calls: list[int]) -> None:
-        builder.step(time, _multistep_weights(builder, time, calls))
-
-    multistep(builder, t, step_orders(order, len(t) - 1, lower_order_final), add)
 
 
 def _multistep_weights(builder: ExponentialBuilder, time: Tensor, calls: list[int]) -> dict[int, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..schedules import Schedule
 from ._draft import Draft, solver
-from ._exponential_builder import ExponentialBuilder, begin, finish, multistep, step_orders
+from ._exponential_builder import ExponentialBuilder, begin, finish, multistep
 
 __all__ = ["EXPONENTIAL_TABLEAUX", "ExponentialTableau", "exponential_adams", "exponential_runge_kutta"]
 
@@ -118,17 +118,12 @@ def exponential_adams(
     if isinstance(order, bool) or not isinstance(order, int) or order < 1:
         raise ValueError(f"exponential_adams: order must be a whole number of at least 1, not {order!r}.")
     builder, t = begin(prediction, steps, schedule, grid)
-    add_polynomials(builder, t, order, lower_order_final)
+
+    def add(time: Tensor, calls: list[int]) -> int:
+        return builder.step(time, builder.polynomial(time, calls))
+
+    multistep(builder, t, order, add, lower_order_final)
     return finish(builder, t[-1], f"exponential_ab{order}")
-
-
-def add_polynomials(builder: ExponentialBuilder, t: Tensor, order: int, lower_order_final: bool) -> None:
-    """Append the steps of an exponential Adams-Bashforth method."""
-
-    def add(time: Tensor, calls: list[int]) -> None:
-        builder.step(time, builder.polynomial(time, calls))
-
-    multistep(builder, t, step_orders(order, len(t) - 1, lower_order_final), add)
 
 
 def singlestep(builder: ExponentialBuilder, t: Tensor, add: Callable[[Tensor], None]) -> None:

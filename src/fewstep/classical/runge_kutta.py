@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .._builder import TableBuilder
 from ..solver import Solver
-from . import grids
 from ._draft import Draft, solver
+from ._grids import resolve
 
 __all__ = [
     "TABLEAUX",
@@ -69,67 +69,50 @@ class ButcherTableau:
         return len(self.b)
 
 
-def _tableau(
-    name: str, order: int, a: Sequence[Sequence[int | Fraction]], b: Sequence[int | Fraction]
-) -> ButcherTableau:
-    exact = tuple(tuple(Fraction(entry) for entry in row) for row in a)
-    return ButcherTableau(name, order, exact, tuple(map(Fraction, b)))
-
-
 def rk2(alpha: Fraction, name: str | None = None) -> ButcherTableau:
     """The second-order method whose stage lies at ``alpha``: 1/2 midpoint, 2/3 Ralston, 1 Heun."""
     weight = 1 / (2 * alpha)
-    return _tableau(name or f"rk2({alpha})", 2, [[], [alpha]], [1 - weight, weight])
+    return ButcherTableau(name or f"rk2({alpha})", 2, ((), (alpha,)), (1 - weight, weight))
 
 
-def _row(text: str) -> list[Fraction]:
-    return [Fraction(entry) for entry in text.split()]
+def _tableau(name: str, order: int, *rows: str) -> ButcherTableau:
+    """Return the method with these rows of ``a``, from the second on, and ``b``."""
+    *a, b = [tuple(map(Fraction, row.split())) for row in ("", *rows)]
+    return ButcherTableau(name, order, tuple(a), b)
 
 
-_HALF = Fraction(1, 2)
-
-#: Explicit Runge-Kutta methods by name.
-TABLEAUX: dict[str, ButcherTableau] = {
-    "euler": _tableau("euler", 1, [[]], [1]),
-    "midpoint": rk2(_HALF, "midpoint"),
-    "ralston": rk2(Fraction(2, 3), "ralston"),
-    "heun": rk2(Fraction(1), "heun"),
+#: Explicit Runge-Kutta methods.
+_METHODS = (
+    _tableau("euler", 1, "1"),
+    rk2(Fraction(1, 2), "midpoint"),
+    rk2(Fraction(2, 3), "ralston"),
+    rk2(Fraction(1), "heun"),
     # Heun (1900), Kutta (1901), Shu and Osher (1988), Bogacki and Shampine (1989) without the embedded pair
-    "heun3": _tableau("heun3", 3, [[], _row("1/3"), _row("0 2/3")], _row("1/4 0 3/4")),
-    "kutta3": _tableau("kutta3", 3, [[], _row("1/2"), _row("-1 2")], _row("1/6 2/3 1/6")),
-    "ssprk3": _tableau("ssprk3", 3, [[], _row("1"), _row("1/4 1/4")], _row("1/6 1/6 2/3")),
-    "bogacki_shampine": _tableau(
-        "bogacki_shampine", 3, [[], _row("1/2"), _row("0 3/4")], _row("2/9 1/3 4/9")
-    ),
-    "rk4": _tableau("rk4", 4, [[], _row("1/2"), _row("0 1/2"), _row("0 0 1")], _row("1/6 1/3 1/3 1/6")),
-    "three_eighths": _tableau(
-        "three_eighths", 4, [[], _row("1/3"), _row("-1/3 1"), _row("1 -1 1")], _row("1/8 3/8 3/8 1/8")
-    ),
-    "dormand_prince": _tableau(
+    _tableau("heun3", 3, "1/3", "0 2/3", "1/4 0 3/4"),
+    _tableau("kutta3", 3, "1/2", "-1 2", "1/6 2/3 1/6"),
+    _tableau("ssprk3", 3, "1", "1/4 1/4", "1/6 1/6 2/3"),
+    _tableau("bogacki_shampine", 3, "1/2", "0 3/4", "2/9 1/3 4/9"),
+    _tableau("rk4", 4, "1/2", "0 1/2", "0 0 1", "1/6 1/3 1/3 1/6"),
+    _tableau("three_eighths", 4, "1/3", "-1/3 1", "1 -1 1", "1/8 3/8 3/8 1/8"),
+    _tableau(
         "dormand_prince",
         5,
-        [
-            [],
-            _row("1/5"),
-            _row("3/40 9/40"),
-            _row("44/45 -56/15 32/9"),
-            _row("19372/6561 -25360/2187 64448/6561 -212/729"),
-            _row("9017/3168 -355/33 46732/5247 49/176 -5103/18656"),
-        ],
-        _row("35/384 0 500/1113 125/192 -2187/6784 11/84"),
+        "1/5",
+        "3/40 9/40",
+        "44/45 -56/15 32/9",
+        "19372/6561 -25360/2187 64448/6561 -212/729",
+        "9017/3168 -355/33 46732/5247 49/176 -5103/18656",
+        "35/384 0 500/1113 125/192 -2187/6784 11/84",
     ),
-}
-
-
-def step_nodes(tableau: ButcherTableau, t: Tensor, i: int) -> list[Tensor]:
-    """Times of the stages of step ``i`` on the grid ``t``."""
-    h = t[i + 1] - t[i]
-    return [t[i + 1] if c == 1 else t[i] + float(c) * h for c in tableau.c]
+)
+#: Methods by name.
+TABLEAUX: dict[str, ButcherTableau] = {tableau.name: tableau for tableau in _METHODS}
 
 
 def add_step(builder: TableBuilder, tableau: ButcherTableau, t: Tensor, i: int) -> None:
     """Append the states of step ``i`` of a Runge-Kutta method."""
-    h, times = t[i + 1] - t[i], [*step_nodes(tableau, t, i), t[i + 1]]
+    h = t[i + 1] - t[i]
+    times = [t[i + 1] if c == 1 else t[i] + float(c) * h for c in (*tableau.c, 1)]
     start, one = builder.last, torch.ones_like(h)
     for k, weights in enumerate((*tableau.a[1:], tableau.b), start=1):
         D = {start + l: h * float(w) for l, w in enumerate(weights) if w}
@@ -155,7 +138,7 @@ def runge_kutta(
     Returns:
         A solver with ``steps * tableau.stages`` calls, if ``last`` changes nothing.
     """
-    t = grids.resolve(steps, grid)
+    t = resolve(steps, grid)
     builder, steps = TableBuilder(t[0]), len(t) - 1
     for i in range(steps):
         add_step(builder, last if last and i == steps - 1 else tableau, t, i)

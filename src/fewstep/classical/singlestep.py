@@ -9,8 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from ..schedules import Schedule
-from ._arguments import check_order
-from ._draft import Draft, solver
+from ._draft import Draft, check_order, solver
 from ._exponential_builder import ExponentialBuilder, begin, finish
 
 __all__ = ["dpm_singlestep"]

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ..schedules import Schedule
-from ._arguments import check_order
-from ._draft import Draft, solver
+from ._draft import Draft, check_order, solver
 from ._exponential_builder import ExponentialBuilder, begin, finish, step_orders
 
 __all__ = ["unipc"]
@@ -61,7 +60,8 @@ def unipc(
         history = [j for j in range(i, i - k, -1) if j == i or builder.lambdas[j].isfinite()]
         B = _scale(builder, time, variant, prediction)
         if finite:
-            predicted = _predictor(builder, time, history, B)
+            line = len(history) == 2
+            predicted = builder.line(time, history[1], B) if line else builder.polynomial(time, history)
             builder.step(time, predicted)
         else:
             predicted = {i: builder.total(time)}
@@ -79,12 +79,6 @@ def _scale(builder: ExponentialBuilder, time: Tensor, variant: str, prediction: 
         return builder.total(time)
     h = builder.length(time)
     return h if prediction == "data" else h * torch.exp(-h)
-
-
-def _predictor(builder: ExponentialBuilder, time: Tensor, history: list[int], B: Tensor) -> dict[int, Tensor]:
-    if len(history) == 2:
-        return builder.line(time, history[1], B)
-    return builder.polynomial(time, history)
 
 
 def _corrector(builder: ExponentialBuilder, time: Tensor, history: list[int], B: Tensor) -> dict[int, Tensor]:

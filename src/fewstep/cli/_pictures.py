@@ -41,13 +41,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Some pictures of a data set, or of a folder of samples.
-
-    Args:
-        data: all pictures.
-        indices: numbers of the chosen pictures, ascending.
-        facts: JSON-ready: source and choice of the pictures.
-    """
+    """Some pictures of a data set, or of a folder of samples, by their numbers, with JSON-ready facts."""
 
     data: Dataset
     indices: Sequence[int]
@@ -59,9 +53,6 @@ def open_pictures(source: str, which: Taken) -> Pictures:
 
     ``which.count`` pictures of a data set are drawn with ``which.seed``, as it may be ordered by class; of
     samples, the first are taken.
-
-    Raises:
-        ValueError: when there are fewer than ``which.count``, or they are not pictures.
     """
     facts: dict[str, Any]
     # Recognised by its settings, as an incomplete folder has no result.

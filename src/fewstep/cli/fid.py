@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
+
+from .._device import device_name
 from .._json_file import write_json
+from .._processes import join_torchrun, place
+from .._version import __version__
 from ..metrics import frechet_distance, kernel_distance, precision_recall
-from ..metrics.features import NAMES, REFERENCES, feature_matrix, feature_moments, load, load_reference
+from ..metrics.features import (
+    NAMES,
+    REFERENCES,
+    FeatureNetwork,
+    Reference,
+    feature_matrix,
+    feature_moments,
+    load,
+    load_reference,
+    too_few,
+)
 from ._common import report, watched
-from ._fid_report import check_size, compared, machine, measured, notes
 from ._options import helped
-from ._pictures import Taken, open_pictures
-from ._processes import refuse_sharing, sharing
+from ._pictures import Pictures, Taken, open_pictures
 
 __all__ = ["COMMANDS", "command"]
 
@@ -52,19 +69,20 @@ def ref(
     Args:
         out: the npz file to write: mu, sigma and facts.
     """
-    with sharing(device) as (own, rank, world):
-        pictures = open_pictures(data, taken)
-        show = watched(as_json) and not rank
-        network = load(features, own, name=features_name, progress=show)
-        moments = feature_moments(
-            pictures.data, network, indices=pictures.indices, batch=taken.batch, progress=show
-        )
-        if rank:
-            return
-        moments.protocol |= {"pictures": pictures.facts, **machine(network, taken.batch, world)}
-        moments.save(out)
-        words = f"{moments.count} pictures of {data}, {network.dims} features of {network.name}\nwrote {out}"
-        report(as_json, {"out": str(out), **moments.protocol}, lambda: words)
+    device = join_torchrun(device)
+    rank, world = place()
+    pictures = open_pictures(data, taken)
+    show = watched(as_json) and not rank
+    network = load(features, device, name=features_name, progress=show)
+    moments = feature_moments(
+        pictures.data, network, indices=pictures.indices, batch=taken.batch, progress=show
+    )
+    if rank:
+        return
+    moments.protocol |= {"pictures": pictures.facts, **_machine(network, taken.batch, world)}
+    moments.save(out)
+    words = f"{moments.count} pictures of {data}, {network.dims} features of {network.name}\nwrote {out}"
+    report(as_json, {"out": str(out), **moments.protocol}, lambda: words)
 
 
 @_HELP
@@ -84,39 +102,40 @@ def calc(
     Compare only values with the same number of pictures, features and reference. Under torchrun the processes
     share the pictures.
     """
-    with sharing(device) as (own, rank, world):
-        reference = load_reference(ref)
-        known = reference.moments.protocol.get("pictures")
-        pictures = open_pictures(samples, taken)
-        check_size(pictures, known and known["shape"], ref)
-        show = watched(as_json) and not rank
-        network = load(features or reference.features["name"], own, name=features_name, progress=show)
-        reference.check(network)
-        moments = feature_moments(
-            pictures.data, network, indices=pictures.indices, batch=taken.batch, progress=show
-        )
-        if rank:
-            return
-        value = frechet_distance(moments, reference.moments)
-        result = {
-            "fid" if network.distance_name == "FID" else "frechet_distance": value,
-            "distance": network.distance_name,
-            "count": moments.count,
-            "notes": notes(network, len(pictures.indices), reference),
-            "features": network.describe(),
-            "samples": pictures.facts,
-            "reference": {
-                "source": reference.source,
-                "sha256": reference.sha256,
-                "count": reference.moments.count,
-                "features": reference.features,
-                "pictures": known,
-            },
-            **machine(network, taken.batch, world),
-        }
-        if out is not None:
-            write_json(out, result)
-        report(as_json, result, lambda: measured(result, value))
+    device = join_torchrun(device)
+    rank, world = place()
+    reference = load_reference(ref)
+    known = reference.moments.protocol.get("pictures")
+    pictures = open_pictures(samples, taken)
+    _check_size(pictures, known and known["shape"], ref)
+    show = watched(as_json) and not rank
+    network = load(features or reference.features["name"], device, name=features_name, progress=show)
+    reference.check(network)
+    moments = feature_moments(
+        pictures.data, network, indices=pictures.indices, batch=taken.batch, progress=show
+    )
+    if rank:
+        return
+    value = frechet_distance(moments, reference.moments)
+    result = {
+        "fid" if network.distance_name == "FID" else "frechet_distance": value,
+        "distance": network.distance_name,
+        "count": moments.count,
+        "notes": _notes(network, len(pictures.indices), reference),
+        "features": network.describe(),
+        "samples": pictures.facts,
+        "reference": {
+            "source": reference.source,
+            "sha256": reference.sha256,
+            "count": reference.moments.count,
+            "features": reference.features,
+            "pictures": known,
+        },
+        **_machine(network, taken.batch, world),
+    }
+    if out is not None:
+        write_json(out, result)
+    report(as_json, result, lambda: _measured(result, value))
 
 
 @_HELP
@@ -140,12 +159,13 @@ def compare(
     Args:
         samples_split: part of the samples, if they are a data set too.
     """
-    refuse_sharing("compare")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("compare: works in one process; start it without torchrun.")
     if taken.count is not None and taken.count < _FEWEST:
         raise ValueError(f"--count: must be at least {_FEWEST}, not {taken.count}.")
     made = open_pictures(samples, replace(taken, split=samples_split))
     real = open_pictures(data, replace(taken, count=len(made.indices)))
-    check_size(made, real.facts["shape"], data)
+    _check_size(made, real.facts["shape"], data)
     show = watched(as_json)
     network = load(features, device, name=features_name, progress=show)
     x, y = (
@@ -164,11 +184,76 @@ def compare(
         "features": network.describe(),
         "samples": made.facts,
         "data": real.facts,
-        **machine(network, taken.batch, 1),
+        **_machine(network, taken.batch, 1),
     }
     if out is not None:
         write_json(out, result)
-    report(as_json, result, lambda: compared(result, [f"{name}: {distance}", str(fidelity)]))
+    report(as_json, result, lambda: _compared(result, [f"{name}: {distance}", str(fidelity)]))
+
+
+def _check_size(pictures: Pictures, shape: list[int] | None, source: str) -> None:
+    """Raise a ``ValueError`` unless pictures have the size of those of the reference."""
+    height, width = pictures.data.shape[1:]
+    if shape is not None and tuple(shape[1:]) != (height, width):
+        raise ValueError(
+            f"SAMPLES: are pictures of {width} x {height} pixels, but {source} is of "
+            f"{shape[2]} x {shape[1]}; give a reference of the same size, or --resolution."
+        )
+
+
+def _notes(network: FeatureNetwork, count: int, reference: Reference) -> list[str]:
+    """Return caveats on the distance."""
+    found = []
+    if reference.assumed:
+        found.append(
+            f"{reference.source} does not say with which features it was made; its {network.dims} dimensions "
+            "are taken for those of the standard Inception network"
+        )
+    few = too_few(count, network.dims)
+    return [*found, few] if few else found
+
+
+def _machine(network: FeatureNetwork, batch: int, world: int) -> dict[str, Any]:
+    """Return facts of the measurement: batch, processes, device and versions."""
+    return {
+        "batch": batch,
+        "processes": world,
+        "device": device_name(network.device),
+        "versions": {
+            "fewstep": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _measured(result: dict[str, Any], value: float) -> str:
+    """Return the output for a distance to statistics."""
+    samples, reference = result["samples"], result["reference"]
+    against = f"{reference['count']} of {reference['source']}" if reference["count"] else reference["source"]
+    lines = [
+        f"{result['distance']}: {value:.4g}",
+        f"{result['count']} pictures of {samples['source']} against {against}",
+        *_made(samples),
+        *(f"note: {note}" for note in result["notes"]),
+    ]
+    return "\n".join(lines)
+
+
+def _compared(result: dict[str, Any], values: list[str]) -> str:
+    """Return the output for distances between two sets of features."""
+    samples, data = result["samples"], result["data"]
+    against = (
+        f"{samples['count']} pictures of {samples['source']} against {data['count']} of {data['source']}"
+    )
+    return "\n".join([*values, f"{against}, features of {result['features']['name']}", *_made(samples)])
+
+
+def _made(samples: dict[str, Any]) -> list[str]:
+    if "solver" not in samples:
+        return []
+    return [f"{samples['model']} with {samples['solver']}, {samples['nfe']['mean']:g} network calls"]
 
 
 COMMANDS = {"ref": ref, "calc": calc, "compare": compare}

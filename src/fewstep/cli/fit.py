@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from .._files import replacing, write_text
+from .._processes import join_torchrun, place
 from ..families import FAMILIES
 from ..field import Field
 from ..fitting import LOSSES, OPTIMIZERS, Fit, Reference, Search, fit, search
-from ..fitting._team import join_torchrun
 from ..fitting.losses import LeastSquares
 from ..report import front
 from ._common import MODEL, conditioned, load_model, parse_numbers, report, watched
@@ -65,7 +65,8 @@ def command(
         batch: most samples per network call.
         out: folder of the files.
     """
-    team, device = join_torchrun(device)
+    device = join_torchrun(device)
+    main = place()[0] == 0
     field, budgets = load_model(model, device), parse_numbers(nfe)
     given = conditioned(conditions, per_sample, device)
     if optimizer not in OPTIMIZERS:
@@ -89,7 +90,7 @@ def command(
                 "--init and --guidance out."
             )
         found = search(field, budgets, pairs=pairs or 64, **options)
-        if team.main:
+        if main:
             _write_search(field, found, out, model, as_json)
         return
     if pairs is None and max_calls is None and "per_sample" not in given:
@@ -98,10 +99,10 @@ def command(
     for calls in [tuple(budgets)] if family in _SHARED else budgets:
         made = fit(field, calls, guidance=guidance, family=family, init=init, pairs=pairs, **options)
         path = _path(out, field, made)
-        if team.main:
+        if main:
             (made if made.any_nfe or len(guidance or ()) > 1 else made.solver).save(path)
         fits[str(path)] = made
-    if not team.main:
+    if not main:
         return
     solvers = [{"file": file, "report": made.report.to_dict()} for file, made in fits.items()]
     words = [f"{made}\nwrote {file}\n" for file, made in fits.items()]

@@ -68,6 +68,9 @@ def command(
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     field = load_model(model, device)
     chosen = choose_solver(solver, rtol, atol, field)
+    path, provenance = Path(solver), {}
+    if path.is_file():
+        provenance = {"solver_file": {"path": solver, "sha256": sha256(path.read_bytes()).hexdigest()}}
     sheet = ["sheet"] if is_picture(sample_shape(field)) else []
     result = generate(
         field,
@@ -84,7 +87,7 @@ def command(
         rank=rank,
         world=world,
         progress=watched(as_json) and rank == 0,
-        provenance=_provenance(solver),
+        provenance=provenance,
         **conditioned(conditions, per_sample, device),
     )
     if result["complete"]:
@@ -95,15 +98,6 @@ def command(
         report(as_json, {**labels, **totals, "result": result}, lambda: _in_words(result, calls))
     elif not as_json:
         print(f"process {rank} of {world} made {result['count']} samples; the others are at work")
-
-
-def _provenance(spec: str) -> dict[str, Any]:
-    path = Path(spec)
-    return (
-        {"solver_file": {"path": spec, "sha256": sha256(path.read_bytes()).hexdigest()}}
-        if path.is_file()
-        else {}
-    )
 
 
 def _in_words(result: dict[str, Any], calls: str) -> str:

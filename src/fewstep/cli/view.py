@@ -8,22 +8,15 @@ import http.server
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
-from ..report.page import Page
 from ..report.training import holds_training, training_page
 from ._common import report
 from ._options import AtLeast
 
 __all__ = ["command"]
-
-#: Makes the page of a folder, with the seconds between updates, or ``None`` for a single one.
-_Maker: TypeAlias = Callable[[Path, float | None], Page]
-
-#: Kinds of folders: a test for the kind, and the function that makes the page.
-_KINDS: tuple[tuple[Callable[[Path], bool], _Maker], ...] = ((holds_training, training_page),)
 
 #: Seconds between updates of a served folder.
 _OFTEN = 10.0
@@ -43,10 +36,16 @@ def command(
         watch: update the page at intervals of this many seconds, until Ctrl-C.
         serve: watch, and serve the folder on this port of this machine.
     """
-    make = _maker(folder)
+    if not folder.is_dir():
+        raise ValueError(f"FOLDER: there is no folder {folder}; give one that fewstep train --out wrote to.")
+    if not holds_training(folder):
+        raise ValueError(
+            f"FOLDER: {folder} holds no training, as it has neither run.json nor metrics.jsonl nor "
+            "checkpoints/; give one that fewstep train --out wrote to."
+        )
     path = folder / "index.html"
     every = watch or (0.0 if serve is None else _OFTEN)
-    page = make(folder, every or None)
+    page = training_page(folder, every or None)
     page.write(path)
     result = {"page": str(path), "title": page.title, "summary": page.summary}
     report(as_json, result, lambda: f"{page.title}\n{page.summary}\nwrote {path}")
@@ -55,7 +54,7 @@ def command(
         seen = _newest(folder)
         while every:
             time.sleep(every)
-            news, changed = make(folder, every), _newest(folder)
+            news, changed = training_page(folder, every), _newest(folder)
             if (news.summary, changed) != (page.summary, seen):
                 news.write(path)
                 page, seen = news, changed
@@ -70,23 +69,6 @@ def _newest(folder: Path) -> float:
     return max(times, default=0.0)
 
 
-def _maker(folder: Path) -> _Maker:
-    """Return the function that makes the page of a folder.
-
-    Raises:
-        ValueError: when there is no page for this kind of folder.
-    """
-    for holds, make in _KINDS:
-        if holds(folder):
-            return make
-    if not folder.is_dir():
-        raise ValueError(f"FOLDER: there is no folder {folder}; give one that fewstep train --out wrote to.")
-    raise ValueError(
-        f"FOLDER: {folder} holds no training, as it has neither run.json nor metrics.jsonl nor checkpoints/; "
-        "give one that fewstep train --out wrote to."
-    )
-
-
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *values: object) -> None: ...
 
@@ -97,11 +79,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @contextlib.contextmanager
 def _served(folder: Path, port: int, as_json: bool) -> Iterator[None]:
-    """Serve a folder on this machine only, in a thread.
-
-    Raises:
-        OSError: when the port is taken.
-    """
+    """Serve a folder on this machine only, in a thread."""
     handler = functools.partial(_Quiet, directory=str(folder))
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)

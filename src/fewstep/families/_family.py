@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,7 +13,9 @@ from torch import Tensor
 from .._table import Table
 from ..solver import Solver
 
-__all__ = ["Family", "Linked", "padded", "series", "warped"]
+__all__ = ["Family", "Linked", "remembered", "series", "warped"]
+
+Value = TypeVar("Value")
 
 
 class Family(ABC):
@@ -94,19 +98,19 @@ class Linked(NamedTuple):
         """Return the solver of ``theta`` (by default the start), whose file has its own parameters."""
         return self.own.solver(None if theta is None else self.link @ theta, **facts)
 
-    def within(self, outer: Tensor) -> Linked:
-        """Return the same family, linked to another theta, with this ``theta = outer @ other``."""
-        return Linked(self.own, self.link @ outer)
-
 
 def series(coefficients: Tensor, size: int) -> Tensor:
     """Return the link of ``sum_k c_k theta_k``, where theta concatenates the ``theta_k`` of ``size`` each."""
     return torch.kron(coefficients[None], torch.eye(size, dtype=torch.float64))
 
 
-def padded(part: Tensor, size: int) -> Tensor:
-    """Append zeros to rows or numbers, for parameters that are not free."""
-    return torch.cat([part, part.new_zeros(size - len(part), *part.shape[1:])])
+def remembered(make: Callable[[Tensor], Value]) -> Callable[[Tensor], Value]:
+    """Return the function ``make(theta)``, cached for theta without gradients.
+
+    Most perturbations of a fit do not change the times, and making a classical table takes milliseconds.
+    """
+    cached = lru_cache(256)(lambda numbers: make(torch.tensor(numbers, dtype=torch.float64)))
+    return lambda theta: make(theta) if theta.requires_grad else cached(tuple(theta.tolist()))
 
 
 def warped(start: Tensor, log_increments: Tensor) -> Tensor:

@@ -98,7 +98,8 @@ class Guided:
                 f"as guidance={self.low:g}."
             )
         outer = series(self.basis(self.low if guidance is None else guidance), self.solvers.size)
-        return self.solvers.member(nfe).within(outer)
+        own, link = self.solvers.member(nfe)
+        return Linked(own, link @ outer)
 
     def describe(self) -> dict[str, Any]:
         """Return all arguments but theta, JSON-ready; the inverse of :meth:`from_dict`.

@@ -15,8 +15,7 @@ from torch import Tensor
 from .._table import Reduced, Table
 from ..schedules import Schedule
 from ..solver import Solver
-from ._family import Family, warped
-from ._remembered import Remembered
+from ._family import Family, remembered, warped
 
 __all__ = ["NonStationary"]
 
@@ -49,17 +48,13 @@ class NonStationary(Family):
         self._lower = torch.tril_indices(self.nfe, self.nfe)
         self._sizes = [self.anchor.size, self.nfe, self.nfe * (self.nfe + 1) // 2]
         self.size = sum(self._sizes)
-        self._anchored = Remembered(lambda theta: self.anchor.table(theta).unroll())
+        self._anchored = remembered(lambda theta: self.anchor.table(theta).unroll())
 
-    def reduced(self, theta: Tensor) -> Reduced:
-        """Return the reduced form of ``theta``."""
+    def table(self, theta: Tensor) -> Table:
         anchor, a, b = theta.split(self._sizes)
         start = self._anchored(anchor)
         delta = torch.zeros_like(start.b).index_put(tuple(self._lower), b / self.nfe)
-        return Reduced(start.times, start.a + a / self.nfe, start.b + delta)
-
-    def table(self, theta: Tensor) -> Table:
-        return Table.from_reduced(self.reduced(theta))
+        return Table.from_reduced(Reduced(start.times, start.a + a / self.nfe, start.b + delta))
 
     def point_times(self, theta: Tensor) -> Tensor:
         return self.anchor.point_times(theta[: self.anchor.size])

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,8 +25,7 @@ from .._table import Table
 from ..classical.adams import adams_bashforth
 from ..classical.runge_kutta import TABLEAUX, ButcherTableau, runge_kutta
 from ..solver import Solver
-from ._family import Family, padded, warped
-from ._transformed import ScaleTimeNodes, transformed
+from ._family import Family, warped
 
 __all__ = ["BASES", "ScaleTime", "ScaleTimeNodes"]
 
@@ -35,6 +34,19 @@ BASES: dict[str, Callable[[int], Solver]] = {
     **{name: partial(runge_kutta, tableau) for name, tableau in TABLEAUX.items()},
     **{f"ab{order}": partial(adams_bashforth, order) for order in (2, 3, 4)},
 }
+
+
+class ScaleTimeNodes(NamedTuple):
+    """The functions of a scale-time transform at its nodes, float64 of shape ``(K,)``.
+
+    ``t``: times; ``dt``: their derivatives in r; ``s``: scales; ``ds``: their derivatives in r. No network
+    call is made at the last node, whose slopes are unused there.
+    """
+
+    t: Tensor
+    dt: Tensor
+    s: Tensor
+    ds: Tensor
 
 
 class ScaleTime(Family):
@@ -89,7 +101,8 @@ class ScaleTime(Family):
     def nodes(self, theta: Tensor) -> ScaleTimeNodes:
         """Return the functions t, t', s, s' at the nodes."""
         parts = theta.split(list(self._sizes.values()))
-        t, dt, s, ds = (padded(part, len(self._grid)) for part in parts)  # zeros for fixed functions
+        K = len(self._grid)
+        t, dt, s, ds = (torch.cat([part, part.new_zeros(K - len(part))]) for part in parts)  # zeros if fixed
         return ScaleTimeNodes(
             t=warped(self._grid, t[:-1]),
             dt=dt.exp(),
@@ -98,7 +111,18 @@ class ScaleTime(Family):
         )
 
     def table(self, theta: Tensor) -> Table:
-        return transformed(self._base, self.nodes(theta).at(self._node))
+        """Return the table of velocities with the steps of the base on ``xbar(r) = s(r) x(t(r))``.
+
+        The base reads states ``xbar_j = s_j x_j`` and velocities ``ubar_j = s'_j x_j + t'_j s_j u_j``, so
+        that with its ``C`` and ``D``
+
+            x_i = sum_j (C_ij s_j + D_ij s'_j) / s_i x_j + D_ij t'_j s_j / s_i u_j .
+        """
+        base = self._base
+        t, dt, s, ds = (value[self._node] for value in self.nodes(theta))
+        here, after = s[:-1], s[1:, None]
+        C, D = (base.C * here + base.D * ds[:-1]) / after, base.D * dt[:-1] * here / after
+        return Table(t[:-1], C, D)
 
     def describe(self, theta: Tensor) -> dict[str, Any]:
         return {

@@ -31,8 +31,7 @@ from .._table import Table
 from ..classical._baselines import METHODS, check_method
 from ..schedules import CondOT, Schedule
 from ..solver import Solver
-from ._family import Family, Linked, series
-from ._remembered import Remembered
+from ._family import Family, Linked, remembered, series
 from .non_stationary import NonStationary
 from .timesteps import Timesteps
 
@@ -136,7 +135,7 @@ class _Corrected(Family):
     def __init__(self, smooth: SmoothCorrections, nfe: int) -> None:
         self.smooth, self.size, self.start = smooth, sum(smooth.sizes), smooth.base
         self.anchor = Timesteps(smooth.base, nfe, smooth.schedule, decoupled=True)
-        self._anchored = Remembered(self.anchor.table)
+        self._anchored = remembered(self.anchor.table)
         self.nfe, self.points, self.end = nfe, self.anchor.points, self.anchor.end
         h, r = UNIT / nfe, torch.arange(nfe).double() / nfe
         self._values = bernstein(smooth.degree, r)

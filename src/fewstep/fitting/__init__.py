@@ -1,9 +1,8 @@
 """Fits of solvers to fields."""
 
 from ._fit import fit
-from ._load import load
 from ._report import FitReport
-from ._result import Fit
+from ._result import Fit, load
 from ._search import Search, search
 from ._settings import OPTIMIZERS, Adam, GaussNewton, Reference
 from .losses import (

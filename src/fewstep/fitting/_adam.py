@@ -16,9 +16,9 @@ from ._gauss_newton import Iterate
 from ._residuals import Residuals
 from ._rollout import Rollout
 from ._settings import Adam
-from .losses import LeastSquares, check_one_step, local_errors
+from .losses import LeastSquares, Loss, PathPairs, Soft, Steps, local_errors
 
-__all__ = ["EndpointObjective", "Objective", "PathObjective", "SoftObjective", "adam"]
+__all__ = ["EndpointObjective", "PathObjective", "SoftObjective", "adam", "objective"]
 
 
 class Objective(ABC):
@@ -34,13 +34,7 @@ class Objective(ABC):
 
 
 class EndpointObjective(Objective):
-    """A loss of states, differentiated through the rollout; activations are recomputed, not stored.
-
-    Args:
-        rollout: the field.
-        family: the solvers.
-        loss: the loss of the endpoint, its features, or other points.
-    """
+    """A loss of states, differentiated through the rollout; activations are recomputed, not stored."""
 
     def __init__(self, rollout: Rollout, family: Family, loss: LeastSquares) -> None:
         self.residuals = Residuals(rollout, family, loss)
@@ -61,13 +55,8 @@ class SoftObjective(Objective):
     ``r / sqrt(1 + k)``, so that the first reaches the surface of the ball, where the minimum of a nearly
     linear loss is, and later ones converge to the minimum anywhere in the ball.
 
-    Args:
-        endpoint: the loss from given noises.
-        pairs: all training pairs.
-        radius: radius of the balls.
-
     Attributes:
-        moves: ``x0' - x0`` of each pair, like ``x0``.
+        moves: ``x0' - x0`` of each training pair, like ``x0``.
     """
 
     def __init__(self, endpoint: EndpointObjective, pairs: Pairs, radius: float) -> None:
@@ -93,23 +82,15 @@ class SoftObjective(Objective):
 
 
 class PathObjective(Objective):
-    """``sum_i M_i d_i`` over the steps of a one-step solver: the RMSE bound, or with M = 1 the local error.
+    """``sum_i M_i d_i`` over the steps of a one-step solver, on the reference paths of the pairs.
 
-    Args:
-        rollout: the field.
-        family: one-step solvers.
-        path: the reference paths of the pairs.
-        weights: ``M(theta)``, of shape ``(n,)``.
+    It is the RMSE bound, or with ``M(theta) = 1``, of shape ``(n,)``, the local error.
     """
 
     def __init__(
         self, rollout: Rollout, family: Family, path: DensePath, weights: Callable[[Tensor], Tensor]
     ) -> None:
-        check_one_step(family.table(torch.zeros(family.size, dtype=torch.float64)), family.points)
-        self.rollout = rollout
-        self.family = family
-        self.path = path
-        self.weights = weights
+        self.rollout, self.family, self.path, self.weights = rollout, family, path, weights
 
     def __call__(self, theta: Tensor, pairs: Pairs, index: Tensor) -> Tensor:
         velocity = self.rollout.velocity(pairs[index])
@@ -118,16 +99,20 @@ class PathObjective(Objective):
         return (self.weights(theta) * errors.to(theta)).sum()
 
 
-def adam(objective: Objective, size: int, pairs: Pairs, settings: Adam, seed: int = 0) -> Iterator[Iterate]:
-    """Yield the start, then the current parameters with the mean loss since the last yield.
+def objective(loss: Loss, rollout: Rollout, family: Family, pairs: Pairs) -> Objective:
+    """Return Adam's objective for pairs prepared by the loss."""
+    if isinstance(loss, LeastSquares):
+        return EndpointObjective(rollout, family, loss)
+    if isinstance(loss, Soft):
+        endpoint = EndpointObjective(rollout, family, loss.loss)
+        return SoftObjective(endpoint, pairs, loss.radius_of(family, pairs))
+    if isinstance(loss, Steps) and isinstance(pairs, PathPairs):
+        return PathObjective(rollout, family, pairs.path, loss.weights(family))
+    raise TypeError(f"fit: there is no objective for a {type(loss).__name__}.")
 
-    Args:
-        objective: the loss of some pairs.
-        size: number of parameters.
-        pairs: the training pairs.
-        settings: settings.
-        seed: seed of the minibatches.
-    """
+
+def adam(objective: Objective, size: int, pairs: Pairs, settings: Adam, seed: int = 0) -> Iterator[Iterate]:
+    """Yield the start, then the current ``size`` parameters with the mean loss since the last yield."""
     theta = torch.zeros(size, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([theta], lr=settings.lr)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.iterations)

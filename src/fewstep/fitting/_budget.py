@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
-from torch import Tensor
 
 from .. import classical
 from ..field import Field
-from ..pairs import Pairs
 from ._follow import BUDGET_SPENT, Chosen
-from ._gauss_newton import Linearised
-from ._pairs import VALIDATION, joined
+from ._pairs import VALIDATION
 from ._rivals import PAIRS as SEARCHED
-from ._rollout import Rollout
-from ._team import BudgetSpentError
 
 __all__ = [
+    "FEWEST",
     "PAIRS",
     "BudgetError",
     "Ledger",
     "affordable_pairs",
     "budget_notes",
     "check_budget",
-    "planned_pairs",
     "search_cost",
 ]
 
@@ -50,11 +43,7 @@ class BudgetError(ValueError):
 
 
 class Ledger:
-    """Network calls and seconds of a fit by their purpose, and notes.
-
-    Args:
-        max_calls: most network calls, without those for the errors of the report; unlimited by default.
-    """
+    """Network calls and seconds of a fit by their purpose, and notes."""
 
     def __init__(self, max_calls: int | None = None) -> None:
         self.max_calls = max_calls
@@ -91,45 +80,11 @@ def check_budget(ledger: Ledger, start: int) -> float:
     return ledger.left
 
 
-def planned_pairs(
-    make: Callable[..., Pairs],
-    fitter: Callable[[Rollout, Pairs], Linearised] | None,
-    rollout: Rollout,
-    nfe: int,
-    searched: int,
-) -> Pairs:
-    """Make a few pairs, measure the cost of pairs and iterations, and make as many more as a budget allows.
-
-    Args:
-        make: makes a number of pairs, from noise ``start`` on.
-        fitter: Gauss-Newton on some pairs, or ``None`` if iterations take minibatches.
-        rollout: the field, with the budget as its limit; it counts the calls of the measurement.
-        nfe: network calls of the solver.
-        searched: most network calls for choosing a start.
-    """
-    first, budget = make(FEWEST), rollout.limit
-    rollout.limit = budget - first.calls
-    try:
-        linearisation = None if fitter is None else linearisation_cost(fitter(rollout, first), first)
-    except BudgetSpentError:
-        return first
-    left = budget - rollout.calls - searched
-    more = affordable_pairs(left, nfe, first.calls / len(first), linearisation) - len(first)
-    return joined(first, make(more, start=len(first))) if more else first
-
-
 def affordable_pairs(left: float, nfe: int, reference: float, linearisation: float | None) -> int:
-    """Return the number of pairs that leaves a budget for twenty Gauss-Newton iterations on them.
+    """Return the number of pairs, 16 to 256, that leaves a budget for twenty Gauss-Newton iterations on them.
 
-    Args:
-        left: remaining network calls, before any pair is made.
-        nfe: network calls of the solver.
-        reference: network calls of the reference per pair.
-        linearisation: network calls of a Jacobian per pair; ``None`` if iterations take minibatches, whose
-            cost does not grow with the pairs.
-
-    Returns:
-        From 16 to 256 pairs.
+    ``left`` calls remain, before any pair is made. The reference and a Jacobian cost calls per pair;
+    ``linearisation`` is ``None`` if iterations take minibatches, whose cost does not grow with the pairs.
     """
     if linearisation is None:
         count = SHARE * left / reference
@@ -139,35 +94,13 @@ def affordable_pairs(left: float, nfe: int, reference: float, linearisation: flo
     return max(FEWEST, min(PAIRS, math.floor(count)))
 
 
-def linearisation_cost(fitter: Linearised, pairs: Pairs) -> float:
-    """Measure the network calls per pair of an iteration's Jacobian, at the start, on a few pairs."""
-    rollout, theta = fitter.rollout, torch.zeros(fitter.family.size, dtype=torch.float64)
-    few = rollout.team.own(pairs)[:4]
-    linearise, _ = fitter.columns.at(theta, few)
-    before = rollout.calls  # leave out measurements that are made once
-
-    def work() -> Tensor:
-        linearise(few)
-        return torch.tensor([len(few)])
-
-    count = int(torch.cat(rollout.together(work)).sum())
-    fresh = (rollout.calls - before) / count
-    return (fresh + fitter.reuse * fitter.family.nfe) / (1 + fitter.reuse)
-
-
 def search_cost(nfe: int, field: Field) -> int:
     """Return the most network calls for choosing a start."""
     return SEARCHED * nfe * len(classical.baselines(nfe, field.schedule, list(classical.GRIDS)))
 
 
 def budget_notes(ledger: Ledger, chosen: Chosen, loss: str) -> tuple[str, ...]:
-    """Return notes on whether the budget was enough, and what more calls or pairs would bring.
-
-    Args:
-        ledger: the budget and the calls spent.
-        chosen: the iterates.
-        loss: name of the training loss.
-    """
+    """Return notes on whether the budget was enough, and what more calls or pairs would bring."""
     max_calls, spent, curve, stopped = ledger.max_calls, ledger.spent, chosen.curve, chosen.stopped
     if max_calls is None:
         return ()

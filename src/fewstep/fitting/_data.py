@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .._conditions import most_rows
 from ..pairs import Pairs
-from ._budget import PAIRS, Ledger, planned_pairs, search_cost
+from ._budget import FEWEST, PAIRS, Ledger, affordable_pairs, search_cost
 from ._gauss_newton import Linearised
-from ._pairs import Maker, held_back
+from ._pairs import Maker, held_back, joined
 from ._question import Question, Source
-from ._rollout import Rollout
+from ._rollout import BudgetSpentError, Rollout
 from ._settings import GaussNewton, Reference
 from ._task import Task
 from .losses import ENDPOINT_LOSSES, Loss
@@ -46,14 +47,9 @@ class Data:
 def given_pairs(
     question: Question, maker: Maker, pairs: Any, ledger: Ledger, *, searched: bool
 ) -> list[Data]:
-    """Return the pairs of each field and scale, new or given.
+    """Return the pairs of each field and scale, new or given as in :func:`fewstep.fit`.
 
-    Args:
-        question: the fields and scales.
-        maker: makes pairs.
-        pairs: number of pairs, or the pairs, as in :func:`fewstep.fit`.
-        ledger: counts calls.
-        searched: whether a start will be searched for.
+    ``searched`` says whether a start will be searched for.
     """
     if pairs is None:
         pairs = most_rows(maker.per_sample or {}) or (
@@ -88,26 +84,37 @@ def prepared(loss: Loss, data: Sequence[Data], reference: Reference, ledger: Led
 
 
 def _planned(question: Question, maker: Maker, ledger: Ledger, searched: bool) -> Pairs:
-    """Make as many pairs as the budget allows."""
+    """Make a few pairs, measure the cost of pairs and iterations, and make more as the budget allows."""
     field, family, settings = question.sources[0].field, question.family, question.optimizer
-    rollout = Rollout(field, maker.batch, ledger.left)
-    whole = isinstance(settings, GaussNewton) and settings.minibatch is None
-
-    def fitter(rollout: Rollout, first: Pairs) -> Linearised:  # calls are the same for every loss
-        assert isinstance(settings, GaussNewton)
-        task = Task(rollout, family.member(), first)
-        return Linearised(task, ENDPOINT_LOSSES["rmse"], settings, settings.reuse)
-
-    pairs = planned_pairs(
-        partial(maker, field),
-        fitter if whole else None,
-        rollout,
-        family.nfe,
-        search_cost(family.nfe, field) if searched else 0,
-    )
+    first, linearisation, more = maker(field, FEWEST), None, 0
+    rollout = Rollout(field, maker.batch, ledger.left - first.calls)
+    with suppress(BudgetSpentError):
+        if isinstance(settings, GaussNewton) and settings.minibatch is None:
+            task = Task(rollout, family.member(), first)
+            # The calls are the same for every loss.
+            fitter = Linearised(task, ENDPOINT_LOSSES["rmse"], settings, settings.reuse)
+            linearisation = _linearisation_cost(fitter)
+        left = ledger.left - rollout.calls - (search_cost(family.nfe, field) if searched else 0)
+        more = affordable_pairs(left, family.nfe, first.calls / len(first), linearisation) - len(first)
     if rollout.calls:
         ledger.calls["plan"] = rollout.calls
-    return pairs
+    return joined(first, maker(field, more, start=len(first))) if more else first
+
+
+def _linearisation_cost(fitter: Linearised) -> float:
+    """Measure the network calls per pair of an iteration's Jacobian, at the start, on a few pairs."""
+    rollout, theta = fitter.rollout, torch.zeros(fitter.family.size, dtype=torch.float64)
+    few = rollout.team.own(fitter.pairs)[:4]
+    linearise, _ = fitter.columns.at(theta, few)
+    before = rollout.calls  # leave out measurements that are made once
+
+    def work() -> Tensor:
+        linearise(few)
+        return torch.tensor([len(few)])
+
+    count = int(torch.cat(rollout.together(work)).sum())
+    fresh = (rollout.calls - before) / count
+    return (fresh + fitter.reuse * fitter.family.nfe) / (1 + fitter.reuse)
 
 
 def _by_source(question: Question, pairs: Any) -> list[int | Pairs]:

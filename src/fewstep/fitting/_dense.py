@@ -33,13 +33,8 @@ class DensePath(NamedTuple):
     def at(self, t: Tensor) -> Tensor:
         """Return ``x_aux(t) = x(sg t) + u(x(sg t), sg t) (t - sg t)`` with ``sg`` the stop-gradient.
 
-        Its value is that of the path, and its derivative in time is the interpolant's velocity.
-
-        Args:
-            t: times of shape ``(n,)``, within the grid.
-
-        Returns:
-            States of shape ``(n, B, ...)``, differentiable in ``t``.
+        Its value is that of the path, and its derivative in time is the interpolant's velocity. The times,
+        ``(n,)``, are within the grid; the states are ``(n, B, ...)``.
         """
         now = t.detach().clone()
         k = (torch.searchsorted(self.times, now, right=True) - 1).clamp(0, len(self.times) - 2)

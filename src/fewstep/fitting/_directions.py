@@ -38,11 +38,10 @@ from torch import Tensor
 
 from .._table import Reduced
 from ..pairs import Pairs
-from ._jacobian import Linearisation, table_derivative
+from ._jacobian import Columns, Linearisation, table_derivative
 from ._perturbations import PROBED, Perturbations, agreed, probed
-from ._residuals import Residuals
+from ._residuals import Residuals, Room
 from ._rollout import Rollout, joined
-from ._room import Room
 
 __all__ = ["Directions", "axes"]
 
@@ -50,15 +49,11 @@ __all__ = ["Directions", "axes"]
 TOLERANCE = 0.02
 
 
-class Directions:
+class Directions(Columns):
     """Columns from differences along a few axes per call, eq. (2)-(6) of this module; for black boxes.
 
-    Args:
-        residuals: the residuals to differentiate.
-        memory: bytes for a chunk of the Jacobian.
-        step: one step for all forward differences, relative to the state's RMS and as a time, or ``None`` to
-            measure the best step, forward or central, at each call (once, at the first ``theta``).
-        tolerance: largest part of a column outside the axes, relative to the longest column at the call.
+    ``step`` is relative to the state's RMS, and a time; with ``None`` the best step, forward or central, is
+    measured at each call, once, at the first ``theta``. ``tolerance`` is that of eq. (4).
     """
 
     def __init__(
@@ -68,9 +63,7 @@ class Directions:
         step: float | None = None,
         tolerance: float = TOLERANCE,
     ) -> None:
-        self.residuals = residuals
-        self.rollout, self.family = residuals.rollout, residuals.family
-        self.memory = memory
+        super().__init__(residuals, memory)
         self.tolerance = tolerance
         # First the steps along states, one per call, then those in time.
         self.steps = None if step is None else Perturbations.forward(step, 2 * self.family.nfe)
@@ -139,14 +132,7 @@ class Directions:
 class _Path:
     """The rollout of a table on some pairs, with flat states, and its derivatives in theta.
 
-    Args:
-        rollout: the field.
-        table: the solver.
-        change: derivatives of the table in theta, ``(P, ...)``.
-        pairs: the initial noises.
-
     Attributes:
-        end: ``x_N``.
         dt: derivatives of the times, ``(P, N)``.
         scale: root mean square of each state passed to the network, ``(B, N)``.
     """
@@ -209,15 +195,8 @@ def axes(columns: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     """Find orthonormal axes that nearly span the columns of each sample, by pivoted Gram-Schmidt: eq. (4).
 
     Each axis is the remainder of the column with the longest one, until no remainder is longer than
-    ``tolerance`` times the longest column.
-
-    Args:
-        columns: ``(B, P, D)``.
-        tolerance: in [0, 1).
-
-    Returns:
-        The axes ``V`` of shape ``(B, r, D)``, zero where a sample needs fewer than others, and
-        ``columns @ V^T`` of shape ``(B, P, r)``.
+    ``tolerance`` times the longest column. Of columns ``(B, P, D)``, returns the axes ``V``, ``(B, r, D)``,
+    zero where a sample needs fewer than others, and ``columns @ V^T``, ``(B, P, r)``.
     """
     rest, every = columns, torch.arange(len(columns), device=columns.device)
     found, weights = [columns[:, :0]], [columns[..., :0]]

@@ -12,12 +12,11 @@ from torch import Tensor
 from ..families import FAMILIES, Family, Solvers
 from ..pairs import Pairs
 from ..solver import Solver
-from ._adam import adam
+from ._adam import adam, objective
 from ._budget import Ledger, budget_notes, check_budget
 from ._data import Data, given_pairs, prepared
 from ._follow import Chosen, follow
 from ._gauss_newton import Iterate, gauss_newton
-from ._objective import objective
 from ._pairs import Maker
 from ._problem import Problem
 from ._question import Fields, Question, ask
@@ -116,13 +115,7 @@ def run(
 ) -> Fit:
     """Make pairs, optimise, choose an iterate and report.
 
-    Args:
-        question: the resolved arguments of the fit.
-        maker: makes the pairs.
-        pairs: number of pairs, or the pairs.
-        auto: whether to search for the best classical start.
-        max_calls: the budget.
-        rivals: whether to measure classical solvers for the report.
+    With ``auto`` the best classical start is searched for, with ``rivals`` classical solvers are measured.
     """
     mapped, ledger = _features_read(question.loss), Ledger(max_calls)
     with ledger.timed("reference"):

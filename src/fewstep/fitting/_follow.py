@@ -22,11 +22,9 @@ IMPROVEMENT = 0.05
 
 
 class Chosen(NamedTuple):
-    """The chosen iterate, its validation PSNR (the criterion) and RMSE, and the course of the optimiser."""
+    """The chosen iterate, and the course of the optimiser."""
 
     theta: Tensor
-    psnr: float
-    error: float
     iteration: int
     stopped: str
     curve: list[Mapping[str, float]]
@@ -42,20 +40,15 @@ def follow(
 ) -> Chosen:
     """Run an optimiser and keep the iterate with the best validation PSNR over all of its solvers.
 
-    Args:
-        iterates: the optimiser.
-        validation: mean squares at a theta, float64 of shape ``(B,)``: of the samples' errors, and of the
-            criterion, which may be errors of features.
-        rollout: counts the calls of both.
-        settings: settings of the optimiser: its iterations and its patience.
-        progress: show a progress bar.
-        desc: text of the progress bar.
+    ``validation`` returns mean squares at a theta, float64 of shape ``(B,)``: of the samples' errors, and of
+    the criterion, which may be errors of features. The rollout counts the calls of both.
 
     With few validation pairs, one noise that falls to another mode dominates a mean of errors; PSNR, a mean
     of their logarithms, is robust to it. An iterate with a worse mean error than the start is never kept.
     """
     curve: list[Mapping[str, float]] = []
-    best: tuple[Tensor, float, float, int] | None = None
+    best: tuple[Tensor, int] | None = None
+    highest = -math.inf
     waited, cost, most, stopped = 0, 0, math.inf, "the training loss settled"
     with progress_bar(
         progress and rollout.team.main, total=settings.iterations, desc=desc, unit="iteration"
@@ -77,9 +70,9 @@ def follow(
                 waited += 1
                 if best is None:
                     most = judged_error
-                if best is None or (psnr > best[1] and judged_error <= most):
-                    waited = 0 if best is None or psnr > best[1] + IMPROVEMENT else waited
-                    best = (iterate.theta, psnr, error, iteration)
+                if best is None or (psnr > highest and judged_error <= most):
+                    waited = 0 if best is None or psnr > highest + IMPROVEMENT else waited
+                    best, highest = (iterate.theta, iteration), psnr
                 bar.set_postfix(refresh=False, loss=f"{iterate.loss:.4g}", validation=f"{error:.4g}")
                 bar.update()
                 if waited > settings.patience:
@@ -95,7 +88,7 @@ def follow(
                     stopped = "the iterations were used up"
         except BudgetSpentError:
             stopped = BUDGET_SPENT
-    if best is None or not math.isfinite(best[1] + best[2]):
+    if best is None or not math.isfinite(highest + curve[best[1]]["validation"]):
         raise FloatingPointError(
             "fit: the initial solver already gives NaN on the validation pairs; sample with it to see which "
             "call of the network is to blame."

@@ -51,13 +51,8 @@ def gauss_newton(
 
     Yields the start and then one iterate per step, until no step improves the penalised training loss. With
     minibatches, the loss of an iterate is that of its minibatch, and a minibatch without a better step is
-    skipped.
-
-    Args:
-        tasks: the solvers, which share a theta, and their prepared training pairs, in equal numbers.
-        loss: the loss of each task; its slope weights the residuals (reweighted least squares).
-        settings: settings.
-        seed: seed of the minibatches.
+    skipped. The tasks have equal numbers of prepared pairs; the slope of the loss weights the residuals
+    (reweighted least squares).
     """
     system = System(tasks, loss, settings)
     pairs, generator = len(tasks[0].pairs), torch.Generator().manual_seed(seed)
@@ -107,16 +102,7 @@ def gauss_newton(
 
 
 class System:
-    """Joint loss and normal equations of the tasks of a fit.
-
-    Args:
-        tasks: as in :func:`gauss_newton`.
-        loss: likewise.
-        settings: likewise.
-
-    Raises:
-        ValueError: when there are fewer pairs than processes, or the network does not have the derivatives.
-    """
+    """Joint loss and normal equations of the tasks of a fit."""
 
     def __init__(self, tasks: Sequence[Task], loss: LeastSquares, settings: GaussNewton) -> None:
         team, pairs = tasks[0].rollout.team, len(tasks[0].pairs)
@@ -178,17 +164,7 @@ class _Kept(NamedTuple):
 
 
 class Linearised:
-    """Loss and normal equations of one task at any theta.
-
-    Args:
-        task: the solvers and pairs.
-        loss: the loss.
-        settings: settings of the Jacobian.
-        reuse: iterations that a Jacobian serves besides its own.
-
-    Attributes:
-        kept: the last Jacobian, if it may be reused.
-    """
+    """Loss and normal equations of one task at any theta; a Jacobian serves ``reuse`` more iterations."""
 
     def __init__(self, task: Task, loss: LeastSquares, settings: GaussNewton, reuse: int = 0) -> None:
         self.rollout, self.family, self.link = task.rollout, task.solvers.own, task.solvers.link

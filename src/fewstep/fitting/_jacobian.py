@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,9 +15,8 @@ from ..families import Family
 from ..pairs import Pairs
 from ._forward_mode import REFUSALS, quiet
 from ._perturbations import Perturbations, agreed, measure
-from ._residuals import Residuals
-from ._rollout import BudgetSpentError, first_change, joined, moving_rows
-from ._room import Room
+from ._residuals import Residuals, Room
+from ._rollout import BudgetSpentError, grouped, joined
 
 __all__ = ["Columns", "Differences", "Linearisation", "Tangents", "table_derivative"]
 
@@ -33,32 +32,37 @@ def table_derivative(family: Family, theta: Tensor) -> Reduced:
     return Reduced(*(part.movedim(-1, 0) for part in change))
 
 
-class Columns(Protocol):
-    """A method to compute the Jacobian."""
-
-    def at(self, theta: Tensor, pairs: Pairs) -> tuple[Linearisation, Room]:
-        """Return the Jacobian at ``theta`` as a function of some of the pairs, and how many it may take."""
-
-
-class Differences:
-    """Columns from perturbed rollouts that start at the first row a parameter changes; for black boxes.
+class Columns(ABC):
+    """A method to compute the Jacobian of residuals in theta.
 
     Args:
         residuals: the residuals to differentiate.
         memory: bytes for a chunk of the Jacobian.
-        step: one step for forward differences in every parameter, or ``None`` to measure the best steps,
-            forward or central (once, at the first ``theta``).
+    """
+
+    def __init__(self, residuals: Residuals, memory: int) -> None:
+        self.residuals, self.memory = residuals, memory
+        self.rollout, self.family = residuals.rollout, residuals.family
+
+    @abstractmethod
+    def at(self, theta: Tensor, pairs: Pairs) -> tuple[Linearisation, Room]:
+        """Return the Jacobian at ``theta`` as a function of some of the pairs, and how many it may take."""
+
+
+class Differences(Columns):
+    """Columns from perturbed rollouts that start at the first row a parameter changes; for black boxes.
+
+    With ``step=None`` the best steps, forward or central, are measured once, at the first ``theta``.
     """
 
     def __init__(self, residuals: Residuals, memory: int, step: float | None = None) -> None:
-        self.residuals = residuals
-        self.memory = memory
-        self.perturbations = None if step is None else Perturbations.forward(step, residuals.family.size)
+        super().__init__(residuals, memory)
+        self.perturbations = None if step is None else Perturbations.forward(step, self.family.size)
 
     def at(self, theta: Tensor, pairs: Pairs) -> tuple[Linearisation, Room]:
         if self.perturbations is None:
             probe = partial(measure, self.residuals, theta, pairs)
-            self.perturbations = agreed(self.residuals.rollout, probe)
+            self.perturbations = agreed(self.rollout, probe)
         step, central = self.perturbations
         sides = torch.cat([torch.diag(step), -torch.diag(step)[central]])
         moves = self.residuals.moves(theta, [theta + side for side in sides])
@@ -75,7 +79,7 @@ class Differences:
         return columns, within
 
 
-class Tangents:
+class Tangents(Columns):
     """Columns by forward-mode differentiation: exact, without a step size.
 
     With dots for derivatives in one parameter,
@@ -86,17 +90,9 @@ class Tangents:
     supports it, else one by one. Calls before the first one that depends on a parameter are skipped. A
     derivative along one direction counts as two network calls. The loss's reading of the states and its
     targets are differentiated in the same way.
-
-    Args:
-        residuals: the residuals to differentiate.
-        memory: bytes for a chunk of the Jacobian.
     """
 
-    def __init__(self, residuals: Residuals, memory: int) -> None:
-        self.residuals = residuals
-        self.rollout, self.family = residuals.rollout, residuals.family
-        self.memory = memory
-        self.batched: bool | None = None
+    batched: bool | None = None  #: whether the network supports vmap; unknown before the first pairs
 
     def at(self, theta: Tensor, pairs: Pairs) -> tuple[Linearisation, Room]:
         if self.batched is None:
@@ -105,23 +101,17 @@ class Tangents:
         points, times = self.residuals.points, self.residuals.loss.times(self.family, theta)
         change, late = table_derivative(self.family, theta), self.residuals.late(theta)
         within = self.residuals.room(self.memory, self.family.size, pairs)
-        starts: dict[tuple[int, int], list[int]] = {}
-        for p, (t, *rows) in enumerate(zip(*(part != 0 for part in change), strict=True)):
-            starts.setdefault(first_change(moving_rows(*rows), t), []).append(p)
-        groups = [
-            (known, members[first : first + within.together])
-            for (_, known), members in starts.items()
-            for first in range(0, len(members), within.together)
-        ]
+        changed = (Reduced(*parts) for parts in zip(*(part != 0 for part in change), strict=True))
+        groups = grouped(changed, within.together)
 
         def columns(part: Pairs) -> tuple[Tensor, Tensor]:
             _, states, predictions = self.rollout.history(table, part)
             there = joined([states[i] for i in points], 0)
             residual = self.residuals.of(there, times, part)
             J = torch.empty(self.family.size, *residual.shape, dtype=residual.dtype, device=residual.device)
-            for known, group in groups:
+            for _, known, group in groups:
                 some = Reduced(*(c[group].to(there) for c in change))
-                dx = self._rolled(table, some, known, part, states, predictions, points)
+                dx = self._rolled(table, some, known, part, states, predictions)
                 J[group] = self.residuals.derivative(there, dx, times, late[group], part)
             return residual, J
 
@@ -135,43 +125,32 @@ class Tangents:
         pairs: Pairs,
         states: dict[int, Tensor],
         predictions: dict[int, Tensor],
-        points: tuple[int, ...],
     ) -> Tensor:
-        """Return ``dx`` at some points for some parameters; calls before ``known`` do not depend on them."""
-        N, x0 = len(table.times), states[0]
+        """Return ``dx`` at the points for some parameters; calls before ``known`` do not depend on them."""
+        N, x0, points = len(table.times), states[0], self.residuals.points
+        column = (-1, *[1] * x0.ndim)
+        du: dict[int, Tensor] = {}
+
+        def moved_state(i: int) -> Tensor:
+            dx = change.a[:, i - 1].reshape(column) * x0
+            for j in range(i):
+                dx += change.b[:, i - 1, j].reshape(column) * predictions[j]
+            for j, derivative in du.items():
+                dx += float(table.b[i - 1, j]) * derivative
+            return dx
+
         dx = torch.zeros(len(change.a), *x0.shape, dtype=x0.dtype, device=x0.device)
         moved = {i: dx for i in points}  # zero before the first call that changes
-        du: dict[int, Tensor] = {}
         for j in range(known, N):
             if j > 0:
-                dx = self._sum(table.b, change, j, x0, predictions, du)
+                dx = moved_state(j)
             if j in moved:
                 moved[j] = dx
-            du[j] = self._derivative(pairs, states[j], table.times[j], dx, change.times[:, j])
-        moved[N] = self._sum(table.b, change, N, x0, predictions, du)
+            self.rollout.spend(2 * len(dx) * len(x0))
+            t, dt = table.times[j].to(x0), change.times[:, j]
+            du[j] = self._jvp(pairs, states[j], t, dx, dt, self.batched is True)
+        moved[N] = moved_state(N)
         return joined([moved[i] for i in points], 1)
-
-    @staticmethod
-    def _sum(
-        b: Tensor,
-        change: Reduced,
-        i: int,
-        x0: Tensor,
-        predictions: dict[int, Tensor],
-        du: dict[int, Tensor],
-    ) -> Tensor:
-        column = (-1, *[1] * x0.ndim)
-        dx = change.a[:, i - 1].reshape(column) * x0
-        for j in range(i):
-            dx += change.b[:, i - 1, j].reshape(column) * predictions[j]
-        for j, derivative in du.items():
-            dx += float(b[i - 1, j]) * derivative
-        return dx
-
-    def _derivative(self, pairs: Pairs, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor) -> Tensor:
-        """Return ``du``, ``(G, B, ...)``, for ``dx`` of that shape and ``dt`` of shape ``(G,)``."""
-        self.rollout.spend(2 * len(dx) * len(x))
-        return self._jvp(pairs, x, t.to(x), dx, dt.to(x), self.batched is True)
 
     def _jvp(self, pairs: Pairs, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor, batched: bool) -> Tensor:
         field = pairs.bind(self.rollout.field)

@@ -28,17 +28,7 @@ TOGETHER = 256
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes the pairs of a fit.
-
-    Args:
-        conditions: conditions that all pairs share.
-        per_sample: conditions with one row per pair.
-        reference: settings of the reference.
-        seed: seed of the noises.
-        device: device of the noises; by default that of each field's network.
-        batch: most samples per network call, at most 256 in the reference.
-        progress: show a progress bar.
-    """
+    """Makes the pairs of a fit, from its arguments; those of a batch are at most 256 in the reference."""
 
     conditions: Mapping[str, Any] | None
     per_sample: Mapping[str, Any] | None

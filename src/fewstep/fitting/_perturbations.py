@@ -53,13 +53,8 @@ class Perturbations(NamedTuple):
             central   ``(h^2 f''' / 6)^2 + s^2 / (2 h^2)``,   least at ``h^3 = 3 s / f'''``.
 
         Steps are no larger than needed to make the second term negligible. Central differences cost twice as
-        much, and are used where the error of forward ones exceeds a few percent of the column.
-
-        Args:
-            slope: size of the first derivative for each parameter, ``(P,)``.
-            second: size of the second derivative.
-            third: size of the third derivative.
-            noise: standard deviation of the function's rounding noise.
+        much, and are used where the error of forward ones exceeds a few percent of the column. All sizes are
+        of shape ``(P,)``.
         """
         tiny = torch.finfo(torch.float64).tiny
         enough = _enough(noise, slope)
@@ -99,10 +94,8 @@ def probed(count: int, moved: Callable[[float, Tensor], Tensor]) -> Perturbation
     noise is subtracted. Variables that need a large step, but whose second or third difference is mostly
     noise, are probed again at a larger distance.
 
-    Args:
-        count: number of variables.
-        moved: given a distance ``h`` and indices of variables, returns the changes of the function when each
-            variable is changed by ``-2 h, -h, h, 2 h``: ``(4, len(free), B, ...)`` on ``B`` samples.
+    Given a distance ``h`` and indices of variables, ``moved`` returns the changes of the function when each
+    variable is changed by ``-2 h, -h, h, 2 h``: ``(4, len(free), B, ...)`` on ``B`` samples.
     """
     free = torch.arange(count)
     noise, *derivatives = torch.full((4, count), torch.nan, dtype=torch.float64)

@@ -28,14 +28,10 @@ class Place(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Tasks for training, and tasks for validation.
+    """Tasks on training pairs and on validation pairs, of which the rollout counts all calls.
 
-    Args:
-        rollout: counts the calls of all.
-        trained: tasks on training pairs.
-        judged: tasks on validation pairs, also midway between fitted numbers of calls and scales.
-        places: places of the judged tasks.
-        start: name of the solver at ``theta = 0``.
+    The judged tasks, with their places, are also midway between fitted numbers of calls and scales.
+    ``start`` is the name of the solver at ``theta = 0``.
     """
 
     rollout: Rollout

@@ -12,10 +12,9 @@ from torch import nn
 from ..families import FAMILIES, Family, Guided, NonStationary, SmoothCorrections, Solvers
 from ..field import Field, check_field
 from ..solver import Solver
-from ._objective import check_loss
 from ._settings import GaussNewton, Optimizer, resolve_optimizer
 from ._team import Team
-from .losses import LOSSES, EndpointLoss, Features, LeastSquares, Loss
+from .losses import LOSSES, EndpointLoss, Features, LeastSquares, Loss, Steps
 
 __all__ = ["Fields", "Question", "Source", "ask"]
 
@@ -32,16 +31,7 @@ class Source(NamedTuple):
 
 
 class Question(NamedTuple):
-    """The arguments of a fit, resolved and checked.
-
-    Args:
-        sources: the fields to fit, at every scale.
-        between: the fields at further scales, for validation.
-        nfes: numbers of calls.
-        solvers: the solvers to fit, as functions of theta.
-        loss: the loss of each task.
-        optimizer: its settings.
-    """
+    """The arguments of a fit, resolved and checked; ``between`` are the fields at scales for validation."""
 
     sources: list[Source]
     between: list[Source]
@@ -170,18 +160,15 @@ def _solvers(
     """Return the solvers by name, or the given ones, at every scale."""
     if family is None:
         family = "non_stationary" if len(nfes) == 1 else "smooth_corrections"
-    if isinstance(family, str):
-        if family not in FAMILIES:
-            raise ValueError(
-                f"fit: family must be one of {', '.join(FAMILIES)}, or a Family, not {family!r}."
-            )
-        solvers: Family | SmoothCorrections | Guided = FAMILIES[family](nfes, init, field)
+    solvers: Family | SmoothCorrections | Guided
+    if isinstance(family, str) and family in FAMILIES:
+        solvers = FAMILIES[family](nfes, init, field)
+    elif not isinstance(family, Family | SmoothCorrections | Guided):
+        raise ValueError(f"fit: family must be one of {', '.join(FAMILIES)}, or a Family, not {family!r}.")
     elif init is not None:
         raise ValueError("fit: a Family starts from its own solver; leave init out.")
-    elif isinstance(family, Family | SmoothCorrections | Guided):
-        solvers = family
     else:
-        raise ValueError(f"fit: family must be one of {', '.join(FAMILIES)}, or a Family, not {family!r}.")
+        solvers = family
     if isinstance(solvers, Family) and nfes != (solvers.nfe,):
         raise ValueError(
             f"fit: nfe={nfes[0] if len(nfes) == 1 else nfes}, but the family given makes solvers of "
@@ -210,8 +197,8 @@ def _check_together(question: Question, init: str | Solver | None) -> None:
             f"fit: optimizer={optimizer.name!r} cannot share its work among {world} processes; run it in "
             "one, or pass optimizer='gauss_newton'."
         )
-    if len(question.nfes) == 1 and isinstance(question.solvers, Family):
-        check_loss(loss, question.family)
+    if len(question.nfes) == 1 and isinstance(question.solvers, Family) and isinstance(loss, Steps):
+        loss.weights(question.family)  # raises if there are none
     if question.alone:
         return
     if not isinstance(optimizer, GaussNewton):

@@ -13,10 +13,16 @@ from ..families import Family
 from ..pairs import Pairs
 from ._forward_mode import derivative
 from ._rollout import Rollout, chunks
-from ._room import Room, room
 from .losses import ENDPOINT_LOSSES, LeastSquares
 
-__all__ = ["Residuals"]
+__all__ = ["Residuals", "Room"]
+
+
+class Room(NamedTuple):
+    """Numbers of pairs, and of perturbations of them, per chunk."""
+
+    pairs: int
+    together: int
 
 
 class Residuals(NamedTuple):
@@ -32,9 +38,20 @@ class Residuals(NamedTuple):
         return self.loss.points(self.family)
 
     def room(self, memory: int, columns: int, pairs: Pairs) -> Room:
-        """Return chunk sizes that keep ``columns`` columns of residuals within ``memory`` bytes."""
+        """Return chunk sizes that keep a Jacobian of so many columns per pair within ``memory`` bytes.
+
+        Half of the memory is for the results: the columns, the ``2 N + 1`` states and predictions of the
+        unperturbed rollout, and some float64 copies of the residual. A quarter is for the rollouts of one
+        chunk of perturbations: ``N`` predictions and eight temporary states. The rest is left to the caller.
+        The network's own memory is not included. A chunk has at least one pair and one perturbation.
+        """
+        N, sample, max_batch = self.family.nfe, pairs.x0[0], self.rollout.max_batch
         compared = self.loss.numbers(self.family, pairs)
-        return room(memory, columns, self.family.nfe, pairs.x0[0], self.rollout.max_batch, compared)
+        state, residual = (count * sample.element_size() for count in (sample.numel(), compared))
+        kept = columns * residual + (2 * N + 1) * state + 4 * 8 * compared
+        count = max(1, min(memory // 2 // kept, max_batch))
+        rolled = (N + 8) * state + max(0, residual - state)
+        return Room(count, max(1, min(memory // 4 // (rolled * count), max_batch // count)))
 
     def squared(self, theta: Tensor, pairs: Pairs, *, checkpointed: bool = False) -> Tensor:
         """Return the mean square of each residual, float64 of shape ``(K B,)``; differentiable."""
@@ -58,17 +75,10 @@ class Residuals(NamedTuple):
         return self.loss.read(states) - self.loss.target(times, pairs)
 
     def derivative(self, states: Tensor, along: Tensor, times: Tensor, late: Tensor, pairs: Pairs) -> Tensor:
-        """Return the Jacobian of the residuals, given those of the states and of their times.
+        """Return the Jacobian of the residuals, ``(P, K B, ...)``.
 
-        Args:
-            states: the compared states, ``(K B, ...)``.
-            along: their derivatives in ``P`` parameters, ``(P, K B, ...)``.
-            times: their times, ``(K,)``.
-            late: derivatives of the times, ``(P, K)``.
-            pairs: the pairs.
-
-        Returns:
-            Tensor of shape ``(P, K B, ...)``.
+        ``along`` and ``late`` are the derivatives of the compared states, ``(P, K B, ...)``, and of their
+        times, ``(P, K)``.
         """
         J = self.loss.tangents(states, along)
         for p in late.any(dim=1).nonzero().flatten().tolist():
@@ -84,11 +94,10 @@ class Residuals(NamedTuple):
     def moves(
         self, theta: Tensor, others: list[Tensor]
     ) -> Callable[[Pairs, int | None], tuple[Tensor, Tensor]]:
-        """Prepare the residuals at ``theta``, and their changes at other parameters.
+        """Return a function of some pairs and of the number of tables to roll out together.
 
-        Returns:
-            A function of some pairs and of the number of tables to roll out together, which returns tensors
-            of shapes ``(K B, ...)`` and ``(P, K B, ...)``.
+        It returns the residuals at ``theta``, ``(K B, ...)``, and their changes at the other parameters,
+        ``(P, K B, ...)``.
         """
         table = self.family.table(theta).unroll()
         tables = [self.family.table(other).unroll() for other in others]

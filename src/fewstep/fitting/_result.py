@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from .. import _solver_file
-from .._json_file import read_json, write_json
+from .._json_file import read_format, read_json, write_json
 from ..families import Guided, SmoothCorrections
 from ..families.guided import describe_solvers, solvers_from_dict
 from ..solver import Solver
 from ._report import FitReport
 
-__all__ = ["FORMAT", "Fit"]
+__all__ = ["Fit", "load"]
 
 FORMAT, SCHEMA = "fewstep.fit", 1
 
@@ -186,3 +186,13 @@ class Fit:
                 f"fit: nfe={nfe} is below the least number of calls fitted, {least}, and nothing is known "
                 f"there; fit numbers of calls that begin at {nfe}."
             )
+
+
+def load(path: str | os.PathLike[str]) -> Solver | Fit:
+    """Read a file of :meth:`fewstep.Solver.save` or :meth:`fewstep.Fit.save`.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is truncated, newer than this version, or neither a solver nor a fit.
+    """
+    return Fit.load(path) if read_format(path) == FORMAT else Solver.load(path)

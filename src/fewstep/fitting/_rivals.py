@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .. import classical
 from .._table import Reduced
-from ..families._start import velocity_tables
+from ..families._by_name import velocity_tables
 from ..metrics import mean_psnr
 from ..pairs import Pairs
 from ._rollout import Rollout
@@ -29,13 +29,9 @@ class Choice(NamedTuple):
 
 
 def best_classical(rollout: Rollout, nfe: int, pairs: Pairs, *, steps: int = 1) -> Choice:
-    """Return the classical solver with the best mean PSNR, of all solvers on all named grids.
+    """Return the classical solver with the best mean PSNR on the first pairs, of all on all named grids.
 
-    Args:
-        rollout: the field, with the limit on network calls of the search.
-        nfe: network calls of the solver.
-        pairs: training pairs, of which the first 32 are used.
-        steps: fewest steps of the solver; with one step, no time is free.
+    Only solvers with at least so many steps are tried, and none beyond the rollout's limit of network calls.
     """
     field, pairs = rollout.field, pairs[:PAIRS]
     solvers = classical.baselines(nfe, field.schedule, list(classical.GRIDS))
@@ -67,11 +63,8 @@ def mean_psnrs(rollout: Rollout, tables: Mapping[str, Reduced], pairs: Pairs) ->
 def rival_errors(task: Task, nfe: int) -> dict[str, float]:
     """Return the RMSE of every classical solver with ``nfe`` calls, infinite if undefined for the field."""
     solvers = classical.baselines(nfe, task.rollout.field.schedule)
-    tables = velocity_tables(solvers, task.rollout.field)
-    found = {}
-    for name in solvers:
-        error = math.inf
-        if name in tables:
-            error = float(task.rollout.squared_error(tables[name], task.pairs).sqrt().mean())
+    found = dict.fromkeys(solvers, math.inf)
+    for name, table in velocity_tables(solvers, task.rollout.field).items():
+        error = float(task.rollout.squared_error(table, task.pairs).sqrt().mean())
         found[name] = error if math.isfinite(error) else math.inf
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 
 import torch
@@ -17,7 +17,7 @@ from ..metrics import per_sample_mse
 from ..pairs import Pairs
 from ._team import BudgetSpentError, Team
 
-__all__ = ["BudgetSpentError", "Rollout", "chunks", "first_change", "joined", "moving_rows"]
+__all__ = ["BudgetSpentError", "Rollout", "chunks", "grouped", "joined"]
 
 
 class _Budget:
@@ -30,13 +30,7 @@ class _Budget:
 class Rollout:
     """A field for sampling many slightly different tables from the same noises.
 
-    Args:
-        field: the field.
-        max_batch: most samples per network call.
-        limit: most network calls; one that would exceed it raises :class:`BudgetSpentError`.
-
-    Attributes:
-        team: the processes.
+    A network call has at most ``max_batch`` samples; one beyond the limit raises :class:`BudgetSpentError`.
     """
 
     def __init__(self, field: Field, max_batch: int, limit: float = math.inf) -> None:
@@ -75,16 +69,10 @@ class Rollout:
     def states(
         self, table: Reduced, pairs: Pairs, points: Sequence[int], *, checkpointed: bool = False
     ) -> Tensor:
-        """Return some states of every pair; differentiable in the table.
+        """Return ``K`` states of every pair, ``(K B, ...)``: the first for all pairs, then the second.
 
-        Args:
-            table: the solver, with or without gradients.
-            pairs: the initial noises.
-            points: indices of the ``K`` states.
-            checkpointed: recompute the network's activations in the backward pass instead of storing them.
-
-        Returns:
-            Tensor of shape ``(K B, ...)``: the first of the states for all pairs, then the second.
+        It is differentiable in the table. With ``checkpointed`` the backward pass recomputes the network's
+        activations instead of storing them.
         """
         velocity = self.velocity(pairs)
 
@@ -124,37 +112,25 @@ class Rollout:
         """Return a function of some states of ``table``, and its changes for each perturbed table.
 
         A perturbation that first changes row ``i`` starts there, from the unperturbed history; one of
-        the last row needs no call. Tables that start at the same row share their batches.
-
-        Args:
-            table: the solver.
-            perturbed: the perturbed tables.
-            pairs: the initial noises.
-            together: most tables per batch, by default as many as fit ``max_batch``.
-            points: indices of the ``K`` states, by default the last.
-            read: the function of a batch of states.
+        the last row needs no call. Tables that start at the same row share their batches, ``together`` at
+        most, by default as many as fit ``max_batch``.
 
         Returns:
-            Its values, ``(K B, ...)`` as in :meth:`states`, and their changes, ``(P, K B, ...)``.
+            The values, ``(K B, ...)`` as in :meth:`states`, and their changes, ``(P, K B, ...)``.
         """
         points = (len(table.times),) if points is None else points
         _, states, predictions = self.history(table, pairs)
         end = read(joined([states[i] for i in points], 0))
         velocity = self.velocity(pairs)
         moved = torch.empty(len(perturbed), *end.shape, dtype=end.dtype, device=end.device)
-        starts: dict[tuple[int, int], list[int]] = {}
-        for p, other in enumerate(perturbed):
-            rows = moving_rows(table.a != other.a, table.b != other.b)
-            starts.setdefault(first_change(rows, table.times != other.times), []).append(p)
+        changed = (Reduced(*map(torch.ne, table, other)) for other in perturbed)
         width = max(1, self.max_batch // len(pairs) if together is None else together)
-        for (start, known), members in starts.items():
+        for start, known, group in grouped(changed, width):
             unchanged = dict(list(predictions.items())[:known])
-            for first in range(0, len(members), width):
-                group = members[first : first + width]
-                tables = [perturbed[p] for p in group]
-                there = self._from_row(start, tables, velocity, states, dict(unchanged), points)
-                moved[group] = read(there.flatten(0, 1)).unflatten(0, there.shape[:2])
-                del there  # free its memory before the next group
+            tables = [perturbed[p] for p in group]
+            there = self._from_row(start, tables, velocity, states, unchanged, points)
+            moved[group] = read(there.flatten(0, 1)).unflatten(0, there.shape[:2])
+            del there  # free its memory before the next group
         return end, moved.sub_(end)
 
     def history(self, table: Reduced, pairs: Pairs) -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
@@ -176,11 +152,7 @@ class Rollout:
         predictions: dict[int, Tensor],
         points: Sequence[int],
     ) -> Tensor:
-        """Roll out ``P`` tables at once from row ``start`` on, with states of shape ``(P, B, ...)``.
-
-        Returns:
-            The states at ``points``, of shape ``(P, K B, ...)``.
-        """
+        """Roll out ``P`` tables at once from row ``start`` on; return the ``points``, ``(P, K B, ...)``."""
         x0 = states[0]
         B = len(x0)
         # Tables come last, before as many dimensions as the states have.
@@ -257,19 +229,21 @@ def _rows(table: Reduced, points: Sequence[int]) -> list[Row]:
     return plan([[a_i] for a_i in table.a], [list(b_i[: i + 1]) for i, b_i in enumerate(table.b)], points)
 
 
-def moving_rows(a: Tensor, b: Tensor) -> Tensor:
-    """Return which rows change, given which numbers of a reduced table change; bool of shape ``(N,)``."""
-    return a | b.any(dim=1)
+def grouped(changed: Iterable[Reduced], width: int) -> list[tuple[int, int, list[int]]]:
+    """Group perturbations, of which each changes some numbers of a table, by the row where they start.
 
-
-def first_change(rows: Tensor, times: Tensor) -> tuple[int, int]:
-    """Return the first row that a perturbed rollout must compute, and the number of unchanged calls.
-
-    Args:
-        rows: which rows of the table change, bool of shape ``(N,)``.
-        times: which times change, bool of shape ``(N,)``.
+    Returns:
+        The first row that a perturbed rollout must compute, the number of unchanged calls, and the indices
+        of at most ``width`` perturbations with these two.
     """
-    N = len(times)
-    row = int(rows.nonzero()[0]) + 1 if rows.any() else N
-    call = int(times.nonzero()[0]) if times.any() else N
-    return (row, row) if row <= call else (call + 1, call)
+    starts: dict[tuple[int, int], list[int]] = {}
+    for p, (times, a, b) in enumerate(changed):
+        N, rows = len(times), a | b.any(dim=1)
+        row = int(rows.nonzero()[0]) + 1 if rows.any() else N
+        call = int(times.nonzero()[0]) if times.any() else N
+        starts.setdefault((row, row) if row <= call else (call + 1, call), []).append(p)
+    return [
+        (row, known, members[first : first + width])
+        for (row, known), members in starts.items()
+        for first in range(0, len(members), width)
+    ]

@@ -14,7 +14,7 @@ from .._conditions import cut
 from .._json import finite
 from ..comparison import compare
 from ..families import Family
-from ..families._start import velocity_tables
+from ..families._by_name import velocity_tables
 from ..field import Field
 from ..pairs import Pairs
 from ..solver import Solver
@@ -192,7 +192,8 @@ def search(
     judge, held_out = Rollout(field, batch), held_back(pairs)[1]
 
     # Reserve the calls for scoring: two solvers per number of calls on the test noises, and the rivals.
-    scoring = sum(2 * n * len(tests) + _rival_calls(field, n) * len(held_out) for n in budgets)
+    rivals = {n: classical.baselines(n, field.schedule, _GRIDS) for n in budgets}
+    scoring = sum(2 * n * len(tests) + n * len(rivals[n]) * len(held_out) for n in budgets)
     scoring += sum(2 * n * len(held_out) for n, _ in jobs)
     fits: dict[int, Fit] = {}
     tried: list[dict[str, Any]] = []
@@ -215,9 +216,9 @@ def search(
     if not fits:
         raise ValueError(f"search: max_calls={max_calls} leaves nothing for any fit; raise it. {notes[0]}")
 
-    rivals = {n: _best_classical(field, n, judge, held_out) for n in budgets}
+    best = {n: _best_classical(rivals[n], judge, held_out) for n in budgets}
     calls["classical"] = judge.calls
-    solvers = {"fitted": {n: f.solver for n, f in fits.items()}, "classical": rivals}
+    solvers = {"fitted": {n: f.solver for n, f in fits.items()}, "classical": best}
     rows, failures = _scored(field, solvers, tests)
     calls["test"] += len(tests) * sum(int(row["nfe"]) for row in rows)
     return Search(fits, tuple(rows), calls, tuple(tried), (*notes, *failures))
@@ -256,15 +257,8 @@ def _fits(family: str | Family, nfe: int) -> bool:
     return family != "scale_time" or nfe % 2 == 0
 
 
-def _rival_calls(field: Field, nfe: int) -> int:
-    """Return the network calls per noise for all classical rivals."""
-    methods = classical.METHODS.values()
-    return nfe * len(_GRIDS) * sum(method.steps(nfe, field.schedule) is not None for method in methods)
-
-
-def _best_classical(field: Field, nfe: int, judge: Rollout, pairs: Pairs) -> Solver:
-    """Return the classical solver with the best PSNR on some pairs, named with its grid."""
-    solvers = classical.baselines(nfe, field.schedule, _GRIDS)
-    scores = mean_psnrs(judge, velocity_tables(solvers, field), pairs)
+def _best_classical(solvers: Mapping[str, Solver], judge: Rollout, pairs: Pairs) -> Solver:
+    """Return the solver with the best PSNR on some pairs, with its name."""
+    scores = mean_psnrs(judge, velocity_tables(solvers, judge.field), pairs)
     best = max(scores, key=lambda name: scores[name])
     return replace(solvers[best], name=best)

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import atexit
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from .._processes import exchange, place
 from ..pairs import Pairs
 
-__all__ = ["BudgetSpentError", "Team", "join_torchrun"]
+__all__ = ["BudgetSpentError", "Team"]
 
 #: Status of a process at a gather.
 _WELL, _SPENT, _FAILED = range(3)
 
 
 class BudgetSpentError(RuntimeError):
-    """The next network call would exceed the limit.
-
-    Args:
-        calls: when raised by a gather, the network calls of all processes since the last one.
-    """
+    """The next network call would exceed the limit; a gather adds the calls of all since the last one."""
 
     def __init__(self, calls: int = 0) -> None:
         super().__init__("the budget of network calls is spent")
@@ -39,10 +32,6 @@ class Team:
 
     Every process takes part in every gather, even if its own work failed; then all of them raise. Results are
     combined in rank order, so that all processes continue with identical bits.
-
-    Args:
-        rank: rank of this process.
-        world: number of processes.
     """
 
     rank: int = 0
@@ -73,9 +62,7 @@ class Team:
     def gather(self, work: Callable[[], Tensor], calls: Callable[[], int]) -> tuple[list[Tensor], int]:
         """All-gather results, in rank order, and the total network calls since the last gather.
 
-        Args:
-            work: returns this process's result; shapes may differ in the first dimension only.
-            calls: returns the network calls of this process; called after the work.
+        Shapes of results may differ in the first dimension only.
 
         Raises:
             BudgetSpentError: in every process, when it was raised in one.
@@ -104,22 +91,3 @@ class Team:
         padded[:size] = result
         parts = exchange(padded)
         return [part[:n].to(result.device) for part, n in zip(parts, sizes, strict=True)], sum(counts)
-
-
-def join_torchrun(device: str) -> tuple[Team, str]:
-    """Initialise ``torch.distributed`` in a process started by ``torchrun``, and choose its device.
-
-    Args:
-        device: ``"cpu"``, with the gloo backend, or ``"cuda"``, with nccl.
-
-    Returns:
-        The processes, and the device of this one.
-    """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
-        return Team.current(), device
-    if device == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    atexit.register(dist.destroy_process_group)
-    return Team.current(), device

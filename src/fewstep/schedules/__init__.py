@@ -11,8 +11,7 @@ from typing import Any
 
 from ._continuous import VE, VP, CondOT, Cosine, LinearVP, Polynomial
 from ._discrete import DDPM, Discrete
-from ._reversed import Reversed
-from ._schedule import Schedule, SchedulePoint
+from ._schedule import Reversed, Schedule, SchedulePoint
 
 __all__ = [
     "DDPM",

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import ClassVar, Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -27,13 +27,6 @@ from ._schedule import Schedule, SchedulePoint, as_time, require
 __all__ = ["DDPM", "Betas", "Discrete"]
 
 Betas = Literal["linear", "scaled_linear", "squared_cosine"]
-
-
-class _Knots(NamedTuple):
-    """``log(sigma / alpha)`` and its slope at timesteps 0, 1, ... where it is finite, in float64."""
-
-    values: Tensor
-    slopes: Tensor
 
 
 @dataclass(frozen=True)
@@ -98,7 +91,8 @@ class _Tabulated(Schedule):
         return self.count - 1 - self.count * t
 
     @cached_property
-    def _knots(self) -> _Knots:
+    def _knots(self) -> tuple[Tensor, Tensor]:
+        """``log(sigma / alpha)`` and its slope at timesteps 0, 1, ... where it is finite, in float64."""
         table = torch.tensor(self.table, dtype=torch.float64)
         finite = table[table > 0]
         values = ((1 - finite).log() - finite.log()) / 2
@@ -106,10 +100,11 @@ class _Tabulated(Schedule):
         # A steeper slope would make the quadratics non-monotone.
         ends = torch.full_like(slopes, math.inf)
         ends[0] = ends[-1] = 2
-        return _Knots(values, torch.minimum(slopes, ends))
+        return values, torch.minimum(slopes, ends)
 
-    def _on(self, t: Tensor) -> _Knots:
-        return _Knots(*(knots.to(t) for knots in self._knots))
+    def _on(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        values, slopes = self._knots
+        return values.to(t), slopes.to(t)
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,11 @@ All but the last two are reweighted least squares, for Gauss-Newton; Adam minimi
 
 from __future__ import annotations
 
-from ._endpoint import ENDPOINT_LOSSES, EndpointLoss, pseudo_huber
 from ._features import Features
-from ._loss import LeastSquares, Loss
-from ._nodes import Nodes
+from ._loss import ENDPOINT_LOSSES, EndpointLoss, LeastSquares, Loss, pseudo_huber
 from ._pairs import FeaturePairs, PathPairs
+from ._paths import PATH_LOSSES, Nodes, Steps, bound_weights, local_errors
 from ._soft import Soft
-from ._steps import PATH_LOSSES, Steps, bound_weights, check_one_step, local_errors
 
 __all__ = [
     "ENDPOINT_LOSSES",
@@ -32,7 +30,6 @@ __all__ = [
     "Soft",
     "Steps",
     "bound_weights",
-    "check_one_step",
     "local_errors",
     "pseudo_huber",
 ]

@@ -10,8 +10,7 @@ from torch import Tensor
 from ...field import Field
 from ...pairs import Pairs
 from .._forward_mode import REFUSALS, derivative
-from ._endpoint import EndpointLoss, endpoint_loss
-from ._loss import LeastSquares
+from ._loss import EndpointLoss, LeastSquares, endpoint_loss
 from ._pairs import FeaturePairs, carrying
 
 __all__ = ["Features"]
@@ -47,20 +46,11 @@ class Features(LeastSquares):
             raise ValueError(f"Features: phi must be a function of a batch of samples, not {phi!r}.")
         self.phi = phi
         self.loss = endpoint_loss(loss, "Features")
+        self.rho, self.slope = self.loss.rho, self.loss.slope
         label = name or getattr(phi, "__name__", type(phi).__name__)
         self.name = f"features({label}, {self.loss.name})"
         self.calls = 0
         self._differentiable = False
-
-    @property
-    def judge(self) -> LeastSquares:
-        return self
-
-    def rho(self, mse: Tensor) -> Tensor:
-        return self.loss.rho(mse)
-
-    def slope(self, mse: Tensor) -> Tensor:
-        return self.loss.slope(mse)
 
     def prepared(self, pairs: Pairs, field: Field, *, rtol: float, atol: float) -> tuple[Pairs, int]:
         self._differentiable = False  # every fit checks it again

@@ -5,9 +5,8 @@ from __future__ import annotations
 from ...families import Family
 from ...field import Field
 from ...pairs import Pairs
-from ._endpoint import EndpointLoss, endpoint_loss
 from ._features import Features
-from ._loss import LeastSquares, Loss
+from ._loss import EndpointLoss, LeastSquares, Loss, endpoint_loss
 
 __all__ = ["Soft"]
 

@@ -1,25 +1,61 @@
-"""Losses of single steps that start on the reference path: local errors, and the bound made of them."""
+"""Losses against the reference path: at its points, or of single steps that start on it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..._table import Table
-from ...families import ScaleTime
+from ...families import Family, ScaleTime
 from ...field import Field
 from ...pairs import Pairs
 from .._dense import DensePath
-from ._endpoint import ENDPOINT_LOSSES, FLOOR
-from ._loss import LeastSquares, Loss
+from ._loss import ENDPOINT_LOSSES, FLOOR, EndpointLoss, LeastSquares, Loss, endpoint_loss
 from ._pairs import PathPairs
 
-__all__ = ["PATH_LOSSES", "Steps", "bound_weights", "check_one_step", "local_errors"]
+__all__ = ["PATH_LOSSES", "Nodes", "Steps", "bound_weights", "check_one_step", "local_errors"]
 
 #: ``bound`` is the RMSE bound of the Bespoke paper, ``local`` the plain local truncation error.
 PATH_LOSSES = ("bound", "local")
+
+
+class Nodes(LeastSquares):
+    """The mean over trajectory points and samples of ``rho`` of the residual ``x_i - x(t_i)``.
+
+    ``x(t)`` is the reference path from the same noise, and ``t_i`` the time of point ``i`` under the current
+    theta (:meth:`~fewstep.families.Family.point_times`), so that the derivative of a residual in its time is
+    minus the reference velocity. Points ``1 .. n``, the sample included, have equal weights; stages have
+    none. The loss works for every family and keeps the solver near the path; the iterate is still chosen by
+    the sample.
+
+    Args:
+        loss: an endpoint loss, applied to each point.
+    """
+
+    def __init__(self, loss: str | EndpointLoss = "rmse") -> None:
+        self.loss = endpoint_loss(loss, "Nodes")
+        self.rho, self.slope = self.loss.rho, self.loss.slope
+        self.name = f"nodes({self.loss.name})"
+
+    @property
+    def judge(self) -> LeastSquares:
+        return ENDPOINT_LOSSES["rmse"]
+
+    def prepared(self, pairs: Pairs, field: Field, *, rtol: float, atol: float) -> tuple[Pairs, int]:
+        return PathPairs.solved(pairs, field, rtol=rtol, atol=atol)
+
+    def points(self, family: Family) -> tuple[int, ...]:
+        return family.points[1:]
+
+    def times(self, family: Family, theta: Tensor) -> Tensor:
+        return family.point_times(theta)[1:]
+
+    def target(self, times: Tensor, pairs: Pairs) -> Tensor:
+        assert isinstance(pairs, PathPairs)  # as `prepared` made them
+        return pairs.path.at(times).flatten(0, 1)
 
 
 class Steps(Loss):
@@ -41,6 +77,20 @@ class Steps(Loss):
 
     def prepared(self, pairs: Pairs, field: Field, *, rtol: float, atol: float) -> tuple[Pairs, int]:
         return PathPairs.solved(pairs, field, rtol=rtol, atol=atol)
+
+    def weights(self, family: Family) -> Callable[[Tensor], Tensor]:
+        """Return the weights ``M(theta)``, or raise, before any network call, if the family has none."""
+        start = torch.zeros(family.size, dtype=torch.float64)
+        if self.name == "local":
+            check_one_step(family.table(start), family.points)
+            return lambda theta: torch.ones(len(family.points) - 1, dtype=theta.dtype)
+        if not isinstance(family, ScaleTime):
+            raise ValueError(
+                "fit: loss='bound' is known for scale-time solvers only; use family='scale_time', or "
+                "loss='rmse'."
+            )
+        bound_weights(family, start)  # raises if the bound of the base is unknown
+        return partial(bound_weights, family)
 
 
 def local_errors(
