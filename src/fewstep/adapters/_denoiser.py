@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,14 +9,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from .._network import in_own_type
-from ..field import Field, like
-from ..schedules import VE
-from ._network import Network, adapted_field
+from ..field import like
+from ._network import Network
 
-__all__ = ["LOWEST", "Denoise", "denoiser_field", "precondition"]
-
-#: The noise levels that EDM samples between (Karras et al. 2022, table 1); a network may have others.
-LOWEST, HIGHEST = 0.002, 80.0
+__all__ = ["Denoise", "precondition"]
 
 
 @dataclass(frozen=True)
@@ -36,29 +31,6 @@ class Denoise:
         share = like(sigma / told, x)
         denoised: Tensor = (1 - share) * x + share * in_own_type(network, x, told.to, conditions)
         return denoised
-
-
-def denoiser_field(
-    denoiser: Network,
-    *,
-    sigma_max: float | None,
-    sigma_min: float | None,
-    rho: float,
-    **options: Any,
-) -> Field:
-    """Return the field of a denoiser; its noise levels default to those of EDM within its own."""
-    if sigma_min is None:
-        sigma_min = max(LOWEST, float(getattr(denoiser, "sigma_min", 0.0)))
-    if sigma_max is None:
-        sigma_max = min(HIGHEST, float(getattr(denoiser, "sigma_max", math.inf)))
-    if not 0 < sigma_min < sigma_max < math.inf:
-        raise ValueError(
-            f"field: sigma_min and sigma_max must be positive and increasing, not {sigma_min} and "
-            f"{sigma_max}; pass the range of noise levels in training."
-        )
-    schedule = VE(sigma_max, 0.0, rho)
-    options.setdefault("clock", "sigma")
-    return adapted_field(denoiser, Denoise(sigma_min), schedule, "data", **options)
 
 
 def precondition(
