@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._config import describe
+from ._weights import describe
 
 __all__ = ["GaussianEncoder", "zero_output"]
 
