@@ -15,12 +15,12 @@ __all__ = ["ErrorMeter", "estimate_error", "paired_difference"]
 class ErrorMeter:
     """The metrics of :data:`fewstep.metrics.METRICS` with confidence intervals, for samples in batches.
 
-    Only the moments of the per-sample errors are stored. See :class:`Estimate` for the assumptions of the
-    intervals.
+    Only the ``moments`` of the per-sample errors are stored, empty ones by default. See :class:`Estimate` for
+    the assumptions of the intervals.
     """
 
-    def __init__(self) -> None:
-        self._moments = Moments()
+    def __init__(self, moments: Moments | None = None) -> None:
+        self._moments = moments or Moments()
 
     def update(self, mse: Tensor) -> None:
         """Add the mean square errors of some samples, ``(n,)``; see :func:`fewstep.metrics.per_sample_mse`.
@@ -28,19 +28,18 @@ class ErrorMeter:
         Raises:
             ValueError: unless they have shape ``(n,)``.
         """
-        self._moments.update(
-            torch.stack([average.of_sample(_checked(mse)) for average in METRICS.values()], 1)
-        )
+        _checked(mse)
+        self._moments.update(torch.stack([metric.of_sample(mse) for metric in METRICS.values()], 1))
 
     def __add__(self, other: ErrorMeter) -> ErrorMeter:
-        return self._with(self._moments + other._moments)
+        return ErrorMeter(self._moments + other._moments)
 
     def over_processes(self) -> ErrorMeter:
         """Return the meter of all samples over the processes of ``torch.distributed``, the same in each.
 
         Every process must call it.
         """
-        return self._with(self._moments.over_processes())
+        return ErrorMeter(self._moments.over_processes())
 
     def estimate(self, metric: str = "rmse") -> Estimate:
         """Estimate a metric from all samples so far.
@@ -51,17 +50,10 @@ class ErrorMeter:
         Raises:
             ValueError: on an unknown metric, or when there are no samples.
         """
-        average, column = _metric(metric), list(METRICS).index(metric)
-        mean = float(self._moments.mean[column])
-        gradient = [0.0] * len(METRICS)
-        gradient[column] = average.slope(mean)
+        average = _metric(metric)
+        mean = float(self._moments.mean[list(METRICS).index(metric)])
+        gradient = [average.slope(mean) if name == metric else 0.0 for name in METRICS]
         return Estimate.linearised(average.of_mean(mean), gradient, self._moments)
-
-    @staticmethod
-    def _with(moments: Moments) -> ErrorMeter:
-        meter = ErrorMeter()
-        meter._moments = moments
-        return meter
 
 
 def estimate_error(metric: str, mse: Tensor) -> Estimate:
