@@ -1,7 +1,7 @@
 """Networks ``(x, t) -> velocity``, encoders, and network files."""
 
 from .diffusers_unet import DiffusersUNet
-from .encoder import GaussianEncoder, zero_output
+from .encoder import GaussianEncoder
 from .fast_ode import ReverseTime, load_fast_ode, load_fast_ode_encoder
 from .file import build_network, load_network, network_config, save_network
 from .mlp import MLP
@@ -22,5 +22,4 @@ __all__ = [
     "network_config",
     "save_network",
     "song_unet_preset",
-    "zero_output",
 ]
