@@ -20,11 +20,11 @@ class Averages(Generic[_Module]):
     """Averages of a module's weights, one per half-life.
 
     Early in training the half-life is limited to a tenth of the samples seen, so that the initial weights
-    are forgotten (the EMA ramp-up of EDM; Karras et al. 2022).
+    are forgotten (the EMA ramp-up of EDM; Karras et al. 2022). Buffers are averaged, too.
 
     Args:
-        module: the module to average, buffers included; its tensors are looked up once, here, as walking
-            through the module at every step would take longer than averaging.
+        module: the module; its tensors are looked up once, as walking through it would take longer than
+            averaging.
         half_lives: half-lives in samples.
         batch: samples per update.
     """
@@ -45,9 +45,6 @@ class Averages(Generic[_Module]):
             torch._foreach_lerp_(weights, self._current[0], 1 - 0.5 ** (self.batch / effective))
             if others:
                 torch._foreach_copy_(others, self._current[1])
-
-    def __getitem__(self, half_life: int) -> _Module:
-        return self.models[half_life]
 
     @property
     def first(self) -> _Module:

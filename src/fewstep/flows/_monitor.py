@@ -37,9 +37,6 @@ def spread(count: int, samples: int) -> list[list[int]]:
 def aggregate_posterior(x0: Tensor) -> dict[str, float]:
     """Measure the mismatch between coupled noises, over all data, and the N(0, I) that sampling starts from.
 
-    Args:
-        x0: coupled noises, ``(B, ...)``.
-
     Returns:
         ``aggregate_mean``: root mean square over dimensions of the mean, with the expected contribution
         of ``B`` samples' scatter subtracted; ``aggregate_variance``: mean over dimensions of the variance,
@@ -93,15 +90,7 @@ def preview(field: Field, device: torch.device, stem: Path) -> dict[str, float]:
 
 @torch.no_grad()
 def how_straight(field: Field, noises: Tensor) -> dict[str, float]:
-    """Measure how straight a flow is, with 32 Euler steps.
-
-    Args:
-        field: the flow.
-        noises: initial noises, ``(B, ...)``.
-
-    Returns:
-        ``curvature``, per dimension, and ``truncation_rmse_4``, the RMSE of 4 Euler steps against the 32.
-    """
+    """Return ``curvature`` per dimension, and ``truncation_rmse_4``, the RMSE of 4 Euler steps against 32."""
     totals: dict[str, float] = {}
     for x0 in noises.split(_PATHS):
         path: Trajectory = classical.euler(_CALLS[-1]).sample(field, x0, trajectory=True)

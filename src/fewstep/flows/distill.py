@@ -117,10 +117,7 @@ class Distillation(Objective):
 def sample_error(field: Field, solver: Solver, pairs: PairShards) -> float:
     """Return the RMSE (:func:`fewstep.metrics.rmse`) of a solver's samples against all samples of pairs.
 
-    Args:
-        field: the field; the pairs are moved to the device of its network.
-        solver: the solver.
-        pairs: the pairs.
+    The pairs are moved to the device of the field's network.
     """
     total = 0.0
     for start in range(0, len(pairs), _BATCH):

@@ -93,12 +93,7 @@ def reflow(
             "world=...), and train on PairShards with the coupling Paired."
         )
     RunFolder(out, {}, settings).check_space(sum(p.numel() * p.element_size() for p in network.parameters()))
-    facts = {
-        "field": field.fingerprint(),
-        "solver": solver.describe(),
-        "pairs": pairs,
-        "seed": settings.seed,
-    }
+    facts = {"field": field.fingerprint(), "solver": solver.describe(), "pairs": pairs, "seed": settings.seed}
     _open(out / "reflow.json", facts)
 
     device = next(network.parameters()).device

@@ -18,13 +18,11 @@ def warm_start(field: Field) -> nn.Module:
     Raises:
         ValueError: when the field is guided, or its network does not predict the velocity of straight paths.
     """
-    if not isinstance(field.model, nn.Module):
+    if not isinstance(field.model, nn.Module) or next(field.model.parameters(), None) is None:
         raise ValueError(
             f"field: {field.name} is a {type(field.model).__name__}, which has no weights to train; give a "
-            "field of a torch.nn.Module."
+            "field of a torch.nn.Module with parameters."
         )
-    if not any(True for _ in field.model.parameters()):
-        raise ValueError(f"field: {field.name} has no weights to train; give a field of a network.")
     if field.prediction != "velocity" or field.schedule != CondOT():
         raise ValueError(
             f"field: {field.name} predicts {field.prediction} under {field.schedule!r}, but training on from "
