@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
 from .._network import in_own_type
-from ..field import Field
+from ..field import Field, like
 from . import k_diffusion
-from ._denoiser import precondition
 from ._network import Network
 
 __all__ = ["Preconditioned", "field"]
@@ -87,3 +87,17 @@ class Preconditioned(nn.Module):
 
     def set_extra_state(self, state: dict[str, float]) -> None:
         self.sigma_data, self.sigma_min = state["sigma_data"], state["sigma_min"]
+
+
+def precondition(
+    raw: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor, sigma_data: float, lowest: float
+) -> Tensor:
+    """Return ``D = c_skip x + c_out F(c_in x, c_noise)`` (Karras et al. 2022, eq. 7 and table 1, column EDM).
+
+    ``c_noise = log(sigma) / 4`` is limited to ``sigma >= lowest``: it is infinite at ``sigma = 0``, where
+    ``D = x``.
+    """
+    square = sigma**2 + sigma_data**2
+    c_skip, c_out, c_in = sigma_data**2 / square, sigma * sigma_data / square.sqrt(), square.rsqrt()
+    c_noise = sigma.clamp(min=lowest).log() / 4
+    return like(c_skip, x) * x + like(c_out, x) * raw(like(c_in, x) * x, c_noise)
