@@ -14,6 +14,7 @@ from .._hashing import fingerprint
 from ..data import PairShards, is_picture, save_pictures
 from ..field import Field
 from ..solver import Solver
+from . import _monitor
 from .losses import Loss, mse
 from .objective import Objective
 
@@ -91,9 +92,8 @@ class Distillation(Objective):
     ) -> dict[str, float]:
         """Return the losses and ``rmse`` to the teacher's samples; the next preview shows the first pairs."""
         self._pairs = _given(batches[0][1])[:_SHOWN], batches[0][0][:_SHOWN]
-        errors = [len(x1) * metrics.rmse(self.sample(_given(x0)), x1) for x1, x0 in batches]
-        count = sum(len(x1) for x1, _ in batches)
-        return super().validate(batches, generator) | {"rmse": float(sum(errors)) / count}
+        errors = ((len(x1), {"rmse": metrics.rmse(self.sample(_given(x0)), x1)}) for x1, x0 in batches)
+        return super().validate(batches, generator) | _monitor.means(errors)
 
     def preview(self, shape: tuple[int, ...], device: torch.device, stem: Path) -> dict[str, float]:
         """Write an image of the teacher's samples in the first row and the student's below."""

@@ -19,11 +19,10 @@ from .. import data as datasets
 from .._progress import ProgressBar, progress_bar
 from ..data import Dataset, is_picture
 from . import _monitor
-from ._averages import Averages
+from ._averages import Averages, Meter
 from ._batches import Batches, Loaded, loader, seed_default, stream
 from ._environment import circumstances, identity, make_accelerator
 from ._live import Live
-from ._meter import Meter
 from ._run_folder import RunFolder
 from .objective import Objective
 from .settings import Settings
