@@ -21,10 +21,10 @@ from ._batches import stream
 from ._monitor import how_straight
 from ._run_folder import RunFolder
 from .couplings import Paired
+from .distill import warm_start
 from .objective import FlowMatching
 from .settings import Settings
 from .trainer import Trainer
-from .warm_start import warm_start
 
 __all__ = ["Reflowed", "reflow"]
 
