@@ -83,15 +83,11 @@ def load_fast_ode(checkpoint: str | Path, config: str | Path | Mapping[str, Any]
 
 
 def load_fast_ode_encoder(checkpoint: str | Path, config: str | Path | Mapping[str, Any]) -> GaussianEncoder:
-    """Load a Fast-ODE encoder, in evaluation mode with frozen weights.
+    """Load a Fast-ODE encoder like :func:`load_fast_ode` a flow, in evaluation mode with frozen weights.
 
     Args:
         checkpoint: ``forward_model_*.pth``, a bare state dict.
         config: ``config_encoder.json``, one of Fast-ODE's ``configs/*_en.json``, or its content.
-
-    Raises:
-        FileNotFoundError: when a file does not exist.
-        ValueError: when a file is damaged or of the wrong kind, or the two do not match.
     """
     network = _song_unet(config)
     encoder = GaussianEncoder(network)

@@ -65,10 +65,9 @@ class SongUNet(nn.Module):
             train a new network, 100 to 1000 resolves time better.
         checkpoint: in training, store only the inputs of the blocks and recompute the rest in the backward
             pass. It affects no weight and is not part of ``config``; the attribute may be set at any time.
-        **fixed: fields of published configurations with one supported value: ``unet_type="songunet"``,
-            ``label_dim=0``, ``augment_dim=0``, ``label_dropout=0``, ``embedding_type="positional"``,
-            ``encoder_type="standard"`` and ``decoder_type="standard"``. ``num_params`` is ignored, as
-            published values are wrong.
+        **fixed: fields of published configurations with one supported value, such as
+            ``unet_type="songunet"`` and ``label_dim=0``; ``num_params`` is ignored, as published values are
+            wrong.
 
     Shape:
         ``x``: ``(B, in_channels, img_resolution, img_resolution)``; ``t``: ``()`` or ``(B,)``; output

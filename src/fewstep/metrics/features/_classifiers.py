@@ -8,14 +8,14 @@ from torch.nn import functional as F
 
 __all__ = ["MnistClassifier", "MobileNetTrunk", "ResNet56", "same_padding"]
 
-#: ImageNet's mean and standard deviation, used in training of the public weights.
+#: ImageNet's mean and standard deviation, used in training of the ResNet's public weights.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-#: Channels after each pointwise layer, and the depthwise layers that halve the resolution.
+#: MobileNet's channels after each pointwise layer, and its depthwise layers that halve the resolution.
 _CHANNELS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024)
 _HALVING = (2, 4, 6, 12)
 
-#: Side in pixels to which images are resized.
+#: Side in pixels to which images are resized for MobileNet.
 _SIDE = 128
 
 
@@ -47,9 +47,7 @@ class MnistClassifier(nn.Module):
 
 
 def _convolution(channels: int, out: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, out, 3, stride, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()
-    )
+    return nn.Sequential(_conv(channels, out, stride), nn.BatchNorm2d(out), nn.ReLU())
 
 
 class ResNet56(nn.Module):
@@ -159,12 +157,12 @@ def _stride(number: int) -> int:
     return 2 if number in _HALVING else 1
 
 
-def same_padding(x: Tensor, stride: int, kernel: int = 3) -> Tensor:
-    """Pad with zeros like TensorFlow's "same": ``ceil(n / stride)`` outputs, any odd pixel at the end.
+def same_padding(x: Tensor, stride: int) -> Tensor:
+    """Pad for a kernel of 3 like TensorFlow's "same": ``ceil(n / stride)`` outputs, any odd pixel at the end.
 
     At stride 2 an even side is padded by one pixel at the end only; symmetric padding would shift the
     convolution by a pixel.
     """
-    missing = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:]]
+    missing = [max((-(-n // stride) - 1) * stride + 3 - n, 0) for n in x.shape[-2:]]
     (above, left) = (each // 2 for each in missing)
     return F.pad(x, (left, missing[1] - left, above, missing[0] - above))
