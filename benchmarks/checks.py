@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 import fewstep as fs
-from fewstep.models import GaussianMixture, kernel_density, load_field, random_mixture
+from fewstep.models import GaussianMixture, load_field, random_mixture
 from fewstep.networks import MLP, save_network
 from fewstep.schedules import DDPM, VE, VP, CondOT, Cosine, Schedule
 
@@ -150,7 +150,7 @@ def exact() -> Iterator[Case]:
         network = random_mixture(2, 8, std=0.05, seed=1, schedule=schedule, prediction=prediction)
         data = network.sample_data(2048, torch.Generator().manual_seed(5)).float()
         yield f"plane {schedule.name} {prediction}", network.field(), data
-    network = kernel_density(digits(), 0.1)
+    network = GaussianMixture(digits(), 0.1)
     yield "digits-kde", network.field(), network.sample_data(512, torch.Generator().manual_seed(5)).float()
 
 

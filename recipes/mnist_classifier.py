@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from fewstep._files import write_safetensors
 from fewstep.data import load
-from fewstep.metrics.features._mnist import MnistClassifier
+from fewstep.metrics.features._classifiers import MnistClassifier
 
 
 def labels(path: Path, split: str) -> Tensor:

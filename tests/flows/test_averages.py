@@ -23,8 +23,8 @@ def test_after_a_half_life_a_weight_counts_half():
     # A tenth of the samples seen exceeds the first half-life from sample 1000 on.
     for step in range(1000, 1010):
         averages.update(step)
-    assert averages[100].weight.item() == pytest.approx(0.5)
-    assert averages[400].weight.item() == pytest.approx(1 - 0.5**0.25)
+    assert averages.models[100].weight.item() == pytest.approx(0.5)
+    assert averages.models[400].weight.item() == pytest.approx(1 - 0.5**0.25)
 
 
 def test_a_young_average_forgets_its_start():
@@ -51,6 +51,6 @@ def test_weights_that_are_loaded_later_are_averaged_too():
     moving = module(0.0)
     averages = Averages(moving, [10**9], batch=1)
     moving.load_state_dict(module(1.0).state_dict())
-    averages[10**9].load_state_dict(module(1.0).state_dict())
+    averages.models[10**9].load_state_dict(module(1.0).state_dict())
     averages.update(10**9)
     assert averages.first.weight.item() == 1

@@ -145,11 +145,11 @@ def test_an_encoder_with_the_wrong_channels_is_refused():
 
 def test_beta_may_ramp():
     assert [KLWeight(3)(k) for k in (0, 10**9)] == [3, 3]
-    assert [KLWeight.warm_up(4, 4)(k) for k in (0, 1, 4, 9)] == [0, 1, 4, 4]
-    assert [KLWeight.anneal(30, 10, 10)(k) for k in (0, 5, 10)] == [30, 20, 10]
+    assert [KLWeight(4, 0.0, 4)(k) for k in (0, 1, 4, 9)] == [0, 1, 4, 4]
+    assert [KLWeight(10, 30, 10)(k) for k in (0, 5, 10)] == [30, 20, 10]
     assert KLWeight(3).describe() == 3
-    assert KLWeight.anneal(30, 10, 10).describe() == {"start": 30, "end": 10, "steps": 10}
-    assert Learned(Affine(), beta=KLWeight.anneal(30, 10, 10)).kl_weight(5) == 20
+    assert KLWeight(10, 30, 10).describe() == {"start": 30, "end": 10, "steps": 10}
+    assert Learned(Affine(), beta=KLWeight(10, 30, 10)).kl_weight(5) == 20
     for wrong in ({"end": -1}, {"end": 0}, {"end": math.nan}, {"end": 1, "start": 2}):
         with pytest.raises(ValueError, match="beta: "):
             KLWeight(**wrong)

@@ -27,7 +27,7 @@ from fewstep.flows import (
     Paired,
     Settings,
     Trainer,
-    _checkpoint,
+    _run_folder,
 )
 from fewstep.models import load_network
 from fewstep.networks import MLP, GaussianEncoder, UNet
@@ -315,7 +315,7 @@ def test_a_full_disk_is_told_before_the_start_and_loses_nothing(tmp_path, monkey
             train(tmp_path / "full")
 
     trainer = train(tmp_path / "later", steps=12)
-    save, times = _checkpoint.save, []
+    save, times = _run_folder._write, []
 
     def failing(path, *rest):
         times.append(path)
@@ -323,7 +323,7 @@ def test_a_full_disk_is_told_before_the_start_and_loses_nothing(tmp_path, monkey
             raise OSError(f"{path}: could not be written (no space left on device).")
         save(path, *rest)
 
-    monkeypatch.setattr(_checkpoint, "save", failing)
+    monkeypatch.setattr(_run_folder, "_write", failing)
     with (
         pytest.warns(UserWarning, match="training goes on without this checkpoint"),
         pytest.raises(OSError, match=r"the last step could not be saved: .* it will go on from .*00000005"),

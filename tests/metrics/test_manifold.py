@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fewstep.metrics import precision_recall
-from fewstep.metrics._distances import nearest
+from fewstep.metrics._features import nearest
 
 
 def draw(seed, count, d=4, mean=0.0):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.models import GaussianMixture, kernel_density, random_mixture
+from fewstep.models import GaussianMixture, random_mixture
 from fewstep.schedules import VE, VP, CondOT, Cosine
 
 SCHEDULES = [CondOT(), VP(), Cosine(), VE(5.0)]
@@ -114,9 +114,9 @@ def test_shape_type_and_time_are_those_given():
     assert torch.equal(network(x, torch.tensor([0.5, 0.5])), out)
 
 
-def test_a_kernel_density_has_one_component_a_point():
+def test_one_standard_deviation_serves_equal_components():
     data = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-    network = kernel_density(data, 0.25, prediction="data")
+    network = GaussianMixture(data, 0.25, prediction="data")
     other = GaussianMixture(data, [0.25, 0.25], [0.5, 0.5], prediction="data")
     x = fs.noise(5, (1,), dtype=torch.float64)
     assert torch.equal(network(x, torch.tensor(0.7)), other(x, torch.tensor(0.7)))

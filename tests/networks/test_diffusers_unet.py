@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import fewstep as fs
-from fewstep.networks import GaussianEncoder, from_diffusers, load_network, save_network
+from fewstep.networks import DiffusersUNet, GaussianEncoder, load_network, save_network
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 SMALL = {
@@ -29,26 +29,26 @@ def make(**arguments):
 
 def test_the_unet_is_told_the_scaled_time():
     unet, x = make(), fs.noise(2, (1, 8, 8))
-    network = from_diffusers(unet)
+    network = DiffusersUNet(unet)
     expected = unet(x, torch.tensor([250.0, 500.0])).sample
     assert torch.equal(network(x, torch.tensor([0.25, 0.5])), expected)
     torch.testing.assert_close(network(x[:1], torch.tensor(0.25)), expected[:1])
-    assert torch.equal(from_diffusers(unet, time_scale=1.0)(x, torch.tensor(250.0))[0], expected[0])
+    assert torch.equal(DiffusersUNet(unet, time_scale=1.0)(x, torch.tensor(250.0))[0], expected[0])
 
 
 def test_it_is_a_field():
-    field = fs.Field(from_diffusers(make()), shape=(1, 8, 8))
+    field = fs.Field(DiffusersUNet(make()), shape=(1, 8, 8))
     assert bool(fs.classical.euler(2).sample(field, fs.noise(2, (1, 8, 8))).isfinite().all())
 
 
 def test_conditions_pass_through():
     unet, x, labels = make(num_class_embeds=3), fs.noise(2, (1, 8, 8)), torch.tensor([0, 2])
-    output = from_diffusers(unet)(x, torch.tensor(0.5), class_labels=labels)
+    output = DiffusersUNet(unet)(x, torch.tensor(0.5), class_labels=labels)
     assert torch.equal(output, unet(x, 500.0 * torch.ones(2), class_labels=labels).sample)
 
 
 def test_it_comes_back_from_its_file(tmp_path):
-    network, x = from_diffusers(make(), time_scale=100.0), fs.noise(2, (1, 8, 8))
+    network, x = DiffusersUNet(make(), time_scale=100.0), fs.noise(2, (1, 8, 8))
     save_network(tmp_path / "network.safetensors", network)
     loaded = load_network(tmp_path / "network.safetensors")
     assert torch.equal(loaded(x, torch.tensor(0.3)), network(x, torch.tensor(0.3)))
@@ -56,7 +56,7 @@ def test_it_comes_back_from_its_file(tmp_path):
 
 
 def test_an_encoder_can_be_made_of_it(tmp_path):
-    encoder, x = GaussianEncoder(from_diffusers(make(out_channels=2))).eval(), fs.noise(2, (1, 8, 8))
+    encoder, x = GaussianEncoder(DiffusersUNet(make(out_channels=2))).eval(), fs.noise(2, (1, 8, 8))
     assert not any(bool(moment.any()) for moment in encoder(x))
     save_network(tmp_path / "encoder.safetensors", encoder)
     assert not any(bool(moment.any()) for moment in load_network(tmp_path / "encoder.safetensors")(x))
@@ -65,9 +65,9 @@ def test_an_encoder_can_be_made_of_it(tmp_path):
 @pytest.mark.parametrize("kind", ["fourier", "learned"])
 def test_a_unet_that_cannot_take_every_time_is_refused(kind):
     with pytest.raises(ValueError, match=f"time_embedding_type='{kind}' cannot take every time"):
-        from_diffusers(make(time_embedding_type=kind, num_train_timesteps=10))
+        DiffusersUNet(make(time_embedding_type=kind, num_train_timesteps=10))
 
 
 def test_another_model_is_refused():
     with pytest.raises(ValueError, match=r"must be a diffusers\.UNet2DModel, not a Linear"):
-        from_diffusers(nn.Linear(1, 1))
+        DiffusersUNet(nn.Linear(1, 1))

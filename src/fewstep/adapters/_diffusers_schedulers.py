@@ -52,11 +52,7 @@ class Convention(NamedTuple):
 
 
 def convention(scheduler: Any) -> Convention:
-    """Return the convention of a scheduler, or of its settings.
-
-    Raises:
-        ValueError: on settings that do not determine the network's convention.
-    """
+    """Return the convention of a scheduler, or of its settings, if they determine it."""
     config = scheduler if isinstance(scheduler, Mapping) else getattr(scheduler, "config", None)
     if not isinstance(config, Mapping):
         raise ValueError(
@@ -113,15 +109,8 @@ def _edm(config: Mapping[str, Any], sigma_data: float) -> Convention:
     if config.get("sigma_max") is None or config.get("sigma_min") is None:
         raise ValueError("diffusers: the scheduler's settings must hold sigma_min and sigma_max.")
     schedule = VE(float(config["sigma_max"]), 0.0, float(config.get("rho", 7.0)))
-    lowest = float(config["sigma_min"])
-    return Convention(
-        schedule,
-        "data",
-        "sigma",
-        sign=-1 if kind == "v_prediction" else 1,
-        sigma_data=sigma_data,
-        sigma_min=lowest,
-    )
+    sign = -1 if kind == "v_prediction" else 1
+    return Convention(schedule, "data", "sigma", sign, sigma_data, float(config["sigma_min"]))
 
 
 def _betas(config: Mapping[str, Any], table: Any) -> Convention:
@@ -138,9 +127,9 @@ def _betas(config: Mapping[str, Any], table: Any) -> Convention:
 def _schedule(config: Mapping[str, Any], table: Any) -> Schedule:
     """Return the named schedule if it matches the table, else the table."""
     named = _named(config)
-    if table is None and named is not None:
-        return named
     if table is None:
+        if named is not None:
+            return named
         betas = config.get("trained_betas")
         if betas is None or config.get("rescale_betas_zero_snr"):
             raise ValueError(
@@ -151,7 +140,7 @@ def _schedule(config: Mapping[str, Any], table: Any) -> Schedule:
     own = torch.as_tensor(table).double().cpu()
     # diffusers multiplies in float32, and some schedulers keep a little signal at zero terminal SNR.
     if named is not None and named.count == len(own):
-        if torch.allclose(torch.tensor(named.table, dtype=torch.float64), own, rtol=2e-4, atol=1e-6):
+        if torch.allclose(own.new_tensor(named.table), own, rtol=2e-4, atol=1e-6):
             return named
     return Discrete(own.tolist())
 

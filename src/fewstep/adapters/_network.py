@@ -18,11 +18,9 @@ Network = Callable[..., Any]
 
 
 class Adapted(nn.Module):
-    """A wrapper that evaluates a module as ``call(network, x, time, **conditions)``.
+    """A module evaluated as ``call(network, x, time, **conditions)``.
 
-    Args:
-        network: the module; it is used, not copied.
-        call: a function, or a dataclass with settings, which become part of the field's fingerprint.
+    ``call`` is a function, or a dataclass with settings, which become part of the field's fingerprint.
     """
 
     def __init__(self, network: nn.Module, call: Callable[..., Tensor]) -> None:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from .._network import floating_type
 from ..field import Field
-from ._denoiser import Denoise, precondition
 from ._diffusers_schedulers import convention
 from ._network import Network, adapted_field
+from .edm import precondition
+from .k_diffusion import Denoise
 
 __all__ = ["field"]
 

@@ -8,44 +8,33 @@ from typing import Any
 from torch import Tensor, nn
 
 from .._network import in_own_type
-from ..field import Field
-from ._denoiser import LOWEST, denoiser_field, precondition
+from ..field import Field, like
+from . import k_diffusion
+from ._network import Network
 
 __all__ = ["Preconditioned", "field"]
 
 
-def field(
-    net: Callable[..., Tensor],
-    *,
-    sigma_max: float | None = None,
-    sigma_min: float | None = None,
-    rho: float = 7.0,
-    **options: Any,
-) -> Field:
+def field(net: Network, **options: Any) -> Field:
     """Return the field of ``net(x, sigma, class_labels=None) -> D(x)``, a denoiser of ``data + sigma noise``.
 
     The noise level decreases from ``sigma_max`` at ``t = 0``, with ``sigma(t)`` as in EDM's eq. 5, to zero at
-    ``t = 1``. The state has EDM's scale: it starts at ``sigma_max`` times the noise. The network takes
-    ``sigma`` of shape ``(B,)``, at least ``sigma_min``: below that level the expected noise is held constant,
-    as in EDM's last step to zero. Labels are a condition, ``class_labels=...``. A ``guide``, the weaker
-    network of autoguidance, has the same signature.
+    ``t = 1``. The state has EDM's scale: it starts at ``sigma_max`` times the noise. Labels are a condition,
+    ``class_labels=...``. A ``guide``, the weaker network of autoguidance, has the same signature.
 
     Args:
         net: the denoiser; a raw network ``F`` must be :class:`Preconditioned` first.
-        sigma_max: noise level at ``t = 0``; the smaller of 80 and ``net.sigma_max`` by default.
-        sigma_min: lowest level passed to the network, positive; the larger of 0.002 and ``net.sigma_min``
-            by default.
-        rho: exponent of the levels in time.
-        **options: options of :class:`~fewstep.Field`; ``shape`` defaults to that of ``img_channels`` and
+        **options: ``sigma_max``, ``sigma_min``, ``rho`` and options of :class:`~fewstep.Field`, as for
+            :func:`fewstep.adapters.k_diffusion.field`; ``shape`` defaults to that of ``img_channels`` and
             ``img_resolution``.
 
     Raises:
         ValueError: when the levels do not increase from above zero.
     """
-    channels, size = getattr(net, "img_channels", None), getattr(net, "img_resolution", None)
+    channels, size = (getattr(net, name, None) for name in ("img_channels", "img_resolution"))
     if channels is not None and size is not None:
         options.setdefault("shape", (channels, size, size))
-    return denoiser_field(net, sigma_max=sigma_max, sigma_min=sigma_min, rho=rho, **options)
+    return k_diffusion.field(net, **options)
 
 
 class Preconditioned(nn.Module):
@@ -70,7 +59,9 @@ class Preconditioned(nn.Module):
 
     casts_input = True
 
-    def __init__(self, network: nn.Module, sigma_data: float = 0.5, *, sigma_min: float = LOWEST) -> None:
+    def __init__(
+        self, network: nn.Module, sigma_data: float = 0.5, *, sigma_min: float = k_diffusion.LOWEST
+    ) -> None:
         super().__init__()
         if not isinstance(network, nn.Module):
             raise ValueError(f"Preconditioned: network must be a module, not a {type(network).__name__}.")
@@ -96,3 +87,17 @@ class Preconditioned(nn.Module):
 
     def set_extra_state(self, state: dict[str, float]) -> None:
         self.sigma_data, self.sigma_min = state["sigma_data"], state["sigma_min"]
+
+
+def precondition(
+    raw: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor, sigma_data: float, lowest: float
+) -> Tensor:
+    """Return ``D = c_skip x + c_out F(c_in x, c_noise)`` (Karras et al. 2022, eq. 7 and table 1, column EDM).
+
+    ``c_noise = log(sigma) / 4`` is limited to ``sigma >= lowest``: it is infinite at ``sigma = 0``, where
+    ``D = x``.
+    """
+    square = sigma**2 + sigma_data**2
+    c_skip, c_out, c_in = sigma_data**2 / square, sigma * sigma_data / square.sqrt(), square.rsqrt()
+    c_noise = sigma.clamp(min=lowest).log() / 4
+    return like(c_skip, x) * x + like(c_out, x) * raw(like(c_in, x) * x, c_noise)

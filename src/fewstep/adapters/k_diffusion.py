@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ..field import Field
-from ._denoiser import denoiser_field
+from .._network import in_own_type
+from ..field import Field, like
+from ..schedules import VE
+from ._network import Network, adapted_field
 
 __all__ = ["field"]
 
+#: The noise levels that EDM samples between (Karras et al. 2022, table 1); a network may have others.
+LOWEST, HIGHEST = 0.002, 80.0
+
 
 def field(
-    denoiser: Callable[..., Tensor],
+    denoiser: Network,
     *,
     sigma_max: float | None = None,
     sigma_min: float | None = None,
@@ -40,4 +46,32 @@ def field(
     Raises:
         ValueError: when the levels do not increase from above zero.
     """
-    return denoiser_field(denoiser, sigma_max=sigma_max, sigma_min=sigma_min, rho=rho, **options)
+    if sigma_min is None:
+        sigma_min = max(LOWEST, float(getattr(denoiser, "sigma_min", 0.0)))
+    if sigma_max is None:
+        sigma_max = min(HIGHEST, float(getattr(denoiser, "sigma_max", math.inf)))
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(
+            f"field: sigma_min and sigma_max must be positive and increasing, not {sigma_min} and "
+            f"{sigma_max}; pass the range of noise levels in training."
+        )
+    options.setdefault("clock", "sigma")
+    return adapted_field(denoiser, Denoise(sigma_min), VE(sigma_max, 0.0, rho), "data", **options)
+
+
+@dataclass(frozen=True)
+class Denoise:
+    """``D(x, sigma)`` of a network that is not called at levels below ``lowest``, where it was not trained.
+
+    There ``x - D`` is proportional to ``sigma``, so that the expected noise is constant. With a constant
+    ``D`` instead, the velocity ``sigma' (x - D) / sigma`` would keep moving the state towards the mode.
+    """
+
+    lowest: float
+    casts_input: ClassVar[bool] = True
+
+    def __call__(self, network: Network, x: Tensor, sigma: Tensor, **conditions: Any) -> Tensor:
+        told = sigma.clamp(min=self.lowest)
+        share = like(sigma / told, x)
+        denoised: Tensor = (1 - share) * x + share * in_own_type(network, x, told.to, conditions)
+        return denoised

@@ -2,10 +2,9 @@
 
 from ._dataset import ArrayDataset, Dataset
 from ._load import NAMES, load
-from ._pixels import random_flip, scale, to_uint8
 from .digits import digits
 from .pair_shards import PairShards
-from .pictures import is_picture, save_pictures, sheet_levels
+from .pictures import is_picture, random_flip, save_pictures, scale, sheet_levels, to_uint8
 
 __all__ = [
     "NAMES",

@@ -31,20 +31,7 @@ _DAMAGE = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile)
 
 
 def read_npz(path: Path, split: str) -> NDArray[Any]:
-    """Read one split of an npz file.
-
-    Keys: ``x_train`` and ``x_test``, or one array for training only, named ``images``, ``data`` or
-    ``arr_0``, or the only array in the file. All other arrays, such as labels, are ignored.
-
-    Layout of uint8: ``(N, H, W)`` is grey; of four axes the last is channels if its length is 1, 3 or 4, else
-    the second must be. Floating-point arrays are samples ``(N, ...)``, used unchanged.
-
-    Returns:
-        uint8 ``(N, C, H, W)``, or floats ``(N, ...)``.
-
-    Raises:
-        ValueError: naming the file and its fault.
-    """
+    """Read a split of an npz file, uint8 ``(N, C, H, W)`` or floats; see :func:`fewstep.data.load`."""
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: is not a complete npz file; make or download it again.")
     with np.load(path, allow_pickle=False) as archive:
@@ -84,12 +71,9 @@ def _keys(names: Sequence[str], path: Path) -> dict[str, str]:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read an idx file of images, optionally gzipped, in the format of MNIST (LeCun, Cortes and Burges).
+    """Read an idx file of images, optionally gzipped, in the format of MNIST, as uint8 ``(N, 1, H, W)``.
 
     The header is 0, 0, the type (8 for uint8), the number of axes (3), and their lengths, big-endian.
-
-    Returns:
-        uint8 ``(N, 1, H, W)``.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -111,11 +95,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def read_cifar_binary(paths: Sequence[Path]) -> NDArray[np.uint8]:
-    """Read CIFAR-10's *binary version* (Krizhevsky 2009): ``data_batch_1.bin`` and so on.
-
-    Returns:
-        uint8 ``(N, 3, 32, 32)``.
-    """
+    """Read CIFAR-10's *binary version* (Krizhevsky 2009), ``data_batch_1.bin`` and so on."""
     batches = []
     for path in paths:
         content = np.fromfile(path, np.uint8)
@@ -129,11 +109,7 @@ def read_cifar_binary(paths: Sequence[Path]) -> NDArray[np.uint8]:
 
 
 def read_sprites(paths: Sequence[Path]) -> NDArray[np.uint8]:
-    """Read CIFAR-10 from sprites: image ``i`` of a file is in row ``i // 40``, column ``i % 40``.
-
-    Returns:
-        uint8 ``(N, 3, 32, 32)``.
-    """
+    """Read CIFAR-10 from sprites: image ``i`` of a file is in row ``i // 40``, column ``i % 40``."""
     x = np.empty((len(paths), _ROWS, _COLUMNS, 3, _SIDE, _SIDE), np.uint8)
     for sheet, path in zip(x, paths, strict=True):
         image = decode(path.read_bytes(), str(path))

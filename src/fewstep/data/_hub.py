@@ -18,15 +18,8 @@ _PATIENCE = 5.0
 
 
 def table_from_parquet(paths: Sequence[Path]) -> Any:
-    """Return the image column of local parquet files.
-
-    ``datasets`` writes it to its cache once, as a memory-mapped file.
-
-    Raises:
-        ValueError: naming a file that cannot be read or has no image column.
-    """
-    datasets, parquet = require("datasets", "data"), require("pyarrow.parquet", "data")
-    arrow = require("pyarrow", "data")
+    """Return the image column of local parquet files, which ``datasets`` maps from its cache."""
+    datasets, parquet, arrow = (require(x, "data") for x in ("datasets", "pyarrow.parquet", "pyarrow"))
     for path in paths:
         try:
             column = _picture_column(parquet.read_schema(path), str(path))
@@ -44,8 +37,7 @@ def table_from_hub(hub: str, split: str) -> Any:
     """Return the image column of a data set on the Hub, from the local cache or downloaded.
 
     Raises:
-        ConnectionError: when it cannot be downloaded.
-        ValueError: when it has no image column.
+        ConnectionError: with the reason, when it cannot be downloaded.
     """
     datasets = require("datasets", "data")
     try:
@@ -81,7 +73,7 @@ def _picture_column(schema: Any, where: str) -> str:
             f"{where}: must have one column of pictures (struct of bytes and path), or one called image or "
             f"img, among its columns {', '.join(schema.names)}."
         )
-    return usual[0] if usual else found[0]
+    return (usual or found)[0]
 
 
 @contextmanager

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from ._dataset import Dataset
 from ._hub import table_from_hub
-from ._images import ImageFiles
+from ._images import ImageFiles, TableRecords
 from ._paths import from_array, from_path
 from ._picture import Form
-from ._records import TableRecords
 from ._splits import pick
 from .digits import digits
 
@@ -83,12 +82,7 @@ def load(
     name = os.fspath(source)
     if not isinstance(source, str) or name not in NAMES:
         path = Path(source).expanduser()
-        if (
-            isinstance(source, str)
-            and Path(name).name == name
-            and not Path(name).suffix
-            and not path.exists()
-        ):
+        if isinstance(source, str) and Path(name).name == name and not path.suffix and not path.exists():
             raise ValueError(f"load: there is no data called {name!r}; give {', '.join(NAMES)}, or a path.")
         return from_path(path, split, form)
     if name == "digits":

@@ -17,9 +17,8 @@ from .._extras import require
 from ._arrays import SPRITE_SIZE, read_cifar_binary, read_idx, read_npz, read_sprites
 from ._dataset import ArrayDataset, Dataset
 from ._hub import table_from_parquet
-from ._images import ImageFiles
+from ._images import FolderRecords, ImageFiles, TableRecords, ZipRecords
 from ._picture import Form
-from ._records import FolderRecords, TableRecords, ZipRecords
 from ._splits import pick, splits_by_file, splits_by_folder
 
 __all__ = ["from_array", "from_path"]
@@ -34,12 +33,7 @@ _OF_NAME = {"data": "train", "t10k": "test"}
 
 
 def from_path(path: Path, split: str, form: Form, name: str | None = None) -> Dataset:
-    """Open a file or folder of one of the kinds listed at :func:`fewstep.data.load`.
-
-    Raises:
-        FileNotFoundError: when there is nothing at ``path``.
-        ValueError: when it is damaged, of no known kind, or lacks the split.
-    """
+    """Open a file or folder of one of the kinds listed at :func:`fewstep.data.load`."""
     name = name or path.resolve().name
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder.")
@@ -52,8 +46,7 @@ def from_path(path: Path, split: str, form: Form, name: str | None = None) -> Da
         return _from_zip(path, split, name, form)
     only = pick({"train": [path]}, split, path)
     if suffixes.endswith(".parquet"):
-        table = table_from_parquet(only)
-        return ImageFiles(TableRecords(table, str(path)), name, form)
+        return ImageFiles(TableRecords(table_from_parquet(only), str(path)), name, form)
     if suffixes.endswith(".bin"):
         return from_array(read_cifar_binary(only), name, form)
     if suffixes.endswith((".gz", "ubyte", ".idx")):
@@ -67,8 +60,8 @@ def from_path(path: Path, split: str, form: Form, name: str | None = None) -> Da
 def from_array(x: NDArray[Any], name: str, form: Form) -> Dataset:
     """Return samples in memory: 8-bit images are converted to the form, other data must have it already."""
     if x.dtype == np.uint8:
-        return ArrayDataset(torch.from_numpy(form.of_all(x, name)), name)
-    if not form.admits(x.shape[1:]):
+        x = form.of_all(x, name)
+    elif not form.admits(x.shape[1:]):
         raise ValueError(
             f"{name}: only 8-bit images can be resized or converted, not samples of type {x.dtype} and "
             f"shape {x.shape[1:]}; leave resolution and channels out."
@@ -135,25 +128,19 @@ def _visible(name: str) -> bool:
 
 
 def _numbered(names: Sequence[str], pattern: re.Pattern[str], root: Path) -> dict[str, list[str]]:
-    """Return the files of a numbered series by split, in order.
-
-    Raises:
-        ValueError: when a number is missing.
-    """
+    """Return the files of a numbered series by split, in order; raise if a number is missing."""
     found: dict[str, dict[int, str]] = {}
     for name in names:
         if match := pattern.fullmatch(name):
-            split = match["split"]
+            split = _OF_NAME.get(match["split"], match["split"])
             number = int(match.groupdict().get("number") or 0)
             # train-images-idx3-ubyte sorts before its .gz and is used.
-            found.setdefault(_OF_NAME.get(split, split), {}).setdefault(number, name)
+            found.setdefault(split, {}).setdefault(number, name)
     for split, series in found.items():
         missing = set(range(min(series), max(series) + 1)) - series.keys()
         if missing:
             raise ValueError(f"{root}: number {min(missing)} of the {split} files is missing.")
-    return {
-        split: [series[k] for k in sorted(series)] for split, series in sorted(found.items(), reverse=True)
-    }
+    return {split: [found[split][k] for k in sorted(found[split])] for split in sorted(found, reverse=True)}
 
 
 def _is_sprite(path: Path) -> bool:

@@ -76,16 +76,9 @@ class Form:
 
 
 def decode(data: bytes, where: str) -> Image:
-    """Decode an image to 1 to 4 channels of 8 bits, with its EXIF orientation applied.
+    """Decode an image file to 1 to 4 channels of 8 bits, with its EXIF orientation applied.
 
     Palettes become RGB, or RGBA if they are transparent; CMYK and the like become RGB.
-
-    Args:
-        data: the content of an image file.
-        where: the file, for messages.
-
-    Raises:
-        ValueError: naming ``where`` and its fault.
     """
     pillow, operations = require("PIL.Image", "data"), require("PIL.ImageOps", "data")
     try:

@@ -17,28 +17,17 @@ _SPLITS = {"train": "train", "test": "test", "validation": "validation", "val": 
 
 
 def pick(splits: Mapping[str, T], split: str, where: str | os.PathLike[str]) -> T:
-    """Return the requested split.
-
-    Raises:
-        ValueError: when there is no such split, naming those that exist.
-    """
+    """Return the requested split, or raise and name those that exist."""
     if split not in splits:
         raise ValueError(f"{where}: has no split {split!r}, only {' and '.join(map(repr, splits))}.")
     return splits[split]
 
 
 def splits_by_folder(names: Sequence[str], where: str | os.PathLike[str]) -> dict[str, list[str]]:
-    """Group files by their folder: ``train/``, ``test/``, ``val/`` or ``validation/``.
+    """Group files, relative names with slashes, by their folder: ``train/``, ``test/``, ``validation/``.
 
     Without a folder ``train/``, all files are for training. The split folders may be inside one folder that
     holds everything, as in many zip files.
-
-    Args:
-        names: paths relative to the source, with slashes.
-        where: the source, for messages.
-
-    Raises:
-        ValueError: when there is a folder ``train/`` and a file in no split's folder.
     """
     parts = [PurePosixPath(name).parts for name in names]
     common = os.path.commonpath([f"/{PurePosixPath(name).parent}" for name in names])

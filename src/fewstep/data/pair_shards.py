@@ -164,7 +164,7 @@ def _find(folder: Path) -> list[_Shard]:
 
 
 def _shape(shard: _Shard) -> tuple[int, ...]:
-    """Return the shape of one sample of a file; raise a ``ValueError`` unless the file matches its name."""
+    """Return the shape of one sample of a file; raise unless the file matches its name."""
     try:
         with safe_open(shard.path, "pt") as file:
             x0, x1 = (tuple(file.get_slice(key).get_shape()) for key in ("x0", "x1"))

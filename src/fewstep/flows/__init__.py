@@ -2,14 +2,13 @@
 
 from .config import TrainConfig
 from .couplings import COUPLINGS, Coupled, Coupling, Independent, Learned, MinibatchOT, Mixed, Paired
-from .distill import Distillation, sample_error
+from .distill import Distillation, sample_error, warm_start
 from .kl_weight import KLWeight
 from .losses import LOSSES, Loss, feature_mse, mse, pseudo_huber
 from .objective import FlowMatching, Objective, flow_matching_loss
 from .reflow import Reflowed, reflow
 from .settings import Settings
 from .trainer import Trainer
-from .warm_start import warm_start
 
 __all__ = [
     "COUPLINGS",

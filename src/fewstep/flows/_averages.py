@@ -1,16 +1,18 @@
-"""Exponential moving averages of weights."""
+"""Exponential moving averages of weights, and mean losses."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Averages"]
+__all__ = ["Averages", "Meter"]
 
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -20,11 +22,11 @@ class Averages(Generic[_Module]):
     """Averages of a module's weights, one per half-life.
 
     Early in training the half-life is limited to a tenth of the samples seen, so that the initial weights
-    are forgotten (the EMA ramp-up of EDM; Karras et al. 2022).
+    are forgotten (the EMA ramp-up of EDM; Karras et al. 2022). Buffers are averaged, too.
 
     Args:
-        module: the module to average, buffers included; its tensors are looked up once, here, as walking
-            through the module at every step would take longer than averaging.
+        module: the module; its tensors are looked up once, as walking through it would take longer than
+            averaging.
         half_lives: half-lives in samples.
         batch: samples per update.
     """
@@ -46,9 +48,6 @@ class Averages(Generic[_Module]):
             if others:
                 torch._foreach_copy_(others, self._current[1])
 
-    def __getitem__(self, half_life: int) -> _Module:
-        return self.models[half_life]
-
     @property
     def first(self) -> _Module:
         """The average with the first half-life."""
@@ -59,3 +58,33 @@ def _tensors(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Return the parameters and buffers to average (floating point), and those to copy (all others)."""
     found = list(chain(module.parameters(), module.buffers()))
     return [x for x in found if x.is_floating_point()], [x for x in found if not x.is_floating_point()]
+
+
+class Meter:
+    """Mean losses, summed on the device, and speed between two lines of metrics."""
+
+    def __init__(self, step: int) -> None:
+        self.reset(step)
+
+    def reset(self, step: int) -> None:
+        self.since, self._count, self._started = step, 0, time.perf_counter()
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        self._count += 1
+        for name, loss in losses.items():
+            self._sums[name] = self._sums[name] + loss if name in self._sums else loss
+
+    def means(self) -> dict[str, Tensor]:
+        return {name: total / self._count for name, total in self._sums.items()}
+
+    def rate(self, step: int) -> float:
+        """Return steps per second since the last reset."""
+        return (step - self.since) / (time.perf_counter() - self._started)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Exclude the time spent in this context."""
+        before = time.perf_counter()
+        yield
+        self._started += time.perf_counter() - before

@@ -39,17 +39,8 @@ class Batches(Sampler[list[int]]):
     """An endless sampler of the indices in each part of each step's batch, from step ``start`` on.
 
     Each epoch has its own order, a function of ``(seed, epoch)``; sample ``k`` of the run does not depend on
-    batch size, number of processes or interruptions. A step takes the next ``batch`` samples, split evenly
-    over processes and accumulated parts.
-
-    Args:
-        count: size of the data set.
-        batch: samples per step over all processes.
-        seed: seed of the orders.
-        start: first step.
-        parts: accumulated parts per batch.
-        rank: rank of this process.
-        world: number of processes.
+    batch size, number of processes or interruptions. A step takes the next ``batch`` of ``count`` samples,
+    split evenly over the ``world`` of processes and the accumulated ``parts``.
     """
 
     def __init__(

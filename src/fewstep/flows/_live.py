@@ -21,12 +21,8 @@ _SHARE = 0.01
 class Live:
     """A context that keeps ``run.json`` and ``index.html`` of a run up to date.
 
-    Errors in writing them do not stop the run; the first one is a warning.
-
-    Args:
-        folder: folder of the run.
-        facts: facts about the run, ready for JSON.
-        every: least seconds between two writes of the page; 0 for no page.
+    The page is written every so many seconds at most, and not at all if these are 0. Errors in writing do
+    not stop the run; the first one is a warning.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], every: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from ..pairs import noise
 from ..report import flow_scatter
 from ..solver import Path as Trajectory
 
-__all__ = ["SAMPLES", "aggregate_posterior", "how_straight", "preview", "spread"]
+__all__ = ["SAMPLES", "aggregate_posterior", "how_straight", "means", "preview", "spread"]
 
 #: Held-out samples per validation, and per batch of it.
 SAMPLES, _BATCH = 1024, 256
@@ -34,11 +35,19 @@ def spread(count: int, samples: int) -> list[list[int]]:
     return [chosen[k : k + _BATCH] for k in range(0, len(chosen), _BATCH)]
 
 
+def means(batches: Iterable[tuple[int, Mapping[str, Tensor | float]]]) -> dict[str, float]:
+    """Return means over samples of the figures of batches with these numbers of samples."""
+    totals: dict[str, float] = {}
+    count = 0
+    for samples, figures in batches:
+        count += samples
+        for name, figure in figures.items():
+            totals[name] = totals.get(name, 0.0) + samples * float(figure)
+    return {name: total / count for name, total in totals.items()}
+
+
 def aggregate_posterior(x0: Tensor) -> dict[str, float]:
     """Measure the mismatch between coupled noises, over all data, and the N(0, I) that sampling starts from.
-
-    Args:
-        x0: coupled noises, ``(B, ...)``.
 
     Returns:
         ``aggregate_mean``: root mean square over dimensions of the mean, with the expected contribution
@@ -93,21 +102,12 @@ def preview(field: Field, device: torch.device, stem: Path) -> dict[str, float]:
 
 @torch.no_grad()
 def how_straight(field: Field, noises: Tensor) -> dict[str, float]:
-    """Measure how straight a flow is, with 32 Euler steps.
-
-    Args:
-        field: the flow.
-        noises: initial noises, ``(B, ...)``.
-
-    Returns:
-        ``curvature``, per dimension, and ``truncation_rmse_4``, the RMSE of 4 Euler steps against the 32.
-    """
-    totals: dict[str, float] = {}
-    for x0 in noises.split(_PATHS):
-        path: Trajectory = classical.euler(_CALLS[-1]).sample(field, x0, trajectory=True)
-        for name, figure in _how_straight(path, classical.euler(4).sample(field, x0)).items():
-            totals[name] = totals.get(name, 0.0) + len(x0) * figure
-    return {name: total / len(noises) for name, total in totals.items()}
+    """Return ``curvature`` per dimension, and ``truncation_rmse_4``, the RMSE of 4 Euler steps against 32."""
+    few, many = classical.euler(4), classical.euler(_CALLS[-1])
+    return means(
+        (len(x0), _how_straight(many.sample(field, x0, trajectory=True), few.sample(field, x0)))
+        for x0 in noises.split(_PATHS)
+    )
 
 
 def _how_straight(path: Trajectory, four_calls: Tensor) -> dict[str, float]:

@@ -13,26 +13,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from .._files import write_safetensors, write_text
 from .._json import finite
 from ..models import save_network
-from . import _checkpoint
 from .settings import Settings
 
 __all__ = ["RunFolder"]
 
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
+#: Version of the layout of a checkpoint; newer ones are refused.
+_SCHEMA = 1
+
+_FACTS = "fewstep.checkpoint"
+
 
 class RunFolder:
     """The folder in which a run keeps its checkpoints, metrics and exported networks.
 
-    Args:
-        path: the folder; created if missing.
-        facts: facts that identify the run; to resume, they must be the same except for ``Settings.FREE``.
-        settings: the run's settings.
+    ``facts`` identify the run; to resume, they must be the same except for ``Settings.FREE``.
     """
 
     def __init__(self, path: str | os.PathLike[str], facts: dict[str, Any], settings: Settings) -> None:
@@ -50,15 +53,11 @@ class RunFolder:
         return next(reversed(self.checkpoints), None)
 
     def resume(self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, scaler: Any) -> int:
-        """Restore the newest checkpoint and return its step, or 0 without a checkpoint.
-
-        Raises:
-            ValueError: when the folder holds another run, or more steps than requested are done.
-        """
+        """Restore the newest checkpoint and return its step, or 0 without a checkpoint."""
         path = self.latest()
         if path is None:
             return 0
-        saved = _checkpoint.read_facts(path)
+        saved = _read_facts(path)
         differing = _differences(saved["run"], self.facts)
         if differing:
             raise ValueError(
@@ -71,7 +70,7 @@ class RunFolder:
                 f"steps: {self.path} has been trained for {step} steps already, more than "
                 f"{self.settings.steps}; ask for more, or train into another folder."
             )
-        _checkpoint.restore(path, modules, optimizer)
+        _restore(path, modules, optimizer)
         if scaler is not None and saved["scaler"]:
             scaler.load_state_dict(saved["scaler"])
         self.best = math.inf if saved["best"] is None else saved["best"]
@@ -89,10 +88,7 @@ class RunFolder:
         """Write a checkpoint and remove the oldest beyond ``settings.keep``.
 
         If it cannot be written (a full disk), training continues with a warning, as the earlier checkpoint
-        is kept.
-
-        Raises:
-            OSError: when the final checkpoint cannot be written.
+        is kept; the final one raises ``OSError``.
         """
         facts = {
             "step": step,
@@ -105,7 +101,7 @@ class RunFolder:
         folder = self.path / "checkpoints"
         path = folder / f"step-{step:08d}.safetensors"
         try:
-            _checkpoint.save(path, modules, optimizer, facts)
+            _write(path, modules, optimizer, facts)
         except OSError as error:
             if final:
                 raise OSError(
@@ -126,11 +122,7 @@ class RunFolder:
             self.best, self._is_best = loss, True
 
     def check_space(self, weights: int) -> None:
-        """Check that there is room for the checkpoints of ``weights`` bytes of weights.
-
-        Raises:
-            OSError: when there is not, with the free and the needed space.
-        """
+        """Raise ``OSError`` unless there is room for the checkpoints of ``weights`` bytes of weights."""
         self.path.mkdir(parents=True, exist_ok=True)
         each = (3 + len(self.settings.ema)) * weights  # with Adam's two moments
         needed = each * max(1, self.settings.keep + 2 - len(self.checkpoints))
@@ -191,3 +183,57 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, temporary)
     os.replace(temporary, target)
+
+
+def _write(
+    path: Path,
+    modules: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a complete checkpoint, atomically."""
+    tensors = {f"{name}.{k}": v for name, module in modules.items() for k, v in module.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+    # Copies, as the format cannot hold tensors that share memory.
+    tensors = {key: value.detach().to("cpu", copy=True) for key, value in tensors.items()}
+    write_safetensors(path, tensors, {_FACTS: json.dumps({"schema": _SCHEMA, **facts})})
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    """Return the facts of a checkpoint."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts: dict[str, Any] = json.loads((file.metadata() or {})[_FACTS])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path}: not a complete checkpoint of a training ({error}); remove it to resume from an "
+            "earlier one."
+        ) from error
+    if facts["schema"] > _SCHEMA:
+        raise ValueError(
+            f"{path}: has schema {facts['schema']}, but this version of fewstep reads up to {_SCHEMA}; "
+            "update fewstep."
+        )
+    return facts
+
+
+def _restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> None:
+    """Load the saved state into modules and optimiser, of the same architecture."""
+    tensors = load_file(path)
+    for name, module in modules.items():
+        own = {k.removeprefix(f"{name}."): tensors.pop(k) for k in list(tensors) if k.startswith(f"{name}.")}
+        expected = module.state_dict()
+        odd = sorted(own.keys() ^ expected.keys())
+        odd += [key for key in own.keys() & expected.keys() if own[key].shape != expected[key].shape]
+        if odd:
+            raise ValueError(
+                f"{path}: is of another architecture; {name} differs in {len(odd)} tensors, such as "
+                f"{odd[0]!r}; resume with the network it was made with, or train into another folder."
+            )
+        module.load_state_dict(own)
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        _, index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

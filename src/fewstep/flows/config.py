@@ -7,18 +7,23 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
+
+from torch import nn
 
 from .._extras import require
 from ..data import Dataset, load
-from ..networks import GaussianEncoder
-from ._make_network import make_network, smaller
-from .couplings import COUPLINGS, Coupling
+from ..networks import GaussianEncoder, build_network, song_unet_preset
+from .couplings import COUPLINGS
 from .kl_weight import KLWeight
 from .objective import FlowMatching
 from .settings import Settings
 
 __all__ = ["TrainConfig"]
+
+#: A name, a JSON file of Fast-ODE, or a class or preset with constructor arguments.
+Spec = str | Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +116,67 @@ class TrainConfig(Settings):
 
         Their weights are drawn from torch's global generator; seed it for reproducible ones.
         """
-        return FlowMatching(make_network(self.network, shape), self._coupling(shape))
 
-    def _coupling(self, shape: tuple[int, ...]) -> Coupling:
         def encoder() -> GaussianEncoder:
-            spec = smaller(self.network) if self.encoder is None else self.encoder
-            return GaussianEncoder(make_network(spec, shape, outputs=2 * shape[0]))
+            spec = _smaller(self.network) if self.encoder is None else self.encoder
+            return GaussianEncoder(_make_network(spec, shape, outputs=2 * shape[0]))
 
-        return COUPLINGS[self.coupling].build(encoder, self.beta)
+        flow = _make_network(self.network, shape)
+        return FlowMatching(flow, COUPLINGS[self.coupling].build(encoder, self.beta))
+
+
+def _make_network(spec: Spec, shape: tuple[int, ...], outputs: int | None = None) -> nn.Module:
+    """Build the network that ``spec`` describes; an encoder has ``outputs`` channels at the output."""
+    entries = _entries(spec, encoder=outputs is not None)
+    kind = entries.pop("class")
+    if kind != "MLP" and len(shape) != 3:
+        raise ValueError(f"network: a {kind} takes images, not samples of shape {shape}; use 'mlp'.")
+    fitting: dict[str, dict[str, Any]] = {
+        "MLP": {"shape": shape, "out_channels": outputs},
+        "UNet": {"channels": shape[0], "out_channels": outputs},
+        "SongUNet": {
+            "img_resolution": shape[-1],
+            "in_channels": shape[0],
+            "out_channels": outputs or shape[0],
+        },
+    }
+    try:
+        return build_network({"class": kind, "arguments": fitting.get(kind, {}) | entries})
+    except TypeError as error:  # an argument that the constructor does not have
+        raise ValueError(f"network: {kind} cannot be built: {error}.") from None
+
+
+def _smaller(spec: Spec) -> Spec:
+    """Return the default encoder for a network: the published one, or a smaller network of its class."""
+    preset = spec.get("preset") if isinstance(spec, Mapping) else spec
+    if preset and not preset.endswith(".json") and preset not in ("unet", "mlp"):
+        return str(preset)  # a published network comes with its encoder
+    entries = _entries(spec, encoder=False)
+    width = {"UNet": 64, "MLP": 256}
+    if entries["class"] not in width:
+        raise ValueError(
+            "encoder: must be given for this network, which has no smaller version; name one, such as "
+            "encoder={class: UNet, width: 32}."
+        )
+    half = int(entries.get("width", width[entries["class"]])) // 2
+    return {**entries, "width": max(8, half // 8 * 8), "blocks": 1}
+
+
+def _entries(spec: Spec, encoder: bool) -> dict[str, Any]:
+    """Return class and arguments in one mapping."""
+    if isinstance(spec, Mapping):
+        if "preset" in spec:
+            changes = {key: value for key, value in spec.items() if key != "preset"}
+            return _entries(spec["preset"], encoder) | changes
+        if "class" not in spec:
+            raise ValueError(f"network: must name its class, as in {{class: UNet, width: 64}}, not {spec!r}.")
+        return dict(spec)
+    if spec in ("unet", "mlp"):
+        return {"class": {"unet": "UNet", "mlp": "MLP"}[spec]}
+    if spec.endswith(".json"):
+        try:
+            return {"class": "SongUNet", **json.loads(Path(spec).read_text(encoding="utf-8"))}
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"network: {spec} cannot be read as a JSON object ({error}).") from None
+    # Published networks embed t unscaled, where most sinusoids are nearly constant; new ones scale it.
+    return {"class": "SongUNet", **song_unet_preset(spec, encoder=encoder), "time_scale": 1000.0}

@@ -41,8 +41,8 @@ class Coupled(NamedTuple):
 class Coupling(nn.Module):
     """The base of all couplings; draws a noise for each data sample.
 
-    Subclasses define in :meth:`couple` how standard normal noise becomes ``x0``. The data keep their
-    order, so that labels and other conditions need no reordering.
+    Subclasses define in :meth:`couple` how standard normal noise becomes ``x0``; here it stays as it is. The
+    data keep their order, so that labels and other conditions need no reordering.
     """
 
     #: Name in a configuration and on the command line; empty if it needs paired data.
@@ -85,7 +85,7 @@ class Coupling(nn.Module):
 
     def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
         """Transform standard normal ``noise`` into the noise coupled with ``x1``."""
-        raise NotImplementedError
+        return Coupled(noise, x1, torch.zeros((), dtype=x1.dtype, device=x1.device))
 
     def kl_weight(self, step: int) -> float:
         """Return the weight (beta) of the KL term at a training step; 0 for fixed couplings."""
@@ -135,9 +135,6 @@ class Independent(Coupling):
     name = "independent"
     exact = True
 
-    def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
-        return Coupled(noise, x1, _nothing(x1))
-
 
 class Paired(Coupling):
     """Noise given with the data, as in the pairs of reflow, and used unchanged.
@@ -154,9 +151,6 @@ class Paired(Coupling):
                 "as those that `fewstep reflow` makes, or use another coupling."
             )
         return super().forward(x1, x0, generator=generator)
-
-    def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
-        return Coupled(noise, x1, _nothing(x1))
 
 
 class Learned(Coupling):
@@ -244,7 +238,7 @@ class MinibatchOT(Coupling):
             plan = torch.from_numpy(ot.emd(uniform.numpy(), uniform.numpy(), cost.numpy()))
             device = None if generator is None else generator.device
             rows = torch.multinomial(plan.to(device), 1, generator=generator)[:, 0].to(noise.device)
-        return Coupled(noise[rows], x1, _nothing(x1))
+        return super().couple(noise[rows], x1, generator)
 
 
 #: Couplings of data with noise, by name in a configuration.
@@ -265,7 +259,3 @@ def _draw(
     device = like.device if generator is None else generator.device
     drawn = kind(shape, generator=generator, dtype=like.dtype, device=device)
     return drawn.to(like.device)
-
-
-def _nothing(like: Tensor) -> Tensor:
-    return torch.zeros((), dtype=like.dtype, device=like.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,16 +14,42 @@ from .. import classical, metrics
 from .._hashing import fingerprint
 from ..data import PairShards, is_picture, save_pictures
 from ..field import Field
+from ..schedules import CondOT
 from ..solver import Solver
+from . import _monitor
 from .losses import Loss, mse
 from .objective import Objective
 
-__all__ = ["Distillation", "sample_error"]
+__all__ = ["Distillation", "sample_error", "warm_start"]
 
 _Self = TypeVar("_Self", bound="Distillation")
 
 #: Images in a preview, and pairs per batch when an error is measured.
 _SHOWN, _BATCH = 12, 256
+
+
+def warm_start(field: Field) -> nn.Module:
+    """Return a trainable copy of a field's network; the field's own weights do not change.
+
+    Raises:
+        ValueError: when the field is guided, or its network does not predict the velocity of straight paths.
+    """
+    if not isinstance(field.model, nn.Module) or next(field.model.parameters(), None) is None:
+        raise ValueError(
+            f"field: {field.name} is a {type(field.model).__name__}, which has no weights to train; give a "
+            "field of a torch.nn.Module with parameters."
+        )
+    if field.prediction != "velocity" or field.schedule != CondOT():
+        raise ValueError(
+            f"field: {field.name} predicts {field.prediction} under {field.schedule!r}, but training on from "
+            "it needs velocity under CondOT(); make pairs with it, and train a flow on them."
+        )
+    if field.guidance is not None:
+        raise ValueError(
+            f"field: {field.name} has guidance {field.guidance:g}, which its network alone does not apply; "
+            "make pairs with it, and train from the field without guidance."
+        )
+    return copy.deepcopy(field.model).requires_grad_(True)
 
 
 class Distillation(Objective):
@@ -91,9 +118,8 @@ class Distillation(Objective):
     ) -> dict[str, float]:
         """Return the losses and ``rmse`` to the teacher's samples; the next preview shows the first pairs."""
         self._pairs = _given(batches[0][1])[:_SHOWN], batches[0][0][:_SHOWN]
-        errors = [len(x1) * metrics.rmse(self.sample(_given(x0)), x1) for x1, x0 in batches]
-        count = sum(len(x1) for x1, _ in batches)
-        return super().validate(batches, generator) | {"rmse": float(sum(errors)) / count}
+        errors = ((len(x1), {"rmse": metrics.rmse(self.sample(_given(x0)), x1)}) for x1, x0 in batches)
+        return super().validate(batches, generator) | _monitor.means(errors)
 
     def preview(self, shape: tuple[int, ...], device: torch.device, stem: Path) -> dict[str, float]:
         """Write an image of the teacher's samples in the first row and the student's below."""
@@ -117,10 +143,7 @@ class Distillation(Objective):
 def sample_error(field: Field, solver: Solver, pairs: PairShards) -> float:
     """Return the RMSE (:func:`fewstep.metrics.rmse`) of a solver's samples against all samples of pairs.
 
-    Args:
-        field: the field; the pairs are moved to the device of its network.
-        solver: the solver.
-        pairs: the pairs.
+    The pairs are moved to the device of the field's network.
     """
     total = 0.0
     for start in range(0, len(pairs), _BATCH):

@@ -13,8 +13,8 @@ class KLWeight:
     """Beta as a function of the training step: constant, or a linear ramp between two values.
 
     ``KLWeight(10)`` is constant. A warm-up starts small, so that the encoder can move before the penalty
-    sets in: ``KLWeight.warm_up(10, steps=5000)``. Annealing starts large and ends small, so that the
-    coupling is steady at first: ``KLWeight.anneal(30, 5, steps=50_000)``.
+    sets in: ``KLWeight(10, start=0, steps=5000)``. Annealing starts large and ends small, so that the
+    coupling is steady at first: ``KLWeight(5, start=30, steps=50_000)``.
 
     Args:
         end: the weight after the ramp, more than 0.
@@ -37,16 +37,6 @@ class KLWeight:
             )
         if self.steps < 0 or (start != self.end and self.steps == 0):
             raise ValueError(f"beta: a ramp from {start} to {self.end} needs steps >= 1, not {self.steps}.")
-
-    @classmethod
-    def warm_up(cls, end: float, steps: int) -> KLWeight:
-        """Return a ramp from 0 to ``end``."""
-        return cls(end, 0.0, steps)
-
-    @classmethod
-    def anneal(cls, start: float, end: float, steps: int) -> KLWeight:
-        """Return a ramp from ``start`` to ``end``."""
-        return cls(end, start, steps)
 
     def __call__(self, step: int) -> float:
         """Return the weight at an optimiser step."""

@@ -49,9 +49,8 @@ def feature_mse(features: nn.Module) -> Loss:
     def loss(x: Tensor, x1: Tensor) -> Tensor:
         network.to(x.device)
         with torch.no_grad():
-            wanted: Tensor = network(x1)
-        found: Tensor = network(x)
-        return mse(found, wanted)
+            wanted = network(x1)
+        return mse(network(x), wanted)
 
     # A resumed run must have a loss of the same name.
     loss.__name__ = f"feature_mse of {type(features).__name__} {fingerprint(features.state_dict())}"

@@ -100,12 +100,7 @@ class Objective(nn.Module, ABC):
         self, batches: Sequence[tuple[Tensor, Tensor | None]], generator: torch.Generator
     ) -> dict[str, float]:
         """Return means over batches ``(x1, x0)`` of the losses, with weights as at the end of training."""
-        totals: dict[str, float] = {}
-        for x1, x0 in batches:
-            for name, loss in self(x1, x0, step=2**62, generator=generator).items():
-                totals[name] = totals.get(name, 0.0) + len(x1) * loss.item()
-        count = sum(len(x1) for x1, _ in batches)
-        return {name: total / count for name, total in totals.items()}
+        return _monitor.means((len(x1), self(x1, x0, step=2**62, generator=generator)) for x1, x0 in batches)
 
     def exports(self) -> dict[str, nn.Module]:
         """Return the networks to write at the end, by file name."""

@@ -21,10 +21,10 @@ from ._batches import stream
 from ._monitor import how_straight
 from ._run_folder import RunFolder
 from .couplings import Paired
+from .distill import warm_start
 from .objective import FlowMatching
 from .settings import Settings
 from .trainer import Trainer
-from .warm_start import warm_start
 
 __all__ = ["Reflowed", "reflow"]
 
@@ -93,12 +93,7 @@ def reflow(
             "world=...), and train on PairShards with the coupling Paired."
         )
     RunFolder(out, {}, settings).check_space(sum(p.numel() * p.element_size() for p in network.parameters()))
-    facts = {
-        "field": field.fingerprint(),
-        "solver": solver.describe(),
-        "pairs": pairs,
-        "seed": settings.seed,
-    }
+    facts = {"field": field.fingerprint(), "solver": solver.describe(), "pairs": pairs, "seed": settings.seed}
     _open(out / "reflow.json", facts)
 
     device = next(network.parameters()).device

@@ -86,44 +86,30 @@ class Settings:
         # YAML and JSON have lists, not tuples.
         for name in ("betas", "ema", "trackers"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+
+        def check(name: str, good: bool, allowed: str) -> None:
+            if not good:
+                raise ValueError(f"{name}: must be {allowed}, not {getattr(self, name)!r}.")
+
         counts = ("steps", "batch", "accumulate", "log_every", "validate_every", "checkpoint_every", "keep")
         for name in counts:
-            _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            check(name, getattr(self, name) >= 1, "at least 1")
         for name in ("warmup", "workers", "seed", "weight_decay"):
-            _check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
-        _check(0 < self.lr < math.inf, "lr", self.lr, "a positive number")
-        _check(0 <= self.page_every < math.inf, "page_every", self.page_every, "seconds, or 0 for no page")
-        _check(self.clip is None or self.clip > 0, "clip", self.clip, "positive, or absent for no clipping")
-        _check(bool(self.ema) and min(self.ema) > 0, "ema", self.ema, "one or more positive half-lives")
-        _check(len(set(self.ema)) == len(self.ema), "ema", self.ema, "different half-lives")
-        _check(
-            all(0 <= b < 1 for b in self.betas) and len(self.betas) == 2,
-            "betas",
-            self.betas,
-            "two numbers in [0, 1)",
-        )
-        _check(self.optimizer in ("adam", "adamw"), "optimizer", self.optimizer, "'adam' or 'adamw'")
-        _check(self.decay in ("constant", "cosine"), "decay", self.decay, "'constant' or 'cosine'")
-        _check(
-            self.precision in (None, "no", "bf16", "fp16"),
-            "precision",
-            self.precision,
-            "'no', 'bf16' or 'fp16'",
-        )
-        _check(
-            self.optimizer == "adamw" or self.weight_decay == 0,
-            "weight_decay",
-            self.weight_decay,
-            "0 with optimizer 'adam'; choose 'adamw' for it",
-        )
-        _check(
-            self.batch % self.accumulate == 0,
-            "batch",
-            self.batch,
-            f"a multiple of accumulate, {self.accumulate}",
-        )
+            check(name, getattr(self, name) >= 0, "at least 0")
+        check("lr", 0 < self.lr < math.inf, "a positive number")
+        check("page_every", 0 <= self.page_every < math.inf, "seconds, or 0 for no page")
+        check("clip", self.clip is None or self.clip > 0, "positive, or absent for no clipping")
+        check("ema", bool(self.ema) and min(self.ema) > 0, "one or more positive half-lives")
+        check("ema", len(set(self.ema)) == len(self.ema), "different half-lives")
+        check("betas", len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)")
+        check("optimizer", self.optimizer in ("adam", "adamw"), "'adam' or 'adamw'")
+        check("decay", self.decay in ("constant", "cosine"), "'constant' or 'cosine'")
+        check("precision", self.precision in (None, "no", "bf16", "fp16"), "'no', 'bf16' or 'fp16'")
+        only_adamw = "0 with optimizer 'adam'; choose 'adamw' for it"
+        check("weight_decay", self.optimizer == "adamw" or self.weight_decay == 0, only_adamw)
+        check("batch", self.batch % self.accumulate == 0, f"a multiple of accumulate, {self.accumulate}")
         known = {"tensorboard", "wandb"}
-        _check(set(self.trackers) <= known, "trackers", self.trackers, f"some of {sorted(known)}")
+        check("trackers", set(self.trackers) <= known, f"some of {sorted(known)}")
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -131,8 +117,3 @@ class Settings:
         if self.decay == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return rate
-
-
-def _check(condition: bool, name: str, value: object, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"{name}: must be {allowed}, not {value!r}.")

@@ -19,12 +19,10 @@ from .. import data as datasets
 from .._progress import ProgressBar, progress_bar
 from ..data import Dataset, is_picture
 from . import _monitor
-from ._accelerator import make_accelerator
-from ._averages import Averages
+from ._averages import Averages, Meter
 from ._batches import Batches, Loaded, loader, seed_default, stream
-from ._facts import circumstances, identity
+from ._environment import circumstances, identity, make_accelerator
 from ._live import Live
-from ._meter import Meter
 from ._run_folder import RunFolder
 from .objective import Objective
 from .settings import Settings
@@ -148,10 +146,8 @@ class Trainer:
                     if look and self.main and not self._stop:
                         self._look()
                     if save and self.main:
-                        final = end or self._stop
-                        self.folder.save(
-                            self.step, self._modules(), self._adam, self.accelerator.scaler, final=final
-                        )
+                        scaler, final = self.accelerator.scaler, end or self._stop
+                        self.folder.save(self.step, self._modules(), self._adam, scaler, final=final)
                     if report and self.main:
                         self._live.show()
                 if self._stop:
@@ -266,7 +262,7 @@ class Trainer:
                 self.accelerator.log(figures, step=self.step)
 
     def _modules(self) -> dict[str, nn.Module]:
-        averages = {f"average-{half_life}": self.averages[half_life] for half_life in self.averages.models}
+        averages = {f"average-{half_life}": model for half_life, model in self.averages.models.items()}
         return {"objective": self.objective, **averages}
 
     def _facts(self) -> dict[str, Any]:

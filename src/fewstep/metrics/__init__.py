@@ -2,9 +2,8 @@
 
 from . import features
 from .curvature import CurvatureMeter, curvature, relative_curvature, straightness
-from .error_estimates import ErrorMeter, estimate_error, paired_difference
 from .errors import decibels, mean_psnr, per_sample_mse, pooled_rmse, psnr, rmse
-from .estimate import Estimate
+from .estimate import ErrorMeter, Estimate, estimate_error, paired_difference
 from .features import feature_matrix, feature_moments
 from .figures import FIGURES, METRICS, Figure, Metric, figure
 from .frechet import frechet_distance

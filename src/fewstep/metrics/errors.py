@@ -9,14 +9,7 @@ from torch import Tensor
 
 from .._device import widest
 
-__all__ = [
-    "decibels",
-    "mean_psnr",
-    "per_sample_mse",
-    "pooled_rmse",
-    "psnr",
-    "rmse",
-]
+__all__ = ["decibels", "mean_psnr", "per_sample_mse", "pooled_rmse", "psnr", "rmse"]
 
 
 def per_sample_mse(x: Tensor, reference: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._distances import nearest, squared_distances
-from ._features import check_alike
+from ._features import check_alike, nearest, squared_distances
 
 __all__ = ["Fidelity", "precision_recall"]
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from .._files import replacing
 from .._processes import exchange, total
-from . import _moments_file
 from ._features import check_features, to_float64
 
 __all__ = ["Moments"]
@@ -20,6 +25,9 @@ _UNKNOWN = -1
 
 #: Vectors converted to float64 at a time.
 _ROWS = 1024
+
+#: Exceptions that the reader raises on a damaged archive.
+_DAMAGE = (EOFError, ValueError, zlib.error, zipfile.BadZipFile)
 
 
 class Moments:
@@ -149,13 +157,15 @@ class Moments:
         return merged
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an ``.npz`` file in the format of EDM's reference statistics.
+        """Write an ``.npz`` file in the format of EDM's reference statistics, atomically.
 
         It holds ``mu`` and ``sigma``, float64, and ``facts``: JSON with the count and the protocol, ignored
         by other readers.
         """
-        facts = {"count": self._count, "protocol": self.protocol}
-        _moments_file.write(path, self.mean.cpu().numpy(), self.covariance.cpu().numpy(), facts)
+        facts = json.dumps({"count": self._count, "protocol": self.protocol}, allow_nan=False)
+        mu, sigma = self.mean.cpu().numpy(), self.covariance.cpu().numpy()
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, mu=mu, sigma=sigma, facts=np.array(facts))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Moments:
@@ -166,10 +176,9 @@ class Moments:
         Raises:
             ValueError: naming the file and its fault.
         """
-        mu, sigma, facts = _moments_file.read(path)
+        mu, sigma, facts = _read(path)
         moments = cls(facts.get("protocol"))
-        moments._count = facts.get("count")
-        moments._mean, moments._scatter = torch.from_numpy(mu), torch.from_numpy(sigma)
+        moments._count, moments._mean, moments._scatter = facts.get("count"), mu, sigma
         if moments._count is not None:
             moments._scatter *= moments._count - 1
         return moments
@@ -216,3 +225,41 @@ class Moments:
             f"Moments: nothing can be added to moments whose file has no count{where}; "
             "make them again from the features."
         )
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Read mean, covariance, and facts, which may be empty."""
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError(f"{path}: is not a complete npz file; make or download it again.")
+        file.seek(0)
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {key: archive[key] for key in ("mu", "sigma", "facts") if key in archive.files}
+                names = ", ".join(archive.files) or "nothing"
+        except _DAMAGE as error:
+            raise ValueError(f"{path}: cannot be read as arrays ({error}).") from error
+    if not {"mu", "sigma"} <= arrays.keys():
+        raise ValueError(f"{path}: holds {names}, but a file of moments holds mu and sigma.")
+    mu, sigma = (_float64(path, key, arrays[key]) for key in ("mu", "sigma"))
+    if mu.ndim != 1 or not len(mu) or sigma.shape != (len(mu), len(mu)):
+        shapes = f"{tuple(mu.shape)} and {tuple(sigma.shape)}"
+        raise ValueError(f"{path}: mu must be (d,) and sigma (d, d), not {shapes}.")
+    return mu, sigma, _facts(path, arrays["facts"]) if "facts" in arrays else {}
+
+
+def _float64(path: str | os.PathLike[str], key: str, x: NDArray[Any]) -> Tensor:
+    if not np.issubdtype(x.dtype, np.floating) or not np.isfinite(x).all():
+        raise ValueError(f"{path}: {key} must be finite floating-point numbers; make or download it again.")
+    return torch.from_numpy(x.astype(np.float64))
+
+
+def _facts(path: str | os.PathLike[str], text: NDArray[Any]) -> dict[str, Any]:
+    try:
+        facts = json.loads(str(text))
+        count, protocol = facts["count"], facts["protocol"]
+        if not isinstance(protocol, dict) or not (count is None or (type(count) is int and count > 1)):
+            raise ValueError("count must be an integer above 1 or null, and protocol an object")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its facts cannot be read ({error}); make it again.") from error
+    return {"count": count, "protocol": protocol}

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._distances import nearest
-from ._features import check_alike, to_float64
+from ._features import check_alike, nearest, to_float64
 
 __all__ = ["NeighbourCheck", "nearest_neighbours"]
 

@@ -2,13 +2,12 @@
 
 from ..networks import load_network, save_network
 from .bundled import BUNDLED, bundled, load_field
-from .mixture import GaussianMixture, kernel_density, random_mixture
+from .mixture import GaussianMixture, random_mixture
 
 __all__ = [
     "BUNDLED",
     "GaussianMixture",
     "bundled",
-    "kernel_density",
     "load_field",
     "load_network",
     "random_mixture",

@@ -10,7 +10,7 @@ from .. import schedules
 from ..data import digits
 from ..field import Field
 from ..networks import load_network, network_config
-from .mixture import kernel_density, random_mixture
+from .mixture import GaussianMixture, random_mixture
 
 __all__ = ["BUNDLED", "bundled", "load_field"]
 
@@ -40,8 +40,8 @@ def load_field(path: str | Path) -> Field:
 
 
 def _trained(name: str, shape: tuple[int, ...]) -> Field:
-    with_path = files("fewstep.models") / "weights" / f"{name}.safetensors"
-    return Field(load_network(Path(str(with_path))), shape=shape, name=f"fewstep/{name}")
+    path = files("fewstep.models") / "weights" / f"{name}.safetensors"
+    return Field(load_network(str(path)), shape=shape, name=f"fewstep/{name}")
 
 
 #: Bundled fields by name: a description, and a function that loads the field.
@@ -54,7 +54,7 @@ BUNDLED: dict[str, tuple[str, Callable[[], Field]]] = {
     ),
     "digits-kde": (
         "exact flow of a kernel density estimate of the 8x8 digits",
-        lambda: kernel_density(digits()[0], bandwidth=0.1).field("fewstep/digits-kde"),
+        lambda: GaussianMixture(digits()[0], 0.1).field("fewstep/digits-kde"),
     ),
     "mixture": (
         "exact flow of seven narrow modes in 24 dimensions",
@@ -68,11 +68,7 @@ BUNDLED: dict[str, tuple[str, Callable[[], Field]]] = {
 
 
 def bundled(name: str) -> Field:
-    """Return a bundled field.
-
-    Args:
-        name: ``digits``, ``mnist``, ``mnist-straight``, ``digits-kde``, ``mixture`` or ``mixture-2d``; see
-            :data:`BUNDLED`.
+    """Return a bundled field, by its name in :data:`BUNDLED`.
 
     Raises:
         ValueError: on an unknown name.

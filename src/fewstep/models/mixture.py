@@ -12,7 +12,7 @@ from .._predictions import Prediction, check_prediction
 from ..field import Field
 from ..schedules import CondOT, Schedule
 
-__all__ = ["GaussianMixture", "kernel_density", "random_mixture"]
+__all__ = ["GaussianMixture", "random_mixture"]
 
 
 #: Where sigma' is infinite (VP in pure data), the velocity, which is smooth, is evaluated this much earlier.
@@ -21,6 +21,8 @@ _INSIDE = 1e-12
 
 class GaussianMixture(nn.Module):
     """The exact network for data drawn from ``sum_k w_k N(mu_k, s_k^2 I)``.
+
+    With data points as means it is that of their kernel density estimate, of bandwidth ``stds``.
 
     ``x_t`` is a mixture with means ``alpha mu_k`` and variances ``v_k = alpha^2 s_k^2 + sigma^2``. Given
     the component, the expected noise is ``sigma / v_k (x - alpha mu_k)`` and the expected data
@@ -111,16 +113,6 @@ class GaussianMixture(nn.Module):
         k = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=generator)
         eps = torch.randn(count, self.means.shape[1], dtype=torch.float64, generator=generator)
         return (self.means[k] + self.variances[k].sqrt()[:, None] * eps).reshape(count, *self.shape)
-
-
-def kernel_density(
-    data: Tensor,
-    bandwidth: float,
-    schedule: Schedule | None = None,
-    prediction: Prediction = "velocity",
-) -> GaussianMixture:
-    """Return the exact network for a kernel density estimate: one component per data point."""
-    return GaussianMixture(data, bandwidth, None, schedule, prediction)
 
 
 def random_mixture(

@@ -1,13 +1,11 @@
 """Networks ``(x, t) -> velocity``, encoders, and network files."""
 
-from .diffusers_unet import DiffusersUNet, from_diffusers
-from .encoder import GaussianEncoder, zero_output
-from .fast_ode import load_fast_ode, load_fast_ode_encoder
+from .diffusers_unet import DiffusersUNet
+from .encoder import GaussianEncoder
+from .fast_ode import ReverseTime, load_fast_ode, load_fast_ode_encoder
 from .file import build_network, load_network, network_config, save_network
 from .mlp import MLP
-from .presets import song_unet_preset
-from .reverse_time import ReverseTime
-from .song_unet import SongUNet
+from .song_unet import SongUNet, song_unet_preset
 from .unet import UNet
 
 __all__ = [
@@ -18,12 +16,10 @@ __all__ = [
     "SongUNet",
     "UNet",
     "build_network",
-    "from_diffusers",
     "load_fast_ode",
     "load_fast_ode_encoder",
     "load_network",
     "network_config",
     "save_network",
     "song_unet_preset",
-    "zero_output",
 ]

@@ -37,11 +37,7 @@ def xavier(layer: Layer, gain: float = 1.0) -> Layer:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Return a group normalisation with up to 32 groups of at least four channels.
-
-    Raises:
-        ValueError: when the channels do not divide into equal groups.
-    """
+    """Return a group normalisation with up to 32 equal groups of at least four channels."""
     groups = min(32, channels // 4)
     if not groups or channels % groups:
         raise ValueError(
@@ -78,13 +74,7 @@ class ResamplingConv2d(nn.Conv2d):
 class Block(nn.Module):
     """Two convolutions with the time embedding added between them, and a variance-preserving skip.
 
-    Args:
-        channels_in: channels of the input.
-        channels_out: channels of the output.
-        embedding: features of the time embedding.
-        dropout: dropout probability before the second convolution.
-        resampling: ``"down"`` halves the resolution, ``"up"`` doubles it, ``None`` keeps it.
-        taps: resampling filter along one axis; it is normalised.
+    Dropout is before the second convolution; ``taps`` are the resampling filter along one axis.
     """
 
     def __init__(

@@ -1,27 +1,30 @@
-"""Strict loading of stored weights, with readable errors."""
+"""A network's configuration, and strict loading of its stored weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["load_weights"]
+__all__ = ["describe", "load_weights"]
 
 _SHOWN = 3
 
 
+def describe(network: nn.Module) -> dict[str, Any]:
+    """Return class and constructor arguments, as :func:`~fewstep.networks.save_network` writes them."""
+    config = getattr(network, "config", None)
+    if config is None:
+        raise ValueError(
+            f"save_network: a {type(network).__name__} has no .config with its constructor arguments, so "
+            "it could not be rebuilt; save its state_dict() instead."
+        )
+    return {"class": type(network).__name__, "arguments": config}
+
+
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Copy ``weights`` into ``network``; both must have the same tensors.
-
-    Args:
-        network: receives the weights.
-        weights: state dict.
-        source: name of the weights in error messages, such as the file name.
-
-    Raises:
-        ValueError: naming the first few tensors that are missing, unexpected or of another shape.
-    """
+    """Copy ``weights``, called ``source`` in errors, into ``network``; both must have the same tensors."""
     own = network.state_dict()
     faults = [
         f"{label} {_first(keys)}"

@@ -9,35 +9,40 @@ from torch import Tensor, nn
 
 from .._extras import require
 
-__all__ = ["DiffusersUNet", "from_diffusers"]
+__all__ = ["DiffusersUNet"]
 
 
 class DiffusersUNet(nn.Module):
     """diffusers' ``UNet2DModel`` as ``(x, t) -> velocity``, with ``t = 0`` noise and ``t = 1`` data.
 
-    Made by :func:`from_diffusers`. The U-Net is called with timestep ``time_scale * t`` and its output is
-    the velocity, so this is for flows trained that way. A pretrained diffusers denoiser counts timesteps from
-    data to noise and predicts the noise; no ``time_scale`` turns that into a velocity.
+    The U-Net is called with timestep ``time_scale * t`` and its output is the velocity, so this is for flows
+    trained that way. A pretrained diffusers denoiser counts timesteps from data to noise and predicts the
+    noise; no ``time_scale`` turns that into a velocity.
 
     Args:
-        unet: the ``UNet2DModel``.
-        time_scale: timestep passed to the U-Net at ``t = 1``.
+        unet: the ``UNet2DModel``; it is used, not copied.
+        time_scale: timestep passed to the U-Net at ``t = 1``; its sinusoids are made for 0 to 1000.
 
     Shape:
         ``x``: ``(B, in_channels, H, W)``; ``t``: ``()`` or ``(B,)``; output ``(B, out_channels, H, W)``.
         Conditions, such as ``class_labels``, are passed to the U-Net unchanged.
 
     Raises:
-        ValueError: when the U-Net cannot take every time in [0, 1].
+        ValueError: on a model of another class, or one that cannot take every time in [0, 1].
     """
 
     def __init__(self, unet: nn.Module, time_scale: float = 1000.0) -> None:
         super().__init__()
+        if not isinstance(unet, require("diffusers", "diffusers").UNet2DModel):
+            raise ValueError(
+                f"DiffusersUNet: the model must be a diffusers.UNet2DModel, not a {type(unet).__name__}; "
+                "wrap other models yourself as model(x, t) -> velocity."
+            )
         settings: Any = unet.config
         if settings["time_embedding_type"] != "positional":
             # 'learned' only has rows for whole timesteps; 'fourier' takes the logarithm of the time.
             raise ValueError(
-                f"from_diffusers: time_embedding_type={settings['time_embedding_type']!r} cannot take "
+                f"DiffusersUNet: time_embedding_type={settings['time_embedding_type']!r} cannot take "
                 "every time in [0, 1]; use one with 'positional'."
             )
         self.unet = unet
@@ -67,21 +72,3 @@ class DiffusersUNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor, **conditions: Any) -> Tensor:
         velocity: Tensor = self.unet(x, (self.time_scale * t).expand(x.shape[0]), **conditions).sample
         return velocity
-
-
-def from_diffusers(unet: nn.Module, time_scale: float = 1000.0) -> DiffusersUNet:
-    """Wrap a diffusers ``UNet2DModel`` as a network ``model(x, t)``, ``t = 0`` noise and ``t = 1`` data.
-
-    Args:
-        unet: a ``diffusers.UNet2DModel``; it is used, not copied.
-        time_scale: timestep passed to the U-Net at ``t = 1``; its sinusoids are made for 0 to 1000.
-
-    Raises:
-        ValueError: on a model of another class, or one that cannot take every time in [0, 1].
-    """
-    if not isinstance(unet, require("diffusers", "diffusers").UNet2DModel):
-        raise ValueError(
-            f"from_diffusers: the model must be a diffusers.UNet2DModel, not a {type(unet).__name__}; wrap "
-            "other models yourself as model(x, t) -> velocity."
-        )
-    return DiffusersUNet(unet, time_scale)

@@ -7,29 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._config import describe
+from ._weights import describe
 
-__all__ = ["GaussianEncoder", "zero_output"]
-
-
-def zero_output(network: nn.Module) -> None:
-    """Set the last layer of a network to zero, so that its output is zero for every input.
-
-    Args:
-        network: one of this package, or any with its last layer as the attribute ``output_layer``.
-
-    Raises:
-        ValueError: when the network has no ``output_layer``.
-    """
-    layer = getattr(network, "output_layer", None)
-    if not isinstance(layer, nn.Module):
-        raise ValueError(
-            f"zero_output: a {type(network).__name__} does not say which layer is its last; give it an "
-            "attribute output_layer that holds this layer."
-        )
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.zero_()
+__all__ = ["GaussianEncoder"]
 
 
 class GaussianEncoder(nn.Module):
@@ -41,13 +21,14 @@ class GaussianEncoder(nn.Module):
     N(0, I), the independent coupling; load trained weights afterwards.
 
     Args:
-        network: ``network(x, t) -> (B, 2 C, ...)``; its last layer is set to zero.
+        network: ``network(x, t) -> (B, 2 C, ...)``, with its last layer as the attribute ``output_layer``, as
+            the networks of this package have it; this layer is set to zero.
 
     Shape:
         ``x``: ``(B, C, ...)``; ``mean`` and ``logvar``: like ``x``.
 
     Raises:
-        ValueError: when the network does not double the channels.
+        ValueError: when the network does not double the channels, or has no ``output_layer``.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -59,7 +40,14 @@ class GaussianEncoder(nn.Module):
                 f"encoder needs {2 * given}, a mean and a log-variance for each; build it with "
                 f"out_channels={2 * given}."
             )
-        zero_output(network)
+        layer = getattr(network, "output_layer", None)
+        if not isinstance(layer, nn.Module):
+            raise ValueError(
+                f"GaussianEncoder: a {type(network).__name__} does not say which layer is its last; give it "
+                "an attribute output_layer that holds this layer."
+            )
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
         self.network = network
         self.train(network.training)
 

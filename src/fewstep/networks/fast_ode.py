@@ -12,19 +12,43 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ._weights import load_weights
+from ._weights import describe, load_weights
 from .encoder import GaussianEncoder
-from .reverse_time import ReverseTime
 from .song_unet import SongUNet
 
-__all__ = ["load_fast_ode", "load_fast_ode_encoder"]
+__all__ = ["ReverseTime", "load_fast_ode", "load_fast_ode_encoder"]
 
 _REQUIRED = ("img_resolution", "in_channels", "out_channels")
 _ENCODER = "encoder."
 #: Keys of Fast-ODE's training state, which is not a file of weights.
 _TRAINING_STATE = {"model_state_dict", "optimizer_state_dict", "forward_model_state_dict", "iter"}
+
+
+class ReverseTime(nn.Module):
+    """``u(x, t) = -v(x, 1 - t)``: the velocity from noise to data, for a network ``v`` from data to noise.
+
+    Args:
+        network: ``v``, with time 0 data and time 1 noise, and velocity noise minus data.
+
+    Shape:
+        As for the network.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.train(network.training)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The constructor arguments."""
+        return {"network": describe(self.network)}
+
+    def forward(self, x: Tensor, t: Tensor, **conditions: Any) -> Tensor:
+        velocity: Tensor = -self.network(x, 1 - t, **conditions)
+        return velocity
 
 
 def load_fast_ode(checkpoint: str | Path, config: str | Path | Mapping[str, Any]) -> ReverseTime:
@@ -59,20 +83,15 @@ def load_fast_ode(checkpoint: str | Path, config: str | Path | Mapping[str, Any]
 
 
 def load_fast_ode_encoder(checkpoint: str | Path, config: str | Path | Mapping[str, Any]) -> GaussianEncoder:
-    """Load a Fast-ODE encoder, in evaluation mode with frozen weights.
+    """Load a Fast-ODE encoder like :func:`load_fast_ode` a flow, in evaluation mode with frozen weights.
 
     Args:
         checkpoint: ``forward_model_*.pth``, a bare state dict.
         config: ``config_encoder.json``, one of Fast-ODE's ``configs/*_en.json``, or its content.
-
-    Raises:
-        FileNotFoundError: when a file does not exist.
-        ValueError: when a file is damaged or of the wrong kind, or the two do not match.
     """
     network = _song_unet(config)
     encoder = GaussianEncoder(network)
-    weights = _without_prefix(_read_weights(checkpoint), _ENCODER)
-    load_weights(network, weights, str(checkpoint))
+    load_weights(network, _without_prefix(_read_weights(checkpoint), _ENCODER), str(checkpoint))
     return encoder.eval().requires_grad_(False)
 
 

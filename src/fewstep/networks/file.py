@@ -11,12 +11,11 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from .._files import write_safetensors
-from ._config import describe
-from ._weights import load_weights
+from ._weights import describe, load_weights
 from .diffusers_unet import DiffusersUNet
 from .encoder import GaussianEncoder
+from .fast_ode import ReverseTime
 from .mlp import MLP
-from .reverse_time import ReverseTime
 from .song_unet import SongUNet
 from .unet import UNet
 

@@ -1,4 +1,4 @@
-"""The DDPM++ U-Net, the network of most published image flows of moderate size."""
+"""The DDPM++ U-Net, the network of most published image flows of moderate size, and its presets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from ._song_blocks import NEAR_ZERO, AttentionBlock, Block, group_norm, sinusoids, xavier
 
-__all__ = ["SongUNet"]
+__all__ = ["SongUNet", "song_unet_preset"]
 
 #: Fields of published configurations with the only value supported here.
 _FIXED: dict[str, Any] = {
@@ -25,6 +25,18 @@ _FIXED: dict[str, Any] = {
     "encoder_type": "standard",
     "decoder_type": "standard",
 }
+
+#: The entries in which Fast-ODE's configurations differ (Lee, Kim and Ye, ICML 2023). At 28x28 and 256x256
+#: there is no attention at 16x16, as their levels are 28, 14, 7 and 256, 128, 64, 32.
+_PRESETS: dict[str, dict[str, Any]] = {
+    "mnist": {"img_resolution": 28, "in_channels": 1, "channel_mult": [2, 2, 2], "dropout": 0.13},
+    "cifar10": {"img_resolution": 32, "in_channels": 3, "channel_mult": [2, 2, 2], "dropout": 0.13},
+    "ffhq": {"img_resolution": 64, "in_channels": 3, "channel_mult": [1, 2, 2, 2], "dropout": 0.05},
+    "afhq": {"img_resolution": 64, "in_channels": 3, "channel_mult": [1, 2, 2, 2], "dropout": 0.25},
+    "celebahq256": {"img_resolution": 256, "in_channels": 3, "channel_mult": [1, 2, 2, 2], "dropout": 0.25},
+}
+_SMALL = {"model_channels": 32, "num_blocks": 2}
+_LARGE = {"model_channels": 128, "num_blocks": 4}
 
 
 class SongUNet(nn.Module):
@@ -53,10 +65,9 @@ class SongUNet(nn.Module):
             train a new network, 100 to 1000 resolves time better.
         checkpoint: in training, store only the inputs of the blocks and recompute the rest in the backward
             pass. It affects no weight and is not part of ``config``; the attribute may be set at any time.
-        **fixed: fields of published configurations with one supported value: ``unet_type="songunet"``,
-            ``label_dim=0``, ``augment_dim=0``, ``label_dropout=0``, ``embedding_type="positional"``,
-            ``encoder_type="standard"`` and ``decoder_type="standard"``. ``num_params`` is ignored, as
-            published values are wrong.
+        **fixed: fields of published configurations with one supported value, such as
+            ``unet_type="songunet"`` and ``label_dim=0``; ``num_params`` is ignored, as published values are
+            wrong.
 
     Shape:
         ``x``: ``(B, in_channels, img_resolution, img_resolution)``; ``t``: ``()`` or ``(B,)``; output
@@ -213,3 +224,25 @@ def _check(config: dict[str, Any], fixed: dict[str, Any]) -> None:
             f"SongUNet: resample_filter={config['resample_filter']} must have an even number of taps, "
             "such as [1, 1]."
         )
+
+
+def song_unet_preset(name: str, *, encoder: bool = False) -> dict[str, Any]:
+    """Return the arguments of :class:`~fewstep.networks.SongUNet` that Fast-ODE used for a data set.
+
+    Args:
+        name: ``mnist``, ``cifar10``, ``ffhq`` (64x64), ``afhq`` (64x64) or ``celebahq256``.
+        encoder: return those of the encoder: narrower, with twice as many output channels.
+
+    Raises:
+        ValueError: on an unknown name.
+    """
+    if name not in _PRESETS:
+        raise ValueError(f"song_unet_preset: no preset {name!r}; there are {', '.join(_PRESETS)}.")
+    preset = _PRESETS[name]
+    return {
+        **preset,
+        "out_channels": preset["in_channels"] * (2 if encoder else 1),
+        **(_SMALL if encoder or name == "mnist" else _LARGE),
+        "attn_resolutions": [16],
+        "channel_mult": list(preset["channel_mult"]),
+    }

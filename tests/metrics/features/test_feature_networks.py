@@ -9,9 +9,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 import fewstep as fs
 from fewstep.metrics import features
+from fewstep.metrics.features._classifiers import MobileNetTrunk, ResNet56, _Block, same_padding
 from fewstep.metrics.features._inception import _fetch
-from fewstep.metrics.features._mobilenet import MobileNetTrunk, same_padding
-from fewstep.metrics.features._resnet import ResNet56, _Block
 
 
 def pictures(count, shape=(3, 8, 8), seed=0):

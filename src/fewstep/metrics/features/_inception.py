@@ -45,14 +45,7 @@ def inception(device: torch.device, progress: bool) -> FeatureNetwork:
 def from_torchscript(path: Path, device: torch.device, name: str | None = None) -> FeatureNetwork:
     """Load a network from a TorchScript file, which is hashed before any of its code runs.
 
-    Args:
-        path: the file.
-        device: device of the network.
-        name: name of a network other than the standard one, for which it is required.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when it is not the standard network and has no name, or cannot be read.
+    A network other than the standard one needs a ``name``.
     """
     try:
         content = path.read_bytes()

@@ -16,11 +16,9 @@ from torch import Tensor, nn
 
 from ..._device import check_device
 from ...networks._weights import load_weights
+from ._classifiers import MnistClassifier, MobileNetTrunk, ResNet56
 from ._inception import from_torchscript, inception
-from ._mnist import MnistClassifier
-from ._mobilenet import MobileNetTrunk
 from ._network import FeatureNetwork
-from ._resnet import ResNet56
 
 __all__ = ["NAMES", "load"]
 
@@ -146,14 +144,6 @@ def _from_tensors(path: Path, device: torch.device, expected: str | None = None)
     kind = _KINDS[name]
     network: Any = kind.build()
     load_weights(network, kind.rename(weights), str(path))
-    digest = sha256(content).hexdigest()
-    title = f"Fréchet distance, {kind.title}"
-    return FeatureNetwork(
-        network.to(device).requires_grad_(False),
-        name,
-        network.num_features,
-        title,
-        digest,
-        device,
-        kind.shape,
-    )
+    network.to(device).requires_grad_(False)
+    digest, title = sha256(content).hexdigest(), f"Fréchet distance, {kind.title}"
+    return FeatureNetwork(network, name, network.num_features, title, digest, device, kind.shape)

@@ -1,9 +1,10 @@
-"""Facts about a training run and its environment, ready for JSON."""
+"""Set-up of a training run: its devices, and the facts about it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +12,37 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._extras import require
 from .._version import __version__
 from ..data import Dataset
 from .objective import Objective
 from .settings import Settings
 
-__all__ = ["circumstances", "identity"]
+__all__ = ["circumstances", "identity", "make_accelerator"]
+
+
+def make_accelerator(settings: Settings, device: str | None, out: str | os.PathLike[str]) -> Any:
+    """Return an ``accelerate.Accelerator`` for these settings, on the requested device if any."""
+    accelerate = require("accelerate", "train")
+    for tracker in settings.trackers:
+        require(tracker, "track")  # accelerate would silently continue without it
+    # The shared state refuses a second run in this process with another precision.
+    require("accelerate.state", "train").AcceleratorState._reset_state()
+    accelerator = accelerate.Accelerator(
+        mixed_precision=settings.precision,
+        cpu=device == "cpu" or None,
+        log_with=list(settings.trackers) or None,
+        project_dir=str(out),
+    )
+    wanted = torch.device(device or accelerator.device)
+    if wanted.type != accelerator.device.type or wanted.index not in (None, accelerator.device.index):
+        raise ValueError(
+            f"device: training is on {accelerator.device}, which accelerate chose, not on {device}; pass "
+            "'cpu', or choose a GPU with CUDA_VISIBLE_DEVICES."
+        )
+    if settings.trackers:
+        accelerator.init_trackers("fewstep", config={k: str(v) for k, v in vars(settings).items()})
+    return accelerator
 
 
 def identity(objective: Objective, data: Dataset, settings: Settings) -> dict[str, Any]:
@@ -37,15 +63,7 @@ def circumstances(
     device: torch.device,
     processes: int,
 ) -> dict[str, Any]:
-    """Return facts about a run that may change when it is resumed.
-
-    Args:
-        networks: the networks written at the end, by name.
-        data: the training data.
-        validation: the validation data.
-        device: the device of this process.
-        processes: number of processes, with one device each.
-    """
+    """Return facts about a run that may change when it is resumed."""
     return {
         "data": {"name": data.name, "shape": list(data.shape)},
         "validation": None if validation is None else {"name": validation.name, "count": len(validation)},
