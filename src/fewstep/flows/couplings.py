@@ -41,8 +41,8 @@ class Coupled(NamedTuple):
 class Coupling(nn.Module):
     """The base of all couplings; draws a noise for each data sample.
 
-    Subclasses define in :meth:`couple` how standard normal noise becomes ``x0``; here it stays as it is. The
-    data keep their order, so that labels and other conditions need no reordering.
+    Subclasses define in :meth:`couple` how standard normal noise becomes ``x0``. The data keep their order, so
+    that labels and other conditions need no reordering.
     """
 
     #: Name in a configuration and on the command line; empty if it needs paired data.
@@ -85,7 +85,7 @@ class Coupling(nn.Module):
 
     def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
         """Transform standard normal ``noise`` into the noise coupled with ``x1``."""
-        return Coupled(noise, x1, torch.zeros((), dtype=x1.dtype, device=x1.device))
+        raise NotImplementedError(f"{type(self).__name__} must define couple.")
 
     def kl_weight(self, step: int) -> float:
         """Return the weight (beta) of the KL term at a training step; 0 for fixed couplings."""
@@ -135,6 +135,9 @@ class Independent(Coupling):
     name = "independent"
     exact = True
 
+    def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
+        return Coupled(noise, x1, torch.zeros((), dtype=x1.dtype, device=x1.device))
+
 
 class Paired(Coupling):
     """Noise given with the data, as in the pairs of reflow, and used unchanged.
@@ -151,6 +154,8 @@ class Paired(Coupling):
                 "as those that `fewstep reflow` makes, or use another coupling."
             )
         return super().forward(x1, x0, generator=generator)
+
+    couple = Independent.couple
 
 
 class Learned(Coupling):
