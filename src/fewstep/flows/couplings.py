@@ -41,8 +41,8 @@ class Coupled(NamedTuple):
 class Coupling(nn.Module):
     """The base of all couplings; draws a noise for each data sample.
 
-    Subclasses define in :meth:`couple` how standard normal noise becomes ``x0``. The data keep their order, so
-    that labels and other conditions need no reordering.
+    Subclasses define in :meth:`couple` how standard normal noise becomes ``x0``. The data keep their order,
+    so that labels and other conditions need no reordering.
     """
 
     #: Name in a configuration and on the command line; empty if it needs paired data.
