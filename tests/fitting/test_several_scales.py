@@ -53,7 +53,8 @@ def test_a_function_of_the_scale_is_as_good_as_a_field(guided):
     several, expected = fs.fit(inside, **SCALES), fs.fit(guided, **SCALES)
     for row, other in zip(several.report.rows, expected.report.rows, strict=True):
         assert row["errors"] == pytest.approx(other["errors"], rel=0.1)
-    assert several.at(guidance=1.7).fitted_for["guidance"] == 1.7
+    assert several.at(guidance=1.7).fitted_for["scale"] == 1.7
+    assert several.at(guidance=4).mismatch(inside(4)) is None  # a field without guidance of its own
 
 
 def test_a_function_of_the_scale_serves_one_scale_too():

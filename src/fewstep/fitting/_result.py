@@ -151,12 +151,16 @@ class Fit:
         return str(self.report)
 
     def _fitted_at(self, scale: float | None) -> Mapping[str, Any]:
-        """The fields at one scale of several."""
+        """Return the facts of the fields at one scale of several.
+
+        Models that apply guidance themselves are fields without it; the scale stands under a name of its own.
+        """
         if scale is None:
             return self.fitted_for
-        facts = {**self.fitted_for, "guidance": scale}
+        key = "scale" if self.fitted_for.get("guidance") is None else "guidance"
+        facts = {**self.fitted_for, key: scale}
         if "also" in facts:
-            facts["also"] = [{**field, "guidance": scale} for field in facts["also"]]
+            facts["also"] = [{**field, key: scale} for field in facts["also"]]
         return facts
 
     def _only(self, nfe: int | None, guidance: float | None) -> Solver:
