@@ -131,7 +131,7 @@ def test_a_curve_in_both_serves_every_number_of_calls_and_scale(guided):
             {"init": fs.classical.euler(2)},
             "from a classical solver by name, not by 'non_stationary' from the solver 'euler'",
         ),
-        ({"family": Guided(CURVE, 1, 3)}, "guidance=4.0 is outside the scales fitted, 1 to 3"),
+        ({"family": Guided(CURVE, 1, 3)}, "guidance=4 is outside the scales fitted, 1 to 3"),
         ({"optimizer": "adam"}, "'adam' fits one solver of one field"),
         ({"pairs": 3}, "at least 4 pairs"),
         ({"pairs": {}}, "must have all; they have none"),
