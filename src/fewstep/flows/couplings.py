@@ -136,7 +136,7 @@ class Independent(Coupling):
     exact = True
 
     def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
-        return Coupled(noise, x1, torch.zeros((), dtype=x1.dtype, device=x1.device))
+        return _without_kl(noise, x1)
 
 
 class Paired(Coupling):
@@ -155,7 +155,8 @@ class Paired(Coupling):
             )
         return super().forward(x1, x0, generator=generator)
 
-    couple = Independent.couple
+    def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
+        return _without_kl(noise, x1)
 
 
 class Learned(Coupling):
@@ -243,7 +244,7 @@ class MinibatchOT(Coupling):
             plan = torch.from_numpy(ot.emd(uniform.numpy(), uniform.numpy(), cost.numpy()))
             device = None if generator is None else generator.device
             rows = torch.multinomial(plan.to(device), 1, generator=generator)[:, 0].to(noise.device)
-        return super().couple(noise[rows], x1, generator)
+        return _without_kl(noise[rows], x1)
 
 
 #: Couplings of data with noise, by name in a configuration.
@@ -264,3 +265,8 @@ def _draw(
     device = like.device if generator is None else generator.device
     drawn = kind(shape, generator=generator, dtype=like.dtype, device=device)
     return drawn.to(like.device)
+
+
+def _without_kl(noise: Tensor, x1: Tensor) -> Coupled:
+    """Return noise and data of a coupling that is not learned."""
+    return Coupled(noise, x1, torch.zeros((), dtype=x1.dtype, device=x1.device))
