@@ -141,7 +141,7 @@ def test_processes_end_with_the_same_moments_of_all_their_features(tmp_path):
     for found in (first, second):
         assert found["late"][0] == 37
         np.testing.assert_allclose(found["late"][1], covariance, rtol=0, atol=1e-11)
-        assert "features of [3, 4] dimensions" in found["message"]
+        assert "not of [3, 4] dimensions" in found["message"]
 
 
 class TestFile:

@@ -15,7 +15,7 @@ from .. import _solver_file
 from .._json_file import read_format, read_json, write_json
 from ..families import Guided, SmoothCorrections
 from ..families.guided import describe_solvers, solvers_from_dict
-from ..solver import Solver
+from ..solver import Path, Solver
 from ._report import FitReport
 
 __all__ = ["Fit", "load"]
@@ -106,7 +106,7 @@ class Fit:
         facts = self.report.facts(member.nfe, at)
         return member.solver(self.theta, fitted_for=self._fitted_at(at), **facts)
 
-    def sample(self, *args: Any, **options: Any) -> Any:
+    def sample(self, *args: Any, **options: Any) -> Tensor | Path:
         """Sample with the only solver; see :meth:`fewstep.Solver.sample`."""
         return self.solver.sample(*args, **options)
 

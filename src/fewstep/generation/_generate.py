@@ -99,12 +99,7 @@ def generate(
     """
     check_field(field, "generate")
     solver = getattr(solver, "solver", solver)  # of a fit
-    seeds = list(seeds)
-    if any(late < early for early, late in pairwise(seeds)) and most_rows(per_sample or {}):
-        raise ValueError(
-            "generate: per_sample has its rows in the order of the samples' numbers, so seeds must increase; "
-            "sort both together."
-        )
+    seeds = _ordered(seeds, per_sample)
     formats, shape, wanted = sorted(set(formats)), field.shape, blocks(seeds, shard)
     total = sum(len(block.seeds) for block in wanted)
     if shape is None:
@@ -175,6 +170,17 @@ def generate(
         return {"complete": False, "count": count}
     points = len(solver.points) if isinstance(solver, Solver) else None
     return records.result(labels, {**settings, **(provenance or {})}, field.forwards_per_call, points)
+
+
+def _ordered(seeds: Iterable[int], per_sample: Mapping[str, Any] | None) -> list[int]:
+    """Return the numbers of the samples, which must increase where conditions have a row for each."""
+    numbers = list(seeds)
+    if any(late < early for early, late in pairwise(numbers)) and most_rows(per_sample or {}):
+        raise ValueError(
+            "generate: per_sample has its rows in the order of the samples' numbers, so seeds must increase; "
+            "sort both together."
+        )
+    return numbers
 
 
 def _check(
