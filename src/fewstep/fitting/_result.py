@@ -108,7 +108,8 @@ class Fit:
 
     def sample(self, *args: Any, **options: Any) -> Tensor | Path:
         """Sample with the only solver; see :meth:`fewstep.Solver.sample`."""
-        return self.solver.sample(*args, **options)
+        found: Tensor | Path = self.solver.sample(*args, **options)
+        return found
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a readable JSON file with exact numbers, for :func:`fewstep.load`."""
