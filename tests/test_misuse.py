@@ -155,3 +155,18 @@ def test_nothing_to_solve_is_said(field):
         fs.reference.pairs(field, torch.empty(0, 2))
     with pytest.raises(ValueError, match="not 4 noises and batch=0"):
         fs.reference.pairs(field, fs.noise(4, (2,)), batch=0)
+
+
+def test_a_start_is_searched_for_one_number_of_calls_and_one_scale(field):
+    guided = fs.Field(decay, shape=(2,), guide=decay, name="decay")
+    for options in ({"nfe": (2, 3)}, {"nfe": 2, "guidance": (1, 2)}):
+        with pytest.raises(ValueError, match="init='auto' starts one number of calls at one guidance scale"):
+            fs.fit(guided, **options, init="auto", pairs=8)
+
+
+def test_a_fit_that_a_classical_solver_beats_says_so():
+    """Euler's method on times of its own stays behind methods of higher order."""
+    digits, one = fs.models.bundled("digits"), fs.fitting.GaussNewton(iterations=1)
+    report = fs.fit(digits, 4, pairs=8, family="timesteps", init="euler", optimizer=one).report
+    assert report.ratio > 1.2
+    assert any("4 calls a classical solver is better on validation" in note for note in report.notes)

@@ -72,7 +72,10 @@ from fewstep.fitting import Adam, GaussNewton, Nodes, Reference
         ({"nfe": (4, 5), "init": "midpoint"}, "'midpoint' makes several calls a step"),
         ({"nfe": (4, 5), "init": "rk45"}, "there is no solver 'rk45'"),
         ({"nfe": (4, 5), "init": fs.classical.euler(4)}, "starts from a classical solver by name, not from"),
-        ({"nfe": (4, 5), "init": "auto"}, "init='auto' starts one number of calls; name a classical solver"),
+        (
+            {"nfe": (4, 5), "init": "auto"},
+            "init='auto' starts one number of calls at one guidance scale; name",
+        ),
         ({"nfe": (4, 5), "optimizer": "adam"}, "'adam' fits one solver of one field; pass .*gauss_newton"),
         ({"nfe": (4, 5), "loss": "log_mse"}, "share the mean logarithm .* not 'log_mse'"),
         ({"nfe": (4, 5), "loss": Nodes()}, r"share the mean logarithm .* not 'nodes\(rmse\)'"),

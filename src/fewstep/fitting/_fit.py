@@ -222,7 +222,7 @@ def _notes(chosen: Chosen, rows: Sequence[Mapping[str, Any]], data: Sequence[Dat
         for row in rows
         if row["errors"]["fitted"] > min(row["errors"].values())
     ]
-    if worse and chosen.iteration:
+    if worse:
         yield (
             f"with {', '.join(worse)} a classical solver is better on validation than the fit; fit that very "
             "place, start from that solver by init, or take more pairs."

@@ -199,6 +199,11 @@ def _check_together(question: Question, init: str | Solver | None) -> None:
         )
     if len(question.nfes) == 1 and isinstance(question.solvers, Family) and isinstance(loss, Steps):
         loss.weights(question.family)  # raises if there are none
+    if init == "auto" and not isinstance(question.solvers, Family):
+        raise ValueError(
+            "fit: init='auto' starts one number of calls at one guidance scale; name a classical solver, or "
+            "leave it out."
+        )
     if question.alone:
         return
     if not isinstance(optimizer, GaussNewton):
@@ -209,8 +214,4 @@ def _check_together(question: Question, init: str | Solver | None) -> None:
         raise ValueError(
             "fit: several solvers, scales or fields share the mean logarithm of their losses, which must be "
             f"'rmse', 'mse', 'pseudo_huber' or Features, not {loss.name!r}."
-        )
-    if init == "auto" and len(question.nfes) > 1:
-        raise ValueError(
-            "fit: init='auto' starts one number of calls; name a classical solver, or leave it out."
         )
