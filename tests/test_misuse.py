@@ -33,6 +33,8 @@ def field():
         lambda net: fs.generate(net, MIDPOINT, range(4), "out"),
         lambda net: fs.reference.pairs(net, fs.noise(4, (2,))),
         lambda net: fs.reference.solve(net, fs.noise(4, (2,))),
+        lambda net: fs.check(net),
+        lambda net: fs.log_likelihood(net, fs.noise(4, (2,))),
     ],
 )
 def test_a_network_must_be_wrapped(call):

@@ -53,8 +53,8 @@ class Bound:
         return {**self.shared, **_expanded(self.per_sample, self.per_sample, count)}
 
     def away(self, count: int) -> dict[str, Any]:
-        """Return the keyword arguments of the call that guidance leads away from."""
-        return self.arguments(count) | _expanded(self.unconditional, self.per_sample, count)
+        """Return those that are replaced in the call that guidance leads away from."""
+        return _expanded(self.unconditional, self.per_sample, count)
 
 
 def bind(
@@ -110,7 +110,7 @@ def refuse_conditions(function: str, *given: Mapping[str, Any] | None) -> None:
     if names:
         raise ValueError(
             f"{function}: the pairs given carry their own conditions, but {', '.join(names)} came besides; "
-            "pass them to fewstep.reference.pairs, or pass the noises alone."
+            "pass them to fewstep.reference.pairs, or pass noises, or their number, instead of pairs."
         )
 
 

@@ -137,11 +137,11 @@ class FieldBase:
         if guided is False or self.guidance is None:
             return m
         if bound is None:
-            conditions = conditions | expand_unconditional(self.unconditional, conditions, len(x))
+            replaced = expand_unconditional(self.unconditional, conditions, len(x))
         else:
-            conditions = bound.away(len(x))
+            replaced = bound.away(len(x))
         weaker = self.model if self.guide is None else self.guide
-        away = call_network(weaker, x, time, conditions)
+        away = call_network(weaker, x, time, conditions | replaced)
         scale = self.guidance if guided is True else torch.where(guided, self.guidance, 1.0).to(m)
         return away + scale * (m - away)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ._dopri5 import dopri5
 from ._network import state_type
 from ._progress import progress_bar
-from .field import Field
+from .field import Field, check_field
 
 __all__ = ["Likelihood", "log_likelihood"]
 
@@ -115,7 +115,7 @@ def log_likelihood(
         FloatingPointError: when velocity or divergence is NaN or infinite, or the step size underflows.
     """
     _check(x1, divergence, probes, seed, batch)
-    bound = field.bind(conditions, per_sample, len(x1))
+    bound = check_field(field, "log_likelihood").bind(conditions, per_sample, len(x1))
     parts: list[Likelihood] = []
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
     # Gradients are needed here even if the caller has switched them off or uses inference mode.

@@ -14,7 +14,7 @@ from torch import Tensor
 from .._json import finite
 from .._network import state_type
 from .._progress import progress_bar
-from ..field import Field, is_derived
+from ..field import Field, check_field, is_derived
 from ._judge import Finding, Judgement, with_data, without_data
 from ._measure import Law, Probe
 from ._wiring import declared, rewired
@@ -140,7 +140,7 @@ def check(
         ValueError: when the shape is unknown, data are too few or not finite, a condition has a wrong number
             of rows, or the field was derived from another one.
     """
-    if is_derived(field):
+    if is_derived(check_field(field, "check")):
         raise ValueError(f"check: {field!r} was derived from another field; check that one, its .field.")
     if samples < 16 or (data is not None and len(data) < 16):
         raise ValueError(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._conditions import cut
+from .._conditions import cut, refuse_conditions
 from .._device import check_device
 from ..field import Field
 from ..pairs import Pairs, noise
@@ -42,7 +42,9 @@ class Maker:
         """Return the given pairs, or new ones from noise number ``start`` on."""
         if isinstance(pairs, Pairs):
             pairs.warn_of_another(field, "fit")
-            return self._given(pairs)
+            refuse_conditions("fit", self.conditions, self.per_sample)
+            at_least_four(len(pairs))
+            return pairs
         if isinstance(pairs, bool) or not isinstance(pairs, Integral):
             raise ValueError(f"fit: pairs must be a number of pairs or Pairs, not {pairs!r}.")
         at_least_four(start + pairs)
@@ -87,16 +89,6 @@ class Maker:
             error=float(error.square().mean().sqrt()),
             per_sample=per_sample or {},
         )
-
-    def _given(self, pairs: Pairs) -> Pairs:
-        besides = [*(self.conditions or ()), *(self.per_sample or ())]
-        if besides:
-            raise ValueError(
-                f"fit: the pairs given carry their own conditions, but {', '.join(besides)} came besides; "
-                "pass them to fewstep.reference.pairs, or let fit make the pairs."
-            )
-        at_least_four(len(pairs))
-        return pairs
 
 
 def noise_shape(field: Field) -> tuple[int, ...]:
