@@ -70,12 +70,17 @@ def test_what_no_later_row_reads_is_freed(name, states, predictions):
     class Watched(fs.Field):
         """The network itself gets copies, and copies of its outputs are kept."""
 
-        def predict(self, x, t, **conditions):
-            alive_states.add(x)
-            counts.append((len(alive_states), len(alive_predictions)))
-            m = super().predict(x, t, **conditions)
-            alive_predictions.add(m)
-            return m
+        def at(self, t, like, wanted=None):
+            inner = super().at(t, like, wanted)
+
+            def call(x, conditions):
+                alive_states.add(x)
+                counts.append((len(alive_states), len(alive_predictions)))
+                m = inner(x, conditions)
+                alive_predictions.add(m)
+                return m
+
+            return call
 
     SOLVERS[name].sample(Watched(lambda x, t: -x), torch.ones(2, 2))
     # x_0 is the caller's, and stays

@@ -37,11 +37,13 @@ def check_clock(clock: Clock, schedule: Schedule) -> None:
         )
 
 
-def network_time(clock: Clock, schedule: Schedule, t: Tensor) -> Tensor:
+def network_time(clock: Clock, schedule: Schedule, t: Tensor | float) -> Tensor | float:
     """Return the network's time argument at ``t``, shaped like ``t``."""
     if isinstance(clock, tuple):
         start, end = clock
         return t if clock == (0, 1) else start + (end - start) * t
+    if not isinstance(t, Tensor):
+        return float(network_time(clock, schedule, torch.tensor(t, dtype=torch.float64)))
     if clock == "sigma":
         alpha, sigma = schedule(t)[:2]
         return sigma / alpha

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Bound", "bind", "cut", "expand_unconditional", "most_rows", "refuse_conditions"]
+__all__ = ["Bound", "bind", "cut", "expand_unconditional", "most_rows", "refuse_conditions", "row_count"]
 
 #: ``change(name, value, counterpart)`` returns the replacement of a value with rows.
 _Change = Callable[[str, Any, Any], Any]
@@ -96,7 +96,7 @@ def bind(
     _check_rows(own, count, samples, "")
 
     def checked(name: str, value: Any, _: Any) -> Any:
-        if origin is not None and _row_count(value) == origin[1]:
+        if origin is not None and row_count(value) == origin[1]:
             value = _cut(value, origin[0])
         _check_leaf(f"unconditional {name}", value, count, samples)
         return value
@@ -120,7 +120,7 @@ def expand_unconditional(
     """Expand single rows of ``unconditional`` whose counterpart in ``conditions`` has ``count`` rows."""
 
     def widened(_: str, value: Any, other: Any) -> Any:
-        return _expand(value, count) if _row_count(other) == count and _row_count(value) == 1 else value
+        return _expand(value, count) if row_count(other) == count and row_count(value) == 1 else value
 
     return _follow(unconditional, conditions, widened) if count != 1 else dict(unconditional)
 
@@ -130,7 +130,7 @@ def cut(per_sample: Mapping[str, Any], index: slice | Tensor) -> dict[str, Any]:
     return _follow(per_sample, per_sample, lambda _, value, __: _cut(value, index))
 
 
-def _row_count(value: object) -> int | None:
+def row_count(value: object) -> int | None:
     """Return the length of the first dimension of a tensor, array, list or tuple, else ``None``."""
     if isinstance(value, Tensor | np.ndarray):
         return len(value) if value.ndim else None
@@ -147,7 +147,7 @@ def _follow(
         if isinstance(value, Mapping):
             inner = counterpart if isinstance(counterpart, Mapping) else {}
             changed[name] = _follow(value, inner, change, f"{prefix}{name}.")
-        elif _row_count(value) is not None and _row_count(counterpart) is not None:
+        elif row_count(value) is not None and row_count(counterpart) is not None:
             changed[name] = change(f"{prefix}{name}", value, counterpart)
     return changed
 
@@ -161,7 +161,7 @@ def _check_rows(per_sample: Mapping[str, Any], count: int, samples: str, prefix:
 
 
 def _check_leaf(name: str, value: Any, count: int, samples: str) -> None:
-    rows = _row_count(value)
+    rows = row_count(value)
     if rows is None:
         raise ValueError(
             f"per_sample: {name} is a {type(value).__name__} without rows; pass a tensor, array, list or "
@@ -207,7 +207,7 @@ def _cut(value: Any, index: slice | Tensor) -> Any:
 def most_rows(per_sample: Mapping[str, Any]) -> int:
     """Return the largest number of rows of values with more than one row, 0 if there are none."""
     counts = (
-        most_rows(value) if isinstance(value, Mapping) else _row_count(value) or 0
+        most_rows(value) if isinstance(value, Mapping) else row_count(value) or 0
         for value in per_sample.values()
     )
     most = max(counts, default=0)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ._table import Rows
 
-__all__ = ["Coefficient", "Readied", "Row", "execute", "explain", "plan"]
+__all__ = ["Coefficient", "Readied", "Row", "execute", "plan"]
 
 #: A number, or, while fitting, a tensor that broadcasts against the states.
 Coefficient = float | Tensor
@@ -104,42 +103,6 @@ def execute(
     return states[len(rows)]
 
 
-def explain(
-    call: Call,
-    times: Sequence[float],
-    rows: Sequence[Row],
-    x0: Tensor,
-    start: Callable[[], Tensor],
-    name: str,
-) -> NoReturn:
-    """Repeat a sampling from ``start()`` that ended in NaN or infinity, check every call, and raise.
-
-    Raises:
-        ValueError: when the noise ``x0`` is not finite.
-        FloatingPointError: at the first call whose result is not finite, or when all results are finite.
-    """
-    if not torch.isfinite(x0).all():
-        raise ValueError("x0: the noise itself holds NaN or infinity.")
-
-    def watched(j: int, x: Tensor, t: float) -> Tensor:
-        m = call(j, x, t)
-        if not torch.isfinite(m).all():
-            state = "finite" if torch.isfinite(x).all() else "already infinite"
-            raise FloatingPointError(
-                f"the network returned NaN or infinity at call {j} of {len(times)}, t = {t:g}, from a "
-                f"{state} state of magnitude {x.abs().max():.3g}; look at the model there, or use a "
-                "solver that does not call it at that time."
-            )
-        return m
-
-    with torch.no_grad():
-        execute(watched, times, rows, {0: start()}, {})
-    raise FloatingPointError(
-        f"sampling with {name!r} overflowed {x0.dtype} although every network output was finite; "
-        "use a wider dtype for x0, or a solver with smaller coefficients."
-    )
-
-
 def _nonzero(row: Sequence[Coefficient]) -> tuple[tuple[int, Coefficient], ...]:
     return tuple((j, c) for j, c in enumerate(row) if isinstance(c, Tensor) or c != 0)
 
@@ -149,5 +112,6 @@ def _weighted_sum(terms: Sequence[tuple[Any, Tensor]]) -> Tensor:
     dtype = x.dtype
     total: Tensor = c * x
     for c, x in rest:
-        total = total + c * x if isinstance(c, Tensor) else torch.add(total, x, alpha=c)
+        # The sum is no one else's, and its gradient needs no sum before, so that it may be written into.
+        total = total + c * x if isinstance(c, Tensor) else total.add_(x, alpha=c)
     return total if total.dtype == dtype else total.to(dtype)

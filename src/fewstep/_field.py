@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
-from numbers import Integral, Real
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ._broadcast import affine, as_float64, factor
 from ._clock import Clock, check_clock, default_clock, describe_clock, network_time
 from ._conditions import Bound, bind, expand_unconditional
-from ._ends import Affine, finite_conversion
+from ._ends import finite_conversion
+from ._field_arguments import check_network, checked_guidance, checked_interval, checked_shape
+from ._guidance import doubled_conditions, guided_pair
 from ._hashing import fingerprint
 from ._network import call_network, floating_type, home, state_type
 from ._predictions import Prediction, check_prediction
 from .schedules import CondOT, Schedule
 
-__all__ = ["FieldBase", "as_float64", "like"]
+__all__ = ["Call", "FieldBase"]
+
+#: ``call(x, conditions)``: a prediction at one time.
+Call = Callable[[Tensor, Mapping[str, Any]], Tensor]
 
 Self = TypeVar("Self", bound="FieldBase")
 
@@ -41,6 +45,7 @@ class FieldBase:
         unconditional: Mapping[str, Any] | None = None,
         guide: Callable[..., Tensor] | None = None,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
+        joined_guidance: bool | None = None,
         data_moments: tuple[float | Tensor, float | Tensor] | None = None,
         name: str | None = None,
     ) -> None:
@@ -54,17 +59,18 @@ class FieldBase:
             raise ValueError(
                 f"Field: schedule must be one of fewstep.schedules, such as schedules.VP(), not {schedule!r}."
             )
-        _check_network("model", model)
+        check_network("model", model)
         if guide is not None:
-            _check_network("guide", guide)
+            check_network("guide", guide)
         self.model = model
         self.prediction: Prediction = prediction
-        self.shape = None if shape is None else _checked_shape(shape)
+        self.shape = None if shape is None else checked_shape(shape)
         self.time_shape = time_shape
-        self.guidance = _checked_guidance(guidance, unconditional, guide)
+        self.guidance = checked_guidance(guidance, unconditional, guide)
         self.unconditional = dict(unconditional or {})
         self.guide = guide
-        self.guidance_interval = _checked_interval(guidance_interval)
+        self.guidance_interval = checked_interval(guidance_interval)
+        self.joined_guidance = joined_guidance
         self.data_moments = data_moments
         self.name = name or type(model).__name__
         self._named = name is not None
@@ -97,25 +103,9 @@ class FieldBase:
     def predict_as(self, wanted: Prediction, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
         """Convert the network's prediction to another: ``"data"`` is the denoised estimate of ``x1``.
 
-        Finite at both ends of time; see :meth:`conversion`.
+        Finite at both ends of time; see :meth:`at`.
         """
-        if wanted == self.prediction:
-            return self.predict(x, t, **conditions)
-        x = x.to(state_type(x.dtype))
-        A, B, offset, times = self.conversion(wanted, t, x)
-        m = self.predict(x, times if isinstance(t, Tensor) else float(times), **conditions)
-        value = like(A, x) * x + like(B, x) * m
-        return value if self.data_moments is None else value + like(offset, x) * self._moments(x)[0]
-
-    def conversion(self, wanted: Prediction, t: Tensor | float, x: Tensor) -> Affine:
-        """Return ``A, B, offset, times`` of ``wanted = A x + B prediction(times) + offset mean``, like ``t``.
-
-        Finite at both ends of time: the limit that all exact networks share, if they determine one, or the
-        value slightly inside.
-        """
-        known = self.data_moments is not None
-        t = as_float64(t)
-        return finite_conversion(self.schedule, t, wanted, self.prediction, x.dtype, mean_known=known)
+        return self.at(t, x, wanted)(x, conditions)
 
     def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
         """Return the network's prediction at ``x`` and ``t``, with guidance, in float32 at least.
@@ -124,26 +114,85 @@ class FieldBase:
             ValueError: when the network's output is not a floating-point tensor shaped like ``x``.
             TypeError: when conditions are passed although the field has bound ones.
         """
-        time, bound = self._network_time(t, x), self._bound
-        if bound is not None:
-            if conditions:
-                raise TypeError(
-                    f"Field: its conditions are bound, but {', '.join(conditions)} came besides; bind all of "
-                    "them together."
-                )
-            conditions = bound.arguments(len(x))
-        guided = self._guided(t, x)
-        m = call_network(self.model, x, time, conditions)
-        if guided is False or self.guidance is None:
-            return m
-        if bound is None:
-            replaced = expand_unconditional(self.unconditional, conditions, len(x))
-        else:
-            replaced = bound.away(len(x))
-        weaker = self.model if self.guide is None else self.guide
-        away = call_network(weaker, x, time, conditions | replaced)
-        scale = self.guidance if guided is True else torch.where(guided, self.guidance, 1.0).to(m)
-        return away + scale * (m - away)
+        return self.at(t, x)(x, conditions)
+
+    def at(self, t: Tensor | float, like: Tensor, wanted: Prediction | None = None) -> Call:
+        """Return ``call(x, conditions)``, a prediction at ``t`` with all that depends on time worked out.
+
+        For a number ``t`` the call works with numbers, so that it never waits for the device.
+
+        Args:
+            t: time, as in :meth:`__call__`.
+            like: a tensor with the type, device and dimensions of the states.
+            wanted: the prediction to convert the network's to; none by default. Conversions are finite at
+                both ends of time: the limit that all exact networks share, if they determine one, or the
+                value slightly inside.
+        """
+        if wanted is None or wanted == self.prediction:
+            return self._predictor(t, like)
+        known = self.data_moments is not None
+        converted = finite_conversion(
+            self.schedule, as_float64(t), wanted, self.prediction, state_type(like.dtype), mean_known=known
+        )
+        A, B, offset = (factor(c, t, like) for c in converted[:3])
+        inner = self._predictor(converted.times if isinstance(t, Tensor) else float(converted.times), like)
+        shift = offset * self._moments(like)[0] if known else 0.0
+
+        def call(x: Tensor, conditions: Mapping[str, Any]) -> Tensor:
+            x = x.to(state_type(x.dtype))
+            value = A * x + B * inner(x, conditions)
+            return value + shift if known else value
+
+        return call
+
+    def _predictor(self, t: Tensor | float, like: Tensor) -> Call:
+        """Return ``call(x, conditions)``, the network's prediction at ``t``, with guidance."""
+        time, scale = self._network_time(t), self._scale(t, like)
+        networks = self.model, self.model if self.guide is None else self.guide
+
+        def call(x: Tensor, conditions: Mapping[str, Any]) -> Tensor:
+            given = self._arguments(conditions, len(x))
+            if scale is None:
+                return call_network(self.model, x, partial(time, x), given)
+            other = {**given, **self._replaced(given, len(x))}
+            doubled = self._doubled(given, other, len(x))
+            m, away = guided_pair(networks, x, time, (given, other), doubled)
+            return away + scale * (m - away)
+
+        return call
+
+    def _doubled(
+        self, given: Mapping[str, Any], away: Mapping[str, Any], count: int
+    ) -> dict[str, Any] | None:
+        """Return the conditions of both calls of guidance at once, ``None`` if they are to be two."""
+        bound = self._bound
+        if self.guide is not None or not (self.joined_guidance or (self.joined_guidance is None and bound)):
+            return None
+        doubled = doubled_conditions(given, away, None if bound is None else bound.per_sample, count)
+        if doubled is None and self.joined_guidance:
+            raise ValueError(
+                "Field: joined_guidance=True needs the same names in conditions and unconditional, with one "
+                f"row for each of the {count} states where they differ, and it must be known which others "
+                "have rows, as it is of those bound by field.bind(conditions, per_sample, count)."
+            )
+        return doubled
+
+    def _arguments(self, conditions: Mapping[str, Any], count: int) -> Mapping[str, Any]:
+        """Return the conditions of a call of ``count`` states, the bound ones if there are."""
+        if self._bound is None:
+            return conditions
+        if conditions:
+            raise TypeError(
+                f"Field: its conditions are bound, but {', '.join(conditions)} came besides; bind all of "
+                "them together."
+            )
+        return self._bound.arguments(count)
+
+    def _replaced(self, conditions: Mapping[str, Any], count: int) -> dict[str, Any]:
+        """Return the conditions that replace others in the call that guidance leads away from."""
+        if self._bound is None:
+            return expand_unconditional(self.unconditional, conditions, count)
+        return self._bound.away(count)
 
     def bind(
         self: Self,
@@ -194,15 +243,26 @@ class FieldBase:
         With ``data_moments = (mean, std)``, the state has the mean and variance of ``x_0``:
         ``alpha(0) mean + sqrt(sigma(0)^2 + alpha(0)^2 std^2) * noise``.
         """
-        noise = noise.to(state_type(noise.dtype))
-        shift, scale = self._initial_law(noise)
-        return noise if scale is None else shift + scale * noise
+        shift, scale = self.initial_law(noise)
+        return affine(noise.to(state_type(noise.dtype)), shift, scale)
 
     def initial_noise(self, state: Tensor) -> Tensor:
         """Return the standard normal noise of a state at ``t = 0``, the inverse of :meth:`initial_state`."""
         state = state.to(state_type(state.dtype))
-        shift, scale = self._initial_law(state)
+        shift, scale = self.initial_law(state)
         return state if scale is None else (state - shift) / scale
+
+    def initial_law(self, like: Tensor) -> tuple[Tensor | float, Tensor | float | None]:
+        """Return mean and scale of the state at ``t = 0``; no scale if it is standard normal.
+
+        Args:
+            like: a tensor with the type and device of the states.
+        """
+        alpha, sigma = (float(c) for c in self.schedule(0.0)[:2])
+        if alpha == 0 or self.data_moments is None:
+            return 0.0, None if sigma == 1 else sigma
+        mean, std = self._moments(like)
+        return alpha * mean, (sigma**2 + alpha**2 * std**2).sqrt()
 
     def with_guidance(self: Self, guidance: float | Tensor | None) -> Self:
         """Return the same field with another guidance scale.
@@ -211,7 +271,7 @@ class FieldBase:
             ValueError: when there is nothing to guide away from.
         """
         other = copy(self)
-        other.guidance = _checked_guidance(guidance, self.unconditional or None, self.guide)
+        other.guidance = checked_guidance(guidance, self.unconditional or None, self.guide)
         return other
 
     def describe(self) -> dict[str, Any]:
@@ -255,97 +315,27 @@ class FieldBase:
         guided = "" if self.guidance is None else f", guidance={self.guidance}"
         return f"Field({self.name}, {self.schedule!r}, prediction={self.prediction!r}{guided})"
 
-    def _initial_law(self, x: Tensor) -> tuple[Tensor | float, Tensor | float | None]:
-        """Return mean and scale of the state at ``t = 0``; no scale if it is standard normal."""
-        alpha, sigma = (float(c) for c in self.schedule(0.0)[:2])
-        if alpha == 0 or self.data_moments is None:
-            return 0.0, None if sigma == 1 else sigma
-        mean, std = self._moments(x)
-        return alpha * mean, (sigma**2 + alpha**2 * std**2).sqrt()
-
-    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = (torch.as_tensor(moment).to(x) for moment in self.data_moments or (0.0, 0.0))
+    def _moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        dtype = state_type(like.dtype)
+        mean, std = (torch.as_tensor(m).to(like.device, dtype) for m in self.data_moments or (0.0, 0.0))
         return mean, std
 
-    def _network_time(self, t: Tensor | float, x: Tensor) -> Callable[[torch.dtype], Tensor]:
-        """Return a function that makes a new tensor of the network's time argument in a given type."""
-        shape, device = ((len(x),) if self.time_shape == "batch" else ()), x.device
-        if not isinstance(t, Tensor):
-            number = float(network_time(self.clock, self.schedule, torch.tensor(t, dtype=torch.float64)))
-            return lambda dtype: torch.full(shape, number, dtype=dtype, device=device)
-        times = network_time(self.clock, self.schedule, t.to(device=device))
-        return lambda dtype: times.to(dtype).expand(shape or times.shape).clone()
+    def _network_time(self, t: Tensor | float) -> Callable[[Tensor, torch.dtype], Tensor]:
+        """Return a function that makes the network's time for some states anew, in a given type."""
+        batch = self.time_shape == "batch"
+        time = network_time(self.clock, self.schedule, t)
+        if not isinstance(time, Tensor):
+            return lambda x, dtype: x.new_full((len(x),) if batch else (), time, dtype=dtype)
+        return lambda x, dtype: time.to(x.device, dtype).expand((len(x),) if batch else time.shape).clone()
 
-    def _guided(self, t: Tensor | float, x: Tensor) -> bool | Tensor:
-        """Return whether guidance acts at ``t``, for all samples or for each."""
+    def _scale(self, t: Tensor | float, like: Tensor) -> Tensor | float | None:
+        """Return the guidance scale at ``t``, for all samples or for each; ``None`` outside the interval."""
         if self.guidance is None:
-            return False
+            return None
         first, last = self.guidance_interval
-        if (first, last) == (0, 1):
-            return True
         if not isinstance(t, Tensor):
-            return first <= t <= last
+            return self.guidance if first <= t <= last else None
+        if (first, last) == (0, 1):
+            return self.guidance
         inside = (t >= first) & (t <= last)
-        return like(inside, x).bool()
-
-
-def as_float64(t: Tensor | float) -> Tensor:
-    """Return a time in float64, or as it is on Apple's GPUs, which have none."""
-    if not isinstance(t, Tensor):
-        return torch.tensor(t, dtype=torch.float64)
-    return t if t.device.type == "mps" else t.double()
-
-
-def like(c: Tensor, x: Tensor) -> Tensor:
-    """Return a number, or one per sample, in a shape to multiply ``x`` by."""
-    return c.to(x).reshape(-1, *[1] * (x.ndim - 1)) if c.ndim else c
-
-
-def _checked_guidance(guidance: float | Tensor | None, unconditional: object, guide: object) -> float | None:
-    """Return the scale as a number, ``None`` for no guidance."""
-    if isinstance(guidance, Tensor):
-        if guidance.numel() != 1:
-            raise ValueError(
-                f"Field: guidance must be one number, not a tensor of shape {tuple(guidance.shape)}; make a "
-                "field for each scale by with_guidance."
-            )
-        guidance = guidance.item()
-    if guidance is None:
-        return None
-    if isinstance(guidance, bool) or not isinstance(guidance, Real) or not math.isfinite(guidance):
-        raise ValueError(f"Field: guidance must be a finite number or None, not {guidance!r}.")
-    if guidance == 1:
-        return None
-    if unconditional is None and guide is None:
-        raise ValueError(
-            f"Field: guidance={guidance} needs unconditional={{...}}, the keyword arguments "
-            "that make the network unconditional, or guide=..., a weaker model."
-        )
-    return float(guidance)
-
-
-def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(shape) if isinstance(shape, Sequence) else ()
-    if not all(isinstance(size, Integral) and size > 0 for size in sizes) or not isinstance(shape, Sequence):
-        raise ValueError(f"Field: shape must be sizes of one sample, such as (3, 32, 32), not {shape!r}.")
-    return tuple(map(int, sizes))
-
-
-def _checked_interval(interval: Sequence[float]) -> tuple[float, float]:
-    ends = tuple(interval) if isinstance(interval, Sequence) else ()
-    if len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 1:
-        raise ValueError(
-            f"Field: guidance_interval must be two increasing times within [0, 1], not {interval!r}."
-        )
-    return float(ends[0]), float(ends[1])
-
-
-def _check_network(label: str, network: Callable[..., Tensor]) -> None:
-    if not callable(network):
-        raise ValueError(f"Field: {label} must be callable as model(x, t), not {type(network).__name__}.")
-    if isinstance(network, nn.Module) and network.training:
-        warnings.warn(
-            f"Field: {type(network).__name__} is in training mode, so dropout and batch "
-            "statistics disturb the ODE; call model.eval() first.",
-            stacklevel=3,
-        )
+        return factor(torch.where(inside, self.guidance, 1.0), t, like)

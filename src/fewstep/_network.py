@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
-from weakref import WeakSet
+from weakref import finalize
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,8 @@ __all__ = ["call_network", "floating_type", "home", "in_own_type", "state_type"]
 #: PyTorch's errors for tensors of two types.
 _MIXED_TYPES = re.compile(r"dtype|scalar type|Input type|same type", re.IGNORECASE)
 
-#: Networks of half precision that have refused a time in float32.
-_OWN_TIME: WeakSet[Callable[..., Tensor]] = WeakSet()
+#: Identities of networks of half precision that have refused a time in float32.
+_OWN_TIME: set[int] = set()
 
 
 def state_type(dtype: torch.dtype) -> torch.dtype:
@@ -64,6 +64,9 @@ def call_network(
 ) -> Tensor:
     """Call a network on copies of state and time; return a copy of the output, float32 at least.
 
+    Nothing here waits for the device. What ``torch.compile`` traces raises its own errors, and does not see
+    that a network writes into conditions.
+
     Args:
         network: called as ``network(x, time, **conditions)``.
         x: states, ``(B, ...)``.
@@ -73,6 +76,10 @@ def call_network(
     Raises:
         ValueError: when the output is not a floating-point tensor like ``x``.
     """
+    if torch.compiler.is_compiling():
+        m = in_own_type(network, x, time, conditions)
+        _check_output(m, x)
+        return _copied(m, state_type(x.dtype))
     before = [(name, value, value._version) for name, value in _tensors(conditions)]
     try:
         m = in_own_type(network, x, time, conditions)
@@ -105,7 +112,7 @@ def in_own_type(
     casts = getattr(type(network), "casts_input", False) and network.casts_input  # type: ignore[attr-defined]
     own = wide if casts else floating_type(network) or x.dtype
     fine = state_type(own)
-    if own == fine or network in _OWN_TIME:
+    if own == fine or id(network) in _OWN_TIME:
         return network(_copied(x, own), time(own), **conditions)
     try:
         return network(_copied(x, own), time(fine), **conditions)
@@ -118,7 +125,8 @@ def in_own_type(
     except Exception:  # the time is not the reason
         raise refusal from None
     with suppress(TypeError):  # not every callable can be referred to weakly
-        _OWN_TIME.add(network)
+        finalize(network, _OWN_TIME.discard, id(network)).atexit = False
+        _OWN_TIME.add(id(network))
     return m
 
 

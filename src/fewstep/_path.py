@@ -38,7 +38,7 @@ def check_noise(x0: Tensor) -> None:
 def check_conditions(
     names: Iterable[str],
     function: str = "sample",
-    own: Sequence[str] = ("trajectory", "progress", "differentiable", "callback"),
+    own: Sequence[str] = ("trajectory", "progress", "differentiable", "check", "callback"),
 ) -> None:
     """Raise a ``TypeError`` for a condition that is a misspelt option of a function, or a mapping of them."""
     for name in names:

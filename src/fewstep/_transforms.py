@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ._field import FieldBase, as_float64, like
+from ._broadcast import as_float64, factor, like
+from ._field import Call, FieldBase
 from ._hashing import fingerprint
 from ._network import state_type
 from ._predictions import Prediction
@@ -92,16 +93,15 @@ class Reversing(Derived):
     def discontinuities(self) -> tuple[float, ...]:
         return tuple(1 - t for t in reversed(self.field.discontinuities))
 
-    def initial_state(self, noise: Tensor) -> Tensor:
-        """Return ``noise`` unchanged: this field starts from data."""
-        return noise
+    def initial_law(self, like: Tensor) -> tuple[float, None]:
+        """Say that the noise is the state: this field starts from data."""
+        return 0.0, None
 
-    def initial_noise(self, state: Tensor) -> Tensor:
-        return state
-
-    def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
-        m = self.field.predict(x, 1 - t, **conditions)
-        return m if self.prediction in ("data", "noise") else -m
+    def _predictor(self, t: Tensor | float, like: Tensor) -> Call:
+        inner = self.field.at(1 - t, like)
+        if self.prediction in ("data", "noise"):
+            return inner
+        return lambda x, conditions: -inner(x, conditions)
 
 
 class Rescheduling(Derived):
@@ -127,24 +127,27 @@ class Rescheduling(Derived):
         times = [float(self.schedule.inverse_log_snr(level)) for level in levels]
         return tuple(t for t in times if 0 < t < 1)
 
-    def predict(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
-        x = x.to(state_type(x.dtype))
-        level, k, source = self._correspondence(as_float64(t))
-        time = source if isinstance(t, Tensor) else float(source)
-        m = self.field.predict_as(self.prediction, like(k, x) * x, time, **conditions)
-        m = m / like(k, x) if self.prediction == "v" else m
-        if not (self._noisier or self._cleaner):
+    def _predictor(self, t: Tensor | float, like: Tensor) -> Call:
+        level, ratio, source = self._correspondence(as_float64(t))
+        inner = self.field.at(source if isinstance(t, Tensor) else float(source), like, self.prediction)
+        at = self.schedule(as_float64(t))
+        k, alpha, sigma = (factor(c, t, like) for c in (ratio, at.alpha, at.sigma))
+        noisier = self._noisier and _mask(level < self._noisiest - _SAME, t, like)
+        cleaner = self._cleaner and _mask(level > self._cleanest + _SAME, t, like)
+        mean, std = self._moments(like)
+
+        def call(x: Tensor, conditions: Mapping[str, Any]) -> Tensor:
+            x = x.to(state_type(x.dtype))
+            m = inner(k * x, conditions)
+            m = m / k if self.prediction == "v" else m
+            if noisier is not False:
+                data = mean + alpha * std**2 / (alpha**2 * std**2 + sigma**2) * (x - alpha * mean)
+                m = _where(noisier, self._from(data, (x - alpha * data) / sigma, alpha, sigma), m)
+            if cleaner is not False:
+                m = _where(cleaner, self._from(x / alpha, torch.zeros_like(x), alpha, sigma), m)
             return m
-        alpha, sigma = (like(c, x) for c in self.schedule(as_float64(t))[:2])
-        if self._noisier:
-            mean, std = self._moments(x)
-            data = mean + alpha * std**2 / (alpha**2 * std**2 + sigma**2) * (x - alpha * mean)
-            blind = self._from(data, (x - alpha * data) / sigma, alpha, sigma)
-            m = torch.where(like(level < self._noisiest - _SAME, x).bool(), blind, m)
-        if self._cleaner:
-            still = self._from(x / alpha, torch.zeros_like(x), alpha, sigma)
-            m = torch.where(like(level > self._cleanest + _SAME, x).bool(), still, m)
-        return m
+
+        return call
 
     def _correspondence(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the log signal-to-noise ratio at ``t``, the scale ``k``, and the time of ``field``."""
@@ -153,5 +156,14 @@ class Rescheduling(Derived):
         own, other = self.schedule(t), self.field.schedule(source)
         return level, (other.alpha + other.sigma) / (own.alpha + own.sigma), source
 
-    def _from(self, data: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def _from(self, data: Tensor, noise: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
         return {"data": data, "noise": noise, "v": alpha * noise - sigma * data}[self.prediction]
+
+
+def _mask(here: Tensor, t: Tensor | float, x: Tensor) -> Tensor | bool:
+    """Return what is true of all states, or of each."""
+    return like(here, x).bool() if isinstance(t, Tensor) else bool(here)
+
+
+def _where(here: Tensor | bool, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(here, yes, no) if isinstance(here, Tensor) else yes if here else no

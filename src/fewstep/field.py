@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ._field import FieldBase, as_float64, like
+from ._field import FieldBase
 from ._transforms import Derived, Rescheduling, Reversing
 from .schedules import Schedule
 
-__all__ = ["Field", "as_float64", "check_field", "is_derived", "like"]
+__all__ = ["Field", "check_field", "is_derived"]
 
 
 class Field(FieldBase):
@@ -47,6 +47,9 @@ class Field(FieldBase):
         guide: the model of ``m_away``, ``model`` itself by default; called in the same way.
         guidance_interval: first and last time of guidance, within [0, 1]; the noise level ``s`` is at time
             ``schedule.inverse_log_snr(-log(s))``.
+        joined_guidance: make both predictions of guidance in one call of a doubled batch, which is mostly
+            faster, instead of two calls. By default this is done with bound conditions, of which it is known
+            which have one row per sample; fits and comparisons bind them, and :meth:`bind` does.
         data_moments: mean and standard deviation of the data, if known: numbers, or tensors that broadcast to
             a sample. If the noise end of the schedule contains signal (``alpha(0) > 0``), sampling starts
             from the Gaussian with the matching moments.

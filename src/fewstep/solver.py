@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
-from typing import Any, Literal, overload
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from . import _fitted_for, _solver_file
-from ._execute import Readied, execute, explain
+from . import _solver_file
 from ._hashing import fingerprint
-from ._path import Path, check_conditions, check_noise
+from ._path import Path
 from ._predictions import Prediction, check_prediction
-from ._progress import progress_bar
-from ._table import Rows, Table, check_numbers, lower_triangle, square
-from .field import Field
+from ._sampling import Sampling
+from ._table import Rows, Table, check_numbers, lower_triangle
 from .schedules import Schedule
 
 __all__ = ["Path", "Solver"]
 
-#: ``callback(j, x_j, prediction)``, after network call ``j``.
-Callback = Callable[[int, Tensor, Tensor], None]
-
 
 @dataclass(frozen=True)
-class Solver:
+class Solver(Sampling):
     """A table of numbers that turns noise into samples with ``N`` network calls.
 
     Call ``j`` evaluates ``u_j`` at ``(x_j, times[j])``, and
@@ -86,114 +76,6 @@ class Solver:
                 f"Solver: schedule: a table of {self.prediction} predictions holds for one schedule and must "
                 "name it."
             )
-
-    @property
-    def nfe(self) -> int:
-        """Number of network calls, exact by construction."""
-        return len(self.times)
-
-    @property
-    def point_times(self) -> tuple[float, ...]:
-        """Times of the trajectory points."""
-        return tuple((*self.times, self.end)[i] for i in self.points)
-
-    @overload
-    def sample(
-        self, field: Field | Callable[..., Tensor], x0: Tensor, *, trajectory: Literal[False] = ...,
-        progress: bool = ..., differentiable: bool = ..., callback: Callback | None = ..., **conditions: Any,
-    ) -> Tensor: ...  # fmt: skip
-
-    @overload
-    def sample(
-        self, field: Field | Callable[..., Tensor], x0: Tensor, *, trajectory: Literal[True],
-        progress: bool = ..., differentiable: bool = ..., callback: Callback | None = ..., **conditions: Any,
-    ) -> Path: ...  # fmt: skip
-
-    def sample(
-        self,
-        field: Field | Callable[..., Tensor],
-        x0: Tensor,
-        *,
-        trajectory: bool = False,
-        progress: bool = False,
-        differentiable: bool = False,
-        callback: Callback | None = None,
-        **conditions: Any,
-    ) -> Tensor | Path:
-        """Map noise to samples with exactly :attr:`nfe` calls of the field.
-
-        Args:
-            field: a :class:`~fewstep.Field`, or a plain callable ``velocity(x, t)``.
-            x0: standard normal noise, ``(B, ...)``, on the device of the network. States have its dtype,
-                or float32 if that is wider.
-            trajectory: return a :class:`Path` instead of the samples.
-            progress: show a progress bar of the calls.
-            differentiable: let gradients flow to ``x0`` and the network. Samples are then not checked for
-                NaN, which would make every training step wait for the device.
-            callback: called as ``callback(j, x_j, prediction)`` after network call ``j``; must not
-                change either tensor.
-            **conditions: passed to the network untouched.
-
-        Returns:
-            The samples, a tensor like ``x0``, or a :class:`Path`.
-
-        At an end of time where the network's prediction does not determine the one that the table reads, the
-        field's estimate of the latter, whose limit is known, is used: see :meth:`Field.predict_as`.
-
-        Raises:
-            ValueError: when ``x0`` is not a batch of noise, or the table is for another schedule than the
-                field's.
-            TypeError: when the name of a condition is close to that of an argument: ``trajectry=True``.
-            FloatingPointError: when the network returns NaN or infinity; gives the call and time.
-        """
-        field = field if isinstance(field, Field) else Field(field)
-        check_noise(x0)
-        check_conditions(conditions)
-        readied = self._readied(field.prediction, field.schedule)
-        self._warn_of_mismatch(field)
-
-        def start() -> Tensor:  # in half precision the sums would lose small steps
-            return field.initial_state(x0.to(torch.promote_types(x0.dtype, torch.float32)))
-
-        def call(j: int, x: Tensor, t: float) -> Tensor:
-            if j in readied.estimated:
-                return field.predict_as(self.prediction, x, t, **conditions).to(x.dtype)
-            return field.predict(x, t, **conditions).to(x.dtype)
-
-        def reported(j: int, x: Tensor, t: float) -> Tensor:
-            m = call(j, x, t)
-            bar.update()
-            if callback is not None:
-                callback(j, x, m)
-            return m
-
-        states, predictions = {0: start()}, dict[int, Tensor]()
-        rows = readied.recorded if trajectory else readied.rows
-        bar = progress_bar(progress, total=self.nfe, unit="call", desc=self.name)
-        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()), bar:
-            x1 = execute(reported, self.times, rows, states, predictions).to(x0.dtype)
-        if not (differentiable or torch.isfinite(x1).all()):
-            explain(call, self.times, readied.rows, x0, start, self.name)
-        if not trajectory:
-            return x1
-        return Path(
-            x1,
-            torch.stack([states[i] for i in self.points]),
-            torch.tensor(self.point_times, dtype=torch.float64),
-            torch.stack([predictions[j] for j in range(self.nfe)]),
-            torch.tensor(self.times, dtype=torch.float64),
-        )
-
-    def mismatch(self, field: Field) -> str | None:
-        """Describe in one sentence how ``field`` differs from the fields the solver was fitted for.
-
-        Compares the names of the models, the schedules and the guidance scales. A model without its own name,
-        such as a plain function, matches every model. ``None`` if nothing differs.
-        """
-        if self.fitted_for is None:
-            return None
-        found = _fitted_for.differences(self.fitted_for, field.describe())
-        return None if found is None else f"solver {self.name!r} was fitted for {found}"
 
     def unroll(self) -> Solver:
         """Return the same solver in reduced form ``x_i = a_i x_0 + sum_j b_ij u_j``."""
@@ -279,40 +161,9 @@ class Solver:
         """Return the solver with the numbers of a tensor table, without gradients."""
         return cls(**_numbers(table), points=tuple(points), **facts)
 
-    @cached_property
-    def table(self) -> Table:
-        """The numbers as float64 tensors."""
-        return Table(torch.tensor(self.times, dtype=torch.float64), square(self.C), square(self.D))
-
     @property
     def _arguments(self) -> dict[str, Any]:
         return {argument.name: getattr(self, argument.name) for argument in fields(self)}
-
-    def _readied(self, prediction: Prediction, schedule: Schedule) -> Readied:
-        """Return the table prepared for networks of one kind, from a cache."""
-        self._check_schedule(schedule)
-        key = (prediction, schedule)
-        if key not in self._cache:
-            table, estimated = self.table.convert_where_finite(schedule, self.prediction, prediction)
-            self._cache[key] = Readied.of(
-                lower_triangle(table.C), lower_triangle(table.D), self.points, estimated
-            )
-        return self._cache[key]
-
-    @cached_property
-    def _cache(self) -> dict[tuple[Prediction, Schedule], Readied]:
-        return {}
-
-    def _warn_of_mismatch(self, field: Field) -> None:
-        found = self.mismatch(field)
-        if found is not None and found not in self._warned:
-            self._warned.add(found)
-            advice = "fit again for it, or silence this with warnings.filterwarnings('ignore', 'solver')"
-            warnings.warn(f"{found}; {advice}.", stacklevel=3)
-
-    @cached_property
-    def _warned(self) -> set[str]:
-        return set()
 
     def _check_calls(self, table: Table, given: str, schedule: Schedule, remedy: str) -> None:
         undefined = (~table.finite_calls()).nonzero()
@@ -321,13 +172,6 @@ class Solver:
             raise ValueError(
                 f"solver {self.name!r} calls the network at t = {self.times[j]:g} (call {j}), where a "
                 f"{given} prediction under {schedule!r} leaves the {self.prediction} undefined; {remedy}."
-            )
-
-    def _check_schedule(self, schedule: Schedule) -> None:
-        if self.schedule not in (None, schedule):
-            raise ValueError(
-                f"solver {self.name!r} is a table of {self.prediction} predictions for {self.schedule!r}, "
-                f"but the field has {schedule!r}; build it again with schedule=field.schedule."
             )
 
     def _with_table(self, table: Table) -> Solver:

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .._broadcast import like
 from .._network import in_own_type
-from ..field import Field, like
+from ..field import Field
 from . import k_diffusion
 from ._network import Network
 

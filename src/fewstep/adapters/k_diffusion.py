@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from .._broadcast import like
 from .._network import in_own_type
-from ..field import Field, like
+from ..field import Field
 from ..schedules import VE
 from ._network import Network, adapted_field
 

@@ -138,7 +138,7 @@ def _schedules(wiring: Wiring) -> list[Schedule]:
 
 
 def _told(clock: Clock, schedule: Schedule, t: Tensor) -> Tensor:
-    return network_time(clock, schedule, t).double()
+    return torch.as_tensor(network_time(clock, schedule, t)).double()
 
 
 def _clock_of(clock: Clock, schedule: Schedule) -> Clock:

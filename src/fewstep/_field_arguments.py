@@ -1,0 +1,62 @@
+"""Checks of the arguments of a field."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+
+from torch import Tensor, nn
+
+__all__ = ["check_network", "checked_guidance", "checked_interval", "checked_shape"]
+
+
+def checked_guidance(guidance: float | Tensor | None, unconditional: object, guide: object) -> float | None:
+    """Return the scale as a number, ``None`` for no guidance."""
+    if isinstance(guidance, Tensor):
+        if guidance.numel() != 1:
+            raise ValueError(
+                f"Field: guidance must be one number, not a tensor of shape {tuple(guidance.shape)}; make a "
+                "field for each scale by with_guidance."
+            )
+        guidance = guidance.item()
+    if guidance is None:
+        return None
+    if isinstance(guidance, bool) or not isinstance(guidance, Real) or not math.isfinite(guidance):
+        raise ValueError(f"Field: guidance must be a finite number or None, not {guidance!r}.")
+    if guidance == 1:
+        return None
+    if unconditional is None and guide is None:
+        raise ValueError(
+            f"Field: guidance={guidance} needs unconditional={{...}}, the keyword arguments "
+            "that make the network unconditional, or guide=..., a weaker model."
+        )
+    return float(guidance)
+
+
+def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    sizes = tuple(shape) if isinstance(shape, Sequence) else ()
+    if not all(isinstance(size, Integral) and size > 0 for size in sizes) or not isinstance(shape, Sequence):
+        raise ValueError(f"Field: shape must be sizes of one sample, such as (3, 32, 32), not {shape!r}.")
+    return tuple(map(int, sizes))
+
+
+def checked_interval(interval: Sequence[float]) -> tuple[float, float]:
+    ends = tuple(interval) if isinstance(interval, Sequence) else ()
+    if len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 1:
+        raise ValueError(
+            f"Field: guidance_interval must be two increasing times within [0, 1], not {interval!r}."
+        )
+    return float(ends[0]), float(ends[1])
+
+
+def check_network(label: str, network: Callable[..., Tensor]) -> None:
+    if not callable(network):
+        raise ValueError(f"Field: {label} must be callable as model(x, t), not {type(network).__name__}.")
+    if isinstance(network, nn.Module) and network.training:
+        warnings.warn(
+            f"Field: {type(network).__name__} is in training mode, so dropout and batch "
+            "statistics disturb the ODE; call model.eval() first.",
+            stacklevel=3,
+        )

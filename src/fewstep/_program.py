@@ -1,0 +1,105 @@
+"""A solver and a field made ready for sampling: everything that depends on time alone is worked out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from ._broadcast import affine
+from ._execute import Row, execute
+from ._field import FieldBase
+from ._network import state_type
+
+if TYPE_CHECKING:
+    from ._sampling import Sampling
+
+__all__ = ["Program"]
+
+#: ``callback(j, x_j, prediction)``, after network call ``j``.
+Callback = Callable[[int, Tensor, Tensor], None]
+
+
+class Program:
+    """Samples of a field by a solver, for noises of one type, device and number of dimensions.
+
+    A run does tensor operations and network calls alone: it reads nothing from the device, and
+    ``torch.compile`` and CUDA graphs take it whole.
+
+    Args:
+        solver: the solver.
+        field: the field.
+        like: a tensor with the type, device and dimensions of the noises.
+
+    Raises:
+        ValueError: when the table is for another schedule than the field's.
+    """
+
+    def __init__(self, solver: Sampling, field: FieldBase, like: Tensor) -> None:
+        readied = solver.readied(field.prediction, field.schedule)
+        self.name, self.times, self.dtype = solver.name, solver.times, state_type(like.dtype)
+        self.rows, self.recorded = readied.rows, readied.recorded
+        self.calls = [
+            field.at(t, like, solver.prediction if j in readied.estimated else None)
+            for j, t in enumerate(solver.times)
+        ]
+        self.law = field.initial_law(like)
+
+    def run(
+        self,
+        x0: Tensor,
+        conditions: Mapping[str, Any],
+        rows: Sequence[Row] | None = None,
+        states: dict[int, Tensor] | None = None,
+        predictions: dict[int, Tensor] | None = None,
+        report: Callback | None = None,
+    ) -> Tensor:
+        """Return the samples of noises ``x0``, ``(B, ...)``, like them.
+
+        Args:
+            x0: the noises.
+            conditions: keyword arguments of the network.
+            rows: those of the table by default.
+            states: receives those that no later row removes.
+            predictions: likewise.
+            report: called after each network call.
+        """
+
+        def call(j: int, x: Tensor, t: float) -> Tensor:
+            m = self.calls[j](x, conditions).to(x.dtype)
+            if report is not None:
+                report(j, x, m)
+            return m
+
+        states, predictions = ({} if d is None else d for d in (states, predictions))
+        states[0] = affine(x0.to(self.dtype), *self.law)  # in half precision the sums would lose small steps
+        rows = self.rows if rows is None else rows
+        return execute(call, self.times, rows, states, predictions).to(x0.dtype)
+
+    def explain(self, x0: Tensor, conditions: Mapping[str, Any]) -> NoReturn:
+        """Repeat a sampling that ended in NaN or infinity, check every call, and raise.
+
+        Raises:
+            ValueError: when the noise ``x0`` is not finite.
+            FloatingPointError: at the first call whose result is not finite, or when all results are finite.
+        """
+        if not torch.isfinite(x0).all():
+            raise ValueError("x0: the noise itself holds NaN or infinity.")
+
+        def watch(j: int, x: Tensor, m: Tensor) -> None:
+            if not torch.isfinite(m).all():
+                state = "finite" if torch.isfinite(x).all() else "already infinite"
+                raise FloatingPointError(
+                    f"the network returned NaN or infinity at call {j} of {len(self.times)}, t = "
+                    f"{self.times[j]:g}, from a {state} state of magnitude {x.abs().max():.3g}; look at the "
+                    "model there, or use a solver that does not call it at that time."
+                )
+
+        with torch.no_grad():
+            self.run(x0, conditions, report=watch)
+        raise FloatingPointError(
+            f"sampling with {self.name!r} overflowed {x0.dtype} although every network output was finite; "
+            "use a wider dtype for x0, or a solver with smaller coefficients."
+        )
