@@ -1,0 +1,133 @@
+"""Guidance in one call of a doubled batch, against two calls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import fewstep as fs
+from fewstep._guidance import doubled_conditions
+
+X0 = fs.noise(3, (2,))
+LABEL = torch.tensor([1.0, 2.0, 3.0])
+
+
+class Network:
+    """Scales each state by what its conditions say; counts its calls and their states."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, x, t, label=0.0, text=(), array=None, nested=None, shared=None):
+        self.sizes.append(len(x))
+        factor = torch.zeros(len(x)) + torch.as_tensor(label) + t
+        if len(text):
+            factor = factor + torch.tensor([float(len(word)) for word in text])
+        if array is not None:
+            factor = factor + torch.as_tensor(array, dtype=torch.float32)
+        if nested is not None:
+            factor = factor + nested["a"] + nested["b"]["c"][:, 0]
+        if shared is not None:
+            factor = factor + shared.sum()
+        return x * factor[:, None]
+
+
+KINDS = {
+    "tensor": ({"label": LABEL}, {"label": torch.zeros(1)}),
+    "tensors for each": ({"label": LABEL}, {"label": -LABEL}),
+    "strings": ({"text": ["a", "bb", "ccc"]}, {"text": [""]}),
+    "tuples": ({"text": ("a", "bb", "ccc")}, {"text": ("",)}),
+    "arrays": ({"array": LABEL.numpy()}, {"array": np.zeros(1)}),
+    "nested": (
+        {"nested": {"a": LABEL, "b": {"c": LABEL[:, None]}}},
+        {"nested": {"a": torch.zeros(1), "b": {"c": torch.ones(1, 1)}}},
+    ),
+    "not replaced": ({"label": LABEL, "array": LABEL}, {"label": torch.zeros(1)}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("t", [0.3, torch.tensor(0.3), torch.tensor([0.1, 0.2, 0.3])], ids=str)
+def test_one_call_gives_what_two_give(kind, t):
+    given, away = KINDS[kind]
+    network = Network()
+    fields = [
+        fs.Field(network, guidance=2.5, unconditional=away, joined_guidance=joined).bind(None, given, 3)
+        for joined in (False, True, None)
+    ]
+    apart, joined, default = (field(X0, t) for field in fields)
+    assert network.sizes == [3, 3, 6, 6]
+    assert torch.equal(joined, apart)
+    assert torch.equal(default, apart)
+
+
+def test_shared_conditions_stay_as_they_are():
+    network, shared = Network(), {"shared": torch.ones(3)}  # as many numbers as samples, by chance
+    field = fs.Field(network, guidance=2.5, unconditional={"label": torch.zeros(1)})
+    apart = fs.Field(network, guidance=2.5, unconditional={"label": 0.0}, joined_guidance=False)
+    expected = apart.bind(shared, {"label": LABEL}, 3)(X0, 0.3)
+    assert torch.equal(field.bind(shared, {"label": LABEL}, 3)(X0, 0.3), expected)
+    assert network.sizes == [3, 3, 6]
+
+
+def test_conditions_that_are_not_bound_go_together_only_if_asked():
+    network = Network()
+    options = {"guidance": 2.5, "unconditional": {"label": torch.zeros(1)}}
+    expected = fs.Field(network, **options)(X0, 0.3, label=LABEL)
+    assert torch.equal(fs.Field(network, **options, joined_guidance=True)(X0, 0.3, label=LABEL), expected)
+    assert network.sizes == [3, 3, 6]
+
+
+@pytest.mark.parametrize(
+    ("given", "away"),
+    [
+        ({"label": LABEL}, {"array": LABEL}),
+        ({"label": 1.0}, {"label": 0.0}),
+        ({"label": LABEL, "array": LABEL}, {"label": torch.zeros(1)}),
+    ],
+    ids=["other names", "no rows", "perhaps rows"],
+)
+def test_what_one_call_cannot_take(given, away):
+    field = fs.Field(Network(), guidance=2.0, unconditional=away)
+    field(X0, 0.3, **given)
+    assert field.model.sizes == [3, 3]
+    field.joined_guidance = True
+    with pytest.raises(ValueError, match="joined_guidance=True needs the same names in conditions"):
+        field(X0, 0.3, **given)
+
+
+def test_a_bound_field_falls_back_to_two_calls():
+    field = fs.Field(Network(), guidance=2.0, unconditional={"label": 0.0}).bind({"label": 1.0}, None, 3)
+    field(X0, 0.3)
+    assert field.model.sizes == [3, 3]
+
+
+def test_another_model_is_called_apart():
+    network, guide = Network(), Network()
+    field = fs.Field(network, guidance=2.0, guide=guide, joined_guidance=True)
+    field(X0, 0.3, label=LABEL)
+    assert (network.sizes, guide.sizes) == ([3], [3])
+
+
+def test_outside_the_interval_nothing_is_doubled():
+    options = {"guidance": 2.0, "unconditional": {"label": torch.zeros(1)}, "guidance_interval": (0.2, 0.6)}
+    field = fs.Field(Network(), **options).bind(None, {"label": LABEL}, 3)
+    fs.classical.euler(4).sample(field, X0)
+    assert field.model.sizes == [3, 6, 6, 3]
+
+
+def test_values_of_other_shapes_are_not_joined():
+    rows = torch.zeros(3, 2)
+    assert doubled_conditions({"a": rows}, {"a": rows[:, :1]}, {"a"}, 3) is None
+    assert doubled_conditions({"a": rows}, {"a": [0, 0, 0]}, {"a"}, 3) is None
+
+
+def test_a_fit_samples_as_it_was_fitted():
+    field = fs.Field(Network(), shape=(2,), guidance=2.0, unconditional={"label": torch.zeros(1)}, name="n")
+    fit = fs.fit(field, 3, pairs=12, per_sample={"label": torch.linspace(-2, 0, 12)})
+    assert set(field.model.sizes) >= {24}
+    label = torch.linspace(-2, 0, 5)
+    x0 = fs.noise(5, (2,), seed=9)
+    pairs = fs.reference.pairs(field, x0, per_sample={"label": label})
+    assert (fit.solver.sample(field, x0, label=label) - pairs.x1).square().mean().sqrt() < 0.01
