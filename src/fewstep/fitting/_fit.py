@@ -89,8 +89,7 @@ def fit(
         reference: settings of the reference.
         max_calls: stop before the fit makes more network calls than this, the reference included.
         seed: seed of the noises (and of minibatches). Noise ``k`` is the same for any ``pairs``.
-        batch: most samples per network call, whose states are twice as many where guidance calls once for both
-            predictions.
+        batch: most samples per network call; where guidance needs one call, that has twice as many states.
         device: device of the noises; by default that of the network.
         progress: show progress bars.
 
