@@ -23,12 +23,16 @@ from ._progress import progress_bar
 from .field import Field, check_field
 from .pairs import Pairs
 
-__all__ = ["CallLimitError", "Solution", "pairs", "solve"]
+__all__ = ["CallLimitError", "Solution", "finest", "pairs", "solve"]
 
 #: Number of samples on which the error of a reference is estimated.
 ERROR_SAMPLES = 8
 #: Limit on the calls of the error estimate, in multiples of that of a batch.
 _ERROR_CALLS = 4
+
+
+#: Tolerances below which the rounding of networks of half precision is taken for stiffness.
+_FINEST = {torch.bfloat16: 1e-4, torch.float16: 3e-5}
 
 
 class Solution(NamedTuple):
@@ -87,6 +91,15 @@ def solve(
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
     states, nfe = dopri5(velocity, state, times, "reference", jumps=field.discontinuities, **options)
     return Solution(states.to(seen), nfe)
+
+
+def finest(field: Field) -> float:
+    """Return the tolerance for references of a field: 1e-6, 3e-5 for float16 networks, 1e-4 for bfloat16.
+
+    With finer ones the step size follows the rounding of the network. The digits in bfloat16 take 62 calls
+    at 1e-4 and 200 at 1e-5, and are .0025 and .0023 from those in float32.
+    """
+    return max(1e-6, _FINEST.get(field.dtype or torch.float32, 0.0))
 
 
 def pairs(

@@ -225,6 +225,7 @@ def draw_pairs(field: Field, count: int, seed: int, device: str, as_json: bool, 
     """Draw noises of a seed and compute their reference samples."""
     x0 = noise(count, sample_shape(field), seed=seed, device=device)
     facts = {"seed": seed}
+    options = {"rtol": reference.finest(field), "atol": reference.finest(field), **options}
     return reference.pairs(field, x0, provenance=facts, progress=watched(as_json), **options)
 
 

@@ -36,7 +36,7 @@ def command(
     field = load_model(model, device)
     groups = load_solvers(solvers, parse_numbers(nfe), field)
     given = conditioned(conditions, per_sample, device)
-    pairs = draw_pairs(field, count, seed, device, as_json, rtol=1e-6, atol=1e-6, **given)
+    pairs = draw_pairs(field, count, seed, device, as_json, **given)
     table = compare(field, groups, noise=pairs)
     enough = [row for row in table.rows if row["psnr"] >= psnr]
     chosen = min(enough, key=lambda row: (row["nfe"], -row["psnr"]), default=None)

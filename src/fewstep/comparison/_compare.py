@@ -32,8 +32,8 @@ def compare(
     noise: int | Tensor | Pairs = 256,
     metrics: Sequence[str] = ("rmse", "psnr"),
     seed: int = 1_000_003,
-    rtol: float = 1e-6,
-    atol: float = 1e-6,
+    rtol: float | None = None,
+    atol: float | None = None,
     batch: int = 256,
     device: torch.device | str | None = None,
     keep: int = 0,
@@ -56,8 +56,8 @@ def compare(
         noise: number of noises to draw, or the noises, or pairs with their reference.
         metrics: names in :data:`fewstep.metrics.METRICS`.
         seed: seed of the noises that are drawn; not the default seed of fitting.
-        rtol: relative tolerance of the reference.
-        atol: absolute tolerance of the reference.
+        rtol: relative tolerance of the reference; by default :func:`fewstep.reference.finest` of the field.
+        atol: absolute tolerance of the reference; likewise.
         batch: samples per batch.
         device: device of the noises if ``noise`` is a number; by default that of the network.
         keep: number of samples of every solver to keep for the page.
@@ -80,6 +80,7 @@ def compare(
     named = list(_named(solvers))
     if not named:
         raise ValueError("compare: there is no solver to score; pass at least one.")
+    rtol, atol = (reference.finest(field) if given is None else given for given in (rtol, atol))
     pairs = _with_reference(field, noise, seed, device, rtol, atol, batch, progress, conditions, per_sample)
     machine = {
         "batch": batch,

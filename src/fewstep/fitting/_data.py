@@ -73,8 +73,9 @@ def given_pairs(
 
 def prepared(loss: Loss, data: Sequence[Data], reference: Reference, ledger: Ledger) -> list[Data]:
     """Return the pairs with the further targets of the loss."""
-    ready, tolerances = [], {"rtol": reference.rtol, "atol": reference.atol}
+    ready = []
     for source, train, held_out in ((part.source, part.train, part.held_out) for part in data):
+        tolerances = reference.tolerances(source.field)
         if len(train):
             train, calls = loss.prepared(train, source.field, **tolerances)
             ledger.calls["reference"] += calls

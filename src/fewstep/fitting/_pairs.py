@@ -61,7 +61,8 @@ class Maker:
     ) -> Pairs:
         """Make reference pairs; each process makes a slice, and gets all."""
         team = Team.current()
-        options = {**vars(self.reference), "progress": self.progress and team.main}
+        options = {**vars(self.reference), **self.reference.tolerances(field)}
+        options |= {"progress": self.progress and team.main}
         options |= {"batch": min(self.batch, TOGETHER)}
         options |= {"provenance": {"seed": self.seed}, "conditions": conditions}
         if team.world == 1:

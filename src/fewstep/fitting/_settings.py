@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from ..field import Field
+from ..reference import finest
+
 __all__ = ["OPTIMIZERS", "Adam", "GaussNewton", "Optimizer", "Reference", "resolve_optimizer"]
 
 
@@ -16,16 +19,23 @@ class Reference:
     See :func:`fewstep.reference.pairs`.
 
     Args:
-        rtol: relative tolerance.
-        atol: absolute tolerance.
+        rtol: relative tolerance; by default :func:`fewstep.reference.finest` of the field.
+        atol: absolute tolerance; likewise.
         max_nfe: most network calls per batch.
         cache: folder for finished batches.
     """
 
-    rtol: float = 1e-6
-    atol: float = 1e-6
+    rtol: float | None = None
+    atol: float | None = None
     max_nfe: int = 2000
     cache: str | Path | None = None
+
+    def tolerances(self, field: Field) -> dict[str, float]:
+        """Return ``rtol`` and ``atol`` for a field."""
+        return {
+            name: finest(field) if given is None else given
+            for name, given in (("rtol", self.rtol), ("atol", self.atol))
+        }
 
 
 @dataclass(frozen=True)
