@@ -217,7 +217,7 @@ class TestFinest:
 
     @pytest.mark.parametrize(
         ("dtype", "tolerance"),
-        [(torch.float64, 1e-6), (torch.float32, 1e-6), (torch.float16, 3e-5), (torch.bfloat16, 1e-4)],
+        [(torch.float64, 1e-6), (torch.float32, 1e-6), (torch.float16, 3e-5), (torch.bfloat16, 3e-5)],
     )
     def test_by_type(self, dtype, tolerance):
         field = fs.Field(torch.nn.Linear(2, 2, dtype=dtype).eval())
@@ -228,17 +228,15 @@ class TestFinest:
         assert fs.reference.finest(fs.Field(lambda x, t: -x)) == 1e-6
 
     def test_fits_and_comparisons_take_it(self):
-        """bfloat16 needs a fraction of the calls, and the pairs are hardly less accurate."""
         field = fs.models.bundled("digits")
         field.model.to(torch.bfloat16)
         x0 = fs.noise(32, (1, 8, 8), seed=3)
         table = fs.compare(field, fs.classical.euler(2), noise=x0)
         fit = fs.fit(field, 2, pairs=16, optimizer=fs.fitting.GaussNewton(iterations=1))
         for provenance in (table.protocol["reference"], fit.solver.protocol["reference"]):
-            assert (provenance["rtol"], provenance["atol"]) == (1e-4, 1e-4)
-        own, finer = (fs.reference.pairs(field, x0, rtol=tol, atol=tol) for tol in (1e-4, 1e-5))
-        assert own.calls < finer.calls / 3
+            assert (provenance["rtol"], provenance["atol"]) == (3e-5, 3e-5)
+        made = fs.reference.pairs(field, x0, rtol=3e-5, atol=3e-5)
+        assert made.calls < 300 * len(x0)
         field.model.float()
-        exact = fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6).x1
-        errors = [(pairs.x1 - exact).square().mean().sqrt() for pairs in (own, finer)]
-        assert errors[0] < 1.3 * errors[1]
+        exact = fs.reference.pairs(field, x0, rtol=1e-6, atol=1e-6)
+        assert (made.x1 - exact.x1).square().mean().sqrt() < 0.003
