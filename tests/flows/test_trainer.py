@@ -268,6 +268,38 @@ def test_half_precision_trains(tmp_path):
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in values)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute", "ignore:.torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_networks_take_the_same_steps(tmp_path, monkeypatch, backend):
+    """The losses are those without compilation to rounding, and so are the names of the weights."""
+    compiled, compile = [], torch.compile
+
+    def counting(call, **options):
+        compiled.append(call.__self__)
+        return compile(call, backend=backend, **options)
+
+    monkeypatch.setattr(torch, "compile", counting)
+
+    def run(out, **settings):
+        flow, coupling = network(), Learned(encoder(), 1.0)
+        train(out, flow, coupling=coupling, precision="no", log_every=1, **settings).run()
+        assert set(load_file(out / "flow.safetensors")) == set(flow.state_dict())
+        assert set(load_file(out / "encoder.safetensors")) == set(coupling.encoder.state_dict())
+        return [line["loss"] for line in metrics(out) if "loss" in line]
+
+    plain = run(tmp_path / "plain", steps=12)
+    assert not compiled
+    torch._dynamo.reset()
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert run(tmp_path / "run", steps=12, compile=True) == pytest.approx(plain, rel=1e-5)
+    assert [type(module).__name__ for module in compiled] == ["MLP", "GaussianEncoder"]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= before + 2
+    # A compiled run may be resumed without compilation.
+    longer = run(tmp_path / "run", steps=16)
+    assert longer[:12] == pytest.approx(plain, rel=1e-5)
+    assert longer[12:] == pytest.approx(run(tmp_path / "long", steps=16)[12:], rel=1e-4)
+
+
 def test_a_run_may_be_prolonged_but_not_changed(tmp_path):
     train(tmp_path, steps=10).run()
     assert train(tmp_path, steps=15, log_every=3).folder.latest().name == "step-00000010.safetensors"

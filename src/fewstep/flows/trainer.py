@@ -96,6 +96,9 @@ class Trainer:
         if settings.channels_last:
             objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._check()
+        if settings.compile:
+            for network in objective.exports().values():
+                network.compile()  # in place: the names of its tensors, and copies, are those of the bare one
 
         # Averages and Adam's moments are of the bare networks, before accelerate wraps them.
         self.averages = Averages(objective, settings.ema, settings.batch)
