@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         data=args.data,
         weights=args.weights,
         tests=tuple(args.tests),
+        parts=tuple(args.parts),
     )
     content = importlib.import_module(f"gpu.{args.verb}").run(options)
     return int(any(each["failed"] for each in content.get("left_out", ())))
@@ -55,6 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="training data")
     parser.add_argument("--weights", type=Path, help="file of a trained network")
     parser.add_argument("--tests", nargs="+", default=["tests/device"], help="test folders of smoke")
+    parser.add_argument("--parts", nargs="+", default=[], help="parts of speed; all by default")
 
 
 if __name__ == "__main__":

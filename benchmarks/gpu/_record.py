@@ -60,6 +60,7 @@ class Options:
         data: file or folder of training data.
         weights: file of a trained network.
         tests: test files or folders, for ``smoke``.
+        parts: parts to run, for ``speed``; all if empty.
     """
 
     out: Path
@@ -70,6 +71,7 @@ class Options:
     data: Path | None = None
     weights: Path | None = None
     tests: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 class Record:
@@ -110,7 +112,7 @@ class Record:
         print(f"[{self._seconds:6.1f} s] {part}: {shown}", flush=True)
 
     def leave_out(self, part: str, reason: str, failed: bool = False) -> None:
-        """Record why something is missing; ``failed`` if it was tried and broke."""
+        """Record why something is missing; ``failed`` if it was tried and went wrong."""
         self.content["left_out"].append({"part": part, "reason": reason, "failed": failed})
         print(f"[{self._seconds:6.1f} s] {part}: {'FAILED' if failed else 'left out'}: {reason}", flush=True)
 
@@ -127,10 +129,16 @@ class Record:
             try:
                 function()
             except Exception as error:
-                traceback.print_exc()
-                text = str(error).strip().split("\n")[0]
-                self.leave_out(part, f"{type(error).__name__}: {text}", failed=True)
+                self.failure(part, error)
         self.write()
+
+    def failure(self, part: str, error: Exception) -> None:
+        """Record an error; that of a package which is not installed is no failure."""
+        absent = isinstance(error, ImportError)
+        if not absent:
+            traceback.print_exception(error)
+        text = str(error).strip().split("\n")[0]
+        self.leave_out(part, text if absent else f"{type(error).__name__}: {text}", failed=not absent)
 
     def write(self) -> None:
         """Write the record as it is now, atomically."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["Spread", "alternate", "ratio", "seconds", "spread"]
+__all__ = ["Plan", "Spread", "alternate", "ratio", "seconds", "spread"]
 
 Block = Callable[[], object]
 
@@ -40,37 +40,42 @@ def seconds(block: Block, device: torch.device, repeats: int = 1) -> float:
     return start.elapsed_time(end) / 1000 / repeats
 
 
-def alternate(
-    blocks: Mapping[str, Block],
-    device: torch.device,
-    budget: float,
-    shortest: float = 0.01,
-    rounds: tuple[int, int] = (3, 25),
-) -> dict[str, list[float]]:
-    """Time blocks in turn, so that all of them meet the same clock rates and the same other work.
-
-    Every block first runs twice to warm up. The order is reversed from one round to the next.
+class Plan(NamedTuple):
+    """Lengths of a timing.
 
     Args:
-        blocks: the blocks by name.
-        device: their device.
         budget: seconds for all rounds together, if these are no fewer than allowed.
         shortest: a block is repeated until it takes about these seconds.
         rounds: least and greatest number of rounds.
+    """
+
+    budget: float
+    shortest: float = 0.01
+    rounds: tuple[int, int] = (3, 25)
+
+
+def alternate(blocks: Mapping[str, Block], device: torch.device, plan: Plan) -> dict[str, list[float]]:
+    """Time blocks in turn, so that all of them meet the same clock rates and the same other work.
+
+    The order is reversed from one round to the next.
+
+    Args:
+        blocks: the blocks by name, each of which has run once before.
+        device: their device.
+        plan: lengths.
 
     Returns:
         Seconds of each block, one entry per round.
     """
     repeats: dict[str, int] = {}
-    round_time = 0.0
+    length = 0.0
     for name, block in blocks.items():
-        block()
         once = seconds(block, device)
-        repeats[name] = max(1, math.ceil(shortest / max(once, 1e-7)))
-        round_time += once * repeats[name]
-    count = min(max(rounds[0], int(budget / round_time)), rounds[1])
+        repeats[name] = max(1, math.ceil(plan.shortest / max(once, 1e-7)))
+        length += once * repeats[name]
+    least, most = plan.rounds
     found: dict[str, list[float]] = {name: [] for name in blocks}
-    for k in range(count):
+    for k in range(min(max(least, int(plan.budget / length)), most)):
         for name in reversed(blocks) if k % 2 else blocks:
             found[name].append(seconds(blocks[name], device, repeats[name]))
     return found
