@@ -168,10 +168,11 @@ class Trainer:
     def seconds_per_step(self, steps: int = 3) -> float:
         """Return the mean time of some steps, which change the weights: use a throw-away trainer."""
         batches = loader(self.data, self._batches, 0, pin=False)
-        self._advance(batches)  # the first one warms up
+        float(self._advance(batches)["loss"])  # the first one warms up
         started = time.perf_counter()
         for _ in range(steps):
-            float(self._advance(batches)["loss"])  # waits for the device
+            losses = self._advance(batches)
+        float(losses["loss"])  # waits for the device, which may lag behind by many steps
         return (time.perf_counter() - started) / steps
 
     def _advance(self, batches: Iterator[Loaded]) -> dict[str, Tensor]:
