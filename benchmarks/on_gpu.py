@@ -16,11 +16,9 @@ import argparse
 import importlib
 from pathlib import Path
 
-from gpu._record import Deadline, Options
+from gpu._record import STAGES, Deadline, Options
 
 from fewstep._device import check_device
-
-STAGES = ("smoke", "speed", "train", "fit")
 
 
 def main(arguments: list[str] | None = None) -> int:

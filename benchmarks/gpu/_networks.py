@@ -19,9 +19,9 @@ STABLE_DIFFUSION = {"sample_size": 64, "cross_attention_dim": 768}
 TINY_STABLE_DIFFUSION = {
     "sample_size": 4,
     "cross_attention_dim": 16,
-    "block_out_channels": (8, 16),
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "block_out_channels": (8,),
+    "down_block_types": ("CrossAttnDownBlock2D",),
+    "up_block_types": ("CrossAttnUpBlock2D",),
     "layers_per_block": 1,
     "norm_num_groups": 4,
     "attention_head_dim": 4,

@@ -21,8 +21,9 @@ from fewstep._files import write_text
 from fewstep._json import finite
 from fewstep._version import __version__
 
-__all__ = ["Deadline", "Options", "Record", "machine"]
+__all__ = ["STAGES", "Deadline", "Options", "Record", "machine"]
 
+STAGES = ("smoke", "speed", "train", "fit")
 #: Packages whose versions a record names, if they are installed.
 PACKAGES = ("numpy", "triton", "diffusers", "transformers", "torchdiffeq", "accelerate", "pydantic")
 

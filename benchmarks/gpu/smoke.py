@@ -21,6 +21,8 @@ COUNTS = (
 OTHERS = "Every test that did not pass, and the first line of the reason."
 ROOT = Path(__file__).parents[2]
 OUTCOMES = {"error": "errors", "failure": "failed", "skipped": "skipped"}
+#: pytest's exit status.
+INTERRUPTED = 2
 #: Seconds that an interrupted pytest has to write its report.
 GRACE = 20
 
@@ -46,11 +48,15 @@ def _run(record: Record) -> None:
     if suite is None:
         raise RuntimeError(f"{report}: pytest's report has no testsuite.")
     cases = [_case(case) for case in suite.iter("testcase")]
+    if status == INTERRUPTED and cases and cases[-1][1] == "passed":
+        # The report has no outcome and no name of the test that was interrupted.
+        before = cases[-2][0] if len(cases) > 1 else "the start"
+        cases[-1] = (f"the test after {before}", "interrupted", "")
     outcomes = [outcome for _, outcome, _ in cases]
     record.row(
         "counts",
         tests=" ".join(options.tests),
-        **{kind: outcomes.count(kind) for kind in ("passed", *OUTCOMES.values())},
+        **{kind: outcomes.count(kind) for kind in ("passed", *OUTCOMES.values(), "interrupted")},
         tests_s=float(suite.get("time", "nan")),
         status=status,
     )
