@@ -47,7 +47,7 @@ def pictures(folder: Path | None) -> Pictures:
     sprites = sorted((folder / "cifar10").glob("train_*.webp"))
     if not sprites:
         raise FileNotFoundError(
-            f"data: {folder} holds no cifar10/train_*.webp; carry some of these sprites along."
+            f"data: {folder} holds no cifar10/train_*.webp; put some of these sprites there."
         )
     data = ArrayDataset(torch.from_numpy(read_sprites(sprites)), name=f"CIFAR-10, {len(sprites)} of 50 files")
     with np.load(folder / "cifar10" / "labels.npz", allow_pickle=False) as labels:

@@ -43,7 +43,7 @@ def save(
             value = value.detach().half() if value.is_floating_point() else value
             if value.nbytes > largest - _HEADER:
                 raise ValueError(
-                    f"weights: {name}.{key} has {value.nbytes} bytes, too many for a file of {largest}."
+                    f"weights: {name}.{key} has {value.nbytes} bytes, too many for files of {largest}."
                 )
             if value.nbytes > room:
                 files.append({})
@@ -52,10 +52,11 @@ def save(
             room -= value.nbytes
     configs = {name: describe(network) for name, network in networks.items()}
     text = json.dumps({"files": len(files), "networks": configs, "facts": dict(facts)})
-    for old in folder.glob(_NAMES):
+    paths = [folder / f"weights-{k}.safetensors" for k in range(len(files))]
+    for path, tensors in zip(paths, files, strict=True):
+        write_safetensors(path, tensors, {_KEY: text})
+    for old in {*folder.glob(_NAMES)} - {*paths}:
         old.unlink()
-    for k, tensors in enumerate(files):
-        write_safetensors(folder / f"weights-{k}.safetensors", tensors, {_KEY: text})
 
 
 def load(folder: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
@@ -73,11 +74,13 @@ def load(folder: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
             tensors |= {key: file.get_tensor(key) for key in file.keys()}
     if len(texts) > 1 or "" in texts:
         raise ValueError(
-            f"weights: the files {_NAMES} in {folder} are not of one training; carry those of one."
+            f"weights: the files {_NAMES} in {folder} are not of one training; keep those of one there."
         )
     content = json.loads(texts.pop()) if texts else {"files": "some"}
     if len(paths) != content["files"]:
-        raise FileNotFoundError(f"weights: {folder} holds {len(paths)} files {_NAMES} of {content['files']}.")
+        raise FileNotFoundError(
+            f"weights: {folder} holds {len(paths)} files {_NAMES} of {content['files']}; put all there."
+        )
     networks = {}
     for name, config in content["networks"].items():
         networks[name] = build_network(config)

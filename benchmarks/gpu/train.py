@@ -28,6 +28,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -55,10 +56,10 @@ RESERVE = 0.15
 FILLED = 0.97
 #: Seconds of a model from which its networks are compiled, on a GPU.
 COMPILED = 150
-#: Steps of the trial.
-TRIAL = 40
-#: Reference in bfloat16, whose rounding is larger than the tolerances of float32; seed of the noises.
-TOLERANCE, SEED = 1e-3, 20_261_128
+#: Steps of the trial, and of a tiny training.
+TRIAL, TINY_STEPS = 40, 40
+#: Samples for the quality, the seed of their noises, and tolerances of their reference in bfloat16.
+SAMPLES, SEED, TOLERANCE = 5000, 20_261_128, 1e-4
 
 PROTOCOL = " ".join((__doc__ or "").split("\n\n")[2].split())
 
@@ -99,12 +100,13 @@ def run(options: Options) -> dict[str, Any]:
 
 def _fresh(tiny: bool) -> dict[str, nn.Module]:
     """Return new networks; both flows start alike."""
-    width, levels, blocks = (16, (1, 2), 1) if tiny else (64, (2, 3), 2)
+    width, levels, blocks = (8, (1,), 1) if tiny else (64, (2, 3), 2)
     networks: dict[str, nn.Module] = {}
     for name in MODELS:
         torch.manual_seed(0)
         networks[f"{name}.flow"] = UNet(3, width, levels, blocks, patch=2)
-    networks["learned.encoder"] = GaussianEncoder(UNet(3, width // 2, levels, 1, patch=2, out_channels=6))
+    encoder = UNet(3, max(8, width // 2), levels, blocks=1, patch=2, out_channels=6)
+    networks["learned.encoder"] = GaussianEncoder(encoder)
     return networks
 
 
@@ -117,8 +119,8 @@ def _train(
     coupling = Independent() if encoder is None else Learned(encoder, BETA)
     objective = FlowMatching(networks[f"{name}.flow"], coupling)
     settings = Settings(
-        batch=16 if options.tiny else 512, lr=6e-4, clip=1.0, ema=(200_000,), precision="bf16",
-        channels_last=True, compile=options.device.type == "cuda" and seconds > COMPILED, flip=True,
+        batch=16 if options.tiny else 512, lr=1e-2 if options.tiny else 6e-4, clip=1.0, ema=(200_000,),
+        precision="bf16", channels_last=True, compile=_worth_compiling(options.device, seconds), flip=True,
         seed=facts["sessions"], keep=1, page_every=0,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
@@ -131,7 +133,7 @@ def _train(
             settings = replace(settings, compile=False)
             each = _seconds_per_step(objective, data, settings, Path(scratch, "second trial"), options)
         lost = time.monotonic() - started
-        steps = max(10, int(FILLED * (seconds - lost) / each))
+        steps = TINY_STEPS if options.tiny else max(1, int(FILLED * (seconds - lost) / each))
         settings = replace(
             settings, steps=steps, decay="cosine", warmup=max(1, min(500, steps // 20)),
             log_every=max(1, steps // 100), validate_every=steps, checkpoint_every=steps,
@@ -147,13 +149,18 @@ def _train(
     curve = [line for line in lines if "loss" in line]
     keys = ("step", "loss", "flow_matching", "kl", "gradient_norm", "samples_per_second")
     record.content["curves"][name] = {key: [line[key] for line in curve] for key in keys}
-    flop, rate = 3 * _forward_flop(averaged, data.shape), curve[-1]["samples_per_second"]
+    flop = 3 * _forward_flop(averaged, data.shape)
+    rate = median(line["samples_per_second"] for line in curve)
     record.row(
         "training", model=name, seconds=time.monotonic() - started, trial_seconds=lost, steps=steps,
         pictures=steps * settings.batch, pictures_seen=facts["pictures_seen"][name], pictures_per_second=rate,
         gflop_per_picture=flop / 1e9, tflop_per_second=flop * rate / 1e12, compiled=settings.compile,
         **{key: lines[-1][f"averaged_{key}"] for key in ("loss", "kl", "aggregate_variance")},
     )  # fmt: skip
+
+
+def _worth_compiling(device: torch.device, seconds: float) -> bool:
+    return device.type == "cuda" and seconds > COMPILED
 
 
 def _seconds_per_step(
@@ -181,7 +188,7 @@ def _quality(
 ) -> None:
     """Measure straightness, errors at few calls and Fréchet distances, and keep pictures for the preview."""
     options = record.options
-    count, shown = (32, 8) if options.tiny else (5000, 16)
+    count, shown = (32, 8) if options.tiny else (SAMPLES, 16)
     field = _cifar.field(network, name, tuple(record.content["facts"]["shape"]), half=True)
     x0 = fs.noise(count, field.shape, seed=SEED, device=options.device)
     tolerances: dict[str, Any] = {"rtol": TOLERANCE, "atol": TOLERANCE, "batch": 1000}
