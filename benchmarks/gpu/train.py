@@ -24,6 +24,7 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -141,22 +142,37 @@ def _train(
         trainer = Trainer(
             objective, data, settings, out=Path(scratch, "run"), device=options.device.type, progress=False
         )
-        trainer.run()
+        _run(trainer, seconds - (time.monotonic() - started))
         lines = [json.loads(line) for line in Path(scratch, "run", "metrics.jsonl").read_text().splitlines()]
     averaged = trainer.averages.first.exports()
     networks |= {f"{name}.{kind}": network for kind, network in averaged.items()}
-    facts["pictures_seen"][name] += steps * settings.batch
+    pictures = trainer.step * settings.batch
+    facts["pictures_seen"][name] += pictures
     curve = [line for line in lines if "loss" in line]
     keys = ("step", "loss", "flow_matching", "kl", "gradient_norm", "samples_per_second")
     record.content["curves"][name] = {key: [line[key] for line in curve] for key in keys}
     flop = 3 * _forward_flop(averaged, data.shape)
     rate = median(line["samples_per_second"] for line in curve)
     record.row(
-        "training", model=name, seconds=time.monotonic() - started, trial_seconds=lost, steps=steps,
-        pictures=steps * settings.batch, pictures_seen=facts["pictures_seen"][name], pictures_per_second=rate,
+        "training", model=name, seconds=time.monotonic() - started, trial_seconds=lost, planned_steps=steps,
+        steps=trainer.step, pictures=pictures, pictures_seen=facts["pictures_seen"][name],
+        pictures_per_second=rate,
         gflop_per_picture=flop / 1e9, tflop_per_second=flop * rate / 1e12, compiled=settings.compile,
-        **{key: lines[-1][f"averaged_{key}"] for key in ("loss", "kl", "aggregate_variance")},
+        **{key: lines[-1].get(f"averaged_{key}") for key in ("loss", "kl", "aggregate_variance")},
     )  # fmt: skip
+
+
+def _run(trainer: Trainer, seconds: float) -> None:
+    """Train to the last step, or, if steps take longer than those of the trial, for these seconds."""
+    timer = threading.Timer(seconds, trainer.stop)
+    timer.start()
+    try:
+        trainer.run()
+    except KeyboardInterrupt:
+        if not timer.finished.is_set():
+            raise  # by Ctrl-C
+    finally:
+        timer.cancel()
 
 
 def _worth_compiling(device: torch.device, seconds: float) -> bool:

@@ -132,6 +132,19 @@ def test_a_failed_compilation_costs_speed_alone(tmp_path, monkeypatch):
     assert [row["compiled"] for row in rows("training")] == [False]
 
 
+def test_training_ends_with_its_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "MODELS", ("independent",))
+    monkeypatch.setattr(train, "TINY_STEPS", 100_000)
+    monkeypatch.setattr(train, "RESERVE", 0.97)
+    _, _, rows = stage("train", tmp_path)
+    row = rows("training")[0]
+    assert row["steps"] < row["planned_steps"] == 100_000
+    assert row["pictures_seen"] == 16 * row["steps"]
+    assert 0.03 * 120 < row["seconds"] < 30
+    assert [each["model"] for each in rows("quality")] == 3 * ["independent"]
+    assert (tmp_path / "weights-0.safetensors").exists()
+
+
 def test_no_pictures_no_weights(tmp_path):
     options = {"out": tmp_path, "minutes": 1, "device": torch.device("cpu"), "deadline": Deadline(1)}
     with pytest.raises(ValueError, match="data: this stage needs CIFAR-10; give --data"):

@@ -108,6 +108,14 @@ def test_an_interrupted_run_saves_its_step(tmp_path):
     assert saved % 9 or saved == 150 or saved == 9  # the very step, not only the last due one
 
 
+def test_a_run_that_is_told_to_stop_saves_its_step(tmp_path):
+    trainer = train(tmp_path, checkpoint_every=20)
+    trainer.stop()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001.safetensors"]
+
+
 def points(count=64, seed=1):
     return ArrayDataset(torch.randn(count, 3, generator=torch.Generator().manual_seed(seed)), name="points")
 

@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 import torch
@@ -120,11 +119,16 @@ class Trainer:
         """Train to the last step and return the averaged flow, in evaluation mode.
 
         Raises:
-            KeyboardInterrupt: after Ctrl-C or SIGTERM, once the current step is finished and saved.
+            KeyboardInterrupt: after Ctrl-C, SIGTERM or :meth:`stop`, once the current step is finished and
+                saved.
             FloatingPointError: when the loss is no longer finite; the last checkpoint is an earlier one.
         """
         with self._live if self.main else contextlib.nullcontext():
             return self._train()
+
+    def stop(self) -> None:
+        """Stop the run after the current step; for other threads, as a timer's, of every process."""
+        self._stop = True
 
     def _train(self) -> nn.Module:
         settings = self.settings
@@ -281,16 +285,14 @@ class Trainer:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Let Ctrl-C and SIGTERM stop the run after the current step, saved."""
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            self._stop = True
-
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may handle signals
             return
-        before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            name: signal.signal(name, lambda *_: self.stop()) for name in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield
         finally:
-            for name, handler in before.items():
-                signal.signal(name, handler)
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
