@@ -16,6 +16,7 @@ import argparse
 import importlib
 from pathlib import Path
 
+import torch
 from gpu._record import STAGES, Deadline, Options
 
 from fewstep._device import check_device
@@ -31,11 +32,14 @@ def main(arguments: list[str] | None = None) -> int:
     if args.verb == "table":
         print(importlib.import_module("gpu.tables").tables(args.folder))
         return 0
+    device = check_device(args.device)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # whose stream the events of _timing.py are recorded on
     options = Options(
         out=args.out,
         minutes=args.minutes,
         tiny=args.tiny,
-        device=check_device(args.device),
+        device=device,
         deadline=Deadline(args.minutes),
         data=args.data,
         weights=args.weights,

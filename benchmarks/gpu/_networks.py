@@ -22,6 +22,7 @@ TINY_STABLE_DIFFUSION = {
     "block_out_channels": (8,),
     "down_block_types": ("CrossAttnDownBlock2D",),
     "up_block_types": ("CrossAttnUpBlock2D",),
+    "mid_block_type": None,
     "layers_per_block": 1,
     "norm_num_groups": 4,
     "attention_head_dim": 4,
@@ -29,7 +30,7 @@ TINY_STABLE_DIFFUSION = {
 #: DiT-XL/2 of 256 x 256 pictures: 675 M parameters as published, 750 M in diffusers, where every block has
 #: an embedding of time and label of its own.
 DIT = {"num_layers": 28, "num_attention_heads": 16, "attention_head_dim": 72, "sample_size": 32}
-TINY_DIT = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8, "sample_size": 4}
+TINY_DIT = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8, "sample_size": 4}
 TINY_SONG = {"img_resolution": 4, "model_channels": 16, "channel_mult": [2], "num_blocks": 1}
 
 

@@ -93,11 +93,14 @@ def run(options: Options) -> dict[str, Any]:
     return record.finish()
 
 
-def _of_nothing(ways: Callable[[Setting], Ways]) -> Callable[[Record, str], Units]:
-    """Return a unit for each device, in which the given ways alternate around a network that does nothing."""
+def _of_nothing(
+    ways: Callable[[Setting], Ways], others: tuple[str, ...] = ()
+) -> Callable[[Record, str], Units]:
+    """Return a unit for the device and others, in which ways alternate around a network that does nothing."""
 
     def units(record: Record, part: str) -> Units:
-        places = {record.options.device.type: record.options.device, "cpu": torch.device("cpu")}
+        own = record.options.device
+        places = {own.type: own, **{name: torch.device(name) for name in others}}
         return [(name, partial(measured, record, part, device)) for name, device in places.items()]
 
     def measured(record: Record, part: str, device: torch.device) -> None:
@@ -143,7 +146,7 @@ def _loops(setting: Setting) -> Ways:
 _16, _32 = torch.bfloat16, torch.float32
 #: In the order of their importance.
 PARTS = {
-    "overhead": Part(f"{NOTHING} {BASE} {OURS} {PEERS}", 5, _of_nothing(_loops)),
+    "overhead": Part(f"{NOTHING} {BASE} {OURS} {PEERS}", 5, _of_nothing(_loops, ("cpu",))),
     "bf16": Part(f"{BASE} {OURS} {PEERS}", 20, _of_networks(_16, _loops)),
     "guidance": Part(GUIDANCE, 5, _of_networks(_16, guidance, "two forwards")),
     "fit": Part(_fits.FIT, 40, _fits.whole),

@@ -174,9 +174,34 @@ def test_blocks_alternate(monkeypatch):
     monkeypatch.setattr(_timing.time, "perf_counter", lambda: float(next(clock)))
     blocks = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
     found = _timing.alternate(blocks, CPU, _timing.Plan(budget=9, shortest=2, rounds=(1, 7)))
-    # A block seems to take a second, so that it is repeated twice: four seconds... a round lasts four.
+    # Every reading of the clock is a second after the last: a block seems to take one, and is repeated twice,
+    # so that a round should take four, of which nine seconds hold two.
     assert order == ["a", "b", *"aabb", *"bbaa"]
     assert found == {"a": [0.5, 0.5], "b": [0.5, 0.5]}
+
+
+def test_a_gpu_is_timed_by_its_events(monkeypatch):
+    log, clock = [], iter((0.0, 600.0))
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            log.append("event")
+            self.at = next(clock)
+
+        def synchronize(self):
+            log.append("wait")
+
+        def elapsed_time(self, end):
+            return end.at - self.at  # milliseconds
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("idle"))
+    found = _timing.seconds(lambda: log.append("run"), torch.device("cuda"), repeats=3)
+    assert found == pytest.approx(0.2)
+    assert log == ["idle", "event", "run", "run", "run", "event", "wait"]
 
 
 def test_a_ratio_is_that_of_each_round():
