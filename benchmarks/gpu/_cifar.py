@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ class Pictures(NamedTuple):
     exact: list[int]
 
 
+@cache
 def pictures(folder: Path | None) -> Pictures:
     """Read all sprites ``cifar10/train_*.webp`` in a folder; files may be missing.
 

@@ -52,7 +52,7 @@ MODELS = ("independent", "learned")
 BETA = 10.0
 
 #: Share of the time for weights, previews and quality.
-RESERVE = 0.15
+RESERVE = 0.1
 #: Share of the remaining time of a model that its steps may fill, by the measured time of a step.
 FILLED = 0.97
 #: Seconds of a model from which its networks are compiled, on a GPU.
