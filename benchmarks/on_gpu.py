@@ -2,8 +2,8 @@
 
     python benchmarks/on_gpu.py smoke --out out --minutes 3
     python benchmarks/on_gpu.py speed --out out --minutes 6
-    python benchmarks/on_gpu.py train --out out --minutes 6 --data cifar10
-    python benchmarks/on_gpu.py fit   --out out --minutes 6 --weights network.safetensors
+    python benchmarks/on_gpu.py train --out out --minutes 6 --data data
+    python benchmarks/on_gpu.py fit   --out out --minutes 6 --data data --weights trained
     python benchmarks/on_gpu.py table out       # the tables of docs/gpu.md
 
 A stage writes ``OUT/STAGE.json`` after every part, so that a run that is cut short leaves its rows.
@@ -55,8 +55,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=6, help="what a stage may take")
     parser.add_argument("--tiny", action="store_true", help="miniature networks and few repetitions")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ... or cpu")
-    parser.add_argument("--data", type=Path, help="training data")
-    parser.add_argument("--weights", type=Path, help="file of a trained network")
+    parser.add_argument("--data", type=Path, help="folder of cifar10/ and features/")
+    parser.add_argument("--weights", type=Path, help="folder that train wrote")
     parser.add_argument("--tests", nargs="+", default=["tests/device"], help="test folders of smoke")
     parser.add_argument("--parts", nargs="+", default=[], help="parts of speed; all by default")
 

@@ -58,8 +58,8 @@ class Options:
         tiny: use miniature networks and few repetitions, to rehearse on a CPU.
         device: device of the measurements.
         deadline: the end of these minutes.
-        data: file or folder of training data.
-        weights: file of a trained network.
+        data: folder of ``cifar10/`` and ``features/``.
+        weights: folder that the stage ``train`` wrote.
         tests: test files or folders, for ``smoke``.
         parts: parts to run, for ``speed``; all if empty.
     """

@@ -108,6 +108,14 @@ def test_an_interrupted_run_saves_its_step(tmp_path):
     assert saved % 9 or saved == 150 or saved == 9  # the very step, not only the last due one
 
 
+def test_a_run_that_is_told_to_stop_saves_its_step(tmp_path):
+    trainer = train(tmp_path, checkpoint_every=20)
+    trainer.stop()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001.safetensors"]
+
+
 def points(count=64, seed=1):
     return ArrayDataset(torch.randn(count, 3, generator=torch.Generator().manual_seed(seed)), name="points")
 
@@ -266,6 +274,38 @@ def test_half_precision_trains(tmp_path):
     train(tmp_path, precision="bf16").run()
     values = load_file(tmp_path / "flow.safetensors").values()
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in values)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute", "ignore:.torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_networks_take_the_same_steps(tmp_path, monkeypatch, backend):
+    """The losses are those without compilation to rounding, and so are the names of the weights."""
+    compiled, compile = [], torch.compile
+
+    def counting(call, **options):
+        compiled.append(call.__self__)
+        return compile(call, backend=backend, **options)
+
+    monkeypatch.setattr(torch, "compile", counting)
+
+    def run(out, **settings):
+        flow, coupling = network(), Learned(encoder(), 1.0)
+        train(out, flow, coupling=coupling, precision="no", log_every=1, **settings).run()
+        assert set(load_file(out / "flow.safetensors")) == set(flow.state_dict())
+        assert set(load_file(out / "encoder.safetensors")) == set(coupling.encoder.state_dict())
+        return [line["loss"] for line in metrics(out) if "loss" in line]
+
+    plain = run(tmp_path / "plain", steps=12)
+    assert not compiled
+    torch._dynamo.reset()
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert run(tmp_path / "run", steps=12, compile=True) == pytest.approx(plain, rel=1e-5)
+    assert [type(module).__name__ for module in compiled] == ["MLP", "GaussianEncoder"]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= before + 2
+    # A compiled run may be resumed without compilation.
+    longer = run(tmp_path / "run", steps=16)
+    assert longer[:12] == pytest.approx(plain, rel=1e-5)
+    assert longer[12:] == pytest.approx(run(tmp_path / "long", steps=16)[12:], rel=1e-4)
 
 
 def test_a_run_may_be_prolonged_but_not_changed(tmp_path):

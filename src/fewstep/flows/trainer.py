@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 import torch
@@ -96,6 +95,9 @@ class Trainer:
         if settings.channels_last:
             objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._check()
+        if settings.compile:
+            for network in objective.exports().values():
+                network.compile()  # in place: the names of its tensors, and copies, are those of the bare one
 
         # Averages and Adam's moments are of the bare networks, before accelerate wraps them.
         self.averages = Averages(objective, settings.ema, settings.batch)
@@ -117,11 +119,16 @@ class Trainer:
         """Train to the last step and return the averaged flow, in evaluation mode.
 
         Raises:
-            KeyboardInterrupt: after Ctrl-C or SIGTERM, once the current step is finished and saved.
+            KeyboardInterrupt: after Ctrl-C, SIGTERM or :meth:`stop`, once the current step is finished and
+                saved.
             FloatingPointError: when the loss is no longer finite; the last checkpoint is an earlier one.
         """
         with self._live if self.main else contextlib.nullcontext():
             return self._train()
+
+    def stop(self) -> None:
+        """Stop the run after the current step; for other threads, as a timer's, of every process."""
+        self._stop = True
 
     def _train(self) -> nn.Module:
         settings = self.settings
@@ -165,10 +172,11 @@ class Trainer:
     def seconds_per_step(self, steps: int = 3) -> float:
         """Return the mean time of some steps, which change the weights: use a throw-away trainer."""
         batches = loader(self.data, self._batches, 0, pin=False)
-        self._advance(batches)  # the first one warms up
+        float(self._advance(batches)["loss"])  # the first one warms up
         started = time.perf_counter()
         for _ in range(steps):
-            float(self._advance(batches)["loss"])  # waits for the device
+            losses = self._advance(batches)
+        float(losses["loss"])  # waits for the device, which may lag behind by many steps
         return (time.perf_counter() - started) / steps
 
     def _advance(self, batches: Iterator[Loaded]) -> dict[str, Tensor]:
@@ -277,16 +285,14 @@ class Trainer:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Let Ctrl-C and SIGTERM stop the run after the current step, saved."""
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            self._stop = True
-
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may handle signals
             return
-        before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            name: signal.signal(name, lambda *_: self.stop()) for name in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield
         finally:
-            for name, handler in before.items():
-                signal.signal(name, handler)
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
