@@ -7,6 +7,7 @@ import torch
 
 import fewstep as fs
 from fewstep.networks import MLP, UNet
+from fewstep.networks._time import TimeEmbedding
 
 
 def make(network):
@@ -80,3 +81,14 @@ def test_the_output_is_smooth_in_time(build, shape):
         return float((late - early).norm())
 
     assert change(0.002) / change(0.001) == pytest.approx(2, abs=0.2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_knows_the_time_as_finely(dtype):
+    """Rounded times would move the fastest of its sinusoids by tenths."""
+    torch.manual_seed(0)
+    embedding, t = TimeEmbedding(16, turns=40.0), torch.linspace(0, 1, 101)
+    expected = embedding(t, torch.zeros(101, 1))
+    found = embedding.to(dtype)(t, torch.zeros(101, 1, dtype=dtype))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.01)

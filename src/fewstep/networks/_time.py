@@ -18,17 +18,17 @@ class TimeEmbedding(nn.Module):
     smooth; the 1000-step sinusoids of discrete diffusion models are far too fast.
     """
 
-    frequencies: Tensor
-
     def __init__(self, width: int, turns: float, count: int = 32) -> None:
         super().__init__()
-        frequencies = 2 * math.pi * torch.logspace(math.log10(0.5), math.log10(turns), count)
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.turns, self.count = turns, count
         self.linear1 = nn.Linear(2 * count, width)
         self.linear2 = nn.Linear(width, width)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         """Return the embedding, ``(B, width)``, of a time of shape ``()`` or ``(B,)``."""
-        phase = t.to(x.dtype).expand(x.shape[0])[:, None] * self.frequencies.to(x.dtype)
-        h = torch.cat([phase.sin(), phase.cos()], dim=1)
+        # In half precision, phases would be wrong by tenths; a buffer would be of the type of the network.
+        turns = torch.logspace(math.log10(0.5), math.log10(self.turns), self.count, device=x.device)
+        fine = torch.promote_types(x.dtype, torch.float32)
+        phase = t.to(fine).expand(x.shape[0])[:, None] * (2 * math.pi * turns).to(fine)
+        h = torch.cat([phase.sin(), phase.cos()], dim=1).to(x.dtype)
         return F.silu(self.linear2(F.silu(self.linear1(h))))
