@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from ._device import widest
 from ._dopri5 import CallLimitError, answers_differ
 from ._network import state_type
 from ._path import check_noise
@@ -124,20 +125,21 @@ class Adaptive:
                 "the batch (time_shape='scalar'); use fs.reference.solve, which has one step size."
             )
         with torch.no_grad():
-            return self._solve(field.bind(conditions, per_sample, len(x0)), x0, callback or _ignore)
+            return self._solve(field.bind(conditions, per_sample, len(x0)), x0, callback)
 
-    def _solve(self, field: Field, x0: Tensor, callback: Callable[..., None]) -> AdaptiveSamples:
+    def _solve(self, field: Field, x0: Tensor, callback: Callable[..., None] | None) -> AdaptiveSamples:
         B, part, seen = len(x0), field, state_type(x0.dtype)
         alive = torch.arange(B)  # indices of the samples before t = 1
 
-        # Times and step sizes are float64 on the CPU; only error norms come from the device, once per step.
+        # Times and steps are float64 on the CPU; a step sends them to the device, and reads its error norms.
         def velocity(x: Tensor, t: Tensor) -> Tensor:
-            return part(x.to(seen), t).to(x.dtype)
+            return part(x.to(seen), _moved(t, x)).to(x.dtype)
 
         x = field.initial_state(x0).to(state_type(self.dtype or seen))
         t = torch.zeros(B, dtype=torch.float64)
         u = velocity(x, t)
-        callback(alive, t, x, u)
+        if callback is not None:
+            callback(alive, t, x, u)
         h = self._first_step(velocity, x, t, u)
         calls = _OPENING_CALLS
         result = AdaptiveSamples(torch.empty_like(x0), *torch.zeros(3, B, dtype=torch.int64))
@@ -160,10 +162,11 @@ class Adaptive:
             good = error <= 1
             result.accepted[alive] += good
             result.rejected[alive] += ~good
-            x, u = _where(good, x_new, x), _where(good, u_new, u)
+            accepted = _broadcast(good.to(x.device), x)
+            x, u = torch.where(accepted, x_new, x), torch.where(accepted, u_new, u)
             t = torch.where(good, goal, t)
             h = h * (_SAFETY * error ** (-1 / DORMAND_PRINCE.order)).clamp(_SHRINK, _GROW)
-            if bool(good.any()):
+            if callback is not None and bool(good.any()):
                 callback(alive[good], t[good], x[good], u[good])
 
             arrived = t == 1
@@ -184,10 +187,12 @@ class Adaptive:
         u: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the new state, its velocity, and the error of each sample in units of the tolerance."""
-        step, stages, z = _broadcast(h, x), [u], x
-        for c, weights in zip(DORMAND_PRINCE.c[1:], DORMAND_PRINCE.a[1:], strict=True):
+        times = [goal if c == 1 else t + float(c) * h for c in DORMAND_PRINCE.c[1:]]
+        h, *times = _moved(torch.stack([h, *times]), x)
+        step, stages, z = _broadcast(h.to(x.dtype), x), [u], x
+        for time, weights in zip(times, DORMAND_PRINCE.a[1:], strict=True):
             z = x + step * _combine(weights, stages)
-            stages.append(velocity(z, goal if c == 1 else t + float(c) * h))
+            stages.append(velocity(z, time))
         # The last stage is at the new state.
         error = step * _combine(_ERROR, stages)
         return z, stages[-1], self._norm(error, torch.maximum(x.abs(), z.abs()))
@@ -199,7 +204,7 @@ class Adaptive:
         size = x.abs()
         d0, d1 = self._norm(x, size), self._norm(u, size)
         guess = torch.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1).clamp(max=1.0)
-        bend = velocity(x + _broadcast(guess, x) * u, guess) - u
+        bend = velocity(x + _broadcast(guess.to(x), x) * u, guess) - u
         steepest = torch.maximum(d1, self._norm(bend, size) / guess)
         fine = (0.01 / steepest) ** (1 / DORMAND_PRINCE.order)
         h = torch.where(steepest <= 1e-15, (1e-3 * guess).clamp(min=1e-6), fine)
@@ -225,16 +230,14 @@ class Adaptive:
             )
 
 
-def _ignore(*_: Tensor) -> None:
-    """Stand in for a callback."""
+def _moved(t: Tensor, x: Tensor) -> Tensor:
+    """Return times on the device of ``x``."""
+    return t.to(x.device, widest(x.device))
 
 
-def _broadcast(h: Tensor, x: Tensor) -> Tensor:
-    return h.to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
-
-
-def _where(good: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    return torch.where(good.to(x.device).reshape(-1, *[1] * (x.ndim - 1)), x, y)
+def _broadcast(v: Tensor, x: Tensor) -> Tensor:
+    """Return one value per sample in a shape to multiply ``x`` by."""
+    return v.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def _combine(weights: tuple[F, ...], stages: list[Tensor]) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-__all__ = ["check_device", "device_name", "widest"]
+__all__ = ["check_device", "device_name", "placed", "widest"]
 
 
 def check_device(device: str | torch.device) -> torch.device:
@@ -30,6 +31,11 @@ def check_device(device: str | torch.device) -> torch.device:
 def device_name(device: torch.device) -> str:
     """Return the model of a CUDA device or the type of any other, for the record of a measurement."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def placed(index: slice | Tensor, x: Tensor) -> slice | Tensor:
+    """Return an index on the device of the tensor that it is for."""
+    return index if isinstance(index, slice) else index.to(x.device)
 
 
 def widest(device: torch.device) -> torch.dtype:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ._conditions import bind, cut
-from ._device import check_device
+from ._device import check_device, placed
 from ._files import write_safetensors
 from ._fitted_for import differences
 from ._json import finite
@@ -126,15 +126,16 @@ class Pairs:
 
     def __getitem__(self, index: slice | Tensor) -> Pairs:
         """Return some of the pairs, with the call counts and provenance of all."""
-        seeds = None if self.seeds is None else self.seeds[index]
+        here = placed(index, self.x0)
+        seeds = None if self.seeds is None else self.seeds[placed(index, self.seeds)]
         numbers, count = self.origin or (torch.arange(len(self)), len(self))
         return replace(
             self,
-            x0=self.x0[index],
-            x1=self.x1[index],
+            x0=self.x0[here],
+            x1=self.x1[here],
             per_sample=cut(self.per_sample, index),
             seeds=seeds,
-            origin=(numbers[index if isinstance(index, slice) else index.cpu()], count),
+            origin=(numbers[placed(index, numbers)], count),
         )
 
     def warn_of_another(self, field: Field, function: str) -> None:

@@ -7,7 +7,8 @@ from fewstep.fitting import ENDPOINT_LOSSES, Adam
 from fewstep.fitting._adam import EndpointObjective, PathObjective, adam
 from fewstep.fitting._dense import dense_path
 from fewstep.fitting._rollout import Rollout
-from fewstep.fitting.losses import Steps
+from fewstep.fitting.losses import PathPairs, Steps
+from fewstep.fitting.losses._pairs import carrying
 
 
 def central_differences(function, theta, step=1e-6):
@@ -50,9 +51,9 @@ def test_path_gradient_where_the_reference_path_is_straight(random_theta, base, 
     """On u = x / (1 + t) the path x0 (1 + t) is linear in t, so the stop-gradient stops nothing."""
     field = fs.Field(lambda x, t: x / (1 + t[:, None]), shape=(3,))
     x0 = fs.noise(4, (3,), dtype=torch.float64)
-    family, pairs = ScaleTime(base, 3), fs.Pairs(x0, 2 * x0)
-    path, _ = dense_path(field, pairs, rtol=1e-11, atol=1e-11)
-    objective = PathObjective(Rollout(field, 99), family, path, Steps(loss).weights(family))
+    family = ScaleTime(base, 3)
+    pairs, _ = PathPairs.solved(fs.Pairs(x0, 2 * x0), field, rtol=1e-11, atol=1e-11)
+    objective = PathObjective(Rollout(field, 99), family, Steps(loss).weights(family))
     index, theta = torch.arange(4), random_theta(family).requires_grad_()
     (gradient,) = torch.autograd.grad(objective(theta, pairs, index), theta)
     expected = central_differences(lambda at: objective(at, pairs, index), theta.detach())
@@ -81,25 +82,24 @@ def test_path_gradient_with_the_stopped_parts_frozen(bending, double_pairs, rand
     path, _ = dense_path(bending, pairs, rtol=1e-10, atol=1e-10, nodes=257)
     weights, index = Steps(loss).weights(family), torch.arange(4)
     theta = random_theta(family).requires_grad_()
-    objective = PathObjective(Rollout(bending, 99), family, path, weights)
-    (gradient,) = torch.autograd.grad(objective(theta, pairs, index), theta)
+    objective = PathObjective(Rollout(bending, 99), family, weights)
+    along = carrying(PathPairs, pairs, path=path)
+    (gradient,) = torch.autograd.grad(objective(theta, along, index), theta)
 
     times = torch.tensor(family.solver(theta).point_times, dtype=torch.float64)
     states = fs.reference.solve(bending, pairs.x0, times=times.tolist(), rtol=1e-10, atol=1e-10).states
     velocities = torch.stack([bending(x, float(t)) for x, t in zip(states, times, strict=True)])
-    frozen = PathObjective(Rollout(bending, 99), family, Tangents(times, states, velocities), weights)
-    expected = central_differences(lambda at: frozen(at, pairs, index), theta.detach())
+    frozen = carrying(PathPairs, pairs, path=Tangents(times, states, velocities))
+    expected = central_differences(lambda at: objective(at, frozen, index), theta.detach())
     torch.testing.assert_close(gradient, expected, rtol=2e-3, atol=1e-5)
 
 
 def test_path_objective_is_the_weighted_sum_of_local_errors(bending, double_pairs):
     family, pairs = ScaleTime("euler", 2), double_pairs(bending, 4)
-    path, _ = dense_path(bending, pairs, rtol=1e-10, atol=1e-10)
+    pairs, _ = PathPairs.solved(pairs, bending, rtol=1e-10, atol=1e-10)
     theta, index = torch.zeros(family.size, dtype=torch.float64), torch.arange(4)
     parts = [
-        PathObjective(Rollout(bending, 99), family, path, lambda theta, w=w: torch.tensor(w))(
-            theta, pairs, index
-        )
+        PathObjective(Rollout(bending, 99), family, lambda theta, w=w: torch.tensor(w))(theta, pairs, index)
         for w in ([1.0, 0.0], [0.0, 1.0], [2.0, 3.0])
     ]
     torch.testing.assert_close(2 * parts[0] + 3 * parts[1], parts[2])
@@ -117,8 +117,8 @@ def test_path_objective_gives_each_sample_its_own_condition(random_theta):
     x0, target = fs.noise(3, (2,)).double(), fs.noise(3, (2,), seed=1).double()
     pairs = fs.reference.pairs(field, x0, per_sample={"target": target})
     family = ScaleTime("midpoint", 2)
-    path, _ = dense_path(field, pairs, rtol=1e-6, atol=1e-6)
-    objective = PathObjective(Rollout(field, 99), family, path, Steps("local").weights(family))
+    pairs, _ = PathPairs.solved(pairs, field, rtol=1e-6, atol=1e-6)
+    objective = PathObjective(Rollout(field, 99), family, Steps("local").weights(family))
     theta = random_theta(family)
     alone = [objective(theta, pairs, torch.tensor([k])) for k in range(3)]
     torch.testing.assert_close(objective(theta, pairs, torch.arange(3)), torch.stack(alone).mean())

@@ -10,7 +10,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +25,9 @@ from safetensors.torch import load_file
 from .. import classical, reference
 from .._adaptive import Adaptive
 from .._device import check_device
+from .._field import FieldBase
 from .._json import finite
+from .._transforms import Derived
 from ..comparison import shown_name
 from ..families import Guided
 from ..field import Field
@@ -83,9 +85,27 @@ def load_model(spec: str, device: str) -> Field:
             f"MODEL: {spec!r} is not bundled ({', '.join(BUNDLED)}); name your own as FILE.py:NAME, or the "
             "network that fewstep saved as FILE.safetensors."
         )
-    if hasattr(field.model, "to"):
-        field.model.to(target)
+    _move(field, target)
     return field
+
+
+def _move(field: FieldBase, device: torch.device) -> None:
+    """Move a field's networks, and the conditions that guidance leads away from, to a device."""
+    for network in (field.model, field.guide):
+        move = getattr(network, "to", None)
+        if move is not None:
+            move(device)
+    field.unconditional = _moved(field.unconditional, device)
+    if isinstance(field, Derived):
+        _move(field.field, device)
+
+
+def _moved(conditions: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    changed = {
+        name: _moved(value, device) for name, value in conditions.items() if isinstance(value, Mapping)
+    }
+    moved = {name: value.to(device) for name, value in conditions.items() if isinstance(value, torch.Tensor)}
+    return {**conditions, **changed, **moved}
 
 
 def _makes_something(value: object) -> bool:

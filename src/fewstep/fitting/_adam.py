@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..families import Family
 from ..pairs import Pairs
-from ._dense import DensePath
 from ._gauss_newton import Iterate
 from ._residuals import Residuals
 from ._rollout import Rollout
@@ -26,7 +25,7 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(self, theta: Tensor, pairs: Pairs, index: Tensor) -> Tensor:
-        """Return the loss on some of the pairs, differentiable in theta."""
+        """Return the loss on some of the pairs, of an index on the CPU, differentiable in theta."""
 
     def gradient(self, loss: Tensor, theta: Tensor) -> Tensor:
         """Return the gradient in theta of the last loss, without gradients of the network's parameters."""
@@ -66,9 +65,10 @@ class SoftObjective(Objective):
         self.visits = torch.zeros(len(pairs), dtype=pairs.x0.dtype, device=pairs.x0.device)
 
     def __call__(self, theta: Tensor, pairs: Pairs, index: Tensor) -> Tensor:
-        start = (pairs.x0[index] + self.moves[index]).requires_grad_()
+        some, index = pairs[index], index.to(pairs.x0.device)
+        start = (some.x0 + self.moves[index]).requires_grad_()
         self._latest = index, start
-        return self.endpoint.on(theta, replace(pairs[index], x0=start))
+        return self.endpoint.on(theta, replace(some, x0=start))
 
     def gradient(self, loss: Tensor, theta: Tensor) -> Tensor:
         """Return the gradient in theta, and update the noises."""
@@ -87,15 +87,14 @@ class PathObjective(Objective):
     It is the RMSE bound, or with ``M(theta) = 1``, of shape ``(n,)``, the local error.
     """
 
-    def __init__(
-        self, rollout: Rollout, family: Family, path: DensePath, weights: Callable[[Tensor], Tensor]
-    ) -> None:
-        self.rollout, self.family, self.path, self.weights = rollout, family, path, weights
+    def __init__(self, rollout: Rollout, family: Family, weights: Callable[[Tensor], Tensor]) -> None:
+        self.rollout, self.family, self.weights = rollout, family, weights
 
     def __call__(self, theta: Tensor, pairs: Pairs, index: Tensor) -> Tensor:
-        velocity = self.rollout.velocity(pairs[index])
-        table = self.family.table(theta)
-        errors = local_errors(velocity, table, self.family.points, self.path.take(index))
+        some = pairs[index]
+        assert isinstance(some, PathPairs)  # as the loss prepared them
+        velocity, table = self.rollout.velocity(some), self.family.table(theta)
+        errors = local_errors(velocity, table, self.family.points, some.path)
         return (self.weights(theta) * errors.to(theta)).sum()
 
 
@@ -106,8 +105,8 @@ def objective(loss: Loss, rollout: Rollout, family: Family, pairs: Pairs) -> Obj
     if isinstance(loss, Soft):
         endpoint = EndpointObjective(rollout, family, loss.loss)
         return SoftObjective(endpoint, pairs, loss.radius_of(family, pairs))
-    if isinstance(loss, Steps) and isinstance(pairs, PathPairs):
-        return PathObjective(rollout, family, pairs.path, loss.weights(family))
+    if isinstance(loss, Steps):
+        return PathObjective(rollout, family, loss.weights(family))
     raise TypeError(f"fit: there is no objective for a {type(loss).__name__}.")
 
 
@@ -120,7 +119,7 @@ def adam(objective: Objective, size: int, pairs: Pairs, settings: Adam, seed: in
     recent: list[Tensor] = []
     for iteration in range(settings.iterations):
         index = torch.randperm(len(pairs), generator=generator)[: settings.batch]
-        loss = objective(theta, pairs, index.to(pairs.x0.device))
+        loss = objective(theta, pairs, index)
         if iteration == 0:
             yield Iterate(theta.detach().clone(), float(loss.detach()))
         theta.grad = objective.gradient(loss, theta)

@@ -42,6 +42,7 @@ class DensePath(NamedTuple):
         h = (self.times[k + 1] - self.times[k]).reshape(column)
         z = (now - self.times[k]).reshape(column) / h
         h, z = h.to(self.states), z.to(self.states)
+        k = k.to(self.states.device)
         x, y = self.states[k], self.states[k + 1]
         u, v = h * self.velocities[k], h * self.velocities[k + 1]
         # Hermite form around x: the tangent with a quadratic and a cubic correction.

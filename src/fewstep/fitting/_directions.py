@@ -97,7 +97,7 @@ class Directions(Columns):
         sample, axis = (V != 0).any(dim=2).nonzero(as_tuple=True)
         if len(sample):
             F[sample, axis] = path.along(j, sample, V[sample, axis], *self._step(j))
-        if bool((path.dt[:, j] != 0).any()):
+        if path.late[j]:
             h, central = self._step(self.family.nfe + j)
             F = torch.cat([F, path.in_time(j, h, central, self.family.end)[:, None]], dim=1)
             weights = torch.cat([weights, path.dt[:, j, None].expand(len(V), -1, 1)], dim=2)
@@ -133,14 +133,14 @@ class _Path:
     """The rollout of a table on some pairs, with flat states, and its derivatives in theta.
 
     Attributes:
-        dt: derivatives of the times, ``(P, N)``.
+        dt: derivatives of the times, ``(P, N)``; ``late`` says of each call whether it has some.
         scale: root mean square of each state passed to the network, ``(B, N)``.
     """
 
     def __init__(self, rollout: Rollout, table: Reduced, change: Reduced, pairs: Pairs) -> None:
         self.end, states, predictions = rollout.history(table, pairs)
         self.rollout, self.pairs, self.states = rollout, pairs, states
-        self.times = table.times.tolist()
+        self.times, self.late = table.times.tolist(), (change.times != 0).any(0).tolist()
         self.da, self.db, self.dt, self.b = (
             part.to(self.end) for part in (change.a, change.b, change.times, table.b)
         )

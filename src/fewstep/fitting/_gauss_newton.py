@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._device import widest
 from ..pairs import Pairs
 from ._directions import Directions
 from ._jacobian import Columns, Differences, Tangents
@@ -191,30 +192,33 @@ class Linearised:
     def normal_equations(self, theta: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``P^T J^T W J P`` and ``P^T J^T W r`` per residual and dimension, over all processes."""
         pairs, own = self._some(index), self.link @ theta
-        parts = self.rollout.together(lambda: torch.cat(self._summed(own, pairs), dim=1))
+        parts = self.rollout.together(lambda: self._summed(own, pairs).cpu().double())
         count = len(pairs) * self.loss_of.numbers(self.family, pairs)
         total = torch.stack(parts).sum(0) / count
         return self.link.T @ total[:, :-1] @ self.link, self.link.T @ total[:, -1]
 
     def _some(self, index: Tensor | None) -> Pairs:
-        return self.pairs if index is None else self.pairs[index.to(self.pairs.x0.device)]
+        return self.pairs if index is None else self.pairs[index]
 
-    def _summed(self, theta: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Return ``J^T W J`` and, as a column, ``J^T W r`` of this process's pairs, summed over chunks."""
-        size, own = self.family.size, self.rollout.team.own(pairs)
-        A, g = theta.new_zeros(size, size), theta.new_zeros(size)
+    def _summed(self, theta: Tensor, pairs: Pairs) -> Tensor:
+        """Return ``J^T W J`` and, as a column, ``J^T W r`` of this process's pairs, summed over chunks.
+
+        The sums are on the device of the pairs: the host need not wait for it at every chunk.
+        """
+        size, own, device = self.family.size, self.rollout.team.own(pairs), pairs.x0.device
+        sums = torch.zeros(size, size + 1, dtype=widest(device), device=device)
         if self.kept is not None and self.kept.served < self.reuse:
             self.kept = self._updated(self.kept, theta, own)
-            self._accumulate(A, g, self.kept.residual, self.kept.J)
-            return A, g[:, None]
+            self._accumulate(sums, self.kept.residual, self.kept.J)
+            return sums
         self.kept = None  # free its memory before the next one
         linearise, within = self.columns.at(theta, own)
         for part in chunks(own, within.pairs):
             residual, J = linearise(part)
-            self._accumulate(A, g, residual, J)
+            self._accumulate(sums, residual, J)
         if self.reuse and within.pairs >= self.rollout.team.largest(len(pairs)):
             self.kept = _Kept(theta, residual, J, 0)
-        return A, g[:, None]
+        return sums
 
     def _updated(self, kept: _Kept, theta: Tensor, pairs: Pairs) -> _Kept:
         """Apply Broyden's update ``J + (dr - J dtheta) dtheta^T / |dtheta|^2`` to each residual, in place."""
@@ -225,17 +229,17 @@ class Linearised:
         J = rows.addr_(step / (step @ step), missed).reshape(kept.J.shape)
         return _Kept(theta, residual, J, kept.served + 1)
 
-    def _accumulate(self, A: Tensor, g: Tensor, residual: Tensor, J: Tensor) -> None:
-        """Add a chunk, with float64 copies of a few rows at a time instead of a second Jacobian."""
-        residual = residual.double().flatten(1)
+    def _accumulate(self, sums: Tensor, residual: Tensor, J: Tensor) -> None:
+        """Add a chunk, with wide copies of a few rows at a time instead of a second Jacobian."""
+        residual = residual.to(sums).flatten(1)
         weight = self.loss_of.slope(residual.square().mean(1))
         weights = weight[:, None].expand_as(residual).flatten()
-        width = max(1, self.memory // 8 // (8 * len(A)))
+        width = max(1, self.memory // 8 // (8 * len(sums)))
         parts = (J.flatten(1).split(width, 1), residual.flatten().split(width), weights.split(width))
         for block, r, w in zip(*parts, strict=True):
-            rows = block.double() * w.sqrt()
-            A += (rows @ rows.T).cpu()
-            g += (rows @ (w.sqrt() * r)).cpu()
+            rows = block.to(sums) * w.sqrt()
+            sums[:, :-1] += rows @ rows.T
+            sums[:, -1] += rows @ (w.sqrt() * r)
 
 
 def _log(loss: float) -> float:

@@ -16,7 +16,7 @@ from ..pairs import Pairs
 from ._forward_mode import REFUSALS, quiet
 from ._perturbations import Perturbations, agreed, measure
 from ._residuals import Residuals, Room
-from ._rollout import BudgetSpentError, grouped, joined
+from ._rollout import BudgetSpentError, grouped, joined, members
 
 __all__ = ["Columns", "Differences", "Linearisation", "Tangents", "table_derivative"]
 
@@ -103,16 +103,18 @@ class Tangents(Columns):
         within = self.residuals.room(self.memory, self.family.size, pairs)
         changed = (Reduced(*parts) for parts in zip(*(part != 0 for part in change), strict=True))
         groups = grouped(changed, within.together)
+        own = members(groups, pairs.x0.device)
 
         def columns(part: Pairs) -> tuple[Tensor, Tensor]:
             _, states, predictions = self.rollout.history(table, part)
             there = joined([states[i] for i in points], 0)
+            moved = Reduced(*(c.to(there) for c in change))
             residual = self.residuals.of(there, times, part)
             J = torch.empty(self.family.size, *residual.shape, dtype=residual.dtype, device=residual.device)
-            for _, known, group in groups:
-                some = Reduced(*(c[group].to(there) for c in change))
+            for (_, known, group), here in zip(groups, own, strict=True):
+                some = Reduced(*(c[here] for c in moved))
                 dx = self._rolled(table, some, known, part, states, predictions)
-                J[group] = self.residuals.derivative(there, dx, times, late[group], part)
+                J[here] = self.residuals.derivative(there, dx, times, late[group], part)
             return residual, J
 
         return columns, within
@@ -129,6 +131,7 @@ class Tangents(Columns):
         """Return ``dx`` at the points for some parameters; calls before ``known`` do not depend on them."""
         N, x0, points = len(table.times), states[0], self.residuals.points
         column = (-1, *[1] * x0.ndim)
+        times = table.times.to(x0)
         du: dict[int, Tensor] = {}
 
         def moved_state(i: int) -> Tensor:
@@ -147,8 +150,7 @@ class Tangents(Columns):
             if j in moved:
                 moved[j] = dx
             self.rollout.spend(2 * len(dx) * len(x0))
-            t, dt = table.times[j].to(x0), change.times[:, j]
-            du[j] = self._jvp(pairs, states[j], t, dx, dt, self.batched is True)
+            du[j] = self._jvp(pairs, states[j], times[j], dx, change.times[:, j], self.batched is True)
         moved[N] = moved_state(N)
         return joined([moved[i] for i in points], 1)
 

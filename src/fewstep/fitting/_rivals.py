@@ -64,7 +64,8 @@ def rival_errors(task: Task, nfe: int) -> dict[str, float]:
     """Return the RMSE of every classical solver with ``nfe`` calls, infinite if undefined for the field."""
     solvers = classical.baselines(nfe, task.rollout.field.schedule)
     found = dict.fromkeys(solvers, math.inf)
-    for name, table in velocity_tables(solvers, task.rollout.field).items():
-        error = float(task.rollout.squared_error(table, task.pairs).sqrt().mean())
+    tables = velocity_tables(solvers, task.rollout.field)
+    errors = [task.rollout.squared_error(table, task.pairs).sqrt().mean() for table in tables.values()]
+    for name, error in zip(tables, map(float, errors), strict=True):  # read once all are on their way
         found[name] = error if math.isfinite(error) else math.inf
     return found

@@ -17,7 +17,7 @@ from ..metrics import per_sample_mse
 from ..pairs import Pairs
 from ._team import BudgetSpentError, Team
 
-__all__ = ["BudgetSpentError", "Rollout", "chunks", "grouped", "joined"]
+__all__ = ["BudgetSpentError", "Rollout", "chunks", "grouped", "joined", "members"]
 
 
 class _Budget:
@@ -125,9 +125,11 @@ class Rollout:
         moved = torch.empty(len(perturbed), *end.shape, dtype=end.dtype, device=end.device)
         changed = (Reduced(*map(torch.ne, table, other)) for other in perturbed)
         width = max(1, self.max_batch // len(pairs) if together is None else together)
-        for start, known, group in grouped(changed, width):
+        stacked = Reduced(*(torch.stack(part, dim=-1).to(end) for part in zip(*perturbed, strict=True)))
+        groups = grouped(changed, width)
+        for (start, known, _), group in zip(groups, members(groups, end.device), strict=True):
             unchanged = dict(list(predictions.items())[:known])
-            tables = [perturbed[p] for p in group]
+            tables = Reduced(*(part[..., group] for part in stacked))
             there = self._from_row(start, tables, velocity, states, unchanged, points)
             moved[group] = read(there.flatten(0, 1)).unflatten(0, there.shape[:2])
             del there  # free its memory before the next group
@@ -146,29 +148,31 @@ class Rollout:
     def _from_row(
         self,
         start: int,
-        tables: Sequence[Reduced],
+        tables: Reduced,
         velocity: Callable[[Tensor, Tensor], Tensor],
         states: Mapping[int, Tensor],
         predictions: dict[int, Tensor],
         points: Sequence[int],
     ) -> Tensor:
-        """Roll out ``P`` tables at once from row ``start`` on; return the ``points``, ``(P, K B, ...)``."""
+        """Roll out ``P`` tables at once from row ``start`` on; return the ``points``, ``(P, K B, ...)``.
+
+        The numbers of the tables have a last dimension of length ``P``.
+        """
         x0 = states[0]
-        B = len(x0)
-        # Tables come last, before as many dimensions as the states have.
-        parts = (torch.stack(part, dim=-1).to(x0) for part in zip(*tables, strict=True))
-        stacked = Reduced(*(part.reshape(*part.shape, *[1] * x0.ndim) for part in parts))
+        P, B = tables.times.shape[-1], len(x0)
+        # Tables come before as many dimensions as the states have.
+        stacked = Reduced(*(part.reshape(*part.shape, *[1] * x0.ndim) for part in tables))
 
         def call(j: int, x: Tensor, t: Tensor) -> Tensor:
-            x = x.expand(len(tables), *x0.shape)  # a shared state where only the time is perturbed
-            u: Tensor = velocity(x.flatten(0, 1), t.repeat_interleave(B)).unflatten(0, (len(tables), B))
+            x = x.expand(P, *x0.shape)  # a shared state where only the time is perturbed
+            u: Tensor = velocity(x.flatten(0, 1), t.repeat_interleave(B)).unflatten(0, (P, B))
             return u
 
         known = {j: x for j, x in states.items() if j in (0, start - 1)}
         times = list(stacked.times.flatten(1))
         execute(call, times, _rows(stacked, points), known, predictions, start)
         there = [known[i] if i >= start else states[i] for i in points]
-        return joined([x.expand(len(tables), *x0.shape) for x in there], 1)
+        return joined([x.expand(P, *x0.shape) for x in there], 1)
 
     def together(self, work: Callable[[], Tensor]) -> list[Tensor]:
         """Return the results of all processes in rank order, and count the calls of all."""
@@ -203,11 +207,16 @@ class Rollout:
 
     def velocity(self, pairs: Pairs) -> Callable[[Tensor, Tensor | float], Tensor]:
         """Return the field as a function of state and time that counts its calls and repeats conditions."""
-        field, B = pairs.bind(self.field), len(pairs)
+        B = latest = len(pairs)
+        field = own = pairs.bind(self.field)
 
         def velocity(x: Tensor, t: Tensor | float) -> Tensor:
+            nonlocal latest, own
             self.spend(len(x))
-            own = field if len(x) == B else field.rows(torch.arange(len(x)) % B)
+            if len(x) != latest:
+                latest, own = len(x), field  # free the conditions before others are made
+                if len(x) != B:
+                    own = field.rows(torch.arange(len(x), device=x.device) % B)
             return own(x, t).to(x.dtype)
 
         return velocity
@@ -247,3 +256,10 @@ def grouped(changed: Iterable[Reduced], width: int) -> list[tuple[int, int, list
         for (row, known), members in starts.items()
         for first in range(0, len(members), width)
     ]
+
+
+def members(groups: Sequence[tuple[int, int, list[int]]], device: torch.device) -> tuple[Tensor, ...]:
+    """Return the indices of each group on a device, moved there by one copy, for which the host waits."""
+    order = torch.tensor([p for *_, group in groups for p in group], device=device)
+    parts: tuple[Tensor, ...] = order.split([len(group) for *_, group in groups])
+    return parts

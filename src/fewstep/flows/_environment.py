@@ -34,8 +34,9 @@ def make_accelerator(settings: Settings, device: str | None, out: str | os.PathL
         log_with=list(settings.trackers) or None,
         project_dir=str(out),
     )
-    wanted = torch.device(device or accelerator.device)
-    if wanted.type != accelerator.device.type or wanted.index not in (None, accelerator.device.index):
+    found = torch.empty(0, device=accelerator.device).device  # with its number, which "cuda" has not
+    wanted = torch.device(device or found)
+    if wanted.type != found.type or wanted.index not in (None, found.index):
         raise ValueError(
             f"device: training is on {accelerator.device}, which accelerate chose, not on {device}; pass "
             "'cpu', or choose a GPU with CUDA_VISIBLE_DEVICES."

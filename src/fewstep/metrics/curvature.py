@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from .._device import widest
+from .._device import placed, widest
 from ..solver import Path
 
 __all__ = ["CurvatureMeter", "curvature", "relative_curvature", "straightness"]
@@ -33,7 +33,8 @@ class CurvatureMeter:
     def __init__(self, x: Tensor, t: float = 0.0) -> None:
         self._dtype = widest(x.device)
         self._start, self._last = x, x.clone()
-        self._begin, self._t = t, torch.full((len(x),), t, dtype=torch.float64)
+        self._begin = t
+        self._t: Tensor | float = t  # one number while all paths share it, which no device need be given
         self._square_speed = torch.zeros(len(x), dtype=self._dtype, device=x.device)
 
     @classmethod
@@ -51,22 +52,36 @@ class CurvatureMeter:
         Shape:
             ``x``: ``(n, ...)``; ``t``: ``(n,)`` or a number; ``index``: the ``n`` paths, by default all.
         """
-        h = (t - self._t[index]).to(x.device, self._dtype)
+        h, index = self._step(t, index), placed(index, x)
+        if isinstance(h, Tensor):
+            h = h.to(x.device, self._dtype)
         self._square_speed[index] += self._mean_square(x, self._last[index]) / h
         self._last[index] = x
-        self._t[index] = torch.as_tensor(t, dtype=torch.float64)
 
     def displacement(self) -> Tensor:
         """Return the mean square over dimensions of ``D``, the scale of the curvature; ``(B,)``."""
-        return self._mean_square(self._last, self._start) / self._duration().square()
+        duration = self._duration()
+        return self._mean_square(self._last, self._start) / (duration * duration)
 
     def curvature(self) -> Tensor:
         """Return the curvature of each path, per dimension; ``(B,)``."""
         # Rounding can make that of a straight path negative.
         return (self._square_speed / self._duration() - self.displacement()).clamp(min=0)
 
-    def _duration(self) -> Tensor:
-        return (self._t - self._begin).to(self._square_speed)
+    def _step(self, t: Tensor | float, index: Tensor | slice) -> Tensor | float:
+        """Return the step that leads some of the paths to ``t``, which is then their time."""
+        if not isinstance(self._t, Tensor):
+            if not isinstance(t, Tensor) and isinstance(index, slice) and index == slice(None):
+                h, self._t = t - self._t, t
+                return h
+            self._t = torch.full((len(self._last),), self._t, dtype=torch.float64)
+        steps = t - self._t[index]
+        self._t[index] = torch.as_tensor(t, dtype=torch.float64)
+        return steps
+
+    def _duration(self) -> Tensor | float:
+        duration = self._t - self._begin
+        return duration.to(self._square_speed) if isinstance(duration, Tensor) else duration
 
     def _mean_square(self, x: Tensor, y: Tensor) -> Tensor:
         return (x.to(self._dtype) - y.to(self._dtype)).flatten(1).square().mean(dim=1)

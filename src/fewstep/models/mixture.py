@@ -55,10 +55,11 @@ class GaussianMixture(nn.Module):
         super().__init__()
         check_prediction(prediction)
         K = len(means)
-        std = torch.as_tensor(stds, dtype=torch.float64).expand(K)
+        std = torch.as_tensor(stds, dtype=torch.float64, device=means.device).expand(K)
         if not bool((std > 0).all()):
             raise ValueError(f"GaussianMixture: stds must be positive, not {std.tolist()}.")
         weight = torch.ones(K) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+        weight = weight.to(means.device)
         self.schedule = schedule or CondOT()
         self.prediction: Prediction = prediction
         self.shape = tuple(means.shape[1:])
@@ -109,9 +110,11 @@ class GaussianMixture(nn.Module):
         return Field(self, self.schedule, self.prediction, shape=self.shape, clock=(0, 1), name=name)
 
     def sample_data(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw ``count`` independent data samples, float64."""
-        k = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=generator)
-        eps = torch.randn(count, self.means.shape[1], dtype=torch.float64, generator=generator)
+        """Draw ``count`` independent data samples, float64, from a generator of any device."""
+        device, shape = generator.device, (count, self.means.shape[1])
+        weights = self.log_weights.exp().to(device)
+        k = torch.multinomial(weights, count, replacement=True, generator=generator).to(self.means.device)
+        eps = torch.randn(shape, dtype=torch.float64, generator=generator, device=device).to(self.means)
         return (self.means[k] + self.variances[k].sqrt()[:, None] * eps).reshape(count, *self.shape)
 
 

@@ -103,8 +103,16 @@ class _Tabulated(Schedule):
         return values, torch.minimum(slopes, ends)
 
     def _on(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        values, slopes = self._knots
-        return values.to(t), slopes.to(t)
+        """Return the knots in the type and on the device of ``t``; they are copied there once."""
+        key = (t.dtype, t.device)
+        if key not in self._copies:
+            values, slopes = self._knots
+            self._copies[key] = values.to(t), slopes.to(t)
+        return self._copies[key]
+
+    @cached_property
+    def _copies(self) -> dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -210,7 +218,9 @@ def _spline_slopes(values: Tensor) -> Tensor:
 
 def _hermite(values: Tensor, slopes: Tensor, i: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """The spline and its derivative at ``i + z``."""
-    x, u, v, rise = values[i], slopes[i], slopes[i + 1], values[i + 1] - values[i]
+    k = i.reshape(-1)  # a device would be waited for to read an index without dimensions
+    x, y, u, v = (part.reshape(i.shape) for part in (values[k], values[k + 1], slopes[k], slopes[k + 1]))
+    rise = y - x
     bend, twist = 3 * rise - 2 * u - v, u + v - 2 * rise
     return x + z * (u + z * (bend + z * twist)), u + z * (2 * bend + 3 * z * twist)
 

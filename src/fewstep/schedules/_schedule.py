@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -46,6 +46,9 @@ class Schedule(ABC):
     @abstractmethod
     def inverse_log_snr(self, log_snr: Tensor | float) -> Tensor:
         """Return the time at which ``lambda(t)`` has the given value."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # without cached tensors
 
     def to_dict(self) -> dict[str, Any]:
         """Return a description ready for JSON; :func:`from_dict` reads it back."""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
+from ..._device import placed
 from ...field import Field
 from ...pairs import Pairs
 from .._dense import DensePath, dense_path
@@ -28,7 +29,10 @@ class FeaturePairs(Pairs):
     features: Tensor = field(kw_only=True)
 
     def __getitem__(self, index: slice | Tensor) -> FeaturePairs:
-        return replace(cast(FeaturePairs, super().__getitem__(index)), features=self.features[index])
+        return replace(
+            cast(FeaturePairs, super().__getitem__(index)),
+            features=self.features[placed(index, self.features)],
+        )
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ class PathPairs(Pairs):
     path: DensePath = field(kw_only=True)
 
     def __getitem__(self, index: slice | Tensor) -> PathPairs:
-        return replace(cast(PathPairs, super().__getitem__(index)), path=self.path.take(index))
+        return replace(
+            cast(PathPairs, super().__getitem__(index)), path=self.path.take(placed(index, self.x0))
+        )
 
     @classmethod
     def solved(cls, pairs: Pairs, field: Field, *, rtol: float, atol: float) -> tuple[PathPairs, int]:

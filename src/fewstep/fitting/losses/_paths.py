@@ -111,21 +111,22 @@ def local_errors(
     Returns:
         Tensor of shape ``(n,)``: the mean over samples of each step's RMS error.
     """
-    starts = torch.tensor(points[:-1])
-    stages = points[1] - points[0]
+    starts, stages = torch.tensor(points[:-1]), points[1] - points[0]
     x = path.at(torch.cat([table.times[starts], path.end.reshape(1)]))
+    # Each copy waits for the device: move the tables once.
+    C, D, starts = table.C.to(x), table.D.to(x), starts.to(x.device)
 
     def numbers(part: Tensor) -> Tensor:
-        return part.reshape(-1, *[1] * (x.ndim - 1)).to(x)
+        return part.reshape(-1, *[1] * (x.ndim - 1))
 
     states, calls = [x[:-1]], []
     for k in range(1, stages + 1):
-        times = table.times[starts + k - 1].repeat_interleave(x.shape[1])
-        u = velocity(states[-1].flatten(0, 1), times.to(x.dtype))
+        times = table.times[k - 1 :: stages].repeat_interleave(x.shape[1])
+        u = velocity(states[-1].flatten(0, 1), times.to(x))
         calls.append(u.unflatten(0, x[:-1].shape[:2]))
         rows = starts + k - 1
-        parts = [numbers(table.C[rows, starts + l]) * states[l] for l in range(k)]
-        parts += [numbers(table.D[rows, starts + l]) * calls[l] for l in range(k)]
+        parts = [numbers(C[rows, starts + l]) * states[l] for l in range(k)]
+        parts += [numbers(D[rows, starts + l]) * calls[l] for l in range(k)]
         states.append(torch.stack(parts).sum(0))
     error = (states[-1] - x[1:]).flatten(2).square().mean(2)
     return (error + FLOOR).sqrt().mean(1)
