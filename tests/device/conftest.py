@@ -41,6 +41,7 @@ def pretended(monkeypatch):
         "current_device": lambda: 0,
         "get_device_name": lambda device=None: "pretended",
         "synchronize": lambda device=None: None,
+        "is_current_stream_capturing": lambda: False,
         "manual_seed": torch.default_generator.manual_seed,
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)

@@ -192,18 +192,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(
-            change,
-            marks=pytest.mark.xfail(
-                change == "rescheduled", reason="the data's moments are sent at every call", strict=False
-            ),
-        )
-        for change in CHANGES
-    ],
-)
+@pytest.mark.parametrize("change", CHANGES)
 def test_nothing_waits_between_the_first_call_and_the_last(both, device, x0, strictly, kind, change):
     options, changed = CHANGES[change]
     _, there = both(*KINDS[kind], **options)
