@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
@@ -16,6 +15,7 @@ from fewstep.fitting import GaussNewton, Reference
 
 from ._networks import CASES
 from ._record import Record
+from ._timing import without_tf32
 
 __all__ = ["FIT", "GROWTH", "growth", "whole"]
 
@@ -103,7 +103,7 @@ def growth(record: Record, part: str) -> list[tuple[str, Callable[[], None]]]:
     def fitted(varied: str, change: dict[str, Any]) -> None:
         options = {**SHORT, **(TINY if tiny else {}), **change}
         optimizer = GaussNewton(iterations=1 if tiny else 10)
-        with _without_tf32():
+        with without_tf32():
             _fit(record, part, field, varied=varied, options={**options, "optimizer": optimizer})
 
     def unit(varied: str, change: dict[str, Any]) -> tuple[str, Callable[[], None]]:
@@ -153,13 +153,3 @@ def _bundled(record: Record) -> fs.Field:
 
 def _name(tiny: bool) -> str:
     return "bundled digits" if tiny else "bundled mnist"
-
-
-@contextmanager
-def _without_tf32() -> Iterator[None]:
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 
-__all__ = ["Plan", "Spread", "alternate", "ratio", "seconds", "spread"]
+__all__ = ["Plan", "Spread", "alternate", "ratio", "seconds", "spread", "without_tf32"]
 
 Block = Callable[[], object]
 
@@ -90,3 +91,14 @@ def spread(values: list[float]) -> Spread:
     """Return the median and the quartiles."""
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return Spread(median, low, high)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Compute convolutions in float32, not in TF32, where a GPU has it."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

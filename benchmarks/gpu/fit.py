@@ -20,8 +20,7 @@ from __future__ import annotations
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +36,7 @@ from fewstep.metrics.features import feature_moments
 
 from . import _cifar, _weights
 from ._record import Options, Record
+from ._timing import without_tf32
 
 __all__ = ["run"]
 
@@ -119,7 +119,7 @@ def _prepare(record: Record, models: dict[str, Model], name: str, network: nn.Mo
     device, shape = record.options.device, tuple(record.content["facts"]["shape"])
     field, half = (_cifar.field(network, name, shape, half=kind) for kind in (False, True))
     made: list[fs.Pairs] = []
-    with _exact():
+    with without_tf32():
         for count, seed in ((sizes.pairs, 0), (sizes.errors, ERROR_SEED)):
             x0 = fs.noise(count, shape, seed=seed, device=device)
             made.append(fs.reference.pairs(field, x0, batch=256, provenance={"seed": seed}, **EXACT))
@@ -218,7 +218,7 @@ def _precision(record: Record, name: str, model: Model, quality: FeatureQuality)
     """Compare the same samples in each precision."""
     solver, samples = fs.classical.midpoint(4), {}
     x0 = model.samples.x0
-    with _exact():
+    with without_tf32():
         samples["float32"] = [solver.sample(model.field, part) for part in x0.split(1000)]
     samples["float32, convolutions in TF32"] = [solver.sample(model.field, part) for part in x0.split(1000)]
     samples["bfloat16"] = [solver.sample(model.half, part) for part in x0.split(1000)]
@@ -228,14 +228,3 @@ def _precision(record: Record, name: str, model: Model, quality: FeatureQuality)
         distance = frechet_distance(feature_moments(x1.cpu(), quality.network, batch=1000), quality.real)
         values = {"rmse": float(rmse(x1, exact)), quality.names[0]: distance}
         record.row("precision", model=name, precision=precision, samples=len(x1), **values)
-
-
-@contextmanager
-def _exact() -> Iterator[None]:
-    """Compute convolutions in float32, not in TF32, where a GPU has it."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
