@@ -34,9 +34,10 @@ def torchdiffeq():
     pytest.importorskip("torchdiffeq")
 
 
-@pytest.mark.parametrize(("schedule", "prediction"), KINDS, ids=str)
-@pytest.mark.parametrize("change", ["plain", "reversed", "rescheduled"])
-def test_solutions(both, each, close, x0, guided, schedule, prediction, change):
+@pytest.mark.parametrize(
+    ("kind", "change"), [(0, "rescheduled"), (1, "reversed"), (1, "rescheduled"), (2, "plain")]
+)
+def test_solutions(both, each, close, x0, guided, kind, change):
     def solve(field):
         changed = {"plain": field, "reversed": field.reversed(), "rescheduled": field.reschedule(VP(0.2))}[
             change
@@ -44,7 +45,7 @@ def test_solutions(both, each, close, x0, guided, schedule, prediction, change):
         own = {"label": LABELS.to(field.device)}
         return fs.reference.solve(changed, x0.to(field.device), times=(0.0, 0.5, 0.9), **LOOSE, **own).states
 
-    expected, found = each(both(schedule, prediction, **guided), solve)
+    expected, found = each(both(*KINDS[kind], **guided), solve)
     close(found, expected, rtol=1e-2, atol=1e-2)
 
 
