@@ -125,6 +125,32 @@ def test_a_schedule_is_evaluated_on_the_device(device, close, waits, schedule):
         close(found[2], times[2].to(dtype), rtol=1e-3)
 
 
+@pytest.mark.parametrize("search", [fs.grids.gits, fs.grids.optimal_steps])
+@pytest.mark.parametrize("rule", ["euler", "ddim"])
+def test_searches_of_a_grid(both, each, x0, guided, search, rule):
+    candidates = fs.grids.uniform(6) if rule == "euler" else (0, 0.2, 0.4, 0.6, 0.8, 0.9)
+
+    def run(field):
+        own = {"label": LABELS.to(field.device)}
+        return search(
+            field, 3, x0.to(field.device), candidates=candidates, rule=rule, per_sample=own, **LOOSE
+        )
+
+    expected, found = each(both(**guided), run)
+    assert found.grid == expected.grid
+    assert found.cost == pytest.approx(expected.cost, rel=1e-2)
+
+
+def test_a_search_of_a_grid_reads_its_costs_once(both, device, x0, waits):
+    _, there = both()
+    counts = []
+    for steps in (6, 12):
+        waits.clear()
+        fs.grids.gits(there, 3, x0.to(device), candidates=fs.grids.uniform(steps), batch=4, **LOOSE)
+        counts.append(sum("_grid_" in wait.stack[0] for wait in waits))
+    assert counts[0] == counts[1] <= 4
+
+
 def test_likelihoods(both, each, close, x0):
     fields = both()
     for options in ({}, {"divergence": "hutchinson", "probes": 2}):
