@@ -165,7 +165,7 @@ class _Calls(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.device:
             return func(*args, **kwargs)
-        generator = kwargs.get("generator")
+        generator = kwargs.get("generator") if kwargs else None
         if generator is not None:
             first = next(_tensors(args), None)
             given = kwargs.get("device")
@@ -176,7 +176,9 @@ class _Calls(TorchFunctionMode):
                 )
         if func in (torch.tensor, torch.as_tensor, torch.asarray) and is_cuda(kwargs.get("device")):
             return func(*args, **{**kwargs, "device": None}).to(META)
-        return func(*map(_seen, args), **{name: _seen(value) for name, value in kwargs.items()})
+        if kwargs:
+            kwargs = {name: _seen(value) for name, value in kwargs.items()}
+        return func(*map(_seen, args), **kwargs)
 
 
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -224,6 +226,8 @@ def pinned(x: Tensor, device: Any = None) -> Tensor:
 
 def _seen(x: Any) -> Any:
     """Return a device as the C++ of PyTorch knows it."""
+    if not isinstance(x, torch.device | str):
+        return x
     if is_cuda(x) and (torch.device(x).index or 0) > 0:
         raise RuntimeError("CUDA error: invalid device ordinal")
     return META if is_cuda(x) else x

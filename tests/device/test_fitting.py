@@ -48,7 +48,7 @@ def test_the_default_fit(both, each, alike, guided, schedule, prediction):
 
 
 GAUSS_NEWTON = {
-    "differences": {"optimizer": GaussNewton(iterations=2, jacobian="differences"), "batch": 5},
+    "differences": {"optimizer": GaussNewton(iterations=2, jacobian="differences", memory=2000), "batch": 5},
     "jvp": {"optimizer": GaussNewton(iterations=2, jacobian="jvp"), "nfe": 2},
     "minibatches": {"optimizer": GaussNewton(iterations=2, minibatch=4)},
     "chunks": {"optimizer": GaussNewton(iterations=2, memory=1000)},

@@ -9,7 +9,7 @@ import fewstep as fs
 from fewstep import metrics
 from fewstep.comparison import FeatureQuality
 from fewstep.metrics import Moments
-from fewstep.metrics.features import load, quantize
+from fewstep.metrics.features import feature_matrix, feature_moments, load, quantize
 from fewstep.schedules import VP, CondOT
 
 pytestmark = pytest.mark.device
@@ -98,10 +98,10 @@ def test_inversion(both, each):
     assert found.error.value == pytest.approx(expected.error.value, rel=1e-3)
 
 
-@pytest.mark.parametrize("dimensions", [2, 3])
-def test_a_comparison(both, each, dimensions):
+def test_a_comparison(both, each):
+    """Of points in the plane, whose paths are kept."""
     pytest.importorskip("torchdiffeq")
-    fields = both(network=fs.models.random_mixture(dimensions, 4), shape=(dimensions,), name="mixture")
+    fields = both(network=fs.models.random_mixture(2, 4), shape=(2,), name="mixture")
     options = {
         "noise": 12,
         "metrics": list(metrics.METRICS),
@@ -120,6 +120,22 @@ def test_a_comparison(both, each, dimensions):
     assert curvatures[0] == pytest.approx(curvatures[1], rel=1e-3)
     assert found.protocol["device"] != "cpu"
     assert all(samples.device.type == "cpu" for samples in found.kept.samples)
+
+
+def test_features_of_pictures(device, close):
+    pictures = 2 * torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(0)) - 1
+    network, expected = load("mnist", device), feature_matrix(pictures, load("mnist"))
+    for given in (pictures, pictures.to(device)):
+        torch.testing.assert_close(feature_matrix(given, network, batch=4), expected, rtol=1e-3, atol=1e-3)
+        moments = feature_moments(given, network, batch=4)
+        close(moments.mean.float(), expected.mean(dim=0), rtol=1e-3, atol=1e-3)
+
+
+def test_a_network_in_torchscript(real, torchscript, close):
+    pictures = torch.randint(0, 255, (4, 3, 16, 16), dtype=torch.uint8)
+    path = torchscript()
+    found = load(path, real, name="tiny")(pictures.to(real))
+    close(found, load(path, name="tiny")(pictures), rtol=1e-3, atol=1e-3)
 
 
 def test_a_comparison_of_pictures(both, each):
@@ -141,8 +157,9 @@ def test_a_comparison_of_pictures(both, each):
         assert found[name] == pytest.approx(expected[name], rel=0.05, abs=0.05)
 
 
-@pytest.mark.parametrize(("schedule", "prediction"), [(CondOT(), "velocity"), (VP(), "noise")], ids=str)
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("schedule", "prediction", "known"), [(CondOT(), "velocity", False), (VP(), "noise", True)], ids=str
+)
 def test_checks(both, each, schedule, prediction, known):
     mixture = fs.models.random_mixture(3, 4, schedule=schedule, prediction=prediction)
     data = mixture.sample_data(64, torch.Generator().manual_seed(0)).float()

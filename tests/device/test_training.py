@@ -26,6 +26,7 @@ from fewstep.flows import (
     warm_start,
 )
 from fewstep.networks import MLP, GaussianEncoder, UNet
+from fewstep.schedules import VP
 
 pytestmark = pytest.mark.device
 
@@ -69,9 +70,9 @@ def points():
     return ArrayDataset(torch.randn(16, 3, generator=torch.Generator().manual_seed(0)), name="points")
 
 
-def flow():
+def flow(dimensions=3):
     torch.manual_seed(0)
-    return MLP((3,), width=16, blocks=1)
+    return MLP((dimensions,), width=16, blocks=1)
 
 
 def encoder():
@@ -91,6 +92,13 @@ def test_couplings(train, points, coupling):
     assert losses
     assert all(0 < loss < 100 for loss in losses)
     assert fs.models.load_field(folder / "flow.safetensors").device.type == "cpu"
+
+
+def test_points_of_the_plane(train):
+    """Their previews are scatter plots; VP's path and units are on the device."""
+    points = ArrayDataset(torch.randn(16, 2, generator=torch.Generator().manual_seed(0)), name="plane")
+    objective = FlowMatching(flow(2), schedule=VP(), units=(1.0, 2.0))
+    assert list(train(objective, points, accumulate=2).glob("previews/*.png"))
 
 
 def test_a_run_is_resumed(train, points):

@@ -93,16 +93,16 @@ def gits(
     bound, x0 = noises(field, noise, seed, conditions, per_sample, device)
     task = SearchTask.make(bound, x0, steps, rule, candidates, tolerances)
     K, samples, calls = len(task.times), len(task.x0), 0
-    total = torch.zeros(K, K, dtype=torch.float64)
+    total = task.a.new_zeros(K, K)
     with progress_bar(progress, total=samples, desc="gits", unit="sample") as bar:
         for index in task.chunks(batch):
             states, taken = task.solve(index)
             for i in range(K - 1):
                 reached = task.step(states[i], task.velocity(states[i], i, index), i)
-                total[i, i + 1 :] += rmse(reached, states[i + 1 :]).sum(dim=1).cpu()
+                total[i, i + 1 :] += rmse(reached, states[i + 1 :]).sum(dim=1)
             calls += taken + (K - 1) * states.shape[1]
             bar.update(states.shape[1])
-    cost = (total / samples).masked_fill(torch.ones(K, K).tril().bool(), math.inf)
+    cost = (total.cpu().double() / samples).masked_fill(torch.ones(K, K).tril().bool(), math.inf)
     path, least = _best_path(steps, K, lambda k, best, source: best[:, None] + coefficient**k * cost)
     return GridSearch(tuple(task.times[i] for i in path), calls, least)
 
@@ -166,15 +166,15 @@ def optimal_steps(
             nonlocal states, calls
             if source is not None:
                 states = task.step_from(source, states, velocities)
-            error = torch.full((K, K), math.inf, dtype=torch.float64)
+            error = task.a.new_full((K, K), math.inf)
             # k steps reach candidate k or later, and each remaining step needs another candidate.
             for i in range(k, K - steps + k) if k else (0,):
                 velocities[i] = torch.cat([task.velocity(states[i, c], i, c) for c in chunks])
                 reached = task.step(states[i], velocities[i], i)
-                error[i, i + 1 :] = rmse(reached, exact[i + 1 :]).mean(dim=1).cpu()
+                error[i, i + 1 :] = rmse(reached, exact[i + 1 :]).mean(dim=1)
                 calls += samples
             bar.update(len(chunks))
-            return error
+            return error.cpu().double()
 
         path, least = _best_path(steps, K, deviations)
     return GridSearch(tuple(task.times[i] for i in path), calls, least)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import reference
 from .._conditions import refuse_conditions
+from .._device import widest
 from .._network import state_type
 from ..field import Field
 from ..pairs import Pairs, field_noise
@@ -27,7 +28,8 @@ Rule = Literal["euler", "ddim"]
 class SearchTask(NamedTuple):
     """A field bound to the conditions of the noises, the noises of a search and the candidate times.
 
-    One step from candidate ``i`` to ``j`` is ``x_j = a[i, j] x_i + b[i, j] u_i``, ``u_i`` the velocity.
+    One step from candidate ``i`` to ``j`` is ``x_j = a[i, j] x_i + b[i, j] u_i``, ``u_i`` the velocity. The
+    coefficients are on the device of the noises.
     """
 
     field: Field
@@ -56,7 +58,7 @@ class SearchTask(NamedTuple):
                 f"candidates: must start at 0 and be more than steps={steps}, not {len(times)} times from "
                 f"{float(times[0]):g}."
             )
-        a, b = _one_step(rule, times, field.schedule)
+        a, b = (c.to(x0.device, widest(x0.device)) for c in _one_step(rule, times, field.schedule))
         return cls(field, times.tolist(), x0, a, b, tolerances)
 
     def chunks(self, batch: int) -> list[slice]:
@@ -80,9 +82,9 @@ class SearchTask(NamedTuple):
 
     def step_from(self, source: Tensor, x: Tensor, u: Tensor) -> Tensor:
         """Return the states at all candidates ``j``, ``(K, B, ...)``, by one step from ``source[j]``."""
-        column, j = (-1, *[1] * (x.ndim - 1)), torch.arange(len(source))
-        a, b = (c[source, j].to(x).reshape(column) for c in (self.a, self.b))
-        i = source.to(x.device)
+        column, i = (-1, *[1] * (x.ndim - 1)), source.to(x.device)
+        j = torch.arange(len(i), device=x.device)
+        a, b = (c[i, j].to(x).reshape(column) for c in (self.a, self.b))
         return a * x[i] + b * u[i]
 
 
