@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -231,6 +233,15 @@ def test_what_is_no_table_is_named(table):
 def test_bad_discrete_parameters_are_named(options, words):
     with pytest.raises(ValueError, match=words):
         DDPM(**options)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_copy_has_nothing_of_the_derivative_that_a_schedule_was_first_evaluated_in():
+    schedule, t = DDPM(steps=50), torch.tensor(0.5)
+    torch.func.jvp(schedule.log_snr, (t,), (torch.ones(()),))
+    for again in (copy.deepcopy(schedule), pickle.loads(pickle.dumps(schedule))):
+        assert again == schedule
+        assert torch.equal(again.log_snr(t), DDPM(steps=50).log_snr(t))
 
 
 @each_schedule
