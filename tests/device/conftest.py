@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 import fewstep as fs
 
 REAL = torch.cuda.is_available()
+os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # float32 in full precision, to compare with the CPU's
 
 
 class Small(nn.Module):

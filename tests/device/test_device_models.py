@@ -54,15 +54,6 @@ ADAPTED = {
 }
 
 
-@pytest.fixture(autouse=True)
-def exact():
-    """Convolutions without TF32."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32 = before
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks(both, device, close, name, tmp_path):
     build, shape = NETWORKS[name]

@@ -81,7 +81,7 @@ def test_folders_of_samples(both, each, tmp_path, solver):
         fields,
         lambda f: fs.generate(f, solver, range(8), tmp_path / f.device.type, save_noise=True, **options),
     )
-    assert found["nfe"] == expected["nfe"]
+    assert found["nfe"]["mean"] == pytest.approx(expected["nfe"]["mean"], rel=0.1)
     assert found["curvature"]["mean"] == pytest.approx(expected["curvature"]["mean"], rel=1e-3)
     for path in (tmp_path / "cpu").glob("*.safetensors"):
         here, there = load_file(path), load_file(tmp_path / "cuda" / path.name)

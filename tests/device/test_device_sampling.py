@@ -191,6 +191,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # is a prototype
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("change", CHANGES)
 def test_nothing_waits_between_the_first_call_and_the_last(both, device, x0, strictly, kind, change):
@@ -240,6 +241,7 @@ def test_a_sampling_is_captured_in_a_graph(both, close, real, x0):
     solver, noise = fs.classical.named("deis3", 4), x0.to(real)
     with torch.no_grad():
         aside = torch.cuda.Stream()
+        torch.cuda.synchronize()
         with torch.cuda.stream(aside):
             solver.sample(there, noise, differentiable=True)
         torch.cuda.synchronize()

