@@ -84,7 +84,10 @@ def call_network(
     try:
         m = in_own_type(network, x, time, conditions)
     except Exception as error:
-        if hasattr(error, "add_note"):  # Python 3.11
+        checkpointing = (
+            type(error).__module__ == "torch.utils.checkpoint"
+        )  # stops a recomputation by an error
+        if hasattr(error, "add_note") and not checkpointing:  # Python 3.11
             error.add_note(_described(x, time, conditions))
         raise
     for name, value, version in before:
