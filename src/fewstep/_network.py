@@ -87,7 +87,8 @@ def call_network(
         checkpointing = (
             type(error).__module__ == "torch.utils.checkpoint"
         )  # stops a recomputation by an error
-        if hasattr(error, "add_note") and not checkpointing:  # Python 3.11
+        stopped = type(error).__module__ == "torch.utils.checkpoint"
+        if hasattr(error, "add_note") and not stopped:  # Python 3.11
             error.add_note(_described(x, time, conditions))
         raise
     for name, value, version in before:
