@@ -84,9 +84,7 @@ def call_network(
     try:
         m = in_own_type(network, x, time, conditions)
     except Exception as error:
-        checkpointing = (
-            type(error).__module__ == "torch.utils.checkpoint"
-        )  # stops a recomputation by an error
+        # Checkpointing ends a recomputation by an error of its own.
         stopped = type(error).__module__ == "torch.utils.checkpoint"
         if hasattr(error, "add_note") and not stopped:  # Python 3.11
             error.add_note(_described(x, time, conditions))
