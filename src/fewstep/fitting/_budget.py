@@ -7,27 +7,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .. import classical
-from ..field import Field
 from ._follow import BUDGET_SPENT, Chosen
 from ._pairs import VALIDATION
-from ._rivals import PAIRS as SEARCHED
 
 __all__ = [
+    "CONTEST_ITERATIONS",
     "FEWEST",
+    "ITERATIONS",
     "PAIRS",
     "BudgetError",
     "Ledger",
     "affordable_pairs",
     "budget_notes",
     "check_budget",
-    "search_cost",
 ]
 
 #: Number of pairs without a budget, and the fewest with one.
 PAIRS, FEWEST = 256, 16
 #: Gauss-Newton iterations that a budget should allow: the best iterate was earlier in most studies.
 ITERATIONS = 20
+#: Further iterations of a contest of four starts.
+CONTEST_ITERATIONS = 8
 #: Trial steps per iteration, on average.
 TRIALS = 1.3
 #: Share of a budget for pairs, if iterations take minibatches.
@@ -80,8 +80,10 @@ def check_budget(ledger: Ledger, start: int) -> float:
     return ledger.left
 
 
-def affordable_pairs(left: float, nfe: int, reference: float, linearisation: float | None) -> int:
-    """Return the number of pairs, 16 to 256, that leaves a budget for twenty Gauss-Newton iterations on them.
+def affordable_pairs(
+    left: float, nfe: int, reference: float, linearisation: float | None, iterations: int = ITERATIONS
+) -> int:
+    """Return the number of pairs, 16 to 256, that leaves a budget for Gauss-Newton iterations on them.
 
     ``left`` calls remain, before any pair is made. The reference and a Jacobian cost calls per pair;
     ``linearisation`` is ``None`` if iterations take minibatches, whose cost does not grow with the pairs.
@@ -90,13 +92,8 @@ def affordable_pairs(left: float, nfe: int, reference: float, linearisation: flo
         count = SHARE * left / reference
     else:
         training = (1 - VALIDATION) * (linearisation + TRIALS * nfe)
-        count = left / (reference + ITERATIONS * (training + VALIDATION * nfe))
+        count = left / (reference + iterations * (training + VALIDATION * nfe))
     return max(FEWEST, min(PAIRS, math.floor(count)))
-
-
-def search_cost(nfe: int, field: Field) -> int:
-    """Return the most network calls for choosing a start."""
-    return SEARCHED * nfe * len(classical.baselines(nfe, field.schedule, list(classical.GRIDS)))
 
 
 def budget_notes(ledger: Ledger, chosen: Chosen, loss: str) -> tuple[str, ...]:

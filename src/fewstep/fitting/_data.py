@@ -12,10 +12,11 @@ from torch import Tensor
 
 from .._conditions import most_rows
 from ..pairs import Pairs
-from ._budget import FEWEST, PAIRS, Ledger, affordable_pairs, search_cost
+from ._budget import CONTEST_ITERATIONS, FEWEST, ITERATIONS, PAIRS, Ledger, affordable_pairs
 from ._gauss_newton import Linearised
 from ._pairs import Maker, held_back, joined
 from ._question import Question, Source
+from ._rivals import ranking_cost
 from ._rollout import BudgetSpentError, Rollout
 from ._settings import GaussNewton, Reference
 from ._task import Task
@@ -44,19 +45,14 @@ class Data:
         return len(self.train) + len(self.held_out)
 
 
-def given_pairs(
-    question: Question, maker: Maker, pairs: Any, ledger: Ledger, *, searched: bool
-) -> list[Data]:
-    """Return the pairs of each field and scale, new or given as in :func:`fewstep.fit`.
-
-    ``searched`` says whether a start will be searched for.
-    """
+def given_pairs(question: Question, maker: Maker, pairs: Any, ledger: Ledger) -> list[Data]:
+    """Return the pairs of each field and scale, new or given as in :func:`fewstep.fit`."""
     if pairs is None:
         pairs = most_rows(maker.per_sample or {}) or (
             PAIRS_EACH if not question.alone else PAIRS if ledger.max_calls is None else None
         )
     if pairs is None:
-        each = [_planned(question, maker, ledger, searched)]
+        each = [_planned(question, maker, ledger)]
     else:
         wanted = _by_source(question, pairs)
         each = [maker(source.field, those) for source, those in zip(question.sources, wanted, strict=True)]
@@ -84,7 +80,7 @@ def prepared(loss: Loss, data: Sequence[Data], reference: Reference, ledger: Led
     return ready
 
 
-def _planned(question: Question, maker: Maker, ledger: Ledger, searched: bool) -> Pairs:
+def _planned(question: Question, maker: Maker, ledger: Ledger) -> Pairs:
     """Make a few pairs, measure the cost of pairs and iterations, and make more as the budget allows."""
     field, family, settings = question.sources[0].field, question.family, question.optimizer
     first, linearisation, more = maker(field, FEWEST), None, 0
@@ -95,8 +91,10 @@ def _planned(question: Question, maker: Maker, ledger: Ledger, searched: bool) -
             # The calls are the same for every loss.
             fitter = Linearised(task, ENDPOINT_LOSSES["rmse"], settings, settings.reuse)
             linearisation = _linearisation_cost(fitter)
-        left = ledger.left - rollout.calls - (search_cost(family.nfe, field) if searched else 0)
-        more = affordable_pairs(left, family.nfe, first.calls / len(first), linearisation) - len(first)
+        left = ledger.left - rollout.calls - (ranking_cost(family.nfe, field) if question.open else 0)
+        each = first.calls / len(first)
+        iterations = ITERATIONS + (CONTEST_ITERATIONS if question.open else 0)
+        more = affordable_pairs(left, family.nfe, each, linearisation, iterations) - len(first)
     if rollout.calls:
         ledger.calls["plan"] = rollout.calls
     return joined(first, maker(field, more, start=len(first))) if more else first

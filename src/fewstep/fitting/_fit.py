@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..families import FAMILIES, Family, Solvers
+from .. import classical
+from ..families import Family, Solvers
 from ..pairs import Pairs
 from ..solver import Solver
-from ._adam import adam, objective
 from ._budget import Ledger, budget_notes, check_budget
 from ._data import Data, given_pairs, prepared
-from ._follow import Chosen, follow
-from ._gauss_newton import Iterate, gauss_newton
+from ._follow import SETTLED, Chosen, follow
+from ._gauss_newton import Iterate
 from ._pairs import Maker
 from ._problem import Problem
 from ._question import Fields, Question, ask
 from ._report import FitReport
 from ._result import Fit
-from ._rivals import best_classical
 from ._rollout import Rollout
-from ._settings import GaussNewton, Optimizer, Reference
-from .losses import Features, LeastSquares, Loss
+from ._settings import Optimizer, Reference
+from ._starts import Start, chosen_start, optimised
+from .losses import Features, Loss
 
 __all__ = ["fit", "run"]
+
+#: Best ranked solvers on any grid that are measured on validation too.
+NAMED = 4
 
 
 def fit(
@@ -68,11 +72,12 @@ def fit(
             (on the midpoint method, if ``nfe`` is even, or another by ``init``); for several,
             ``"smooth_corrections"``, their default; or solvers of :mod:`fewstep.families`.
         init: the start of a non-stationary or timesteps fit: the name of a classical solver, such as
-            ``"ab2"`` or ``"deis3/cosine"`` (see :func:`fewstep.classical.named`); ``"auto"``, the classical
-            solver with the best PSNR on at most 32 training pairs; or, for a non-stationary fit, a solver
-            with as many calls or fewer, classical or fitted, of any family. By default DEIS of order 3 on the
-            cosine grid or, if that has no table of velocities, Adams-Bashforth 2. For a scale-time fit the
-            name of its base: a Runge-Kutta method, or ``"ab2"``, ``"ab3"``, ``"ab4"``.
+            ``"ab2"`` or ``"deis3/cosine"`` (see :func:`fewstep.classical.named`); or, for a non-stationary
+            fit, a solver with as many calls or fewer, classical or fitted, of any family. By default, or
+            with ``"auto"``, classical solvers are scored on training pairs, Gauss-Newton takes a few
+            iterations from the best and from DEIS of order 3 on the cosine grid, and goes on from the one
+            with the least loss; Adam and minibatches start from DEIS or, with ``"auto"``, from the best. For
+            a scale-time fit the name of its base: a Runge-Kutta method, or ``"ab2"``, ``"ab3"``, ``"ab4"``.
         loss: ``"rmse"``, ``"log_mse"``, ``"mse"`` or ``"pseudo_huber"`` of the sample; ``"nodes"``, the RMSE
             of every trajectory point; :class:`~fewstep.fitting.Features` of the sample; with Adam also
             ``"soft"``, that of the sample from the best nearby noise, and for a one-step family ``"bound"``,
@@ -101,39 +106,38 @@ def fit(
     """
     question = ask(field, nfe, guidance, family, init, loss, optimizer)
     maker = Maker(conditions, per_sample, reference or Reference(), seed, device, batch, progress)
-    return run(question, maker, pairs, auto=init == "auto", max_calls=max_calls)
+    return run(question, maker, pairs, max_calls=max_calls)
 
 
 def run(
-    question: Question,
-    maker: Maker,
-    pairs: Any,
-    *,
-    auto: bool = False,
-    max_calls: int | None = None,
-    rivals: bool = True,
+    question: Question, maker: Maker, pairs: Any, *, max_calls: int | None = None, rivals: bool = True
 ) -> Fit:
-    """Make pairs, optimise, choose an iterate and report.
+    """Make pairs, choose a start, optimise, choose an iterate and report.
 
-    With ``auto`` the best classical start is searched for, with ``rivals`` classical solvers are measured.
+    With ``rivals`` classical solvers are measured, and returned where no iterate beats them.
     """
     mapped, ledger = _features_read(question.loss), Ledger(max_calls)
     with ledger.timed("reference"):
-        data = given_pairs(question, maker, pairs, ledger, searched=auto)
-    if auto:
-        with ledger.timed("search"):
-            question = _from_the_best(question, data[0], ledger, maker.batch)
-    with ledger.timed("reference"):
+        data = given_pairs(question, maker, pairs, ledger)
         ready = prepared(question.loss, data, maker.reference, ledger)
-    problem = Problem.of(question, ready, maker.batch)
-    problem.rollout.limit = check_budget(ledger, problem.calls)
+    rollout = Rollout(data[0].source.field, maker.batch)
+    problem = Problem.of(question, ready, rollout)
+    rollout.limit = check_budget(ledger, problem.calls)
+    start, order = Start(question, problem, optimised(question, problem, maker.seed)), list[str]()
+    if question.open:
+        with ledger.timed("search"):
+            start, order = chosen_start(question, problem, ready, maker.seed, ledger)
+            ledger.calls["search"] = rollout.calls
+    question, problem, iterates = start
     with ledger.timed("fit"):
-        chosen = _followed(question, problem, maker)
-        ledger.calls["fit"] = problem.rollout.calls
+        chosen = _followed(question, problem, iterates, maker.progress)
+        ledger.calls["fit"] = rollout.calls - ledger.calls.get("search", 0)
     with ledger.timed("errors"):
-        rows = problem.rows(chosen.theta, rivals=rivals)
-        ledger.calls["errors"] = problem.rollout.calls - ledger.calls["fit"]
-    notes = (*budget_notes(ledger, chosen, question.loss.name), *_notes(chosen, rows, data))
+        before = rollout.calls
+        rows = problem.rows(chosen.theta, rivals=rivals, more=order[:NAMED])
+        ledger.calls["errors"] = rollout.calls - before
+    fallback = _unbeaten(rows) if question.alone else None
+    notes = (*budget_notes(ledger, chosen, question.loss.name), *_notes(chosen, rows, data, fallback))
     report = FitReport(
         family=question.solvers.name,
         start=problem.start,
@@ -153,50 +157,41 @@ def run(
         notes=(*ledger.notes, *notes),
         feature_calls=_features_read(question.loss) - mapped,
     )
-    return _fit(question, chosen.theta, report)
+    return _fit(question, chosen.theta, report, fallback)
 
 
-def _from_the_best(question: Question, data: Data, ledger: Ledger, batch: int) -> Question:
-    """Replace the start by the classical solver that is best on training pairs."""
-    nfe, name, field = question.nfes[0], question.solvers.name, data.source.field
-    least = 2 if name == "timesteps" else 1
-    left = ledger.left - nfe * len(data)
-    choice = best_classical(Rollout(field, batch, left), nfe, data.train, steps=least)
-    ledger.calls["search"] = choice.calls
-    ledger.notes.append(choice.note)
-    if choice.name is None:
-        return question
-    return question._replace(solvers=FAMILIES[name](question.nfes, choice.name, field))
-
-
-def _followed(question: Question, problem: Problem, maker: Maker) -> Chosen:
+def _followed(question: Question, problem: Problem, iterates: Iterator[Iterate], progress: bool) -> Chosen:
     """Run the optimiser and choose an iterate."""
-    settings, loss = question.optimizer, question.loss
-    iterates: Iterator[Iterate]
-    if isinstance(settings, GaussNewton):
-        assert isinstance(loss, LeastSquares)  # checked by the question
-        iterates = gauss_newton(problem.trained, loss, settings, maker.seed)
-    else:
-        (task,) = problem.trained
-        family = task.solvers.own
-        lowered = objective(loss, task.rollout, family, task.pairs)
-        iterates = adam(lowered, family.size, task.pairs, settings, maker.seed)
 
     def validation(theta: Tensor) -> tuple[Tensor, Tensor]:
-        found = [task.errors(theta, loss.judge) for task in problem.judged]
+        found = [task.errors(theta, question.loss.judge) for task in problem.judged]
         mse, judged = (torch.cat(part) for part in zip(*found, strict=True))
         return mse, judged
 
-    calls = ", ".join(map(str, question.nfes))
-    return follow(iterates, validation, problem.rollout, settings, maker.progress, f"fitting {calls} calls")
+    calls, settings = ", ".join(map(str, question.nfes)), question.optimizer
+    return follow(iterates, validation, problem.rollout, settings, progress, f"fitting {calls} calls")
 
 
-def _fit(question: Question, theta: Tensor, report: FitReport) -> Fit:
-    """Return the fit with the chosen parameters."""
+def _unbeaten(rows: tuple[dict[str, Any], ...]) -> str | None:
+    """Return the classical solver that beats the only fit on validation, whose error is then the result's."""
+    errors: dict[str, float] = rows[0]["errors"]
+    best = min(errors, key=lambda name: errors[name])
+    if not errors[best] < errors["fitted"]:
+        return None
+    errors["fitted"] = errors[best]
+    return best
+
+
+def _fit(question: Question, theta: Tensor, report: FitReport, fallback: str | None) -> Fit:
+    """Return the fit with the chosen parameters, or with a classical solver."""
     fields = [source.field for source in question.sources if source.guidance == question.sources[-1].guidance]
     fitted_for = fields[0].describe()
     if len(fields) > 1:
         fitted_for["also"] = [field.describe() for field in fields[1:]]
+    if fallback is not None:
+        schedule = question.sources[0].field.schedule
+        solver = replace(classical.named(fallback, question.nfes[0], schedule), name=fallback)
+        return Fit(solver, None, report, fitted_for)
     if isinstance(question.solvers, Family):
         return Fit(question.solvers.solver(theta), None, report, fitted_for)
     return Fit(question.solvers, theta, report, fitted_for)
@@ -213,9 +208,21 @@ def _reference_error(data: Sequence[Data]) -> float:
     return max(known, default=math.nan)
 
 
-def _notes(chosen: Chosen, rows: Sequence[Mapping[str, Any]], data: Sequence[Data]) -> Iterator[str]:
-    if chosen.iteration == 0:
+def _notes(
+    chosen: Chosen, rows: Sequence[Mapping[str, Any]], data: Sequence[Data], fallback: str | None
+) -> Iterator[str]:
+    if fallback is not None:
+        yield (
+            f"no iterate beats {fallback} on validation (the best of them has an RMSE of "
+            f"{chosen.curve[chosen.iteration]['validation']:.4g}); {fallback} is returned. Try more pairs."
+        )
+    elif chosen.iteration == 0:
         yield "no iterate was better than the start on validation; the start is returned. Try more pairs."
+    if len(chosen.curve) < 3 and chosen.stopped == SETTLED:
+        yield (
+            f"the optimiser stalled after {len(chosen.curve) - 1} iterations, as it does on networks that "
+            "are rough in time or state; jacobian='differences' may go further."
+        )
     errors = [row["errors"] for row in rows]
     worse = [
         f"{row['nfe']} calls" + ("" if row["guidance"] is None else f" at guidance {row['guidance']:g}")

@@ -14,9 +14,9 @@ from ._gauss_newton import Iterate
 from ._rollout import BudgetSpentError, Rollout
 from ._settings import Optimizer
 
-__all__ = ["BUDGET_SPENT", "Chosen", "follow"]
+__all__ = ["BUDGET_SPENT", "SETTLED", "Chosen", "follow"]
 
-BUDGET_SPENT = "the budget of network calls was spent"
+BUDGET_SPENT, SETTLED = "the budget of network calls was spent", "the training loss settled"
 #: Least improvement of validation that counts, in dB.
 IMPROVEMENT = 0.05
 
@@ -49,7 +49,7 @@ def follow(
     curve: list[Mapping[str, float]] = []
     best: tuple[Tensor, int] | None = None
     highest = -math.inf
-    waited, cost, most, stopped = 0, 0, math.inf, "the training loss settled"
+    waited, cost, most, stopped = 0, 0, math.inf, SETTLED
     with progress_bar(
         progress and rollout.team.main, total=settings.iterations, desc=desc, unit="iteration"
     ) as bar:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -41,35 +41,37 @@ class Problem(NamedTuple):
     start: str
 
     @classmethod
-    def of(cls, question: Question, data: Sequence[Data], batch: int) -> Problem:
-        """Return the tasks of a question on prepared pairs."""
-        first = Rollout(data[0].source.field, batch)
+    def of(cls, question: Question, data: Sequence[Data], rollout: Rollout) -> Problem:
+        """Return the tasks of a question on prepared pairs, whose calls the rollout counts."""
         trained, judged, places = [], [], []
         models = [part.source.model for part in data]
         ordered = sorted(data, key=lambda part: (models.index(part.source.model), part.source.guidance or 0))
         for nfe in sorted({*question.nfes, *question.midway}):
             for source, train, held_out in ((part.source, part.train, part.held_out) for part in ordered):
-                solvers, rollout = question.solvers.member(nfe, source.guidance), first.sharing(source.field)
+                solvers, own = question.solvers.member(nfe, source.guidance), rollout.sharing(source.field)
                 fitted = nfe in question.nfes and len(train) > 0
                 if fitted:
-                    trained.append(Task(rollout, solvers, train))
-                judged.append(Task(rollout, solvers, held_out))
+                    trained.append(Task(own, solvers, train))
+                judged.append(Task(own, solvers, held_out))
                 places.append(Place(nfe, source, fitted))
-        return cls(first, trained, judged, places, judged[0].solvers.own.start)
+        return cls(rollout, trained, judged, places, judged[0].solvers.own.start)
 
     @property
     def calls(self) -> int:
         """Network calls for the training loss and the validation of one theta."""
         return sum(task.calls for task in (*self.trained, *self.judged))
 
-    def rows(self, theta: Tensor, *, rivals: bool) -> tuple[Mapping[str, Any], ...]:
-        """Return validation errors of the fitted solvers, the start and, with rivals, classical solvers."""
+    def rows(self, theta: Tensor, *, rivals: bool, more: Iterable[str] = ()) -> tuple[dict[str, Any], ...]:
+        """Return validation errors of the fitted solvers, the start and, with rivals, classical solvers.
+
+        Rivals are those on the uniform grid, and ``more`` by name.
+        """
         self.rollout.limit = math.inf
         rows = []
         for (nfe, source, trained), task in zip(self.places, self.judged, strict=True):
             errors = {"fitted": _rmse(task, theta), self.start: _rmse(task, torch.zeros_like(theta))}
             if rivals:
-                errors = {**rival_errors(task, nfe), **errors}
+                errors = {**rival_errors(task, nfe, more), **errors}
             place = {"nfe": nfe, "guidance": source.guidance, "model": source.model, "trained": trained}
             rows.append({**place, "errors": errors})
         return tuple(rows)

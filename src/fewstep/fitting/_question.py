@@ -31,7 +31,17 @@ class Source(NamedTuple):
 
 
 class Question(NamedTuple):
-    """The arguments of a fit, resolved and checked; ``between`` are the fields at scales for validation."""
+    """The arguments of a fit, resolved and checked.
+
+    Args:
+        sources: the fields, at each scale.
+        between: the fields at scales for validation.
+        nfes: numbers of calls.
+        solvers: the solvers with a common theta.
+        loss: the loss.
+        optimizer: settings of the optimiser.
+        open: whether their start is to be chosen among classical solvers.
+    """
 
     sources: list[Source]
     between: list[Source]
@@ -39,11 +49,17 @@ class Question(NamedTuple):
     solvers: Family | SmoothCorrections | Guided
     loss: Loss
     optimizer: Optimizer
+    open: bool = False
 
     @property
     def alone(self) -> bool:
         """True for one solver of one field."""
         return len(self.sources) == len(self.nfes) == 1
+
+    @property
+    def contested(self) -> bool:
+        """True if a few iterations can tell which of several starts is the best."""
+        return isinstance(self.optimizer, GaussNewton) and self.optimizer.minibatch is None
 
     @property
     def family(self) -> Family:
@@ -85,6 +101,9 @@ def ask(
     else:
         sources = [source._replace(guidance=None) for source in sources]
     question = Question(sources, between, nfes, solvers, loss, optimizer)
+    by_name = family is None or family in ("non_stationary", "timesteps")
+    chosen = init == "auto" or (init is None and question.contested)
+    question = question._replace(open=question.alone and by_name and chosen)
     _check_together(question, init)
     return question
 

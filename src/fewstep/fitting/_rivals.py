@@ -1,57 +1,49 @@
-"""Choice of the classical solver to start from, and errors of classical solvers."""
+"""Classical solvers on the pairs of a fit."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
 
 from .. import classical
 from .._table import Reduced
 from ..families._by_name import velocity_tables
+from ..field import Field
 from ..metrics import mean_psnr
 from ..pairs import Pairs
+from ..solver import Solver
 from ._rollout import Rollout
 from ._task import Task
 
-__all__ = ["Choice", "best_classical", "mean_psnrs", "rival_errors"]
+__all__ = ["candidates", "mean_psnrs", "ranked", "ranking_cost", "rival_errors"]
 
-#: Most training pairs for the choice of a start.
-PAIRS = 32
-
-
-class Choice(NamedTuple):
-    """The solver to start from (``None`` for the default), the network calls of the choice, and a note."""
-
-    name: str | None
-    calls: int
-    note: str
+#: Training pairs on which all classical solvers are scored, and then the best quarter of them.
+FEW, PAIRS = 8, 32
 
 
-def best_classical(rollout: Rollout, nfe: int, pairs: Pairs, *, steps: int = 1) -> Choice:
-    """Return the classical solver with the best mean PSNR on the first pairs, of all on all named grids.
-
-    Only solvers with at least so many steps are tried, and none beyond the rollout's limit of network calls.
-    """
-    field, pairs = rollout.field, pairs[:PAIRS]
+def candidates(nfe: int, field: Field, steps: int = 1) -> dict[str, Solver]:
+    """Return the classical solvers on all named grids that make at least so many steps."""
     solvers = classical.baselines(nfe, field.schedule, list(classical.GRIDS))
-    long = {name: solver for name, solver in solvers.items() if len(solver.points) > steps}
-    candidates = velocity_tables(long, field)
-    cost = nfe * len(pairs) * len(candidates)
-    if cost > rollout.limit:
-        return Choice(
-            None,
-            0,
-            f"no start was searched for, which takes {cost:,} network calls of the {max(rollout.limit, 0):,} "
-            "that max_calls leaves; the fit started from the default.",
-        )
-    psnr = mean_psnrs(rollout, candidates, pairs)
-    best = max(psnr, key=lambda name: psnr[name], default=None)
-    return Choice(
-        best,
-        rollout.calls,
-        f"the start is {best}, the best of {len(psnr)} classical solvers on {len(pairs)} training pairs.",
-    )
+    return {name: solver for name, solver in solvers.items() if len(solver.points) > steps}
+
+
+def ranking_cost(nfe: int, field: Field) -> int:
+    """Return the most network calls of :func:`ranked`."""
+    count = len(candidates(nfe, field))
+    return nfe * (FEW * count + PAIRS * -(-count // 4))
+
+
+def ranked(rollout: Rollout, nfe: int, pairs: Pairs, *, steps: int = 1) -> list[str]:
+    """Return classical solvers with at least so many steps by their mean PSNR, the best first.
+
+    All are scored on a few training pairs, and the best quarter on up to 32.
+    """
+    tables = velocity_tables(candidates(nfe, rollout.field, steps), rollout.field)
+    for count in (FEW, PAIRS):
+        score = mean_psnrs(rollout, tables, pairs[:count])
+        order = sorted(score, key=lambda name: -score[name])
+        tables = {name: tables[name] for name in order[: -(-len(tables) // 4)]}
+    return order
 
 
 def mean_psnrs(rollout: Rollout, tables: Mapping[str, Reduced], pairs: Pairs) -> dict[str, float]:
@@ -60,9 +52,14 @@ def mean_psnrs(rollout: Rollout, tables: Mapping[str, Reduced], pairs: Pairs) ->
     return {name: float(mean_psnr(error)) for name, error in errors.items() if error.isfinite().all()}
 
 
-def rival_errors(task: Task, nfe: int) -> dict[str, float]:
-    """Return the RMSE of every classical solver with ``nfe`` calls, infinite if undefined for the field."""
-    solvers = classical.baselines(nfe, task.rollout.field.schedule)
+def rival_errors(task: Task, nfe: int, more: Iterable[str] = ()) -> dict[str, float]:
+    """Return the RMSE of every classical solver with ``nfe`` calls, infinite if undefined for the field.
+
+    They are on the uniform grid; ``more`` names further ones, on other grids.
+    """
+    schedule = task.rollout.field.schedule
+    solvers = classical.baselines(nfe, schedule)
+    solvers |= {name: classical.named(name, nfe, schedule) for name in more}
     found = dict.fromkeys(solvers, math.inf)
     tables = velocity_tables(solvers, task.rollout.field)
     errors = [task.rollout.squared_error(table, task.pairs).sqrt().mean() for table in tables.values()]

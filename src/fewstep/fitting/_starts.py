@@ -1,0 +1,118 @@
+"""The classical solver that a fit starts from, chosen by short fits from several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, islice
+from typing import NamedTuple
+
+from ..families import FAMILIES
+from ._adam import adam, objective
+from ._budget import Ledger
+from ._data import Data
+from ._gauss_newton import Iterate, gauss_newton
+from ._problem import Problem
+from ._question import Question
+from ._rivals import candidates, ranked, ranking_cost
+from ._rollout import BudgetSpentError, Rollout
+from ._settings import GaussNewton
+from .losses import LeastSquares
+
+__all__ = ["Start", "chosen_start", "contest", "optimised"]
+
+#: Iterations between two decisions of a contest.
+RUNG = 2
+#: Most of the remaining network calls that the ranking, and then a contest, may take.
+SHARE = 1 / 3
+
+
+class Start(NamedTuple):
+    """A start: the question and the problem with its solver, and the iterates from there."""
+
+    question: Question
+    problem: Problem
+    iterates: Iterator[Iterate]
+
+
+def chosen_start(
+    question: Question, problem: Problem, data: Sequence[Data], seed: int, ledger: Ledger
+) -> tuple[Start, list[str]]:
+    """Return the start to fit from, and the names of classical solvers, the best on training pairs first."""
+    (nfe,), field, rollout = question.nfes, question.sources[0].field, problem.rollout
+    cost, left = ranking_cost(nfe, field), rollout.limit - rollout.calls
+    if cost > SHARE * left:
+        ledger.notes.append(
+            f"no start was searched for, which takes {cost:,} network calls of the {left:,} that max_calls "
+            "leaves; the fit started from the default."
+        )
+        return Start(question, problem, optimised(question, problem, seed)), []
+    order = ranked(rollout, nfe, data[0].train, steps=2 if question.solvers.name == "timesteps" else 1)
+    known = {problem.start: (question, problem)}
+    names = _tried(problem.start, order, nfe, question) if question.contested else order[:1]
+    runs: dict[str, Start] = {}
+    for name in names:
+        with suppress(ValueError):  # that family cannot start there
+            if name not in known:
+                asked = question._replace(solvers=FAMILIES[question.solvers.name]((nfe,), name, field))
+                known[name] = asked, Problem.of(asked, data, rollout)
+            runs[name] = Start(*known[name], optimised(*known[name], seed))
+    name, iterates, losses = contest({name: run.iterates for name, run in runs.items()}, rollout)
+    tried = ", ".join(f"{each} to {loss:.4g}" for each, loss in losses.items())
+    ledger.notes.append(
+        f"the start is {name}"
+        + (f", which a few iterations brought furthest (training loss: {tried})" if len(losses) > 1 else "")
+        + f"; {order[0]} is the best of the classical solvers on training pairs."
+    )
+    return runs[name]._replace(iterates=iterates), order
+
+
+def optimised(question: Question, problem: Problem, seed: int) -> Iterator[Iterate]:
+    """Return the iterates of the optimiser."""
+    settings, loss = question.optimizer, question.loss
+    if isinstance(settings, GaussNewton):
+        assert isinstance(loss, LeastSquares)  # checked by the question
+        return gauss_newton(problem.trained, loss, settings, seed)
+    (task,) = problem.trained
+    family = task.solvers.own
+    lowered = objective(loss, task.rollout, family, task.pairs)
+    return adam(lowered, family.size, task.pairs, settings, seed)
+
+
+def _tried(default: str, order: list[str], nfe: int, question: Question) -> list[str]:
+    """Return the default, the best ranked, the best by another method, and the best of several stages."""
+    solvers = candidates(nfe, question.sources[0].field)
+    found = [default, *order[:1]]
+    methods = {name.split("/")[0] for name in found}
+    found += [name for name in order if name.split("/")[0] not in methods][:1]
+    found += [name for name in order if len(solvers[name].points) <= nfe][:1]
+    return list(dict.fromkeys(found))
+
+
+def contest(
+    runs: Mapping[str, Iterator[Iterate]], rollout: Rollout
+) -> tuple[str, Iterator[Iterate], dict[str, float]]:
+    """Fit from every start for a few iterations, go on with the better half, and so on to the last.
+
+    This is successive halving (Karnin, Koren and Somekh 2013) by the training loss. It ends early where it
+    has taken its share of the network calls that the rollout has left.
+
+    Returns:
+        The name of the start that goes on, all of its iterates, and the last loss from each start.
+    """
+    enough = rollout.calls + SHARE * (rollout.limit - rollout.calls)
+    made: dict[str, list[Iterate]] = {name: [] for name in runs}
+    alive, losses = list(runs), dict.fromkeys(runs, float("inf"))
+    while len(alive) > 1:
+        for name in alive:
+            if made[name] and rollout.calls > enough:
+                break
+            try:
+                made[name] += islice(runs[name], RUNG + (not made[name]))
+            except BudgetSpentError:
+                break
+            losses[name] = made[name][-1].loss
+        spent = rollout.calls > enough
+        alive = sorted(alive, key=losses.__getitem__)[: 1 if spent else -(-len(alive) // 2)]
+    (name,) = alive
+    return name, chain(made[name], runs[name]), losses
