@@ -81,12 +81,13 @@ def main() -> None:
         device="cpu",
     )  # fmt: skip
     timer = Timer(60 * args.minutes, signal.raise_signal, [signal.SIGINT])
-    timer.daemon = True
-    timer.start()
     try:
+        timer.start()
         trainer.run()
     except KeyboardInterrupt:
-        print(f"stopped and saved at step {trainer.step}; the same command goes on from there")
+        print(f"stopped at step {trainer.step}; the same command goes on from there")
+    finally:
+        timer.cancel()
     tensors = trainer.averages.first.flow.state_dict()
     half = {name: x.half() if x.is_floating_point() else x for name, x in tensors.items()}
     facts = {"trained_by": f"recipes/rough_mnist.py --network {args.network} --steps {trainer.step}"}
