@@ -88,6 +88,7 @@ def test_noise_is_a_function_of_one_percent():
 
     first = noise(x, 0.4)
     assert torch.equal(first, noise(x, 0.4))
+    assert torch.equal(field(x, 0.4), rough_networks.ROUGH["mixture-noisy"]()(x, 0.4))
     assert torch.equal(first, noise(x.flip(0), 0.4).flip(0))
     relative = first.square().mean(1).sqrt() / exact(x, torch.tensor(0.4)).square().mean(1).sqrt()
     assert relative.square().mean().sqrt() == pytest.approx(0.01, rel=0.05)
@@ -135,6 +136,7 @@ def test_the_recipe_stops_in_time_and_goes_on(recipe, name, capsys):
     assert (weights["stem.weight"] - start["stem.weight"]).abs().max() > 1e-5
     with safe_open(folder / f"rough-{name}.safetensors", "pt") as file:
         assert file.metadata()["trained_by"].endswith(f"--network {name} --steps 2")
+        assert file.get_tensor("stem.weight").dtype == torch.float16
 
 
 def test_the_loss_of_noise_prediction_is_zero_for_the_noise():
