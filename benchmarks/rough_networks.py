@@ -1,8 +1,8 @@
 """Rough fields: two networks in the style of tutorials, and exact networks made rough on purpose.
 
 ``load("flow")`` and ``load("ddpm")`` are small U-Nets on MNIST with BatchNorm, trained by
-``recipes/rough_mnist.py``. The first has random Fourier features of time of scale 30, so that its output
-changes within a hundredth of the time. The second was trained at 300 integer timesteps, between which
+``recipes/rough_mnist.py``. The first has random Fourier features of time of scale 30, so that its velocity
+ripples by 1 to 2 % within 0.03 of the time. The second was trained at 300 integer timesteps, between which
 nothing holds it, and starts with signal (alpha(0)^2 = 0.048).
 
 The others in ``ROUGH`` are of the exact mixture in 16 dimensions of ``learned_solvers.py``: with a time
