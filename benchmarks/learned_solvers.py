@@ -8,13 +8,14 @@
 The last writes the table and the figure of rows that earlier runs kept with --out.
 
 Fields: exact Gaussian mixtures in 2, 16 and 64 dimensions under three schedules; an exact mixture with
-labels, guided (w = 3); the bundled flows; flows given as files. Protocol: fits see their own pairs only (seed
-0), a quarter of them for validation, and are scored on fresh noises of another seed. The classical solver at
-a number of calls is the best on those very test noises of every solver of fewstep.classical.baselines on five
-grids. RMSE is the mean over samples of sqrt(mean_d (x - reference)^2), with its standard error; *needs* is
-the fewest calls with which any classical solver has that RMSE. The gain in dB is the mean PSNR over that of
-the best classical solver by mean PSNR: a mean of logarithms, which is not decided by the few noises that fall
-to another mode. Network calls include the fit's reference.
+labels, guided (w = 3); the bundled flows; the rough fields of rough_networks.py; flows given as files.
+Protocol: fits see their own pairs only (seed 0), a quarter of them for validation, and are scored on fresh
+noises of another seed. The classical solver at a number of calls is the best on those very test noises of
+every solver of fewstep.classical.baselines on five grids. RMSE is the mean over samples of
+sqrt(mean_d (x - reference)^2), with its standard error; *needs* is the fewest calls with which any classical
+solver has that RMSE. The gain in dB is the mean PSNR over that of the best classical solver by mean PSNR: a
+mean of logarithms, which is not decided by the few noises that fall to another mode. Network calls include
+the fit's reference.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rough_networks import ROUGH
 from torch import Tensor, nn
 
 import fewstep as fs
@@ -73,20 +75,32 @@ def guided(scale: float = 3.0) -> tuple[fs.Field, Callable[[int], dict[str, Tens
     return fs.Field(Guided().eval(), shape=(16,), name=f"guided mixture, w = {scale:g}"), everything
 
 
-def fields() -> dict[str, tuple[Callable[[], Any], int, tuple[int, ...], int]]:
-    """By name: the field (with its conditions), pairs, numbers of calls, test noises."""
-    budgets = (4, 6, 8, 10, 12, 16)
-    found: dict[str, tuple[Callable[[], Any], int, tuple[int, ...], int]] = {}
+#: The field (with its conditions), pairs, numbers of calls, test noises, most calls of classical solvers.
+Task = tuple[Callable[[], Any], int, tuple[int, ...], int, int]
+
+
+def of_network(make: Callable[[], fs.Field]) -> Task:
+    """Return the task of a network that takes long to call."""
+    return make, 64, (4, 6, 8, 10), 64, 20
+
+
+def fields() -> dict[str, Task]:
+    """Return the tasks by name."""
+    budgets, most = (4, 6, 8, 10, 12, 16), max(CLASSICAL)
+    found: dict[str, Task] = {}
     for dimension, modes, std in ((2, 4, 0.3), (16, 8, 0.2), (64, 12, 0.15)):
         for schedule in (CondOT(), Cosine(), VP()):
 
             def make(d: int = dimension, k: int = modes, s: float = std, sch: Any = schedule) -> fs.Field:
                 return fs.models.random_mixture(d, k, std=s, schedule=sch).field(f"mixture, {d} dimensions")
 
-            found[f"mixture-{dimension}-{schedule.name}"] = (make, 256, budgets, 4096)
-    found["guided"] = (guided, 256, budgets, 4096)
-    found["digits"] = (lambda: fs.models.bundled("digits"), 128, budgets, 512)
-    found["digits-kde"] = (lambda: fs.models.bundled("digits-kde"), 256, budgets[:4], 512)
+            found[f"mixture-{dimension}-{schedule.name}"] = (make, 256, budgets, 4096, most)
+    found["guided"] = (guided, 256, budgets, 4096, most)
+    found["digits"] = (lambda: fs.models.bundled("digits"), 128, budgets, 512, most)
+    found["digits-kde"] = (lambda: fs.models.bundled("digits-kde"), 256, budgets[:4], 512, most)
+    for name, rough in ROUGH.items():
+        small = name.startswith("mixture")
+        found[name] = (rough, 256, budgets, 1024, most) if small else of_network(rough)
     return found
 
 
@@ -218,10 +232,9 @@ def main() -> None:
     chosen = {name: rest for name, rest in fields().items() if name.startswith(tuple(args.only))}
     for flow in args.flows:
         name, _, path = flow.partition("=")
-        chosen[name] = (lambda path=path: fs.models.load_field(path), 64, (4, 6, 8, 10), 64)
+        chosen[name] = of_network(lambda path=path: fs.models.load_field(path))
     rows: list[dict[str, Any]] = []
-    for name, (make, pairs, budgets, test) in chosen.items():
-        most = 20 if name in (flow.partition("=")[0] for flow in args.flows) else max(CLASSICAL)
+    for name, (make, pairs, budgets, test, most) in chosen.items():
         for row in study(name, make(), pairs, tuple(args.nfe or budgets), test, most):
             rows.append(row)
             print(markdown([row]).splitlines()[-1], flush=True)
