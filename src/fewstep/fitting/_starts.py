@@ -105,7 +105,7 @@ def contest(
     alive, losses = list(runs), dict.fromkeys(runs, float("inf"))
     while len(alive) > 1:
         for name in alive:
-            if made[name] and rollout.calls > enough:
+            if rollout.calls > enough:
                 break
             try:
                 made[name] += islice(runs[name], RUNG + (not made[name]))
