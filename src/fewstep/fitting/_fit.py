@@ -218,11 +218,13 @@ def _notes(
         )
     elif chosen.iteration == 0:
         yield "no iterate was better than the start on validation; the start is returned. Try more pairs."
-    if len(chosen.curve) < 3 and chosen.stopped == SETTLED:
+    if chosen.rough is not None:
         yield (
-            f"the optimiser stalled after {len(chosen.curve) - 1} iterations, as it does on networks that "
-            "are rough in time or state; jacobian='differences' may go further."
+            f"the network is rough: its derivatives led no further than iteration {chosen.rough - 1}, and "
+            "differences of whole rollouts, which cost more calls, were taken from there."
         )
+    elif len(chosen.curve) < 3 and chosen.stopped == SETTLED:
+        yield f"the optimiser stalled after {len(chosen.curve) - 1} iterations."
     errors = [row["errors"] for row in rows]
     worse = [
         f"{row['nfe']} calls" + ("" if row["guidance"] is None else f" at guidance {row['guidance']:g}")

@@ -22,12 +22,13 @@ IMPROVEMENT = 0.05
 
 
 class Chosen(NamedTuple):
-    """The chosen iterate, and the course of the optimiser."""
+    """The chosen iterate, the course of the optimiser, and the first iterate on a rough network, if it is."""
 
     theta: Tensor
     iteration: int
     stopped: str
     curve: list[Mapping[str, float]]
+    rough: int | None = None
 
 
 def follow(
@@ -49,7 +50,7 @@ def follow(
     curve: list[Mapping[str, float]] = []
     best: tuple[Tensor, int] | None = None
     highest = -math.inf
-    waited, cost, most, stopped = 0, 0, math.inf, SETTLED
+    waited, cost, most, stopped, rough = 0, 0, math.inf, SETTLED, None
     with progress_bar(
         progress and rollout.team.main, total=settings.iterations, desc=desc, unit="iteration"
     ) as bar:
@@ -68,6 +69,7 @@ def follow(
                     }
                 )
                 waited += 1
+                rough = iteration if rough is None and iterate.rough else rough
                 if best is None:
                     most = judged_error
                 if best is None or (psnr > highest and judged_error <= most):
@@ -93,4 +95,4 @@ def follow(
             "fit: the initial solver already gives NaN on the validation pairs; sample with it to see which "
             "call of the network is to blame."
         )
-    return Chosen(*best, stopped, curve)
+    return Chosen(*best, stopped, curve, rough)

@@ -94,15 +94,16 @@ def contest(
 ) -> tuple[str, Iterator[Iterate], dict[str, float]]:
     """Fit from every start for a few iterations, go on with the better half, and so on to the last.
 
-    This is successive halving (Karnin, Koren and Somekh 2013) by the training loss. It ends early where it
-    has taken its share of the network calls that the rollout has left.
+    This is successive halving (Karnin, Koren and Somekh 2013) by the training loss; the first of the starts
+    may have the second few iterations in any case. It ends early where it has taken its share of the network
+    calls that the rollout has left.
 
     Returns:
         The name of the start that goes on, all of its iterates, and the last loss from each start.
     """
     enough = rollout.calls + SHARE * (rollout.limit - rollout.calls)
     made: dict[str, list[Iterate]] = {name: [] for name in runs}
-    alive, losses = list(runs), dict.fromkeys(runs, float("inf"))
+    alive, losses, seeded = list(runs), dict.fromkeys(runs, float("inf")), list(runs)[:1]
     while len(alive) > 1:
         for name in alive:
             if rollout.calls > enough:
@@ -114,5 +115,8 @@ def contest(
             losses[name] = made[name][-1].loss
         spent = rollout.calls > enough
         alive = sorted(alive, key=losses.__getitem__)[: 1 if spent else -(-len(alive) // 2)]
+        if not spent and len(alive) > 1:
+            alive = list(dict.fromkeys(alive + seeded))
+        seeded = []
     (name,) = alive
     return name, chain(made[name], runs[name]), losses
