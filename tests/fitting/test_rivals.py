@@ -92,6 +92,13 @@ class TestContest:
         assert self.made == {"slow": 5, "fast": 5, "poor": 3, "poorer": 3}
         assert [iterate.loss for iterate in iterates] == slow
 
+    def test_the_first_start_may_go_on_once_in_any_case(self):
+        late, early = [9, 9, 9, 2, 1], [5] * 9
+        name, _, losses = contest(
+            self.runs(late=late, a=early, b=early, c=[6] * 5), Rollout(fs.Field(lambda x, t: x), 1)
+        )
+        assert (name, losses["late"], self.made["c"]) == ("late", 1, 3)
+
     def test_one_start_is_not_run_ahead(self):
         name, iterates, _ = contest(self.runs(only=[3, 2]), Rollout(fs.Field(lambda x, t: x), 1))
         assert (name, self.made) == ("only", {"only": 0})
