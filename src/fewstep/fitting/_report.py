@@ -30,14 +30,14 @@ class FitReport:
             were, ``trained`` (false if it was only validated) and ``errors``, RMSE by solver: ``fitted``, the
             start and, with one task, every classical solver with as many calls.
         calls: network calls, one per sample and evaluation: ``reference``, ``plan`` (to choose the number of
-            pairs that a budget allows), ``search`` (for the start, with ``init="auto"``), ``fit`` (training
-            and validation) and ``errors`` (only for ``rows``).
+            pairs that a budget allows), ``search`` (to choose the start, first iterations included), ``fit``
+            (training and validation) and ``errors`` (only for ``rows``).
         seconds: wall time by the same purposes.
         reference_error: estimated RMSE of the reference, the largest of all tasks; NaN if unknown.
         best_iteration: the chosen iterate; 0 is the start.
         stopped: why the optimiser stopped.
         curve: one entry per iterate: iteration, loss, validation RMSE and PSNR (of the features, for a loss
-            of features), network calls so far.
+            of features), network calls so far, the search included.
         seed: seed of the noises.
         reference: provenance of the pairs.
         notes: caveats to read before trusting the result.

@@ -207,7 +207,7 @@ def search(
         except BudgetError as error:
             notes.append(f"{family} with {n} calls was left out: {error}")
             continue
-        spent = found.report.calls["fit"] + found.report.calls["errors"]
+        spent = sum(found.report.calls.values()) - found.report.calls["reference"]
         calls["fit"] += spent
         psnr = found.report.curve[found.report.best_iteration]["validation_psnr"]
         if all(psnr > row["validation_psnr"] for row in tried if row["nfe"] == n):

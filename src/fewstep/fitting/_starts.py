@@ -48,6 +48,8 @@ def chosen_start(
         )
         return Start(question, problem, optimised(question, problem, seed)), []
     order = ranked(rollout, nfe, data[0].train, steps=2 if question.solvers.name == "timesteps" else 1)
+    if not order:  # the network gives NaN, which the default start will say
+        return Start(question, problem, optimised(question, problem, seed)), []
     known = {problem.start: (question, problem)}
     names = _tried(problem.start, order, nfe, question) if question.contested else order[:1]
     runs: dict[str, Start] = {}
