@@ -86,18 +86,29 @@ class TestContest:
 
     def test_the_better_half_goes_on(self):
         slow, fast = [9, 8, 7, 3, 1, 0], [8, 6, 5, 4, 3, 2]
-        runs = self.runs(slow=slow, fast=fast, poor=[10] * 6, poorer=[11] * 6)
+        runs = self.runs(poor=[10] * 6, slow=slow, fast=fast, poorer=[11] * 6)
         name, iterates, losses = contest(runs, Rollout(fs.Field(lambda x, t: x), 1))
-        assert (name, losses) == ("slow", {"slow": 1, "fast": 3, "poor": 10, "poorer": 11})
-        assert self.made == {"slow": 5, "fast": 5, "poor": 3, "poorer": 3}
+        assert (name, losses) == ("slow", {"poor": 10, "slow": 1, "fast": 3, "poorer": 11})
+        assert self.made == {"poor": 3, "slow": 5, "fast": 5, "poorer": 3}
         assert [iterate.loss for iterate in iterates] == slow
 
-    def test_the_first_start_may_go_on_once_in_any_case(self):
-        late, early = [9, 9, 9, 2, 1], [5] * 9
-        name, _, losses = contest(
-            self.runs(late=late, a=early, b=early, c=[6] * 5), Rollout(fs.Field(lambda x, t: x), 1)
-        )
-        assert (name, losses["late"], self.made["c"]) == ("late", 1, 3)
+    @pytest.mark.parametrize(("loss", "kept"), [(1.9, True), (2.1, False)])
+    def test_the_loss_from_the_first_start_counts_half(self, loss, kept):
+        runs = self.runs(first=[9, 9, loss], other=[8, 8, 1])
+        assert contest(runs, Rollout(fs.Field(lambda x, t: x), 1))[0] == ("first" if kept else "other")
+
+    def test_it_does_not_where_it_has_hardly_fallen(self):
+        """Below three quarters of the least loss of any start."""
+        for fallen, kept in ((2.9, True), (3.1, False)):
+            runs = self.runs(first=[9, 9, fallen], other=[4, 4, 2.5])
+            assert contest(runs, Rollout(fs.Field(lambda x, t: x), 1))[0] == ("first" if kept else "other")
+
+    def test_logarithms_are_compared_as_errors(self):
+        losses = [0.0, 0.0, 2 * math.log(0.5)], [0.0, 0.0, 2 * math.log(0.3)]
+        runs = self.runs(first=losses[0], other=losses[1])
+        rollout = Rollout(fs.Field(lambda x, t: x), 1)
+        name, _, sizes = contest(runs, rollout, logarithmic=True)
+        assert (name, sizes) == ("first", pytest.approx({"first": 0.5, "other": 0.3}))
 
     def test_one_start_is_not_run_ahead(self):
         name, iterates, _ = contest(self.runs(only=[3, 2]), Rollout(fs.Field(lambda x, t: x), 1))

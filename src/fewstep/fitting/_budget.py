@@ -26,8 +26,8 @@ __all__ = [
 PAIRS, FEWEST = 256, 16
 #: Gauss-Newton iterations that a budget should allow: the best iterate was earlier in most studies.
 ITERATIONS = 20
-#: Further iterations of a contest of four starts: 8 + 6 + 4, without the winner's own 6.
-CONTEST_ITERATIONS = 12
+#: Further iterations of a contest of four starts: 8 + 4, without the winner's own 4.
+CONTEST_ITERATIONS = 8
 #: Trial steps per iteration, on average.
 TRIALS = 1.3
 #: Share of a budget for pairs, if iterations take minibatches.

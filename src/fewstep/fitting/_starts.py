@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
@@ -23,6 +24,9 @@ __all__ = ["Start", "chosen_start", "contest", "optimised"]
 
 #: Iterations between two decisions of a contest.
 RUNG = 2
+#: What the loss from the first start counts, and the share of the least loss at any start below which it must
+#: have fallen for that. Without, mixtures lost 1.1x on average over 30 studies, and up to 16x.
+FAVOUR, HARDLY = 0.5, 0.75
 #: Most of the remaining network calls that the ranking, and then a contest, may take.
 SHARE = 1 / 3
 
@@ -59,14 +63,15 @@ def chosen_start(
                 asked = question._replace(solvers=FAMILIES[question.solvers.name]((nfe,), name, field))
                 known[name] = asked, Problem.of(asked, data, rollout)
             runs[name] = Start(*known[name], optimised(*known[name], seed))
-    name, iterates, losses = contest({name: run.iterates for name, run in runs.items()}, rollout)
+    iterates = {name: run.iterates for name, run in runs.items()}
+    name, winner, losses = contest(iterates, rollout, logarithmic=question.loss.name == "log_mse")
     tried = ", ".join(f"{each} to {loss:.4g}" for each, loss in losses.items())
     ledger.notes.append(
         f"the start is {name}"
         + (f", which a few iterations brought furthest (training loss: {tried})" if len(losses) > 1 else "")
         + f"; {order[0]} is the best of the classical solvers on training pairs."
     )
-    return runs[name]._replace(iterates=iterates), order
+    return runs[name]._replace(iterates=winner), order
 
 
 def optimised(question: Question, problem: Problem, seed: int) -> Iterator[Iterate]:
@@ -92,20 +97,36 @@ def _tried(default: str, order: list[str], nfe: int, question: Question) -> list
 
 
 def contest(
-    runs: Mapping[str, Iterator[Iterate]], rollout: Rollout
+    runs: Mapping[str, Iterator[Iterate]], rollout: Rollout, *, logarithmic: bool = False
 ) -> tuple[str, Iterator[Iterate], dict[str, float]]:
     """Fit from every start for a few iterations, go on with the better half, and so on to the last.
 
-    This is successive halving (Karnin, Koren and Somekh 2013) by the training loss; the first of the starts
-    may have the second few iterations in any case. It ends early where it has taken its share of the network
+    This is successive halving (Karnin, Koren and Somekh 2013) by the training loss, in favour of the first
+    start, from which most fits go farthest in the end: its loss counts half, unless it has hardly fallen
+    below the least loss of any start. The contest ends early where it has taken its share of the network
     calls that the rollout has left.
+
+    Args:
+        runs: iterates from each start.
+        rollout: counts the network calls.
+        logarithmic: whether losses are logarithms of mean squares.
 
     Returns:
         The name of the start that goes on, all of its iterates, and the last loss from each start.
     """
     enough = rollout.calls + SHARE * (rollout.limit - rollout.calls)
     made: dict[str, list[Iterate]] = {name: [] for name in runs}
-    alive, losses, seeded = list(runs), dict.fromkeys(runs, float("inf")), list(runs)[:1]
+    first, *_ = alive = list(runs)
+
+    def size(name: str, at: int = -1) -> float:
+        if not made[name]:
+            return math.inf
+        return math.exp(made[name][at].loss / 2) if logarithmic else made[name][at].loss
+
+    def handicapped(name: str) -> float:
+        fallen = size(first) < HARDLY * min(size(each, 0) for each in runs)
+        return size(name) * (FAVOUR if name == first and fallen else 1)
+
     while len(alive) > 1:
         for name in alive:
             if rollout.calls > enough:
@@ -114,11 +135,7 @@ def contest(
                 made[name] += islice(runs[name], RUNG + (not made[name]))
             except BudgetSpentError:
                 break
-            losses[name] = made[name][-1].loss
         spent = rollout.calls > enough
-        alive = sorted(alive, key=losses.__getitem__)[: 1 if spent else -(-len(alive) // 2)]
-        if not spent and len(alive) > 1:
-            alive = list(dict.fromkeys(alive + seeded))
-        seeded = []
+        alive = sorted(alive, key=handicapped)[: 1 if spent else -(-len(alive) // 2)]
     (name,) = alive
-    return name, chain(made[name], runs[name]), losses
+    return name, chain(made[name], runs[name]), {each: size(each) for each in runs}
