@@ -25,7 +25,7 @@ from ._report import FitReport
 from ._result import Fit
 from ._rollout import Rollout
 from ._settings import Optimizer, Reference
-from ._starts import Start, chosen_start, optimised
+from ._starts import Start, chosen_starts, optimised
 from .losses import EndpointLoss, Features, Loss
 
 __all__ = ["fit", "run"]
@@ -123,14 +123,13 @@ def run(
     rollout = Rollout(data[0].source.field, maker.batch)
     problem = Problem.of(question, ready, rollout)
     rollout.limit = check_budget(ledger, problem.calls)
-    start, order = Start(question, problem, optimised(question, problem, maker.seed)), list[str]()
+    starts, order = [Start(question, problem, optimised(question, problem, maker.seed))], list[str]()
     if question.open:
         with ledger.timed("search"):
-            start, order = chosen_start(question, problem, ready, maker.seed, ledger)
+            starts, order = chosen_starts(question, problem, ready, maker.seed, ledger)
             ledger.calls["search"] = rollout.calls
-    question, problem, iterates = start
     with ledger.timed("fit"):
-        chosen = _followed(question, problem, iterates, maker.progress)
+        chosen, question, problem = _best(starts, rollout, maker.progress)
         ledger.calls["fit"] = rollout.calls - ledger.calls.get("search", 0)
     with ledger.timed("errors"):
         before = rollout.calls
@@ -160,6 +159,17 @@ def run(
         feature_calls=_features_read(question.loss) - mapped,
     )
     return _fit(question, chosen.theta, report, fallback)
+
+
+def _best(starts: Sequence[Start], rollout: Rollout, progress: bool) -> tuple[Chosen, Question, Problem]:
+    """Fit from each start, with equal shares of the network calls; return the best by validation PSNR."""
+    found, limit = [], rollout.limit
+    for k, (question, problem, iterates) in enumerate(starts):
+        rollout.limit = rollout.calls + (limit - rollout.calls) / (len(starts) - k)
+        chosen = _followed(question, problem, iterates, progress)
+        found.append((chosen.curve[chosen.iteration]["validation_psnr"], chosen, question, problem))
+    rollout.limit = limit
+    return max(found, key=lambda each: each[0])[1:]
 
 
 def _followed(question: Question, problem: Problem, iterates: Iterator[Iterate], progress: bool) -> Chosen:
