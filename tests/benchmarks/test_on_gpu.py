@@ -77,7 +77,7 @@ def test_speed_measures_every_part(uncompiled, stage, capsys):
             assert row["images_per_s"] * row["us_per_call"] == pytest.approx(1e6 * row["batch"] / 8)
             assert row["peak_mib"] is None
         else:
-            parts = [row[f"{part}_s"] for part in ("reference", "fit", "errors")]
+            parts = [row[f"{part}_s"] for part in ("reference", "search", "fit", "errors")]
             assert 0 < row["network_s"] < row["seconds"]
             assert sum(parts) == pytest.approx(row["seconds"], rel=0.2)
             assert 0 < row["forwards"] < row["network_calls"]
