@@ -22,10 +22,10 @@ __all__ = ["FIT", "GROWTH", "growth", "whole"]
 FIT = (
     "fs.fit for 8 calls with its defaults. seconds is all of it; reference_s, search_s, fit_s and errors_s "
     "are parts of it, from its report: the pairs, the choice of a start, the optimiser with its validation, "
-    "and the classical solvers of the report. network_s is the time within forwards of the network, by CUDA events. "
-    "network_calls counts samples, forwards counts batches. The CIFAR-10 U-Net has random weights with an "
-    "output of unit size and is in bfloat16, which resolves no tolerance of 1e-6, so the reference has "
-    "rtol = atol = 1e-3; it stops after 100,000 network calls. The bundled MNIST flow has 1.0 M "
+    "and the classical solvers of the report. network_s is the time within forwards of the network, by CUDA "
+    "events. network_calls counts samples, forwards counts batches. The CIFAR-10 U-Net has random weights "
+    "with an output of unit size and is in bfloat16, which resolves no tolerance of 1e-6, so the reference "
+    "has rtol = atol = 1e-3; it stops after 100,000 network calls. The bundled MNIST flow has 1.0 M "
     "parameters and is in float32 with torch's defaults (TF32 convolutions)."
 )
 GROWTH = (
