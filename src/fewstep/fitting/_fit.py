@@ -76,8 +76,9 @@ def fit(
             fit, a solver with as many calls or fewer, classical or fitted, of any family. By default, or
             with ``"auto"``, classical solvers are scored on training pairs, Gauss-Newton takes a few
             iterations from the best and from DEIS of order 3 on the cosine grid, and goes on from the one
-            with the least loss; Adam and minibatches start from DEIS or, with ``"auto"``, from the best. For
-            a scale-time fit the name of its base: a Runge-Kutta method, or ``"ab2"``, ``"ab3"``, ``"ab4"``.
+            that led furthest and, for validation to choose, from DEIS; Adam and minibatches start from DEIS
+            or, with ``"auto"``, from the best. For a scale-time fit the name of its base: a Runge-Kutta
+            method, or ``"ab2"``, ``"ab3"``, ``"ab4"``.
         loss: ``"rmse"``, ``"log_mse"``, ``"mse"`` or ``"pseudo_huber"`` of the sample; ``"nodes"``, the RMSE
             of every trajectory point; :class:`~fewstep.fitting.Features` of the sample; with Adam also
             ``"soft"``, that of the sample from the best nearby noise, and for a one-step family ``"bound"``,
@@ -126,7 +127,7 @@ def run(
     starts, order = [Start(question, problem, optimised(question, problem, maker.seed))], list[str]()
     if question.open:
         with ledger.timed("search"):
-            starts, order = chosen_starts(question, problem, ready, maker.seed, ledger)
+            starts, order = chosen_starts(starts[0], ready, maker.seed, ledger)
             ledger.calls["search"] = rollout.calls
     with ledger.timed("fit"):
         chosen, question, problem = _best(starts, rollout, maker.progress)

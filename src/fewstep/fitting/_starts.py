@@ -40,12 +40,13 @@ class Start(NamedTuple):
 
 
 def chosen_starts(
-    question: Question, problem: Problem, data: Sequence[Data], seed: int, ledger: Ledger
+    default: Start, data: Sequence[Data], seed: int, ledger: Ledger
 ) -> tuple[list[Start], list[str]]:
     """Return the starts to fit from, and the names of classical solvers, the best on training pairs first.
 
     The winner of a contest comes first; if that is not the default, it is second, for validation to choose.
     """
+    question, problem, _ = default
     (nfe,), field, rollout = question.nfes, question.sources[0].field, problem.rollout
     cost, left = ranking_cost(nfe, field), rollout.limit - rollout.calls
     if cost > SHARE * left:
@@ -53,19 +54,20 @@ def chosen_starts(
             f"no start was searched for, which takes {cost:,} network calls of the {left:,} that max_calls "
             "leaves; the fit started from the default."
         )
-        return [Start(question, problem, optimised(question, problem, seed))], []
+        return [default], []
     order = ranked(rollout, nfe, data[0].train, steps=2 if question.solvers.name == "timesteps" else 1)
     if not order:  # the network gives NaN, which the default start will say
-        return [Start(question, problem, optimised(question, problem, seed))], []
-    known = {problem.start: (question, problem)}
+        return [default], []
     names = _tried(problem.start, order, nfe, question) if question.contested else order[:1]
     runs: dict[str, Start] = {}
     for name in names:
+        if name == problem.start:
+            runs[name] = default
+            continue
         with suppress(ValueError):  # that family cannot start there
-            if name not in known:
-                asked = question._replace(solvers=FAMILIES[question.solvers.name]((nfe,), name, field))
-                known[name] = asked, Problem.of(asked, data, rollout)
-            runs[name] = Start(*known[name], optimised(*known[name], seed))
+            asked = question._replace(solvers=FAMILIES[question.solvers.name]((nfe,), name, field))
+            own = Problem.of(asked, data, rollout)
+            runs[name] = Start(asked, own, optimised(asked, own, seed))
     iterates = {name: run.iterates for name, run in runs.items()}
     winner, iterates, losses = contest(iterates, rollout, logarithmic=question.loss.name == "log_mse")
     tried = ", ".join(f"{each} to {loss:.4g}" for each, loss in losses.items())
