@@ -59,7 +59,13 @@ def command(
             if name in classical:
                 groups[name].append(classical[name])
         fit = fitting.fit(
-            field, calls, pairs=fit_pairs, max_calls=max_calls, seed=seed, progress=watched(as_json)
+            field,
+            calls,
+            init="deis3/cosine",  # a search for a start would take as long again
+            pairs=fit_pairs,
+            max_calls=max_calls,
+            seed=seed,
+            progress=watched(as_json),
         )
         fit.solver.save(out / f"{model}-{calls}.json")
         groups.setdefault("fitted", []).append(fit.solver)
