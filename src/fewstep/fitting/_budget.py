@@ -11,7 +11,6 @@ from ._follow import BUDGET_SPENT, Chosen
 from ._pairs import VALIDATION
 
 __all__ = [
-    "CONTEST_ITERATIONS",
     "FEWEST",
     "ITERATIONS",
     "PAIRS",
@@ -24,10 +23,9 @@ __all__ = [
 
 #: Number of pairs without a budget, and the fewest with one.
 PAIRS, FEWEST = 256, 16
-#: Gauss-Newton iterations that a budget should allow: the best iterate was earlier in most studies.
-ITERATIONS = 20
-#: Further iterations of a contest of four starts: 8 + 4, without the winner's own 4.
-CONTEST_ITERATIONS = 8
+#: Gauss-Newton iterations that a budget should allow: the best iterate was earlier in most studies, and the
+#: last steps on all pairs cost as many calls as five.
+ITERATIONS = 25
 #: Trial steps per iteration, on average.
 TRIALS = 1.3
 #: Share of a budget for pairs, if iterations take minibatches.
@@ -80,9 +78,7 @@ def check_budget(ledger: Ledger, start: int) -> float:
     return ledger.left
 
 
-def affordable_pairs(
-    left: float, nfe: int, reference: float, linearisation: float | None, iterations: int = ITERATIONS
-) -> int:
+def affordable_pairs(left: float, nfe: int, reference: float, linearisation: float | None) -> int:
     """Return the number of pairs, 16 to 256, that leaves a budget for Gauss-Newton iterations on them.
 
     ``left`` calls remain, before any pair is made. The reference and a Jacobian cost calls per pair;
@@ -92,7 +88,7 @@ def affordable_pairs(
         count = SHARE * left / reference
     else:
         training = (1 - VALIDATION) * (linearisation + TRIALS * nfe)
-        count = left / (reference + iterations * (training + VALIDATION * nfe))
+        count = left / (reference + ITERATIONS * (training + VALIDATION * nfe))
     return max(FEWEST, min(PAIRS, math.floor(count)))
 
 

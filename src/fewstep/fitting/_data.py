@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._conditions import most_rows
 from ..pairs import Pairs
-from ._budget import CONTEST_ITERATIONS, FEWEST, ITERATIONS, PAIRS, Ledger, affordable_pairs
+from ._budget import FEWEST, PAIRS, Ledger, affordable_pairs
 from ._gauss_newton import Linearised
 from ._pairs import Maker, held_back, joined
 from ._question import Question, Source
@@ -35,6 +35,7 @@ class Data:
     source: Source
     train: Pairs
     held_out: Pairs
+    whole: Pairs
 
     @property
     def error(self) -> float:
@@ -58,25 +59,31 @@ def given_pairs(question: Question, maker: Maker, pairs: Any, ledger: Ledger) ->
         each = [maker(source.field, those) for source, those in zip(question.sources, wanted, strict=True)]
     _check_same_noises(question, each)
     ledger.calls["reference"] = sum(those.calls for those in each)
-    data = [Data(source, *held_back(those)) for source, those in zip(question.sources, each, strict=True)]
+    data = [
+        Data(source, *held_back(those), those) for source, those in zip(question.sources, each, strict=True)
+    ]
     for source in question.between:
         like = next(part.held_out for part in data if part.source.model == source.model)
         made = maker.solve(source.field, like.x0, like.conditions, like.per_sample)
         ledger.calls["reference"] += made.calls
-        data.append(Data(source, made[:0], made))
+        data.append(Data(source, made[:0], made, made))
     return data
 
 
 def prepared(loss: Loss, data: Sequence[Data], reference: Reference, ledger: Ledger) -> list[Data]:
     """Return the pairs with the further targets of the loss."""
     ready = []
-    for source, train, held_out in ((part.source, part.train, part.held_out) for part in data):
-        tolerances = reference.tolerances(source.field)
-        if len(train):
-            train, calls = loss.prepared(train, source.field, **tolerances)
-            ledger.calls["reference"] += calls
-        held_out, _ = loss.judge.prepared(held_out, source.field, **tolerances)
-        ready.append(Data(source, train, held_out))
+    for part in data:
+        field, tolerances = part.source.field, reference.tolerances(part.source.field)
+        if loss.judge is loss:
+            whole, calls = loss.prepared(part.whole, field, **tolerances)
+            part = Data(part.source, *whole.split(len(part.held_out)), whole)
+        else:
+            train, calls = loss.prepared(part.train, field, **tolerances)
+            held_out, _ = loss.judge.prepared(part.held_out, field, **tolerances)
+            part = replace(part, train=train, held_out=held_out)
+        ledger.calls["reference"] += calls
+        ready.append(part)
     return ready
 
 
@@ -93,8 +100,7 @@ def _planned(question: Question, maker: Maker, ledger: Ledger) -> Pairs:
             linearisation = _linearisation_cost(fitter)
         left = ledger.left - rollout.calls - (ranking_cost(family.nfe, field) if question.open else 0)
         each = first.calls / len(first)
-        iterations = ITERATIONS + (CONTEST_ITERATIONS if question.open else 0)
-        more = affordable_pairs(left, family.nfe, each, linearisation, iterations) - len(first)
+        more = affordable_pairs(left, family.nfe, each, linearisation) - len(first)
     if rollout.calls:
         ledger.calls["plan"] = rollout.calls
     return joined(first, maker(field, more, start=len(first))) if more else first

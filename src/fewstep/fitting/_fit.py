@@ -11,21 +11,20 @@ import torch
 from torch import Tensor
 
 from .. import classical
-from ..families import Family, Solvers
+from ..families import FAMILIES, Family, Solvers
 from ..pairs import Pairs
 from ..solver import Solver
 from ._budget import Ledger, budget_notes, check_budget
 from ._data import Data, given_pairs, prepared
 from ._follow import SETTLED, Chosen, follow
-from ._gauss_newton import Iterate
+from ._last import RESERVED, last_steps
 from ._pairs import Maker
-from ._problem import Problem
 from ._question import Fields, Question, ask
 from ._report import FitReport
 from ._result import Fit
 from ._rollout import Rollout
 from ._settings import Optimizer, Reference
-from ._starts import Start, chosen_starts, optimised
+from ._starts import Start, begun, ranking, rival_start
 from .losses import EndpointLoss, Features, Loss
 
 __all__ = ["fit", "run"]
@@ -56,8 +55,9 @@ def fit(
     """Fit a solver with ``nfe`` calls to a field; the network is only called, never changed.
 
     A quarter of the pairs is held out for validation. The iterate with the best PSNR on them (of their
-    features, for a loss of features) is returned, which may be the initial solver; the fit ends when
-    validation no longer improves.
+    features, for a loss of features) is chosen, which may be the initial solver; the fit ends when
+    validation no longer improves. From that iterate Gauss-Newton takes two last steps on all pairs. One
+    solver that a classical one outdoes on validation is not returned, but that one.
 
     Several numbers of calls, guidance scales or fields share one theta: each combination is a task, whose
     solver has parameters linear in theta. The objective is then the mean over tasks of the logarithm of the
@@ -74,11 +74,11 @@ def fit(
         init: the start of a non-stationary or timesteps fit: the name of a classical solver, such as
             ``"ab2"`` or ``"deis3/cosine"`` (see :func:`fewstep.classical.named`); or, for a non-stationary
             fit, a solver with as many calls or fewer, classical or fitted, of any family. By default, or
-            with ``"auto"``, classical solvers are scored on training pairs, Gauss-Newton takes a few
-            iterations from the best and from DEIS of order 3 on the cosine grid, and goes on from the one
-            that led furthest and, for validation to choose, from DEIS; Adam and minibatches start from DEIS
-            or, with ``"auto"``, from the best. For a scale-time fit the name of its base: a Runge-Kutta
-            method, or ``"ab2"``, ``"ab3"``, ``"ab4"``.
+            with ``"auto"``, Gauss-Newton starts from DEIS of order 3 on the cosine grid; where that gains
+            less than 5 dB over the best classical solver, fits from the best are begun, the one that leads
+            furthest is finished, and validation chooses. Adam and minibatches start from DEIS or, with
+            ``"auto"``, from the best on training pairs. For a scale-time fit the name of its base: a
+            Runge-Kutta method, or ``"ab2"``, ``"ab3"``, ``"ab4"``.
         loss: ``"rmse"``, ``"log_mse"``, ``"mse"`` or ``"pseudo_huber"`` of the sample; ``"nodes"``, the RMSE
             of every trajectory point; :class:`~fewstep.fitting.Features` of the sample; with Adam also
             ``"soft"``, that of the sample from the best nearby noise, and for a one-step family ``"bound"``,
@@ -122,16 +122,13 @@ def run(
         data = given_pairs(question, maker, pairs, ledger)
         ready = prepared(question.loss, data, maker.reference, ledger)
     rollout = Rollout(data[0].source.field, maker.batch)
-    problem = Problem.of(question, ready, rollout)
-    rollout.limit = check_budget(ledger, problem.calls)
-    starts, order = [Start(question, problem, optimised(question, problem, maker.seed))], list[str]()
-    if question.open:
-        with ledger.timed("search"):
-            starts, order = chosen_starts(starts[0], ready, maker.seed, ledger)
-            ledger.calls["search"] = rollout.calls
+    start = begun(question, ready, rollout, maker.seed)
+    rollout.limit = check_budget(ledger, start.problem.calls)
+    chosen, (question, problem, _), order = _best(start, ready, maker, ledger)
     with ledger.timed("fit"):
-        chosen, question, problem = _best(starts, rollout, maker.progress)
-        ledger.calls["fit"] = rollout.calls - ledger.calls.get("search", 0)
+        before = rollout.calls
+        theta, steps = last_steps(question, ready, chosen, rollout)
+        ledger.calls["fit"] += rollout.calls - before
     with ledger.timed("errors"):
         before = rollout.calls
         rows = problem.rows(chosen.theta, rivals=rivals, more=order[:NAMED])
@@ -145,7 +142,7 @@ def run(
         start=problem.start,
         optimizer=question.optimizer.name,
         loss=question.loss.name,
-        parameters=len(chosen.theta),
+        parameters=len(theta),
         pairs={"train": len(data[0].train), "validation": len(data[0].held_out)},
         rows=rows,
         calls=ledger.calls,
@@ -156,25 +153,49 @@ def run(
         curve=tuple(chosen.curve),
         seed=maker.seed,
         reference={key: value for key, value in data[0].train.provenance.items() if key != "field"},
+        last_steps=0 if fallback else steps,
         notes=(*ledger.notes, *notes),
         feature_calls=_features_read(question.loss) - mapped,
     )
-    return _fit(question, chosen.theta, report, fallback)
+    return _fit(question, theta, report, fallback)
 
 
-def _best(starts: Sequence[Start], rollout: Rollout, progress: bool) -> tuple[Chosen, Question, Problem]:
-    """Fit from each start, with equal shares of the network calls; return the best by validation PSNR."""
-    found, limit = [], rollout.limit
-    for k, (question, problem, iterates) in enumerate(starts):
-        rollout.limit = rollout.calls + (limit - rollout.calls) / (len(starts) - k)
-        chosen = _followed(question, problem, iterates, progress)
-        found.append((chosen.curve[chosen.iteration]["validation_psnr"], chosen, question, problem))
-    rollout.limit = limit
-    return max(found, key=lambda each: each[0])[1:]
+def _best(
+    start: Start, data: Sequence[Data], maker: Maker, ledger: Ledger
+) -> tuple[Chosen, Start, list[str]]:
+    """Fit from the start, and from another if that gains little; return the best by validation PSNR.
+
+    Also returns the ranked names of classical solvers.
+    """
+    question, rollout, order = start.question, start.problem.rollout, list[str]()
+    if question.open:
+        with ledger.timed("search"):
+            order = ranking(start, data, ledger)
+            ledger.calls["search"] = rollout.calls
+        if order and not question.contested:
+            solvers = FAMILIES[question.solvers.name](question.nfes, order[0], rollout.field)
+            start = begun(question._replace(solvers=solvers), data, rollout, maker.seed)
+    with ledger.timed("fit"):
+        limit = rollout.limit
+        rollout.limit -= RESERVED * (limit - rollout.calls) if limit < math.inf else 0
+        chosen = _followed(start, maker.progress)
+        other = rival_start(start, chosen, order, data, maker.seed, ledger) if order else None
+        if other is not None:
+            again = _followed(other, maker.progress)
+            if _psnr(again) > _psnr(chosen):
+                chosen, start = again, other
+        rollout.limit = limit
+        ledger.calls["fit"] = rollout.calls - ledger.calls.get("search", 0)
+    return chosen, start, order
 
 
-def _followed(question: Question, problem: Problem, iterates: Iterator[Iterate], progress: bool) -> Chosen:
+def _psnr(chosen: Chosen) -> float:
+    return chosen.curve[chosen.iteration]["validation_psnr"]
+
+
+def _followed(start: Start, progress: bool) -> Chosen:
     """Run the optimiser and choose an iterate."""
+    question, problem, iterates = start
 
     def validation(theta: Tensor) -> tuple[Tensor, Tensor]:
         found = [task.errors(theta, question.loss.judge) for task in problem.judged]

@@ -14,7 +14,7 @@ from ._gauss_newton import Iterate
 from ._rollout import BudgetSpentError, Rollout
 from ._settings import Optimizer
 
-__all__ = ["BUDGET_SPENT", "SETTLED", "Chosen", "follow"]
+__all__ = ["BUDGET_SPENT", "SETTLED", "Chosen", "follow", "outdone"]
 
 BUDGET_SPENT, SETTLED = "the budget of network calls was spent", "the training loss settled"
 #: Least improvement of validation that counts, in dB.
@@ -31,6 +31,16 @@ class Chosen(NamedTuple):
     rough: int | None = None
 
 
+def outdone(mse: Tensor, rival: Tensor) -> bool:
+    """Return true if a rival's errors are smaller on average, given mean squares per pair.
+
+    The pairs that count most for either side are left aside if others remain: a single noise that falls to
+    another mode would decide.
+    """
+    difference = (mse.sqrt() - rival.sqrt()).sort().values
+    return bool((difference[1:-1] if len(difference) > 2 else difference).mean() > 0)
+
+
 def follow(
     iterates: Iterator[Iterate],
     validation: Callable[[Tensor], tuple[Tensor, Tensor]],
@@ -45,12 +55,13 @@ def follow(
     the criterion, which may be errors of features. The rollout counts the calls of both.
 
     With few validation pairs, one noise that falls to another mode dominates a mean of errors; PSNR, a mean
-    of their logarithms, is robust to it. An iterate with a worse mean error than the start is never kept.
+    of their logarithms, is robust to it. An iterate that the start outdoes is never kept.
     """
     curve: list[Mapping[str, float]] = []
     best: tuple[Tensor, int] | None = None
     highest = -math.inf
-    waited, cost, most, stopped, rough = 0, 0, math.inf, SETTLED, None
+    first: Tensor | None = None
+    waited, cost, stopped, rough = 0, 0, SETTLED, None
     with progress_bar(
         progress and rollout.team.main, total=settings.iterations, desc=desc, unit="iteration"
     ) as bar:
@@ -58,7 +69,6 @@ def follow(
             for iteration, iterate in enumerate(iterates):
                 mse, judged = validation(iterate.theta)
                 error, psnr = float(mse.sqrt().mean()), float(mean_psnr(judged))
-                judged_error = float(judged.sqrt().mean())
                 curve.append(
                     {
                         "iteration": iteration,
@@ -70,9 +80,8 @@ def follow(
                 )
                 waited += 1
                 rough = iteration if rough is None and iterate.rough else rough
-                if best is None:
-                    most = judged_error
-                if best is None or (psnr > highest and judged_error <= most):
+                first = judged if first is None else first
+                if best is None or (psnr > highest and not outdone(judged, first)):
                     waited = 0 if best is None or psnr > highest + IMPROVEMENT else waited
                     best, highest = (iterate.theta, iteration), psnr
                 bar.set_postfix(refresh=False, loss=f"{iterate.loss:.4g}", validation=f"{error:.4g}")

@@ -55,7 +55,11 @@ class Iterate(NamedTuple):
 
 
 def gauss_newton(
-    tasks: Sequence[Task], loss: LeastSquares, settings: GaussNewton, seed: int = 0
+    tasks: Sequence[Task],
+    loss: LeastSquares,
+    settings: GaussNewton,
+    seed: int = 0,
+    after: tuple[Tensor, int] | None = None,
 ) -> Iterator[Iterate]:
     """Minimise ``loss + mu |theta|^2`` with a penalty ``mu`` that decays (see :class:`.GaussNewton`).
 
@@ -63,6 +67,9 @@ def gauss_newton(
     minibatches, the loss of an iterate is that of its minibatch, and a minibatch without a better step is
     skipped. The tasks have equal numbers of prepared pairs; the slope of the loss weights the residuals
     (reweighted least squares).
+
+    With ``after``, an iterate and its number, of a fit to other pairs, that is where it starts, and the
+    penalty stays what it was there.
     """
     system = System(tasks, loss, settings)
     pairs, generator = len(tasks[0].pairs), torch.Generator().manual_seed(seed)
@@ -71,15 +78,18 @@ def gauss_newton(
     def subset() -> Tensor | None:
         return None if batch is None else torch.randperm(pairs, generator=generator)[:batch]
 
-    theta = torch.zeros(tasks[0].solvers.size, dtype=torch.float64)
+    theta, done = torch.zeros(tasks[0].solvers.size, dtype=torch.float64), None
     damping, growth, index, rough = DAMPING, 2.0, subset(), False
     current = first = system.loss(theta, index)
+    if after is not None:
+        theta, done = after
+        current = system.loss(theta, index)
     yield Iterate(theta, current)
     for iteration in range(settings.iterations):
         if batch and iteration:
             index = subset()
             current = system.loss(theta, index)
-        prior = 0.1 * settings.decay**iteration
+        prior = 0.1 * settings.decay ** (iteration if done is None else done)
         mu = (abs(first) or 1.0) * max(settings.shrinkage / pairs, prior)
         A, g = system.normal_equations(theta, index)
         A, g = A + mu * torch.eye(len(A), dtype=A.dtype), g + mu * theta

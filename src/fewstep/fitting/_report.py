@@ -35,6 +35,7 @@ class FitReport:
         seconds: wall time by the same purposes.
         reference_error: estimated RMSE of the reference, the largest of all tasks; NaN if unknown.
         best_iteration: the chosen iterate; 0 is the start.
+        last_steps: steps from there on training and validation pairs together, which the errors leave out.
         stopped: why the optimiser stopped.
         curve: one entry per iterate: iteration, loss, validation RMSE and PSNR (of the features, for a loss
             of features), network calls so far, the search included.
@@ -61,6 +62,7 @@ class FitReport:
     reference: Mapping[str, Any] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
     feature_calls: int = 0
+    last_steps: int = 0
 
     @property
     def errors(self) -> Mapping[str, float]:
@@ -116,7 +118,8 @@ class FitReport:
         spent = {key: count for key, count in self.calls.items() if key != "errors"}
         lines = [
             f"{self.family} from {self.start}, {self.parameters} parameters; {self.optimizer} on "
-            f"{self.loss}, {self.pairs['train']} + {self.pairs['validation']} pairs",
+            f"{self.loss}, {self.pairs['train']} + {self.pairs['validation']} pairs"
+            + (f", then {self.last_steps} steps on all" if self.last_steps else ""),
             *(_words(row) for row in self.rows),
             f"{sum(spent.values()):,} network calls "
             f"({' + '.join(f'{count:,} {key}' for key, count in spent.items())}), "

@@ -18,7 +18,7 @@ from ._task import Task
 __all__ = ["candidates", "mean_psnrs", "ranked", "ranking_cost", "rival_errors"]
 
 #: Training pairs on which all classical solvers are scored, and then the best quarter of them.
-FEW, PAIRS = 8, 32
+FEW, PAIRS = 4, 16
 
 
 def candidates(nfe: int, field: Field, steps: int = 1) -> dict[str, Solver]:
@@ -36,7 +36,7 @@ def ranking_cost(nfe: int, field: Field) -> int:
 def ranked(rollout: Rollout, nfe: int, pairs: Pairs, *, steps: int = 1) -> list[str]:
     """Return classical solvers with at least so many steps by their mean PSNR, the best first.
 
-    All are scored on a few training pairs, and the best quarter on up to 32.
+    All are scored on a few training pairs, and the best quarter on up to 16.
     """
     tables = velocity_tables(candidates(nfe, rollout.field, steps), rollout.field)
     for count in (FEW, PAIRS):
