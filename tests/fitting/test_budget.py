@@ -9,9 +9,9 @@ from fewstep.fitting._budget import Ledger, affordable_pairs, budget_notes
 from fewstep.fitting._follow import Chosen
 
 
-def test_the_pairs_bought_leave_room_for_twenty_iterations():
+def test_the_pairs_bought_leave_room_for_twenty_five_iterations():
     """Summed by hand: 100 calls of reference; 0.75 (30 + 1.3 x 8) + 0.25 x 8 an iteration."""
-    a_pair = 100 + 20 * (0.75 * (30 + 10.4) + 2)
+    a_pair = 100 + 25 * (0.75 * (30 + 10.4) + 2)
     assert affordable_pairs(50 * a_pair + 1, 8, 100, 30) == 50
     assert affordable_pairs(10, 8, 100, 30) == 16
     assert affordable_pairs(10**9, 8, 100, 30) == 256

@@ -17,7 +17,7 @@ from ..solver import Solver
 from ._budget import Ledger, budget_notes, check_budget
 from ._data import Data, given_pairs, prepared
 from ._follow import SETTLED, Chosen, follow
-from ._last import RESERVED, last_steps
+from ._last import last_steps, reserved
 from ._pairs import Maker
 from ._question import Fields, Question, ask
 from ._report import FitReport
@@ -177,7 +177,7 @@ def _best(
             start = begun(question._replace(solvers=solvers), data, rollout, maker.seed)
     with ledger.timed("fit"):
         limit = rollout.limit
-        rollout.limit -= RESERVED * (limit - rollout.calls) if limit < math.inf else 0
+        rollout.limit -= reserved(start.problem, question)
         chosen = _followed(start, maker.progress)
         other = rival_start(start, chosen, order, data, maker.seed, ledger) if order else None
         if other is not None:

@@ -19,6 +19,8 @@ __all__ = ["BUDGET_SPENT", "SETTLED", "Chosen", "follow", "outdone"]
 BUDGET_SPENT, SETTLED = "the budget of network calls was spent", "the training loss settled"
 #: Least improvement of validation that counts, in dB.
 IMPROVEMENT = 0.05
+#: Validation pairs from which the extreme ones are left aside.
+ENOUGH = 8
 
 
 class Chosen(NamedTuple):
@@ -34,11 +36,11 @@ class Chosen(NamedTuple):
 def outdone(mse: Tensor, rival: Tensor) -> bool:
     """Return true if a rival's errors are smaller on average, given mean squares per pair.
 
-    The pairs that count most for either side are left aside if others remain: a single noise that falls to
-    another mode would decide.
+    Of eight pairs or more those that count most for either side are left aside: a single noise that falls
+    to another mode would decide.
     """
     difference = (mse.sqrt() - rival.sqrt()).sort().values
-    return bool((difference[1:-1] if len(difference) > 2 else difference).mean() > 0)
+    return bool((difference[1:-1] if len(difference) >= ENOUGH else difference).mean() > 0)
 
 
 def follow(

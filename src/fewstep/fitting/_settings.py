@@ -63,6 +63,8 @@ class GaussNewton:
         reuse: iterations that a Jacobian serves besides its own, each after Broyden's update (1965), which
             corrects it along the last step and costs one rollout; only with one task, if the whole
             Jacobian fits in memory.
+        last_steps: steps from the chosen iterate on training and validation pairs together, with the penalty
+            that it had. The errors in the report are those before.
 
     Raises:
         ValueError: on an invalid setting.
@@ -80,6 +82,7 @@ class GaussNewton:
     decay: float = 0.3
     memory: int = 256 * 2**20
     reuse: int = 1
+    last_steps: int = 2
 
     def __post_init__(self) -> None:
         _at_least_one("GaussNewton", iterations=self.iterations)

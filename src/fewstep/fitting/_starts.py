@@ -82,7 +82,7 @@ def rival_start(
                 solvers = FAMILIES[question.solvers.name]((nfe,), name, rollout.field)
                 runs[name] = begun(question._replace(solvers=solvers), data, rollout, seed)
         winner, iterates, losses = contest({name: run.iterates for name, run in runs.items()})
-    if min(losses.values(), default=math.inf) == math.inf:
+    if not losses or rollout.limit - rollout.calls < problem.calls:
         ledger.notes.append(
             f"{problem.start} gained little, and no network calls were left for fits from other starts."
         )
