@@ -174,9 +174,12 @@ def test_the_gains_of_fits_are_a_table():
     )
     page = comparison_page([kept])
     (gains,) = (part for part in parts(page, Table) if part.caption == "Gains")
-    assert gains.rows == [["decay", "fitted", 4, 0.05, "ab2", 0.25, 0.3, 0.1, None]]
+    assert gains.rows == [["fitted", 4, 0.05, "ab2", 0.25, 0.3, 0.1, None]]
     assert "The fits on their validation pairs" in headings(page)
-    assert "left to the last row" in page.html()
+    two = comparison_page([kept, replace(kept, rows=tuple({**row, "model": "other"} for row in kept.rows))])
+    (gains,) = (part for part in parts(two, Table) if part.caption == "Gains")
+    assert [row[:2] for row in gains.rows] == [["decay", "fitted"], ["other", "fitted"]]
+    assert "typical ratio" in page.html()
     assert "The fits on their validation pairs" not in headings(comparison_page([table()]))
 
 

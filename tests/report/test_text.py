@@ -36,7 +36,8 @@ def test_origin_scores_and_citation_are_told():
     assert "family: non_stationary" in text
     assert "fitted for: model toy" in text
     assert "guidance" not in text
-    assert "validation RMSE: fitted 0.01, euler 0.5\n  0.03x for the typical noise\n  at most 9% left" in text
+    assert "validation RMSE: fitted 0.01, euler 0.5\n" in text
+    assert "  against the best other: 0.03x for the typical noise, at most 9% left to the last row" in text
     assert "cite: Somebody, 2024" in text
 
 

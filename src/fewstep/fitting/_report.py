@@ -10,7 +10,7 @@ from typing import Any
 from .._json import finite
 from ._gains import GAINS, gains, times
 
-__all__ = ["FitReport", "best_rival", "few_decide"]
+__all__ = ["FitReport", "best_rival", "few_decide", "ratio_to_rival"]
 
 #: Factor between the ratios of the mean and of the typical noise above which a note says so.
 FAR = 1.3
@@ -94,7 +94,7 @@ class FitReport:
     @property
     def ratio(self) -> float:
         """Error of the fitted solver divided by that of its best rival."""
-        return self.errors["fitted"] / self.errors[self.rival]
+        return ratio_to_rival(self.errors)
 
     def facts(self, nfe: int, guidance: float | None = None) -> dict[str, Any]:
         """Return protocol and scores of one of the fitted solvers, JSON-ready, for its file."""
@@ -162,7 +162,7 @@ def best_rival(errors: Mapping[str, float]) -> str:
 def few_decide(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Note where the ratio of the mean errors is far from that of the typical noise."""
     for row in rows:
-        ratio, typical = _ratio(row["errors"]), row["typical"]
+        ratio, typical = ratio_to_rival(row["errors"]), row["typical"]
         if ratio and typical and max(ratio / typical, typical / ratio) > FAR:
             yield (
                 f"a few noises decide the RMSE of {_where(row)}: it is {times(ratio)} that of "
@@ -170,7 +170,8 @@ def few_decide(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             )
 
 
-def _ratio(errors: Mapping[str, float]) -> float:
+def ratio_to_rival(errors: Mapping[str, float]) -> float:
+    """Return the error of the fitted solver divided by that of its best rival."""
     rival = errors[best_rival(errors)]
     return errors["fitted"] / rival if rival else math.inf
 
@@ -182,7 +183,7 @@ def _where(row: Mapping[str, Any]) -> str:
 
 def _words(row: Mapping[str, Any]) -> str:
     """Describe one task: its error, its ratios to the best rival, and what is left."""
-    errors, star, ratio = row["errors"], "" if row["trained"] else "*", times(_ratio(row["errors"]))
+    errors, star, ratio = row["errors"], "" if row["trained"] else "*", times(ratio_to_rival(row["errors"]))
     rival = best_rival(errors)
     error = f"{_where(row)}{star}: RMSE {errors['fitted']:.4g}, {ratio} {rival} ({errors[rival]:.4g})"
     return ", ".join([error, *gains(row)])

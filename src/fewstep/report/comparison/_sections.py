@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...data import is_picture
 from ...fitting._gains import GAINS
-from ...fitting._report import best_rival
+from ...fitting._report import best_rival, ratio_to_rival
 from ...metrics import figure
 from ...solver import Solver
 from ..page import (
@@ -163,30 +163,28 @@ def numbers(tables: Sequence[Comparison], first: int) -> list[Section]:
 
 def fits(tables: Sequence[Comparison]) -> list[Section]:
     """Return what the kept solvers that were fitted gained on the validation pairs of their fits, if any."""
-    rows = []
+    rows, several = [], len(tables) > 1
     for table in tables:
         for row, solver in zip(table.rows, table.kept.solvers if table.kept else (), strict=False):
             scores = solver.scores or {}
             errors = {k: v for k, v in scores.get("validation_rmse", {}).items() if v is not None}
             if "fitted" in errors and len(errors) > 1:
-                rival = best_rival(errors)
-                of = [table.model, row["solver"], solver.nfe, errors["fitted"], rival]
-                rows.append([*of, errors["fitted"] / errors[rival], *map(scores.get, GAINS)])
+                of = [*([table.model] if several else []), row["solver"], solver.nfe, errors["fitted"]]
+                ratio = ratio_to_rival(errors)
+                rows.append([*of, best_rival(errors), ratio, *map(scores.get, GAINS)])
     columns = [
-        "model", "solver", "network calls", "RMSE", "best other solver", "ratio of the RMSE",
-        "of the typical noise", "left to the last row", "by chance",
+        *(["model"] if several else []), "solver", "calls", "RMSE", "best other", "ratio", "typical ratio",
+        "left", "by chance",
     ]  # fmt: skip
     intro = (
-        "The typical noise is the median of the noises' own ratios, which a few that fall to another mode do "
-        "not decide. Left to the last row is the share by which the RMSE would fall if that row had the best "
-        "coefficients for each sample, of the calls at the states visited here: no shared coefficients gain "
-        "more, other states or one more call may. By chance is the share with the calls of another sample."
+        "The ratio is that of the RMSE to the best other solver's; the typical one, the median over noises of "
+        "their own, is not decided by a few that fall to another mode. Left is the share by which the RMSE "
+        "would fall if the last row had the best coefficients for each sample, of the calls at the states "
+        "visited here: no shared coefficients gain more, other states or one more call may. By chance is the "
+        "share with the calls of another sample."
     )
-    return (
-        [Section("The fits on their validation pairs", [Table("Gains", columns, rows)], intro)]
-        if rows
-        else []
-    )
+    parts = [Table("Gains", columns, rows)]
+    return [Section("The fits on their validation pairs", parts, intro)] if rows else []
 
 
 def _at(table: Comparison, kept: Kept, nfe: int) -> dict[str, Solver]:
