@@ -116,8 +116,8 @@ class FitReport:
         """Return the report of :meth:`to_dict`; errors of ``None`` are infinite."""
         rows = (
             {
-                **dict.fromkeys(GAINS),  # which older records lack
                 **row,
+                **{key: row.get(key) for key in GAINS},  # older records have none
                 "errors": {k: math.inf if v is None else v for k, v in row["errors"].items()},
             }
             for row in record["rows"]

@@ -177,11 +177,11 @@ def fits(tables: Sequence[Comparison]) -> list[Section]:
         "left", "by chance",
     ]  # fmt: skip
     intro = (
-        "The ratio is that of the RMSE to the best other solver's; the typical one, the median over noises of "
-        "their own, is not decided by a few that fall to another mode. Left is the share by which the RMSE "
-        "would fall if the last row had the best coefficients for each sample, of the calls at the states "
-        "visited here: no shared coefficients gain more, other states or one more call may. By chance is the "
-        "share with the calls of another sample."
+        "The ratio is that of the RMSE to the best other solver's; the typical one, the median over noises "
+        "of their own, is not decided by a few that fall to another mode. Left is the share by which the "
+        "RMSE would fall if the last row had the best coefficients for each sample, of the noise and the "
+        "calls at the states visited here: no shared coefficients gain more, other states or one more call "
+        "may. By chance is the share with the calls of another sample."
     )
     parts = [Table("Gains", columns, rows)]
     return [Section("The fits on their validation pairs", parts, intro)] if rows else []
