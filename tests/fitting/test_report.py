@@ -21,6 +21,9 @@ REPORT = fs.FitReport(
             "model": None,
             "trained": True,
             "errors": {"fitted": 0.01, "ab2": 0.06, "midpoint": 0.05, "euler": 0.1},
+            "typical": 0.15,
+            "left": 0.09,
+            "by_chance": 0.02,
         },
     ),
     calls={"reference": 1000, "fit": 2500, "errors": 32},
@@ -38,7 +41,14 @@ def with_errors(**errors):
 
 
 def row(nfe, trained=True, guidance=None, model=None, **errors):
-    return {"nfe": nfe, "guidance": guidance, "model": model, "trained": trained, "errors": errors}
+    return {
+        **REPORT.rows[0],
+        "nfe": nfe,
+        "guidance": guidance,
+        "model": model,
+        "trained": trained,
+        "errors": errors,
+    }
 
 
 def test_the_rival_is_the_best_of_all_others_the_start_included():
@@ -67,7 +77,7 @@ def test_several_tasks_have_rows_and_no_errors_of_their_own():
     for name in ("errors", "rival", "ratio"):
         with pytest.raises(ValueError, match=r"this fit has 2 tasks; read the errors in report\.rows"):
             getattr(report, name)
-    assert report.facts(4, 1.5)["scores"] == {"validation_rmse": {"fitted": 0.02, "ab2": 0.04}}
+    assert report.facts(4, 1.5)["scores"]["validation_rmse"] == {"fitted": 0.02, "ab2": 0.04}
     assert report.facts(4, 1.0)["scores"] is None
     assert report.facts(3, 1.0)["protocol"]["optimizer"] == "gauss_newton"
 
@@ -75,7 +85,7 @@ def test_several_tasks_have_rows_and_no_errors_of_their_own():
 def test_text_says_errors_calls_seconds_and_notes():
     text = str(REPORT)
     for fact in (
-        "RMSE 0.01, 0.20x midpoint (0.05)",
+        "RMSE 0.01, 0.20x midpoint (0.05), 0.15x for the typical noise, at most 9% left to the last row",
         "12 + 4 pairs",
         "3,500 network calls (1,000 reference + 2,500 fit)",
         "3.5 s",

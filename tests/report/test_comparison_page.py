@@ -162,6 +162,27 @@ def test_models_measured_differently_do_not_go_on_one_page():
         comparison_page([])
 
 
+def test_the_gains_of_fits_are_a_table():
+    scores = {
+        "validation_rmse": {"heun": None, "euler": 0.5, "ab2": 0.2, "fitted": 0.05},
+        "typical": 0.3,
+        "left": 0.1,
+    }
+    one = replace(fitted(4), scores={**scores, "by_chance": None})
+    kept = fs.compare(
+        decay((2,)), {"fitted": [one, fitted(8)], "euler": fs.classical.euler(4)}, noise=6, keep=3
+    )
+    page = comparison_page([kept])
+    (gains,) = (part for part in parts(page, Table) if part.caption == "Gains")
+    assert gains.rows == [["fitted", 4, 0.05, "ab2", 0.25, 0.3, 0.1, None]]
+    assert "The fits on their validation pairs" in headings(page)
+    two = comparison_page([kept, replace(kept, rows=tuple({**row, "model": "other"} for row in kept.rows))])
+    (gains,) = (part for part in parts(two, Table) if part.caption == "Gains")
+    assert [row[:2] for row in gains.rows] == [["decay", "fitted"], ["other", "fitted"]]
+    assert "typical ratio" in page.html()
+    assert "The fits on their validation pairs" not in headings(comparison_page([table()]))
+
+
 def rows(*figures):
     found = ({"solver": s, "nfe": n, "rmse": e, "milliseconds": 1.0} for s, n, e in figures)
     return tuple({"model": "m", **row} for row in found)

@@ -29,14 +29,15 @@ def test_origin_scores_and_citation_are_told():
         fs.classical.euler(2),
         family={"name": "non_stationary"},
         fitted_for={"model": "toy", "guidance": None},
-        scores={"validation_rmse": {"euler": 0.5, "fitted": 0.01}},
+        scores={"validation_rmse": {"euler": 0.5, "fitted": 0.01}, "typical": 0.03, "left": 0.09},
         citation=("Somebody, 2024",),
     )
     text = describe(solver)
     assert "family: non_stationary" in text
     assert "fitted for: model toy" in text
     assert "guidance" not in text
-    assert "validation RMSE: fitted 0.01, euler 0.5" in text
+    assert "validation RMSE: fitted 0.01, euler 0.5\n" in text
+    assert "  against the best other: 0.03x for the typical noise, at most 9% left to the last row" in text
     assert "cite: Somebody, 2024" in text
 
 

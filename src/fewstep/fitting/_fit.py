@@ -20,7 +20,7 @@ from ._follow import SETTLED, Chosen, follow
 from ._last import last_steps, reserved
 from ._pairs import Maker
 from ._question import Fields, Question, ask
-from ._report import FitReport
+from ._report import FitReport, few_decide
 from ._result import Fit
 from ._rollout import Rollout
 from ._settings import Optimizer, Reference
@@ -136,7 +136,8 @@ def run(
     # Features and nodes are worth some RMSE to those who fit them.
     by_rmse = question.alone and isinstance(question.loss.judge, EndpointLoss)
     fallback = _unbeaten(rows, problem.start) if by_rmse else None
-    notes = (*budget_notes(ledger, chosen, question.loss.name), *_notes(chosen, rows, data, fallback))
+    spent = budget_notes(ledger, chosen, question.loss.name)
+    notes = (*spent, *_notes(chosen, rows, data, fallback), *few_decide(rows))
     report = FitReport(
         family=question.solvers.name,
         start=problem.start,
@@ -214,6 +215,7 @@ def _unbeaten(rows: tuple[dict[str, Any], ...], start: str) -> str | None:
     if best is None or not errors[best] < errors["fitted"]:
         return None
     errors["fitted"] = errors[best]
+    rows[0].update(typical=1.0, left=None, by_chance=None)
     return best
 
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ._data import Data
+from ._gains import left, median_ratio
 from ._question import Question, Source
+from ._report import best_rival
 from ._rivals import rival_errors
 from ._rollout import Rollout
 from ._task import Task
@@ -64,18 +66,22 @@ class Problem(NamedTuple):
     def rows(self, theta: Tensor, *, rivals: bool, more: Iterable[str] = ()) -> tuple[dict[str, Any], ...]:
         """Return validation errors of the fitted solvers, the start and, with rivals, classical solvers.
 
-        Rivals are those on the uniform grid, and ``more`` by name.
+        Rivals are those on the uniform grid, and ``more`` by name. See ``rows`` of :class:`FitReport`.
         """
         self.rollout.limit = math.inf
         rows = []
         for (nfe, source, trained), task in zip(self.places, self.judged, strict=True):
-            errors = {"fitted": _rmse(task, theta), self.start: _rmse(task, torch.zeros_like(theta))}
-            if rivals:
-                errors = {**rival_errors(task, nfe, more), **errors}
-            place = {"nfe": nfe, "guidance": source.guidance, "model": source.model, "trained": trained}
-            rows.append({**place, "errors": errors})
+            mse = rival_errors(task, nfe, more) if rivals else {}
+            mse["fitted"], least, others = task.limits(theta)
+            mse[self.start], _ = task.errors(torch.zeros_like(theta), ENDPOINT_LOSSES["rmse"])
+            means = torch.stack([each.sqrt().mean() for each in mse.values()]).tolist()
+            errors = {
+                k: mean if math.isfinite(mean) else math.inf for k, mean in zip(mse, means, strict=True)
+            }
+            rows.append({
+                "nfe": nfe, "guidance": source.guidance, "model": source.model, "trained": trained,
+                "errors": errors,
+                "typical": median_ratio(mse["fitted"], mse[best_rival(errors)]),
+                **left(mse["fitted"], least, others, task.pairs.x0[0].numel(), nfe + 1),
+            })  # fmt: skip
         return tuple(rows)
-
-
-def _rmse(task: Task, theta: Tensor) -> float:
-    return float(task.errors(theta, ENDPOINT_LOSSES["rmse"])[0].sqrt().mean())

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .._json import finite
+from ._gains import GAINS, gains, times
 
-__all__ = ["FitReport"]
+__all__ = ["FitReport", "best_rival", "few_decide", "ratio_to_rival"]
+
+#: Factor between the ratios of the mean and of the typical noise above which a note says so.
+FAR = 1.3
+LEFT = (
+    "left: gain of the best last row for each sample, of the noise and the calls at the states visited here "
+    "(by chance: with another sample's added); other states, or one more call, may gain more"
+)
 
 
 @dataclass(frozen=True)
@@ -27,8 +35,13 @@ class FitReport:
         parameters: number of fitted parameters.
         pairs: numbers of ``train`` and ``validation`` pairs.
         rows: one entry per task: ``nfe``, ``guidance`` if scales were fitted, ``model`` if several fields
-            were, ``trained`` (false if it was only validated) and ``errors``, RMSE by solver: ``fitted``, the
-            start and, with one task, every classical solver with as many calls.
+            were, ``trained`` (false if it was only validated); ``errors``, RMSE by solver: ``fitted``, the
+            start and, with one task, every classical solver with as many calls; ``typical``, the median over
+            pairs of the ratio of the fitted solver's error to that of its best rival; ``left``, the share by
+            which the RMSE would fall if the last row had the best coefficients for each pair (of the noise
+            and all predictions, at the states that this solver visits), and ``by_chance``, that by which it
+            would if those of another pair were added, both ``None`` for samples of fewer than
+            ``4 (nfe + 1)`` numbers and for a classical solver in place of a fit.
         calls: network calls, one per sample and evaluation: ``reference``, ``plan`` (to choose the number of
             pairs that a budget allows), ``search`` (to choose the start, first iterations included), ``fit``
             (training and validation) and ``errors`` (only for ``rows``).
@@ -83,15 +96,17 @@ class FitReport:
     @property
     def ratio(self) -> float:
         """Error of the fitted solver divided by that of its best rival."""
-        return self.errors["fitted"] / self.errors[self.rival]
+        return ratio_to_rival(self.errors)
 
     def facts(self, nfe: int, guidance: float | None = None) -> dict[str, Any]:
         """Return protocol and scores of one of the fitted solvers, JSON-ready, for its file."""
         protocol = self.to_dict()
         scores = [
-            row["errors"] for row in protocol.pop("rows") if (row["nfe"], row["guidance"]) == (nfe, guidance)
+            {"validation_rmse": row["errors"], **{key: row[key] for key in GAINS}}
+            for row in protocol.pop("rows")
+            if (row["nfe"], row["guidance"]) == (nfe, guidance)
         ]
-        return {"protocol": protocol, "scores": {"validation_rmse": scores[0]} if scores else None}
+        return {"protocol": protocol, "scores": scores[0] if scores else None}
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready copy, with ``None`` for values that are not finite."""
@@ -102,7 +117,11 @@ class FitReport:
     def from_dict(cls, record: Mapping[str, Any]) -> FitReport:
         """Return the report of :meth:`to_dict`; errors of ``None`` are infinite."""
         rows = (
-            {**row, "errors": {k: math.inf if v is None else v for k, v in row["errors"].items()}}
+            {
+                **row,
+                **{key: row.get(key) for key in GAINS},  # older records have none
+                "errors": {k: math.inf if v is None else v for k, v in row["errors"].items()},
+            }
             for row in record["rows"]
         )
         unknown = record["reference_error"] is None
@@ -130,6 +149,8 @@ class FitReport:
         if len(self.rows) == 1:
             ordered = sorted(self.errors.items(), key=lambda item: item[1])
             lines.append("validation RMSE: " + ", ".join(f"{name} {value:.4g}" for name, value in ordered))
+        if any(row["left"] is not None for row in self.rows):
+            lines.append(LEFT)
         if self.feature_calls:
             lines.append(f"{self.feature_calls:,} samples were given to the feature map")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -141,12 +162,31 @@ def best_rival(errors: Mapping[str, float]) -> str:
     return min(rivals, key=lambda name: rivals[name])
 
 
-def _words(row: Mapping[str, Any]) -> str:
-    """Describe one task: its error and the ratio to that of the best rival."""
-    errors = row["errors"]
-    rival = best_rival(errors)
+def few_decide(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Note where the ratio of the mean errors is far from that of the typical noise."""
+    for row in rows:
+        ratio, typical = ratio_to_rival(row["errors"]), row["typical"]
+        if ratio and typical and max(ratio / typical, typical / ratio) > FAR:
+            yield (
+                f"a few noises decide the RMSE of {_where(row)}: it is {times(ratio)} that of "
+                f"{best_rival(row['errors'])}, but the median of the noises' own ratios is {times(typical)}."
+            )
+
+
+def ratio_to_rival(errors: Mapping[str, float]) -> float:
+    """Return the error of the fitted solver divided by that of its best rival."""
+    rival = errors[best_rival(errors)]
+    return errors["fitted"] / rival if rival else math.inf
+
+
+def _where(row: Mapping[str, Any]) -> str:
     where = f"{row['nfe']} calls" + ("" if row["guidance"] is None else f" at guidance {row['guidance']:g}")
-    where += "" if row["model"] is None else f" of {row['model']}"
-    star = "" if row["trained"] else "*"
-    ratio = errors["fitted"] / errors[rival] if errors[rival] else math.inf
-    return f"{where}{star}: RMSE {errors['fitted']:.4g}, {ratio:.2f}x {rival} ({errors[rival]:.4g})"
+    return where + ("" if row["model"] is None else f" of {row['model']}")
+
+
+def _words(row: Mapping[str, Any]) -> str:
+    """Describe one task: its error, its ratios to the best rival, and what is left."""
+    errors, star, ratio = row["errors"], "" if row["trained"] else "*", times(ratio_to_rival(row["errors"]))
+    rival = best_rival(errors)
+    error = f"{_where(row)}{star}: RMSE {errors['fitted']:.4g}, {ratio} {rival} ({errors[rival]:.4g})"
+    return ", ".join([error, *gains(row)])

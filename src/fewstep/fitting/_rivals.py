@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+import torch
+from torch import Tensor
+
 from .. import classical
 from .._table import Reduced
 from ..families._by_name import velocity_tables
@@ -52,17 +55,16 @@ def mean_psnrs(rollout: Rollout, tables: Mapping[str, Reduced], pairs: Pairs) ->
     return {name: float(mean_psnr(error)) for name, error in errors.items() if error.isfinite().all()}
 
 
-def rival_errors(task: Task, nfe: int, more: Iterable[str] = ()) -> dict[str, float]:
-    """Return the RMSE of every classical solver with ``nfe`` calls, infinite if undefined for the field.
+def rival_errors(task: Task, nfe: int, more: Iterable[str] = ()) -> dict[str, Tensor]:
+    """Return mean squares of the errors of every classical solver with ``nfe`` calls, ``(B,)``.
 
-    They are on the uniform grid; ``more`` names further ones, on other grids.
+    They are infinite if undefined for the field. The solvers are on the uniform grid; ``more`` names further
+    ones, on other grids.
     """
     schedule = task.rollout.field.schedule
     solvers = classical.baselines(nfe, schedule)
     solvers |= {name: classical.named(name, nfe, schedule) for name in more}
-    found = dict.fromkeys(solvers, math.inf)
+    undefined = task.pairs.x0.new_full((len(task.pairs),), math.inf, dtype=torch.float64)
     tables = velocity_tables(solvers, task.rollout.field)
-    errors = [task.rollout.squared_error(table, task.pairs).sqrt().mean() for table in tables.values()]
-    for name, error in zip(tables, map(float, errors), strict=True):  # read once all are on their way
-        found[name] = error if math.isfinite(error) else math.inf
-    return found
+    found = {name: task.rollout.squared_error(table, task.pairs) for name, table in tables.items()}
+    return {name: found.get(name, undefined) for name in solvers}

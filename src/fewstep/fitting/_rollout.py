@@ -67,12 +67,18 @@ class Rollout:
         return self.states(table, pairs, (len(table.times),), checkpointed=checkpointed)
 
     def states(
-        self, table: Reduced, pairs: Pairs, points: Sequence[int], *, checkpointed: bool = False
+        self,
+        table: Reduced,
+        pairs: Pairs,
+        points: Sequence[int],
+        *,
+        checkpointed: bool = False,
+        predictions: dict[int, Tensor] | None = None,
     ) -> Tensor:
         """Return ``K`` states of every pair, ``(K B, ...)``: the first for all pairs, then the second.
 
         It is differentiable in the table. With ``checkpointed`` the backward pass recomputes the network's
-        activations instead of storing them.
+        activations instead of storing them. ``predictions`` receives those of all calls.
         """
         velocity = self.velocity(pairs)
 
@@ -85,7 +91,8 @@ class Rollout:
         with torch.set_grad_enabled(any(part.requires_grad for part in table)):
             numbers = Reduced(*(part.to(pairs.x0) for part in table))
             states = {0: self.field.initial_state(pairs.x0)}
-            execute(call, list(numbers.times), _rows(numbers, points), states, {})
+            rows = _rows(numbers, points, predictions is not None)
+            execute(call, list(numbers.times), rows, states, {} if predictions is None else predictions)
             return joined([states[i] for i in points], 0)
 
     @torch.no_grad()
@@ -233,9 +240,10 @@ def joined(parts: list[Tensor], dim: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
-def _rows(table: Reduced, points: Sequence[int]) -> list[Row]:
+def _rows(table: Reduced, points: Sequence[int], keep_predictions: bool = False) -> list[Row]:
     """Return the rows of a table of tensors, without structural zeros, keeping the states at ``points``."""
-    return plan([[a_i] for a_i in table.a], [list(b_i[: i + 1]) for i, b_i in enumerate(table.b)], points)
+    b = [list(b_i[: i + 1]) for i, b_i in enumerate(table.b)]
+    return plan([[a_i] for a_i in table.a], b, points, keep_predictions)
 
 
 def grouped(changed: Iterable[Reduced], width: int) -> list[tuple[int, int, list[int]]]:

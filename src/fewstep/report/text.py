@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..fitting._gains import gains
 from ..inspection import Inspection, Stability, inspect
 from ..solver import Solver
 
@@ -189,6 +190,8 @@ def _origin(solver: Solver) -> list[str]:
         ranked = sorted(scores.items(), key=lambda item: item[1])
         text = "validation RMSE: " + ", ".join(f"{name} {error:.4g}" for name, error in ranked)
         lines += _wrapped(text, "  ")
+        if known := list(gains(solver.scores)):
+            lines += _wrapped(f"  against the best other: {', '.join(known)}", "  ")
     return lines + [line for entry in solver.citation for line in _wrapped(f"cite: {entry}", "  ")]
 
 

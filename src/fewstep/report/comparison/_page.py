@@ -14,7 +14,7 @@ from ...metrics import figure
 from ..page import Code, Facts, Page, Part, Section, Table
 from ..plots import error_against_nfe
 from ._rows import by_model, finding, first_shown
-from ._sections import cost, errors, numbers, pictures, trajectories
+from ._sections import cost, errors, fits, numbers, pictures, trajectories
 
 if TYPE_CHECKING:
     from ...comparison import Comparison
@@ -48,6 +48,7 @@ def comparison_page(tables: Sequence[Comparison], *, command: str | None = None)
             *pictures(tables, first),
             *trajectories(tables, first),
             *numbers(tables, first),
+            *fits(tables),
             *_models(tables),
             cost(tables),
             Section("All figures", [_all_rows(tables)]),

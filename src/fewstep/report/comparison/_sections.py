@@ -8,6 +8,8 @@ from statistics import quantiles
 from typing import TYPE_CHECKING
 
 from ...data import is_picture
+from ...fitting._gains import GAINS
+from ...fitting._report import best_rival, ratio_to_rival
 from ...metrics import figure
 from ...solver import Solver
 from ..page import (
@@ -31,7 +33,7 @@ from ._rows import budgets, by_model, failed, of_kept, ranked, rows_of_solvers, 
 if TYPE_CHECKING:
     from ...comparison import Comparison, Kept
 
-__all__ = ["cost", "errors", "numbers", "pictures", "trajectories"]
+__all__ = ["cost", "errors", "fits", "numbers", "pictures", "trajectories"]
 
 #: Images per row, and paths per plane.
 _PICTURES, _PATHS = 12, 64
@@ -157,6 +159,32 @@ def numbers(tables: Sequence[Comparison], first: int) -> list[Section]:
     )
     title = "Times and coefficients of the solvers"
     return [Section(title, [*times, *weights], intro)] if times else []
+
+
+def fits(tables: Sequence[Comparison]) -> list[Section]:
+    """Return what the kept solvers that were fitted gained on the validation pairs of their fits, if any."""
+    rows, several = [], len(tables) > 1
+    for table in tables:
+        for row, solver in zip(table.rows, table.kept.solvers if table.kept else (), strict=False):
+            scores = solver.scores or {}
+            errors = {k: v for k, v in scores.get("validation_rmse", {}).items() if v is not None}
+            if "fitted" in errors and len(errors) > 1:
+                of = [*([table.model] if several else []), row["solver"], solver.nfe, errors["fitted"]]
+                ratio = ratio_to_rival(errors)
+                rows.append([*of, best_rival(errors), ratio, *map(scores.get, GAINS)])
+    columns = [
+        *(["model"] if several else []), "solver", "calls", "RMSE", "best other", "ratio", "typical ratio",
+        "left", "by chance",
+    ]  # fmt: skip
+    intro = (
+        "The ratio is that of the RMSE to the best other solver's; the typical one, the median over noises "
+        "of their own, is not decided by a few that fall to another mode. Left is the share by which the "
+        "RMSE would fall if the last row had the best coefficients for each sample, of the noise and the "
+        "calls at the states visited here: no shared coefficients gain more, other states or one more call "
+        "may. By chance is the share with the calls of another sample."
+    )
+    parts = [Table("Gains", columns, rows)]
+    return [Section("The fits on their validation pairs", parts, intro)] if rows else []
 
 
 def _at(table: Comparison, kept: Kept, nfe: int) -> dict[str, Solver]:
