@@ -9,13 +9,12 @@ import torch
 import fewstep as fs
 from fewstep.families import NonStationary, Timesteps
 from fewstep.fitting import GaussNewton
-from fewstep.fitting._fit import _unbeaten
 from fewstep.fitting._gains import gains, least_mse, left, median_ratio
 from fewstep.fitting._report import few_decide
 from fewstep.fitting._rollout import Rollout
 from fewstep.fitting._task import Task
 
-FEW = GaussNewton(iterations=5)
+FEW = GaussNewton(iterations=5, last_steps=0)
 KNOWN = {
     "nfe": 4,
     "guidance": None,
@@ -149,15 +148,6 @@ def test_a_low_dimensional_fit_has_no_share(bending):
     assert report.rows[0]["left"] is None
     assert "left" not in str(report)
     assert "x for the typical noise" in str(report)
-
-
-def test_a_classical_solver_in_place_of_the_fit_has_no_share():
-    row = {**KNOWN, "errors": {**ERRORS, "ab3": 0.01}}
-    assert _unbeaten((row,), "ab2") == "ab3"
-    assert (row["typical"], row["left"], row["by_chance"]) == (1, None, None)
-    row = {**KNOWN, "errors": ERRORS}
-    assert _unbeaten((row,), "ab2") is None
-    assert row["left"] == 0.1
 
 
 @pytest.mark.parametrize(

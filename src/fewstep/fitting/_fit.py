@@ -135,7 +135,12 @@ def run(
         ledger.calls["errors"] = rollout.calls - before
     # Features and nodes are worth some RMSE to those who fit them.
     by_rmse = question.alone and isinstance(question.loss.judge, EndpointLoss)
-    fallback = _unbeaten(rows, problem.start) if by_rmse else None
+    fallback = rows[0]["outdone_by"] if by_rmse else None
+    if fallback:
+        its = {"fitted": rows[0]["errors"][fallback]}
+        rows[0].update(
+            errors=rows[0]["errors"] | its, outdone_by=None, typical=1.0, left=None, by_chance=None
+        )
     spent = budget_notes(ledger, chosen, question.loss.name)
     notes = (*spent, *_notes(chosen, rows, data, fallback), *few_decide(rows))
     report = FitReport(
@@ -207,18 +212,6 @@ def _followed(start: Start, progress: bool) -> Chosen:
     return follow(iterates, validation, problem.rollout, settings, progress, f"fitting {calls} calls")
 
 
-def _unbeaten(rows: tuple[dict[str, Any], ...], start: str) -> str | None:
-    """Return the classical solver that beats the only fit on validation, whose error is then the result's."""
-    errors: dict[str, float] = rows[0]["errors"]
-    rivals = [name for name in errors if name not in ("fitted", start)]
-    best = min(rivals, key=lambda name: errors[name], default=None)
-    if best is None or not errors[best] < errors["fitted"]:
-        return None
-    errors["fitted"] = errors[best]
-    rows[0].update(typical=1.0, left=None, by_chance=None)
-    return best
-
-
 def _fit(question: Question, theta: Tensor, report: FitReport, fallback: str | None) -> Fit:
     """Return the fit with the chosen parameters, or with a classical solver."""
     fields = [source.field for source in question.sources if source.guidance == question.sources[-1].guidance]
@@ -266,7 +259,7 @@ def _notes(
     worse = [
         f"{row['nfe']} calls" + ("" if row["guidance"] is None else f" at guidance {row['guidance']:g}")
         for row in rows
-        if row["errors"]["fitted"] > min(row["errors"].values())
+        if row["outdone_by"]
     ]
     if worse:
         yield (

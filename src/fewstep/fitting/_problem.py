@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ._data import Data
+from ._follow import outdone
 from ._gains import left, median_ratio
 from ._question import Question, Source
 from ._report import best_rival
@@ -78,9 +79,11 @@ class Problem(NamedTuple):
             errors = {
                 k: mean if math.isfinite(mean) else math.inf for k, mean in zip(mse, means, strict=True)
             }
+            better = [k for k in errors if k not in ("fitted", self.start) and outdone(mse["fitted"], mse[k])]
             rows.append({
                 "nfe": nfe, "guidance": source.guidance, "model": source.model, "trained": trained,
                 "errors": errors,
+                "outdone_by": min(better, key=errors.__getitem__, default=None),
                 "typical": median_ratio(mse["fitted"], mse[best_rival(errors)]),
                 **left(mse["fitted"], least, others, task.pairs.x0[0].numel(), nfe + 1),
             })  # fmt: skip

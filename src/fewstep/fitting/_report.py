@@ -36,7 +36,9 @@ class FitReport:
         pairs: numbers of ``train`` and ``validation`` pairs.
         rows: one entry per task: ``nfe``, ``guidance`` if scales were fitted, ``model`` if several fields
             were, ``trained`` (false if it was only validated); ``errors``, RMSE by solver: ``fitted``, the
-            start and, with one task, every classical solver with as many calls; ``typical``, the median over
+            start and, with one task, every classical solver with as many calls; ``outdone_by``, the best
+            classical solver whose error is smaller, the pairs that count most for either side left aside if
+            there are eight or more, or ``None``; ``typical``, the median over
             pairs of the ratio of the fitted solver's error to that of its best rival; ``left``, the share by
             which the RMSE would fall if the last row had the best coefficients for each pair (of the noise
             and all predictions, at the states that this solver visits), and ``by_chance``, that by which it
