@@ -135,6 +135,7 @@ def study(
         rmse = float(error.mean())
         yield {
             "field": name,
+            "pairs": pairs,
             "nfe": nfe,
             "rmse": rmse,
             "standard_error": float(error.std() / len(error) ** 0.5),
@@ -147,7 +148,9 @@ def study(
             "gain_needs": next((n for n in sorted(psnr) if psnr[n] >= float(mean_psnr(mse))), None),
             "start": fit.report.errors[fit.report.start],
             "validation": fit.report.errors["fitted"],
-            "network_calls": fit.report.calls["reference"] + fit.report.calls["fit"],
+            "from": fit.report.start,
+            "returned": fit.solver.name,
+            "network_calls": sum(calls for part, calls in fit.report.calls.items() if part != "errors"),
             "seconds": fit.report.seconds["fit"],
         }
 
@@ -221,6 +224,8 @@ def main() -> None:
     parser.add_argument("--flows", nargs="*", default=[], help="NAME=FILE.safetensors")
     parser.add_argument("--rows", type=Path, nargs="+", help="measure nothing; read rows that --out wrote")
     parser.add_argument("--nfe", type=int, nargs="+", help="numbers of calls, instead of each field's own")
+    parser.add_argument("--pairs", type=int, help="number of pairs, instead of each field's own")
+    parser.add_argument("--most", type=int, help="most calls of classical solvers, instead of each field's own")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="write the rows to this JSON file, too")
     parser.add_argument("--figure", type=Path, help="write the figure to this PNG")
@@ -235,7 +240,8 @@ def main() -> None:
         chosen[name] = of_network(lambda path=path: fs.models.load_field(path))
     rows: list[dict[str, Any]] = []
     for name, (make, pairs, budgets, test, most) in chosen.items():
-        for row in study(name, make(), pairs, tuple(args.nfe or budgets), test, most):
+        budgets, pairs = tuple(args.nfe or budgets), args.pairs or pairs
+        for row in study(name, make(), pairs, budgets, test, args.most or most):
             rows.append(row)
             print(markdown([row]).splitlines()[-1], flush=True)
         if args.out:
