@@ -225,7 +225,9 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, nargs="+", help="measure nothing; read rows that --out wrote")
     parser.add_argument("--nfe", type=int, nargs="+", help="numbers of calls, instead of each field's own")
     parser.add_argument("--pairs", type=int, help="number of pairs, instead of each field's own")
-    parser.add_argument("--most", type=int, help="most calls of classical solvers, instead of each field's own")
+    parser.add_argument(
+        "--most", type=int, help="most calls of classical solvers, instead of each field's own"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="write the rows to this JSON file, too")
     parser.add_argument("--figure", type=Path, help="write the figure to this PNG")

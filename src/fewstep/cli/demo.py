@@ -61,7 +61,6 @@ def command(
         fit = fitting.fit(
             field,
             calls,
-            init="deis3/cosine",  # a search for a start would take as long again
             pairs=fit_pairs,
             max_calls=max_calls,
             seed=seed,
