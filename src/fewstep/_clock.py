@@ -55,7 +55,9 @@ def network_time(clock: Clock, schedule: Schedule, t: Tensor | float) -> Tensor 
         return sigma / alpha
     if isinstance(schedule, DDPM | Discrete) and clock in ("timestep", "integer"):
         # In float64, that all states of a batch and all devices round alike.
-        return schedule.timestep(t) if clock == "timestep" else schedule.timestep(as_float64(t)).round().long()
+        return (
+            schedule.timestep(t) if clock == "timestep" else schedule.timestep(as_float64(t)).round().long()
+        )
     time = clock(t) if callable(clock) else t
     return time if isinstance(time, Tensor) else torch.as_tensor(time, dtype=t.dtype)
 

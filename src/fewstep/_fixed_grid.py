@@ -10,12 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["ChosenGrid", "choose_grid", "grid_edges", "rk4", "steps_onto"]
+__all__ = ["ChosenGrid", "choose_grid", "grid_edges", "most_steps", "rk4", "steps_onto"]
 
 #: Stages keep this share of the step away from its ends, where the velocity may jump.
 _INSIDE = 1e-6
-#: Steps of the finest grid that the limit of calls allows, over those of the coarsest one tried.
-_FINER = 16
 #: Calls of a step.
 _CALLS = 4
 #: Error, over the root mean square of the samples, beyond which a grid is useless.
@@ -29,24 +27,25 @@ class ChosenGrid(NamedTuple):
     error: float
     nfe: int
     calls: int
+    useless: bool  # its error is above 1% of the samples
 
 
 def choose_grid(
     solved: Callable[[int], tuple[Tensor, int]], fewest: int, max_nfe: int, tolerances: tuple[float, float]
-) -> ChosenGrid | None:
-    """Double the steps of a grid until its error, the RMSE to half the step size, meets the tolerances.
+) -> ChosenGrid:
+    """Double the steps of a grid until its error meets the tolerances: the RMSE to half the step size.
 
     Args:
         solved: returns samples and calls for a number of steps.
-        fewest: least steps.
-        max_nfe: most calls of a solution with the chosen grid.
+        fewest: fewest steps.
+        max_nfe: most calls of a solution with the chosen grid, but for that with the fewest steps.
         tolerances: of the error, relative and absolute.
 
     Returns:
-        That grid, or the finest within ``max_nfe``; ``None`` if its error is above 1% of the samples.
+        That grid, or the finest within ``max_nfe``.
     """
     rtol, atol = tolerances
-    steps = max(1, fewest, max_nfe // (_CALLS * _FINER))
+    steps = fewest
     x1, nfe = solved(steps)
     calls = nfe
     while True:
@@ -56,7 +55,7 @@ def choose_grid(
         if more > max_nfe or error <= atol + rtol * scale:
             break
         steps, x1, nfe = 2 * steps, finer, more
-    return ChosenGrid(steps, error, nfe, calls) if error <= _USELESS * scale else None
+    return ChosenGrid(steps, error, nfe, calls, useless=not error <= _USELESS * scale < math.inf)
 
 
 def grid_edges(times: Sequence[float], jumps: Sequence[float], steps: int) -> list[float]:
@@ -75,6 +74,12 @@ def grid_edges(times: Sequence[float], jumps: Sequence[float], steps: int) -> li
         inner = (start + (end - start) * i / count for i in range(1, count))
         edges += [*((1 - math.cos(math.pi * r)) / 2 for r in inner), t]
     return edges
+
+
+def most_steps(jumps: Sequence[float], max_nfe: int) -> int:
+    """Return the most steps, 1 at least, of a grid within a limit of calls that steps onto a few jumps."""
+    spare = max_nfe // _CALLS - len(jumps)
+    return max(1, spare if spare >= len(jumps) else max_nfe // _CALLS)
 
 
 def steps_onto(jumps: Sequence[float], max_nfe: int) -> int:
@@ -110,7 +115,7 @@ def rk4(
         fourth = velocity(end - margin, state + h * third)
         state = state + h / 6 * (first + 2 * (second + third) + fourth)
         if not state.isfinite().all():
-            raise FloatingPointError(f"reference: the network returned NaN or infinity before t = {end:.6g}.")
+            raise FloatingPointError(f"reference: the states became NaN or infinite before t = {end:.6g}.")
         if end in wanted:
             states.append(state)
     return torch.stack(states), _CALLS * (len(edges) - 1)

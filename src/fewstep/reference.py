@@ -11,25 +11,24 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from operator import lt
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ._device import widest
-from ._dopri5 import CallLimitError, answers_differ, dopri5
+from ._dopri5 import CallLimitError, answers_differ
 from ._files import write_text
-from ._fixed_grid import ChosenGrid, choose_grid, grid_edges, rk4, steps_onto
+from ._fixed_grid import ChosenGrid, choose_grid, most_steps, steps_onto
 from ._hashing import fingerprint
 from ._network import state_type
-from ._path import check_conditions
 from ._progress import progress_bar
+from ._reference import Solution, finest, solve
 from .field import Field, check_field
 from .pairs import Pairs
 
-__all__ = ["CallLimitError", "Solution", "finest", "pairs", "solve"]
+__all__ = ["CallLimitError", "Solution", "finest", "pairs", "remarks", "solve"]
 
 #: Number of samples on which the error of a reference is estimated.
 ERROR_SAMPLES = 8
@@ -37,84 +36,6 @@ ERROR_SAMPLES = 8
 _ERROR_CALLS = 4
 #: Known jumps up to this number are left to Dormand-Prince; a fixed grid steps onto more with fewer calls.
 _FEW_JUMPS = 8
-
-
-class Solution(NamedTuple):
-    """A reference solution of one batch.
-
-    Shape:
-        ``states``: ``(T, B, ...)``, at the given times; ``nfe``: network calls per sample.
-    """
-
-    states: Tensor
-    nfe: int
-
-
-def solve(
-    field: Field,
-    x0: Tensor,
-    *,
-    times: Sequence[float] = (0.0, 1.0),
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    max_nfe: int = 2000,
-    dtype: torch.dtype | None = None,
-    steps: int | None = None,
-    **conditions: Any,
-) -> Solution:
-    """Solve the sampling ODE from noise by torchdiffeq's ``dopri5``, one step size for the batch.
-
-    Given ``steps``, by the classical Runge-Kutta method on a fixed grid instead, whose four calls a step do
-    not depend on the tolerances and on ``max_nfe``; its state is in float64 if the device has it.
-
-    Args:
-        field: the field.
-        x0: standard normal noise, ``(B, ...)``.
-        times: times of the returned states, increasing from 0 within [0, 1]; the last one ends the solution.
-        rtol: relative tolerance of the local error.
-        atol: absolute tolerance of the local error.
-        max_nfe: most network calls.
-        dtype: type of the integrated state, by default that of ``x0``, float32 at least; float64
-            avoids rounding of the state, while the field still gets the type of ``x0``.
-        steps: steps of the fixed grid, fewest in the middle; further ones end at ``times`` and at the
-            field's ``discontinuities``, if these are no more than ``steps``.
-        **conditions: passed to the network untouched.
-
-    Raises:
-        ValueError: when the times do not increase from 0 within [0, 1], or a tolerance is negative.
-        CallLimitError: when ``max_nfe`` calls are not enough.
-        FloatingPointError: when the network returns NaN, or float32 cannot resolve the tolerance.
-    """
-    check_field(field, "reference.solve")
-    check_conditions(conditions, "reference.solve", ("times", "rtol", "atol", "max_nfe", "dtype", "steps"))
-    if len(times) < 2 or times[0] != 0 or times[-1] > 1 or not all(map(lt, times, times[1:])):
-        raise ValueError(
-            f"times: must increase from 0 within [0, 1], two of them at least, not {tuple(times)}; (0, 1) "
-            "solves from noise to data."
-        )
-    seen = state_type(x0.dtype)
-
-    def velocity(t: Tensor | float, x: Tensor) -> Tensor:
-        return field(x.to(seen), t, **conditions).to(x.dtype)
-
-    if steps is not None:
-        edges = grid_edges(times, field.discontinuities, steps)
-        state = field.initial_state(x0).to(state_type(dtype or widest(x0.device)))
-        states, nfe = rk4(velocity, state, edges, times)
-        return Solution(states.to(seen), nfe)
-    state = field.initial_state(x0).to(state_type(dtype or seen))
-    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
-    states, nfe = dopri5(velocity, state, times, "reference", jumps=field.discontinuities, **options)
-    return Solution(states.to(seen), nfe)
-
-
-def finest(field: Field) -> float:
-    """Return the tolerance for references of a field: 1e-6, and 3e-5 for networks of half precision.
-
-    With finer ones the step size follows the rounding of the network, not its path: the digits in bfloat16
-    take 1364 calls at 1e-6 and 110 at 3e-5, for samples that are .002 from those in float32.
-    """
-    return 1e-6 if field.dtype in (None, torch.float32, torch.float64) else 3e-5
 
 
 def pairs(
@@ -125,6 +46,7 @@ def pairs(
     atol: float = 1e-5,
     max_nfe: int = 2000,
     dtype: torch.dtype | None = None,
+    steps: int | None = None,
     batch: int = 256,
     cache: str | Path | None = None,
     progress: bool = False,
@@ -141,6 +63,8 @@ def pairs(
         atol: absolute tolerance.
         max_nfe: most network calls per batch, and as many again on a fixed grid; see below.
         dtype: type of the integrated state; see :func:`solve`.
+        steps: steps of a fixed grid for all batches, as in :func:`solve`. Of networks that are rough in time,
+            it is nearer to the exact samples than adaptive steps of as many calls.
         batch: samples solved together, with one step size.
         cache: folder for finished batches, which are reused for the same noises, field and tolerances, so
             that an interrupted run can be resumed.
@@ -176,12 +100,13 @@ def pairs(
         "rtol": rtol,
         "atol": atol,
         "state_dtype": str(dtype or x0.dtype),
+        **({} if steps is None else {"steps": steps}),
         "batch": batch,
         **(provenance or {}),
     }
     known = [x0, conditions or {}, per_sample or {}]
     folder = None if cache is None else _cache_folder(Path(cache), field, known, facts)
-    options = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe, "dtype": dtype}
+    options = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe, "dtype": dtype, "steps": steps}
     parts: list[Pairs] = []
     with progress_bar(progress, total=len(x0), desc="reference", unit="sample") as bar:
         for first in range(0, len(x0), batch):
@@ -207,6 +132,12 @@ def pairs(
     )
 
 
+def remarks(provenance: Mapping[str, Any]) -> list[str]:
+    """Return what users of pairs should know: a fixed grid that took over, an error that is unknown."""
+    notes = (provenance.get(key) for key in ("grid_note", "error_note"))
+    return [f"reference: {note}." for note in notes if note]
+
+
 def _batch(field: Field, x0: Tensor, before: Sequence[Pairs], options: Mapping[str, Any]) -> Pairs:
     """Solve one batch; the first one of a method gets its error estimated.
 
@@ -216,24 +147,30 @@ def _batch(field: Field, x0: Tensor, before: Sequence[Pairs], options: Mapping[s
         before: the batches before, which show whether a fixed grid is needed.
         options: options of :func:`solve`.
     """
-    grids = [part.provenance for part in before if "steps" in part.provenance]
+    grids = [part.provenance["steps"] for part in before if "steps" in part.provenance]
     if grids:
-        return _on_grid(field, x0, grids[0]["steps"], options)
-    facts = {"method": "rk4 on a fixed grid"}
-    many = len(field.discontinuities) > _FEW_JUMPS and steps_onto(field.discontinuities, options["max_nfe"])
-    grid = _choose_grid(field, x0, options) if many else None
+        return _on_grid(field, x0, grids[0], options)
+    jumps, most, facts = field.discontinuities, options["max_nfe"], {"method": "rk4 on a fixed grid"}
+    grid = None
+    if options["steps"] is not None:
+        grid = _choose_grid(field, x0, options, options["steps"], 0)
+    elif len(jumps) > _FEW_JUMPS and steps_onto(jumps, most):
+        grid = _choose_grid(field, x0, options, steps_onto(jumps, most), most)
     if grid is None:
         try:
             states, nfe = solve(field, x0, **options)
-        except CallLimitError:
+        except CallLimitError as limit:
             few = slice(0, ERROR_SAMPLES)
             if answers_differ(lambda: field.rows(few)(x0[few], 0.5)):
                 raise
-            grid = _choose_grid(field, x0, options)
-            if grid is None:
+            try:
+                grid = _choose_grid(field, x0, options, most_steps(jumps, most), 0)
+            except FloatingPointError:  # its states diverge
+                raise limit from None
+            if grid.useless:
                 raise
             facts["grid_note"] = (
-                f"the network is rough: {options['max_nfe']} calls of an adaptive solver did not meet "
+                f"the network is rough: {most} calls of an adaptive solver did not meet "
                 f"rtol={options['rtol']:g}, atol={options['atol']:g}; a fixed grid of {grid.nfe} calls took "
                 f"over, with an error of {grid.error:.2g} by halving its steps"
             )
@@ -246,21 +183,22 @@ def _batch(field: Field, x0: Tensor, before: Sequence[Pairs], options: Mapping[s
 
 
 def _on_grid(field: Field, x0: Tensor, steps: int, options: Mapping[str, Any]) -> Pairs:
-    states, nfe = solve(field, x0, steps=steps, dtype=options["dtype"])
+    states, nfe = solve(field, x0, **{**options, "steps": steps})
     return Pairs(x0, states[-1], nfe, nfe * len(x0))
 
 
-def _choose_grid(field: Field, x0: Tensor, options: Mapping[str, Any]) -> ChosenGrid | None:
-    """Choose the fixed grid of a batch on a few of its samples; ``None`` if none is good enough."""
+def _choose_grid(
+    field: Field, x0: Tensor, options: Mapping[str, Any], fewest: int, max_nfe: int
+) -> ChosenGrid:
+    """Choose the fixed grid of a batch on a few of its samples."""
     few = slice(0, ERROR_SAMPLES)
     field, x0 = field.rows(few), x0[few]
 
     def solved(steps: int) -> tuple[Tensor, int]:
-        states, nfe = solve(field, x0, steps=steps, dtype=options["dtype"])
-        return states[-1], nfe
+        made = _on_grid(field, x0, steps, options)
+        return made.x1, made.nfe
 
-    fewest = steps_onto(field.discontinuities, options["max_nfe"])
-    return choose_grid(solved, fewest, options["max_nfe"], (options["rtol"], options["atol"]))
+    return choose_grid(solved, fewest, max_nfe, (options["rtol"], options["atol"]))
 
 
 def _with_error(field: Field, part: Pairs, options: Mapping[str, Any]) -> Pairs:
