@@ -14,7 +14,8 @@ __all__ = ["Whole", "table_sizes", "wants_whole"]
 #: PyTorch's errors for indices that are not whole numbers.
 _NOT_WHOLE = re.compile(
     r"scalar types?: (Long|Int)|must be (of type )?(long|int)|indices.*(Long|integer)"
-    r"|expected .* (Long|int64)|only applicable to (integral|index) tensor|only integer tensors|dtype .*int64 for index",
+    r"|expected .* (Long|int64)|only applicable to (integral|index) tensor|only integer tensors"
+    r"|dtype .*int64 for index",
     re.IGNORECASE,
 )
 #: Least size of a table of timesteps: smaller ones are of labels.
