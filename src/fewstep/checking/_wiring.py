@@ -160,18 +160,24 @@ def _alike(clock: Clock, wiring: Wiring) -> bool:
 
 
 def _schedules(wiring: Wiring) -> list[Schedule]:
-    """Return the declared schedule and those with other states at the same times."""
+    """Return the declared schedule and those with other states at the same times.
+
+    Of two that are alike the first one is named: DDPM's if the declared clock is that of timesteps.
+    """
     levels = torch.linspace(-1.5, 1.5, 7, dtype=torch.float64)
-    own = wiring.schedule.inverse_log_snr(levels)
 
-    def alike(schedule: Schedule) -> bool:
-        t = schedule.inverse_log_snr(levels)
-        alphas = schedule(t).alpha - wiring.schedule(own).alpha
-        return bool((t - own).abs().max() <= ALIKE and alphas.abs().max() <= ALIKE)
+    def alike(one: Schedule, other: Schedule) -> bool:
+        t, s = one.inverse_log_snr(levels), other.inverse_log_snr(levels)
+        return bool((t - s).abs().max() <= ALIKE and (one(t).alpha - other(s).alpha).abs().max() <= ALIKE)
 
-    count = wiring.schedule.count if isinstance(wiring.schedule, DDPM | Discrete) else 0
-    others = dict.fromkeys((*_ddpms(count), *SCHEDULES))
-    return [wiring.schedule, *(schedule for schedule in others if not alike(schedule))]
+    own = wiring.schedule
+    ddpms = _ddpms(own.count) if isinstance(own, DDPM | Discrete) else []
+    timesteps = wiring.clock == _clock_of(default_clock(own), own)
+    found = [own]
+    for schedule in (*ddpms, *SCHEDULES) if timesteps else (*SCHEDULES, *ddpms):
+        if not any(alike(schedule, known) for known in found):
+            found.append(schedule)
+    return found
 
 
 def _told(clock: Clock, schedule: Schedule, t: Tensor) -> Tensor:
