@@ -8,6 +8,7 @@ import torch
 
 import fewstep as fs
 from fewstep._fixed_grid import choose_grid, grid_edges, most_steps, rk4, steps_onto
+from fewstep.fitting._pairs import joined
 from fewstep.reference import CallLimitError
 from fewstep.schedules import DDPM, CondOT
 
@@ -198,10 +199,11 @@ class TestCollapse:
         with pytest.raises(CallLimitError, match=rf"{limit} calls did not reach t = 1 .* raise max_nfe"):
             fs.reference.pairs(field, fs.noise(4, (2,)), max_nfe=limit)
 
-    def test_random_networks_get_no_grid(self):
-        field = fs.Field(lambda x, t: -x + torch.rand_like(x))
+    @pytest.mark.parametrize("size", [0.003, 1.0])  # of small noise a grid would seem good
+    def test_random_networks_get_no_grid(self, size):
+        field = fs.Field(lambda x, t: -x + size * torch.rand_like(x))
         with pytest.raises((CallLimitError, FloatingPointError), match="answers differently"):
-            fs.reference.pairs(field, fs.noise(6, (2,)), max_nfe=200)
+            fs.reference.pairs(field, fs.noise(6, (2,)), max_nfe=200, rtol=1e-8, atol=1e-8)
 
     def test_a_cache_goes_on_with_the_grid(self, tmp_path):
         velocity, _ = stairs(150)
@@ -212,6 +214,13 @@ class TestCollapse:
         again = fs.reference.pairs(field, x0, **options)
         assert torch.equal(whole.x1, again.x1)
         assert (whole.calls, whole.error, whole.provenance) == (again.calls, again.error, again.provenance)
+
+    def test_more_pairs_from_a_grid_keep_its_steps(self):
+        field = fs.models.random_mixture(2, 3, std=0.3).field()
+        parts = [fs.reference.pairs(field, fs.noise(4, (2,)), **made) for made in ({}, {"steps": 30})]
+        both = joined(*parts)
+        assert both.provenance["steps"] == 30
+        assert both.provenance["rtol"] == 1e-5
 
     def test_steps_can_be_chosen(self):
         velocity, end = stairs(150)
@@ -273,7 +282,7 @@ class TestReports:
     def test_comparisons_say_so_too(self):
         velocity, _ = stairs(150)
         field = fs.Field(velocity, shape=(2,))
-        table = fs.compare(field, fs.classical.euler(2), noise=4, rtol=1e-9, atol=1e-9)
+        table = fs.compare(field, fs.classical.euler(2), noise=4, rtol=1e-9, atol=1e-9, keep=2)
         assert "a fixed grid of" in str(table)
         assert table.protocol["reference"]["steps"] > 0
 

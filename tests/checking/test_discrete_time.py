@@ -160,7 +160,7 @@ class TestTimesteps:
         model = timesteps(network)
         check = fs.check(fs.Field(model, schedule, "noise", shape=(24,), clock=clock), data)
         assert "to expect the clock 'timestep', not " in check.suggestion
-        assert check_suggestion(check, model, data).clock == "timestep"
+        assert check_suggestion(check, model, data).clock == check.corrected.clock == "timestep"
 
     def test_they_are_among_the_alternatives_under_all_schedules(self):
         single, further = alternatives(declared(fs.Field(lambda x, t: x, DDPM(steps=STEPS), clock=(0, 1))))
