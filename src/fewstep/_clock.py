@@ -9,12 +9,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ._broadcast import as_float64
 from .schedules import DDPM, Discrete, Schedule
 
-__all__ = ["Clock", "check_clock", "default_clock", "describe_clock", "network_time"]
+__all__ = ["Clock", "check_clock", "clock_jumps", "default_clock", "describe_clock", "network_time"]
 
 #: A pair ``(at t = 0, at t = 1)`` to interpolate linearly, a name, or a function of ``t``.
-Clock = tuple[float, float] | Literal["sigma", "timestep"] | Callable[[Tensor], Tensor]
+Clock = tuple[float, float] | Literal["sigma", "timestep", "integer"] | Callable[[Tensor], Tensor]
+
+#: Intervals of [0, 1] in which jumps of a clock of whole numbers are looked for, and halvings of each.
+_INTERVALS, _HALVINGS = 2**14, 40
 
 
 def default_clock(schedule: Schedule) -> Clock:
@@ -25,31 +29,52 @@ def default_clock(schedule: Schedule) -> Clock:
 def check_clock(clock: Clock, schedule: Schedule) -> None:
     """Raise a ``ValueError`` unless ``clock`` is a clock of this schedule."""
     pair = isinstance(clock, tuple) and len(clock) == 2 and all(isinstance(c, int | float) for c in clock)
-    if not (pair or callable(clock) or clock in ("sigma", "timestep")):
+    if not (pair or callable(clock) or clock in ("sigma", "timestep", "integer")):
         raise ValueError(
-            "Field: clock must be a pair (at noise, at data) such as (0, 1), 'sigma', 'timestep' or a "
-            f"function of t, not {clock!r}."
+            "Field: clock must be a pair (at noise, at data) such as (0, 1), 'sigma', 'timestep', 'integer' "
+            f"or a function of t, not {clock!r}."
         )
-    if clock == "timestep" and not isinstance(schedule, DDPM | Discrete):
+    if clock in ("timestep", "integer") and not isinstance(schedule, DDPM | Discrete):
+        instead = "(999, 0)" if clock == "timestep" else "lambda t: (999 * (1 - t)).round().long()"
         raise ValueError(
-            f"Field: clock='timestep' needs a schedule with timesteps, DDPM or Discrete, not {schedule!r}; "
-            "give the times at both ends, for example clock=(999, 0)."
+            f"Field: clock={clock!r} needs a schedule with timesteps, DDPM or Discrete, not {schedule!r}; "
+            f"give the times yourself, for example clock={instead}."
         )
 
 
 def network_time(clock: Clock, schedule: Schedule, t: Tensor | float) -> Tensor | float:
-    """Return the network's time argument at ``t``, shaped like ``t``."""
+    """Return the network's time argument at ``t``, shaped like ``t``: whole numbers stay an int or int64."""
     if isinstance(clock, tuple):
         start, end = clock
         return t if clock == (0, 1) else start + (end - start) * t
     if not isinstance(t, Tensor):
-        return float(network_time(clock, schedule, torch.tensor(t, dtype=torch.float64)))
+        time = network_time(clock, schedule, torch.tensor(t, dtype=torch.float64))
+        return time.item() if isinstance(time, Tensor) else time
     if clock == "sigma":
         alpha, sigma = schedule(t)[:2]
         return sigma / alpha
-    if isinstance(schedule, DDPM | Discrete) and clock == "timestep":
-        return schedule.timestep(t)
-    return torch.as_tensor(clock(t)) if callable(clock) else t
+    if isinstance(schedule, DDPM | Discrete) and clock in ("timestep", "integer"):
+        # In float64, that all states of a batch and all devices round alike.
+        return (
+            schedule.timestep(t) if clock == "timestep" else schedule.timestep(as_float64(t)).round().long()
+        )
+    time = clock(t) if callable(clock) else t
+    return time if isinstance(time, Tensor) else torch.as_tensor(time, dtype=t.dtype)
+
+
+def clock_jumps(clock: Clock, schedule: Schedule) -> tuple[float, ...]:
+    """Return the times within (0, 1) at which a clock of whole numbers changes; none for other clocks."""
+    if isinstance(clock, tuple) or not isinstance(network_time(clock, schedule, 0.5), int):
+        return ()
+    t = torch.linspace(0, 1, _INTERVALS + 1, dtype=torch.float64)
+    found = torch.as_tensor(network_time(clock, schedule, t))
+    at = (found.diff() != 0).nonzero().flatten()
+    low, high, before = t[at], t[at + 1], found[at]
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        same = torch.as_tensor(network_time(clock, schedule, middle)) == before
+        low, high = torch.where(same, middle, low), torch.where(same, high, middle)
+    return tuple(high.tolist())
 
 
 def describe_clock(clock: Clock) -> Any:

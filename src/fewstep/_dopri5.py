@@ -15,6 +15,9 @@ __all__ = ["CallLimitError", "answers_differ", "check_tolerances", "dopri5"]
 #: Relative difference of two outputs for the same input that is more than rounding.
 _ROUNDING = 1e-5
 
+#: Calls that a jump takes to be stepped onto: a step, and the velocity behind it.
+_A_JUMP = 7
+
 #: Integrated state: one tensor, or several of one type whose errors are controlled separately.
 State = TypeVar("State", Tensor, tuple[Tensor, ...])
 
@@ -69,7 +72,8 @@ def dopri5(
         times: times of the returned states, increasing or decreasing; the last one ends the solution.
         name: name of the caller in errors.
         sources: names in errors of the sources of the velocity's parts.
-        jumps: times at which the velocity is discontinuous, to step onto.
+        jumps: times at which the velocity is discontinuous, to step onto if that leaves half of the calls;
+            the steps that error control takes over many small jumps are fewer.
         rtol: relative tolerance of the local error: of its root mean square over batch and dimensions,
             and of the largest of these when there are several tensors.
         atol: absolute tolerance of the same.
@@ -120,7 +124,7 @@ def dopri5(
     at = torch.tensor(list(times), dtype=torch.float64, device=device)
     options = {"step_t": at[-1:]}  # step onto the end: beyond it a field need not exist
     within = [t for t in jumps if min(times) < t < max(times)]
-    if within:
+    if 0 < _A_JUMP * len(within) <= max_nfe / 2:
         options["jump_t"] = at.new_tensor(sorted(within))
     with torch.no_grad():
         try:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ._broadcast import affine, as_float64, factor
-from ._clock import Clock, check_clock, default_clock, describe_clock, network_time
+from ._clock import Clock, check_clock, clock_jumps, default_clock, describe_clock, network_time
 from ._conditions import Bound, bind, expand_unconditional
 from ._ends import finite_conversion
 from ._field_arguments import check_network, checked_guidance, checked_interval, checked_shape
@@ -93,8 +93,10 @@ class FieldBase:
 
     @property
     def discontinuities(self) -> tuple[float, ...]:
-        """Times inside (0, 1) at which the velocity jumps, for adaptive solvers."""
-        return () if self.guidance is None else tuple(t for t in self.guidance_interval if 0 < t < 1)
+        """Times inside (0, 1) at which the velocity jumps, as guidance or a clock of whole numbers does."""
+        guided = () if self.guidance is None else self.guidance_interval
+        clocked = clock_jumps(self.clock, self.schedule)
+        return tuple(sorted({*(t for t in guided if 0 < t < 1), *clocked}))
 
     def __call__(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
         """Return the velocity ``dx/dt`` at ``x`` and ``t``; conditions go to the network untouched."""
@@ -321,12 +323,23 @@ class FieldBase:
         return mean, std
 
     def _network_time(self, t: Tensor | float) -> Callable[[Tensor, torch.dtype], Tensor]:
-        """Return a function that makes the network's time for some states anew, in a given type."""
+        """Return a function that makes the network's time for some states anew, in a given type.
+
+        The whole numbers of a clock are int64, as embedding tables need them.
+        """
         batch = self.time_shape == "batch"
         time = network_time(self.clock, self.schedule, t)
         if not isinstance(time, Tensor):
-            return lambda x, dtype: x.new_full((len(x),) if batch else (), time, dtype=dtype)
-        return lambda x, dtype: time.to(x.device, dtype).expand((len(x),) if batch else time.shape).clone()
+            whole = isinstance(time, int) and not isinstance(self.clock, tuple)
+            return lambda x, dtype: x.new_full(
+                (len(x),) if batch else (), time, dtype=torch.int64 if whole else dtype
+            )
+
+        def made(x: Tensor, dtype: torch.dtype) -> Tensor:
+            kept = time.to(x.device, dtype if time.is_floating_point() else torch.int64)
+            return kept.expand((len(x),) if batch else time.shape).clone()
+
+        return made
 
     def _scale(self, t: Tensor | float, like: Tensor) -> Tensor | float | None:
         """Return the guidance scale at ``t``, for all samples or for each; ``None`` outside the interval."""

@@ -37,7 +37,9 @@ class Field(FieldBase):
         clock: the time argument passed to the network: a pair ``(at t = 0, at t = 1)``, such as ``(0, 1)``,
             or ``(1000, 0)`` for a network with time 1000 in pure noise; ``"sigma"``, the noise level
             ``sigma / alpha``; ``"timestep"``, that of a :class:`~fewstep.schedules.DDPM` or
-            :class:`~fewstep.schedules.Discrete` schedule, and the default there; or a function of ``t``.
+            :class:`~fewstep.schedules.Discrete` schedule, and the default there; ``"integer"``, the nearest
+            of these as int64, for networks that look it up in a table; or a function of ``t``, whose result
+            is passed as int64 if it holds integers.
         time_shape: ``"batch"`` passes the time to the network as a tensor of shape ``(B,)``, ``"scalar"`` as
             one of shape ``()``.
         guidance: guidance scale; ``None`` or 1 calls the network once.

@@ -1,101 +1,41 @@
-"""Reference solutions by adaptive Dormand-Prince, nearly exact, with counted calls and a cache."""
+"""Reference solutions, nearly exact, with counted calls and a cache.
+
+They are by adaptive Dormand-Prince. Of a network that is rough in time, as one with rounded timesteps is, its
+step sizes collapse: the classical Runge-Kutta method on a fixed grid takes over, whose error is measured.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from operator import lt
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ._device import widest
-from ._dopri5 import CallLimitError, dopri5
+from ._dopri5 import CallLimitError, answers_differ
 from ._files import write_text
+from ._fixed_grid import ChosenGrid, choose_grid, most_steps, steps_onto
 from ._hashing import fingerprint
 from ._network import state_type
-from ._path import check_conditions
 from ._progress import progress_bar
+from ._reference import Solution, finest, solve
 from .field import Field, check_field
 from .pairs import Pairs
 
-__all__ = ["CallLimitError", "Solution", "finest", "pairs", "solve"]
+__all__ = ["CallLimitError", "Solution", "finest", "pairs", "remarks", "solve"]
 
 #: Number of samples on which the error of a reference is estimated.
 ERROR_SAMPLES = 8
 #: Limit on the calls of the error estimate, in multiples of that of a batch.
 _ERROR_CALLS = 4
-
-
-class Solution(NamedTuple):
-    """A reference solution of one batch.
-
-    Shape:
-        ``states``: ``(T, B, ...)``, at the given times; ``nfe``: network calls per sample.
-    """
-
-    states: Tensor
-    nfe: int
-
-
-def solve(
-    field: Field,
-    x0: Tensor,
-    *,
-    times: Sequence[float] = (0.0, 1.0),
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    max_nfe: int = 2000,
-    dtype: torch.dtype | None = None,
-    **conditions: Any,
-) -> Solution:
-    """Solve the sampling ODE from noise by torchdiffeq's ``dopri5``, one step size for the batch.
-
-    Args:
-        field: the field.
-        x0: standard normal noise, ``(B, ...)``.
-        times: times of the returned states, increasing from 0 within [0, 1]; the last one ends the solution.
-        rtol: relative tolerance of the local error.
-        atol: absolute tolerance of the local error.
-        max_nfe: most network calls.
-        dtype: type of the integrated state, by default that of ``x0``, float32 at least; float64
-            avoids rounding of the state, while the field still gets the type of ``x0``.
-        **conditions: passed to the network untouched.
-
-    Raises:
-        ValueError: when the times do not increase from 0 within [0, 1], or a tolerance is negative.
-        CallLimitError: when ``max_nfe`` calls are not enough.
-        FloatingPointError: when the network returns NaN, or float32 cannot resolve the tolerance.
-    """
-    check_field(field, "reference.solve")
-    check_conditions(conditions, "reference.solve", ("times", "rtol", "atol", "max_nfe", "dtype"))
-    if len(times) < 2 or times[0] != 0 or times[-1] > 1 or not all(map(lt, times, times[1:])):
-        raise ValueError(
-            f"times: must increase from 0 within [0, 1], two of them at least, not {tuple(times)}; (0, 1) "
-            "solves from noise to data."
-        )
-    seen = state_type(x0.dtype)
-
-    def velocity(t: Tensor, x: Tensor) -> Tensor:
-        return field(x.to(seen), t, **conditions).to(x.dtype)
-
-    state = field.initial_state(x0).to(state_type(dtype or seen))
-    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
-    states, nfe = dopri5(velocity, state, times, "reference", jumps=field.discontinuities, **options)
-    return Solution(states.to(seen), nfe)
-
-
-def finest(field: Field) -> float:
-    """Return the tolerance for references of a field: 1e-6, and 3e-5 for networks of half precision.
-
-    With finer ones the step size follows the rounding of the network, not its path: the digits in bfloat16
-    take 1364 calls at 1e-6 and 110 at 3e-5, for samples that are .002 from those in float32.
-    """
-    return 1e-6 if field.dtype in (None, torch.float32, torch.float64) else 3e-5
+#: Known jumps up to this number are left to Dormand-Prince; a fixed grid steps onto more with fewer calls.
+_FEW_JUMPS = 8
 
 
 def pairs(
@@ -106,6 +46,7 @@ def pairs(
     atol: float = 1e-5,
     max_nfe: int = 2000,
     dtype: torch.dtype | None = None,
+    steps: int | None = None,
     batch: int = 256,
     cache: str | Path | None = None,
     progress: bool = False,
@@ -120,8 +61,10 @@ def pairs(
         x0: standard normal noise, ``(B, ...)``; :func:`fewstep.noise` draws it.
         rtol: relative tolerance.
         atol: absolute tolerance.
-        max_nfe: most network calls per batch.
+        max_nfe: most network calls per batch, and as many again on a fixed grid; see below.
         dtype: type of the integrated state; see :func:`solve`.
+        steps: steps of a fixed grid for all batches, as in :func:`solve`. Of networks that are rough in time,
+            it is nearer to the exact samples than adaptive steps of as many calls.
         batch: samples solved together, with one step size.
         cache: folder for finished batches, which are reused for the same noises, field and tolerances, so
             that an interrupted run can be resumed.
@@ -133,10 +76,14 @@ def pairs(
     Returns:
         The pairs, with call counts and an estimate of their error: NaN, with ``error_note`` in the
         provenance, if that takes more than four times ``max_nfe`` calls or the device lacks the precision.
+        On a fixed grid, ``provenance["steps"]`` are its steps, and ``error`` is the RMSE to twice as many.
+        One is taken where the clock of the field has many known jumps, onto which it steps, and, with a
+        ``grid_note`` in the provenance, where ``max_nfe`` calls of adaptive steps are not enough.
 
     Raises:
         ValueError: when a condition has a wrong number of rows, or a tolerance is negative.
-        CallLimitError: when ``max_nfe`` calls are not enough for a batch.
+        CallLimitError: when ``max_nfe`` calls are not enough for a batch, and the error of a fixed grid of as
+            many is above 1% of the samples.
         FloatingPointError: when the network returns NaN, or float32 cannot resolve the tolerance.
     """
     check_field(field, "reference.pairs")
@@ -153,11 +100,13 @@ def pairs(
         "rtol": rtol,
         "atol": atol,
         "state_dtype": str(dtype or x0.dtype),
+        **({} if steps is None else {"steps": steps}),
         "batch": batch,
         **(provenance or {}),
     }
     known = [x0, conditions or {}, per_sample or {}]
     folder = None if cache is None else _cache_folder(Path(cache), field, known, facts)
+    options = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe, "dtype": dtype, "steps": steps}
     parts: list[Pairs] = []
     with progress_bar(progress, total=len(x0), desc="reference", unit="sample") as bar:
         for first in range(0, len(x0), batch):
@@ -166,32 +115,97 @@ def pairs(
             if file is not None and file.exists():
                 parts.append(Pairs.load(file, device=x0.device))
             else:
-                options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
-                states, nfe = solve(bound.rows(index), x0[index], dtype=dtype, **options)
-                parts.append(Pairs(x0[index], states[-1], nfe, nfe * len(states[-1])))
-                if first == 0:
-                    few = bound.rows(slice(0, min(batch, ERROR_SAMPLES)))
-                    parts[0] = _with_error(few, parts[0], options)
+                parts.append(_batch(bound.rows(index), x0[index], parts, options))
                 if file is not None:
                     parts[-1].save(file)
             bar.update(len(parts[-1]))
+    found = {key: value for part in reversed(parts) for key, value in part.provenance.items()}
     return Pairs(
         x0,
         torch.cat([part.x1 for part in parts]),
         nfe=max(part.nfe for part in parts),
         calls=sum(part.calls for part in parts),
-        error=parts[0].error,
+        error=max((part.error for part in parts if part.error >= 0), default=math.nan),
         conditions=dict(conditions or {}),
         per_sample=dict(per_sample or {}),
-        provenance={**facts, **parts[0].provenance},
+        provenance={**facts, **found},
     )
 
 
-def _with_error(field: Field, part: Pairs, options: dict[str, Any]) -> Pairs:
+def remarks(provenance: Mapping[str, Any]) -> list[str]:
+    """Return what users of pairs should know: a fixed grid that took over, an error that is unknown."""
+    notes = (provenance.get(key) for key in ("grid_note", "error_note"))
+    return [f"reference: {note}." for note in notes if note]
+
+
+def _batch(field: Field, x0: Tensor, before: Sequence[Pairs], options: Mapping[str, Any]) -> Pairs:
+    """Solve one batch; the first one of a method gets its error estimated.
+
+    Args:
+        field: the field, bound to the conditions of the batch.
+        x0: the noises of the batch.
+        before: the batches before, which show whether a fixed grid is needed.
+        options: options of :func:`solve`.
+    """
+    grids = [part.provenance["steps"] for part in before if "steps" in part.provenance]
+    if grids:
+        return _on_grid(field, x0, grids[0], options)
+    jumps, most, facts = field.discontinuities, options["max_nfe"], {"method": "rk4 on a fixed grid"}
+    grid = None
+    if options["steps"] is not None:
+        grid = _choose_grid(field, x0, options, options["steps"], 0)
+    elif len(jumps) > _FEW_JUMPS and steps_onto(jumps, most):
+        grid = _choose_grid(field, x0, options, steps_onto(jumps, most), most)
+    if grid is None:
+        try:
+            states, nfe = solve(field, x0, **options)
+        except CallLimitError as limit:
+            few = slice(0, ERROR_SAMPLES)
+            if answers_differ(lambda: field.rows(few)(x0[few], 0.5)):
+                raise
+            try:
+                grid = _choose_grid(field, x0, options, most_steps(jumps, most), 0)
+            except FloatingPointError:  # its states diverge
+                raise limit from None
+            if grid.useless:
+                raise
+            facts["grid_note"] = (
+                f"the network is rough: {most} calls of an adaptive solver did not meet "
+                f"rtol={options['rtol']:g}, atol={options['atol']:g}; a fixed grid of {grid.nfe} calls took "
+                f"over, with an error of {grid.error:.2g} by halving its steps"
+            )
+        else:
+            part = Pairs(x0, states[-1], nfe, nfe * len(x0))
+            return part if before else _with_error(field, part, options)
+    part = _on_grid(field, x0, grid.steps, options)
+    calls = part.calls + grid.calls * min(len(x0), ERROR_SAMPLES)
+    return replace(part, error=grid.error, calls=calls, provenance={**facts, "steps": grid.steps})
+
+
+def _on_grid(field: Field, x0: Tensor, steps: int, options: Mapping[str, Any]) -> Pairs:
+    states, nfe = solve(field, x0, **{**options, "steps": steps})
+    return Pairs(x0, states[-1], nfe, nfe * len(x0))
+
+
+def _choose_grid(
+    field: Field, x0: Tensor, options: Mapping[str, Any], fewest: int, max_nfe: int
+) -> ChosenGrid:
+    """Choose the fixed grid of a batch on a few of its samples."""
+    few = slice(0, ERROR_SAMPLES)
+    field, x0 = field.rows(few), x0[few]
+
+    def solved(steps: int) -> tuple[Tensor, int]:
+        made = _on_grid(field, x0, steps, options)
+        return made.x1, made.nfe
+
+    return choose_grid(solved, fewest, max_nfe, (options["rtol"], options["atol"]))
+
+
+def _with_error(field: Field, part: Pairs, options: Mapping[str, Any]) -> Pairs:
     """Estimate the error on a few samples by ten times tighter tolerances, in float64 if available.
 
     Args:
-        field: the field, bound to the conditions of the first :data:`ERROR_SAMPLES`.
+        field: the field, bound to the conditions of the batch.
         part: the first batch.
         options: options of :func:`solve`.
     """
@@ -199,10 +213,15 @@ def _with_error(field: Field, part: Pairs, options: dict[str, Any]) -> Pairs:
     x0, x1 = part.x0[few], part.x1[few]
     tighter = {"rtol": options["rtol"] / 10, "atol": options["atol"] / 10, "max_nfe": cap}
     try:
-        states, nfe = solve(field, x0, dtype=widest(x0.device), **tighter)
+        states, nfe = solve(field.rows(few), x0, dtype=widest(x0.device), **tighter)
     except (CallLimitError, FloatingPointError) as failure:
-        note = {"error_note": f"the error is unknown, for ten times tighter tolerances failed ({failure})"}
-        return replace(part, calls=part.calls + cap * len(x0), provenance=note)
+        limited = isinstance(failure, CallLimitError)
+        note = (
+            f"the error is unknown: ten times tighter tolerances than rtol={options['rtol']:g}, "
+            f"atol={options['atol']:g}, which measure it, "
+            + (f"take more than {cap} calls" if limited else "are beyond the network's precision")
+        )
+        return replace(part, calls=part.calls + cap * len(x0), provenance={"error_note": note})
     error = (states[-1] - x1).square().mean().sqrt().item()
     return replace(part, error=error, calls=part.calls + nfe * len(x0))
 

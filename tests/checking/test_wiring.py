@@ -37,6 +37,13 @@ def test_schedules_that_agree_are_no_alternatives(field, absent):
     assert CondOT() in schedules
 
 
+@pytest.mark.parametrize(("clock", "named"), [(None, DDPM("squared_cosine")), ((0, 1), Cosine())])
+def test_of_two_that_agree_the_one_with_the_declared_kind_of_clock_is_named(clock, named):
+    single, further = alternatives(declared(fs.Field(identity, DDPM(), clock=clock)))
+    schedules = {other.schedule for other in (*single, *further)}
+    assert schedules & {DDPM("squared_cosine"), Cosine()} == {named}
+
+
 def test_timesteps_become_a_clock_that_any_schedule_can_tell():
     assert declared(fs.Field(identity, DDPM())).clock == (999, -1)
     single, _ = alternatives(declared(fs.Field(identity, DDPM())))

@@ -17,6 +17,7 @@ from .._progress import progress_bar
 from ..field import Field, check_field, is_derived
 from ._judge import Finding, Judgement, with_data, without_data
 from ._measure import Law, Probe
+from ._remarks import labels_not_passed
 from ._wiring import declared, rewired
 
 __all__ = ["Check", "check"]
@@ -32,7 +33,7 @@ class Check:
     Args:
         field: description of the field.
         findings: the faults; empty for a correct field.
-        suggestion: the likely training of the network, if another wiring passes.
+        suggestion: the likely training of the network, if another wiring or another range of data passes.
         corrected: the field with that wiring.
         alike: other wirings that do as well as the suggested or the declared one.
         loss: logarithm of the denoising error relative to the best linear filter, below 0 for non-Gaussian
@@ -81,10 +82,9 @@ class Check:
                 f"  an affine correction would take off another {max(correction, 0):.1%}",
             ]
         for finding in self.findings:
-            lines += [
-                f"found ({finding.name}): {finding.words}",
-                f"  measured {finding.measured:.4g}, allowed {finding.allowed:.4g}",
-            ]
+            lines += [f"found ({finding.name}): {finding.words}"]
+            if math.isfinite(finding.measured):
+                lines += [f"  measured {finding.measured:.4g}, allowed {finding.allowed:.4g}"]
         if self.findings:
             lines += [f"=> {self.suggestion or 'no other wiring that was tried passes, either'}"]
         lines += [f"cannot be told apart from a network that seems {words}" for words in self.alike]
@@ -169,13 +169,15 @@ def check(
         else:
             every = data.double().cpu()
             judgement = with_data(probe, every[rows], Law.of(every))
-    return _report(field, probe, judgement, data is not None)
+    return _report(field, probe, judgement, data is not None, {**(conditions or {}), **(per_sample or {})})
 
 
-def _report(field: Field, probe: Probe, judgement: Judgement, data: bool) -> Check:
+def _report(field: Field, probe: Probe, judgement: Judgement, data: bool, passed: Mapping[str, Any]) -> Check:
     own, better = declared(field), judgement.better
     chosen = better or own
-    notes = []
+    notes = list(judgement.remarks)
+    if judgement.findings:
+        notes += labels_not_passed(field, passed)
     if field.guidance is not None:
         notes.append("guidance was switched off: a guided field is no conditional expectation")
     if not data:
@@ -183,7 +185,7 @@ def _report(field: Field, probe: Probe, judgement: Judgement, data: bool) -> Che
     return Check(
         field=repr(field),
         findings=tuple(judgement.findings),
-        suggestion=None
+        suggestion=judgement.advice
         if better is None
         else f"the network seems {better.describe(own)}: try {better.expression()}",
         corrected=None if better is None else rewired(field, better),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
 
-from ._measure import BOUND, SPAN, Law, Probe, Score
+from ..schedules import DDPM, Discrete
+from ._measure import BOUND, REFUSALS, SPAN, Law, Probe, Score
+from ._remarks import misread_labels, other_ranges, runaway
+from ._whole import Whole, table_sizes, wants_whole
 from ._wiring import Wiring, alternatives, declared, kinds, mistakes
 
 __all__ = ["Finding", "Judgement", "with_data", "without_data"]
@@ -37,8 +40,6 @@ PATIENCE = 700
 TIE = 0.003
 #: The score of a wiring without finite outputs.
 NEVER = Score(math.inf, math.inf)
-#: Exceptions of networks at times that they do not accept.
-_REFUSALS = (RuntimeError, ValueError, IndexError, ArithmeticError)
 #: Mean square of data predictions in almost pure noise, beyond which a wiring need not be tried.
 WILD = 10.0
 
@@ -47,7 +48,8 @@ class Finding(NamedTuple):
     """A measurement that exceeds the limit for correct fields.
 
     Args:
-        name: ``"finite"``, ``"denoising"``, ``"calibration"``, ``"wiring"`` or ``"structure"``.
+        name: ``"finite"``, ``"denoising"``, ``"calibration"``, ``"wiring"``, ``"structure"``, ``"time"`` if
+            the network refuses the times that it is passed, or ``"range"`` if it is the data's.
         measured: the number.
         allowed: the largest number that passes.
         words: description of the measurement.
@@ -66,47 +68,70 @@ class Judgement(NamedTuple):
     score: Score
     better: Wiring | None
     alike: list[Wiring]
+    advice: str | None = None  # in place of another wiring
+    remarks: Sequence[str] = ()
 
 
 def with_data(probe: Probe, x1: Tensor, law: Law) -> Judgement:
     """Judge by real data: the wiring that denoises them best is that of the training."""
-    own = declared(probe.field)
-    single, further = alternatives(own)
-    seen = probe.denoise(own, x1, law)
-    scores = {kind: probe.score(kind, seen) for kind in kinds(own)}
+    own, slack = declared(probe.field), _slack(x1)
+    scores: dict[Wiring, Score] = {}
+    refusal = _add_scores(scores, probe, [own], x1, law)
+    single, further = alternatives(own, _counts(own, probe, refusal))
     _add_scores(scores, probe, single, x1, law)
-    findings = _unlike_expectation(scores[own], _slack(x1))
-    best = min(scores, key=lambda wiring: scores[wiring].loss)
+    findings = _refused(refusal) or _unlike_expectation(scores[own], slack)
+    if findings:
+        for other in other_ranges(x1):
+            score = probe.score(own, probe.denoise(own, *other.of(x1, law)))
+            if _plausible(score) and score.loss < min(each.loss for each in scores.values()) - ADVANTAGE:
+                words = f"error of denoising the data as they are, over that of the data in {other.name}"
+                range_ = _beyond("range", scores[own].loss - score.loss, ADVANTAGE, words)
+                return Judgement(range_, scores[own], None, [], other.advice)
+    best = _best(scores, probe, own)
     if findings and not _plausible(scores[best]):
         _add_scores(scores, probe, further, x1, law)
-        best = min(scores, key=lambda wiring: scores[wiring].loss)
+        best = _best(scores, probe, own)
     words = "error of denoising as declared, over that with the network understood in another way"
-    findings += _beyond("wiring", scores[own].loss - scores[best].loss, ADVANTAGE + _slack(x1), words)
+    if refusal is None:
+        findings += _beyond("wiring", scores[own].loss - scores[best].loss, ADVANTAGE + slack, words)
+    elif not math.isfinite(scores[best].loss):
+        raise refusal  # whatever it is passed
     # Flows are straightened as velocities; a data prediction may jump to a far mode under any schedule.
-    if findings and own.prediction == "velocity" and _flows_straight(probe, own, law):
+    if findings and own.prediction == "velocity" and refusal is None and _flows_straight(probe, own, law):
         findings = []
     if not findings:
         best = own
     equal = [wiring for wiring in scores if scores[wiring].loss <= scores[best].loss + TIE]
+    equal = [wiring for wiring in equal if wiring in (own, best) or probe.runs(wiring)]
     # Of wirings that do as well, the one with the fewest mistakes is the likeliest.
     best = min([best, *equal], key=lambda wiring: mistakes(wiring, own))
     better = best if findings and best != own else None
-    return Judgement(findings, scores[own], better, [wiring for wiring in equal if wiring != best])
+    remarks: list[str] = []
+    if not findings:
+        remarks += runaway(probe, own, x1, law)
+        remarks += misread_labels(probe, own, x1, law, Score(LOSS + slack, CALIBRATION + slack))
+    alike = [wiring for wiring in equal if wiring != best]
+    return Judgement(findings, scores[own], better, alike, None, remarks)
 
 
 def without_data(probe: Probe) -> Judgement:
     """Judge by the field's own samples, with which it must be consistent."""
-    own = declared(probe.field)
-    score, findings = _self_consistency(probe, own)
+    own, refusal = declared(probe.field), None
+    try:
+        score, findings = _self_consistency(probe, own)
+    except REFUSALS as error:
+        refusal, score, findings = error, NEVER, _refused(error)
     if not findings:
         return Judgement([], score, None, [])
-    single, further = alternatives(own)
+    single, further = alternatives(own, _counts(own, probe, refusal))
     passing = _passing(probe, single)
     if not passing:
         # Two mistakes with the prediction and the time are likelier than two with the schedule.
         further.sort(key=lambda wiring: (mistakes(wiring, own), wiring.schedule != own.schedule))
         passing = _passing(probe, (wiring for wiring in further if _tame(probe, wiring)))
     if not passing:
+        if refusal is not None:
+            raise refusal
         return Judgement(findings, score, None, [])
     best = min(passing, key=lambda wiring: passing[wiring].loss)
     equal = [wiring for wiring in passing if passing[wiring].loss <= passing[best].loss + TIE]
@@ -115,16 +140,51 @@ def without_data(probe: Probe) -> Judgement:
 
 def _add_scores(
     scores: dict[Wiring, Score], probe: Probe, wirings: Iterable[Wiring], x1: Tensor, law: Law
-) -> None:
-    """Score every prediction under the clocks and schedules of some wirings, without further calls."""
+) -> Exception | None:
+    """Score every prediction under the clocks and schedules of some wirings, without further calls.
+
+    Returns:
+        The last error of the network.
+    """
+    refusal = None
     for wiring in wirings:
         if wiring not in scores:
             try:
                 seen = probe.denoise(wiring, x1, law)
-            except _REFUSALS:
+            except REFUSALS as error:
+                refusal = error
                 scores |= dict.fromkeys(kinds(wiring), NEVER)
                 continue
             scores |= {kind: probe.score(kind, seen) for kind in kinds(wiring)}
+    return refusal
+
+
+def _best(scores: dict[Wiring, Score], probe: Probe, own: Wiring) -> Wiring:
+    """Return the wiring with the least loss of those that a solver can call; forget the others."""
+    while True:
+        best = min(scores, key=lambda wiring: scores[wiring].loss)
+        if best == own or not math.isfinite(scores[best].loss) or probe.runs(best):
+            return best
+        scores[best] = NEVER
+
+
+def _refused(refusal: Exception | None) -> list[Finding]:
+    if refusal is None:
+        return []
+    told = str(refusal).strip().splitlines()
+    error = f"{type(refusal).__name__}: {told[0] if told else ''}"
+    takes = "takes whole numbers as time, as embedding tables do, and " if wants_whole(refusal) else ""
+    return [
+        Finding("time", math.inf, 0.0, f"the network {takes}refuses the times that it is passed ({error})")
+    ]
+
+
+def _counts(own: Wiring, probe: Probe, refusal: Exception | None) -> list[int]:
+    """Return how many whole numbers the network may take as time; none if it takes others."""
+    if own.clock != "integer" and not isinstance(own.clock, Whole) and not wants_whole(refusal):
+        return []
+    declared_count = [own.schedule.count] if isinstance(own.schedule, DDPM | Discrete) else []
+    return list(dict.fromkeys([*declared_count, *table_sizes(probe.field.model)]))
 
 
 def _unlike_expectation(score: Score, slack: float) -> list[Finding]:
@@ -191,9 +251,9 @@ def _passing(probe: Probe, wirings: Iterable[Wiring]) -> dict[Wiring, Score]:
             break
         try:
             score, findings = _self_consistency(probe, wiring)
-        except _REFUSALS:
+        except REFUSALS:
             continue
-        if not findings:
+        if not findings and probe.runs(wiring):
             passing[wiring] = score
     return passing
 
@@ -204,7 +264,7 @@ def _tame(probe: Probe, wiring: Wiring) -> bool:
     x = wiring.schedule(t).sigma * probe.noise(0)
     try:
         return bool(wiring.denoised(x, probe.output(wiring, x, t), t).square().mean() < WILD)
-    except _REFUSALS:
+    except REFUSALS:
         return False
 
 

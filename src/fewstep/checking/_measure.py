@@ -24,18 +24,21 @@ import torch
 from torch import Tensor
 
 from .._progress import ProgressBar
+from ..classical import named
 from ..field import Field
 from ..pairs import noise
 from ..schedules import Schedule
 from ._wiring import Wiring, rewired
 
-__all__ = ["LEVELS", "Law", "Probe", "Score", "Seen"]
+__all__ = ["LEVELS", "REFUSALS", "STEPS", "Law", "Probe", "Score", "Seen"]
 
 #: log-SNRs to denoise at. Between them networks are at their best, and wrong ones at their worst.
 LEVELS = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
 #: log-SNRs where the samples that stand for data begin and end, and how many calls they take. Further out a
 #: noise prediction (or a data prediction) of a small network is worth little.
 SPAN, STEPS = (-3.0, 3.0), 16
+#: Exceptions of networks at times that they do not accept.
+REFUSALS = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError)
 #: Root mean square of samples that have left all bounds.
 BOUND = 1e3
 
@@ -97,6 +100,30 @@ class Probe:
         with torch.no_grad():
             return told.predict(x.to(self.device, self.dtype), t).double().cpu()
 
+    def denoise_away(self, wiring: Wiring, x1: Tensor, law: Law) -> list[Seen]:
+        """Like :meth:`denoise`, by the prediction that guidance leads away from."""
+        away = copy.copy(self)
+        away.field = copy.copy(self.field)
+        away.field.guidance, away.field.guidance_interval = 0.0, (0.0, 1.0)
+        seen = away.denoise(wiring, x1, law)
+        self.calls += 2 * len(seen)
+        return seen
+
+    def runs(self, wiring: Wiring) -> bool:
+        """True if a solver can call the network at both ends of time and between them."""
+        told = rewired(self.field, wiring)
+        x = self.noise(0).to(self.device, self.dtype)
+        for t in (0.0, 0.5, 1.0):
+            self.calls += 1
+            self.bar.update()
+            try:
+                with torch.no_grad():
+                    if not bool(told(x, t).isfinite().all()):
+                        return False
+            except REFUSALS:
+                return False
+        return True
+
     def noise(self, number: int) -> Tensor:
         """Return the noises with this number, the same for all wirings."""
         if number not in self._noises:
@@ -125,6 +152,8 @@ class Probe:
         lambdas = [float(schedule.log_snr(t)) for t in times]
         x0 = self.noise(0)
         x = schedule(times[0]).sigma * x0
+        if times[0] == 0:  # the noise may contain signal, whose moments may be known
+            x = rewired(self.field, wiring).initial_state(x0.to(self.device)).cpu()
         data = before = wiring.denoised(x, self.output(wiring, x, times[0]), times[0])
         for i in range(1, len(times)):
             h = lambdas[i] - lambdas[i - 1]
@@ -135,6 +164,17 @@ class Probe:
                 return x0, torch.full_like(x0, math.nan)
             before, data = data, wiring.denoised(x, self.output(wiring, x, times[i]), times[i])
         return x0, data
+
+    def sample(self) -> Tensor:
+        """Return samples of the field as it is declared, by DEIS from its own initial state.
+
+        Raises:
+            FloatingPointError: when the states become infinite.
+        """
+        solver = named("deis3/cosine", STEPS, self.field.schedule)
+        self.calls += STEPS
+        self.bar.update(STEPS)
+        return solver.sample(self.field, self.noise(0).to(self.device, self.dtype)).double().cpu()
 
     @staticmethod
     def score(wiring: Wiring, seen: Sequence[Seen]) -> Score:

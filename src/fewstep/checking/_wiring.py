@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import get_args
 
@@ -14,6 +15,8 @@ from .._clock import Clock, default_clock, describe_clock, network_time
 from .._predictions import Prediction, conversion
 from ..field import Field
 from ..schedules import DDPM, VE, VP, CondOT, Cosine, Discrete, Schedule
+from ..schedules._discrete import Betas
+from ._whole import Whole
 
 __all__ = ["Wiring", "alternatives", "declared", "kinds", "mistakes", "rewired"]
 
@@ -51,10 +54,14 @@ class Wiring:
                 + (f", not {_WORDS[other.prediction]}" if self.prediction != other.prediction else "")
             )
         if self.clock != other.clock:
-            parts.append(f"to expect the clock {_clock(self.clock)}, not {_clock(other.clock)}")
+            parts.append(f"to expect the clock {self._clock_name()}, not {other._clock_name()}")
         if self.schedule != other.schedule:
             parts.append(f"to be trained under {_brief(self.schedule)}, not {_brief(other.schedule)}")
         return " and ".join(parts)
+
+    def _clock_name(self) -> str:
+        default = default_clock(self.schedule)
+        return _clock(default if self.clock == _clock_of(default, self.schedule) else self.clock)
 
     def expression(self) -> str:
         """Return the source code of a field with this wiring."""
@@ -64,8 +71,7 @@ class Wiring:
         if self.prediction != "velocity":
             parts.append(f"prediction={self.prediction!r}")
         if self.clock != _clock_of(default_clock(self.schedule), self.schedule):
-            named = isinstance(self.clock, str)
-            parts.append(f"clock={self.clock!r}" if named else f"clock={_clock(self.clock)}")
+            parts.append(f"clock={_clock(self.clock)}")
         return f"Field({', '.join(parts)})"
 
 
@@ -79,18 +85,46 @@ def rewired(field: Field, wiring: Wiring) -> Field:
     """Return the field with another wiring of its network."""
     field, model = copy.copy(field), field.model
     field.prediction, field.clock, field.schedule = wiring.prediction, wiring.clock, wiring.schedule
+    if wiring.clock == _clock_of(default_clock(wiring.schedule), wiring.schedule):
+        field.clock = default_clock(wiring.schedule)  # timesteps, which end at 0
     if wiring.sign < 0:
         field.model = lambda x, t, **conditions: -model(x, t, **conditions)
     return field
 
 
-def alternatives(wiring: Wiring) -> tuple[list[Wiring], list[Wiring]]:
-    """Return the other wirings that differ by one mistake, and those that differ by two or three."""
-    pairs = itertools.product(_clocks(wiring), _schedules(wiring))
-    places = [replace(wiring, clock=clock, schedule=schedule) for clock, schedule in pairs]
+def alternatives(wiring: Wiring, whole: Sequence[int] = ()) -> tuple[list[Wiring], list[Wiring]]:
+    """Return the other wirings that differ by one mistake, and those that differ by two or three.
+
+    Args:
+        wiring: the declared one.
+        whole: for networks that take whole numbers as time, how many there may be.
+    """
+    if whole:
+        places = [
+            replace(wiring, clock=clock, schedule=schedule) for clock, schedule in _looked_up(wiring, whole)
+        ]
+    else:
+        pairs = itertools.product(_clocks(wiring), _schedules(wiring))
+        places = [replace(wiring, clock=clock, schedule=schedule) for clock, schedule in pairs]
     others = [other for place in places for other in kinds(place) if other != wiring]
     single = [other for other in others if mistakes(other, wiring) == 1]
     return single, [other for other in others if mistakes(other, wiring) > 1]
+
+
+def _looked_up(wiring: Wiring, counts: Sequence[int]) -> Iterator[tuple[Clock, Schedule]]:
+    """Yield clocks of whole numbers and schedules: DDPM's in as many timesteps, and continuous ones."""
+    if isinstance(wiring.schedule, DDPM | Discrete):
+        yield "integer", wiring.schedule
+    for count in counts:
+        yield from (("integer", schedule) for schedule in _ddpms(count) if schedule != wiring.schedule)
+        continuous = wiring.schedule, *(schedule for schedule in SCHEDULES if schedule != wiring.schedule)
+        for schedule in continuous:
+            if not isinstance(schedule, DDPM | Discrete):
+                yield from ((clock, schedule) for clock in (Whole(count - 1, 0), Whole(0, count - 1)))
+
+
+def _ddpms(count: int) -> list[Schedule]:
+    return [DDPM(betas, steps=count) for betas in get_args(Betas)] if count > 2 else []
 
 
 def kinds(wiring: Wiring) -> list[Wiring]:
@@ -115,7 +149,8 @@ def _towards_noise(wiring: Wiring) -> bool:
 
 
 def _clocks(wiring: Wiring) -> list[Clock]:
-    return [wiring.clock, *(clock for clock in CLOCKS if not _alike(clock, wiring))]
+    own = _clock_of(default_clock(wiring.schedule), wiring.schedule)  # first its timesteps, if it has any
+    return [wiring.clock, *(clock for clock in dict.fromkeys((own, *CLOCKS)) if not _alike(clock, wiring))]
 
 
 def _alike(clock: Clock, wiring: Wiring) -> bool:
@@ -125,16 +160,24 @@ def _alike(clock: Clock, wiring: Wiring) -> bool:
 
 
 def _schedules(wiring: Wiring) -> list[Schedule]:
-    """Return the declared schedule and those with other states at the same times."""
+    """Return the declared schedule and those with other states at the same times.
+
+    Of two that are alike the first one is named: DDPM's if the declared clock is that of timesteps.
+    """
     levels = torch.linspace(-1.5, 1.5, 7, dtype=torch.float64)
-    own = wiring.schedule.inverse_log_snr(levels)
 
-    def alike(schedule: Schedule) -> bool:
-        t = schedule.inverse_log_snr(levels)
-        alphas = schedule(t).alpha - wiring.schedule(own).alpha
-        return bool((t - own).abs().max() <= ALIKE and alphas.abs().max() <= ALIKE)
+    def alike(one: Schedule, other: Schedule) -> bool:
+        t, s = one.inverse_log_snr(levels), other.inverse_log_snr(levels)
+        return bool((t - s).abs().max() <= ALIKE and (one(t).alpha - other(s).alpha).abs().max() <= ALIKE)
 
-    return [wiring.schedule, *(schedule for schedule in SCHEDULES if not alike(schedule))]
+    own = wiring.schedule
+    ddpms = _ddpms(own.count) if isinstance(own, DDPM | Discrete) else []
+    timesteps = wiring.clock == _clock_of(default_clock(own), own)
+    found = [own]
+    for schedule in (*ddpms, *SCHEDULES) if timesteps else (*SCHEDULES, *ddpms):
+        if not any(alike(schedule, known) for known in found):
+            found.append(schedule)
+    return found
 
 
 def _told(clock: Clock, schedule: Schedule, t: Tensor) -> Tensor:
@@ -149,12 +192,16 @@ def _clock_of(clock: Clock, schedule: Schedule) -> Clock:
 
 
 def _brief(schedule: Schedule) -> str:
-    """Return the expression of a schedule with its non-default arguments."""
+    """Return the expression of a schedule with its non-default arguments, without a table of numbers."""
+    if isinstance(schedule, Discrete):
+        return "Discrete(alphas_cumprod)"
     given = {f.name: getattr(schedule, f.name) for f in fields(schedule)}
     own = (f"{f.name}={given[f.name]!r}" for f in fields(schedule) if given[f.name] != f.default)
     return f"{type(schedule).__name__}({', '.join(own)})"
 
 
 def _clock(clock: Clock) -> str:
+    if isinstance(clock, str):
+        return repr(clock)
     described = describe_clock(clock)
     return f"({described[0]:g}, {described[1]:g})" if isinstance(described, list) else str(described)

@@ -12,6 +12,7 @@ from torch import Tensor
 from .._json import finite
 from .._rows import cell, csv_of, markdown_of
 from ..metrics.features import too_few
+from ..reference import remarks
 from ..solver import Solver
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class Comparison:
         features = self.protocol.get("quality", {}).get("features")
         dims = features.get("dims") if isinstance(features, Mapping) else None
         few = too_few(self.protocol["samples"], dims) if dims else ""
-        return [f"Fréchet distance: {few}."] if few else []
+        notes = remarks(self.protocol.get("reference", {}))
+        return [*notes, f"Fréchet distance: {few}."] if few else notes
 
     @property
     def model(self) -> str:

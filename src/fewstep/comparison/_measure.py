@@ -153,6 +153,7 @@ def measure_reference(
 ) -> OfReference:
     """Solve the first noises again, at equally spaced times, and measure the quality of all samples."""
     times = [i / _STEPS for i in range(_STEPS + 1)]
+    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "steps": pairs.provenance.get("steps")}
     count = min(len(pairs), _CURVES)
     size = max(1, min(batch, _NUMBERS // (len(times) * pairs.x0[0].numel())))
     curvature, displacement, paths = [], [], []
@@ -160,7 +161,7 @@ def measure_reference(
     for first in range(0, count, size):
         part = slice(first, min(first + size, count))
         own = field.rows(part)
-        states = reference.solve(own, pairs.x0[part], times=times, rtol=rtol, atol=atol).states
+        states = reference.solve(own, pairs.x0[part], times=times, **options).states
         meter = CurvatureMeter.along(states, times)
         curvature.append(meter.curvature().cpu())
         displacement.append(meter.displacement().cpu())

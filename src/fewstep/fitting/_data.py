@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from .._conditions import most_rows
 from ..pairs import Pairs
+from ..reference import remarks
 from ._budget import FEWEST, PAIRS, Ledger, affordable_pairs
 from ._gauss_newton import Linearised
 from ._pairs import Maker, held_back, joined
@@ -22,10 +24,13 @@ from ._settings import GaussNewton, Reference
 from ._task import Task
 from .losses import ENDPOINT_LOSSES, Loss
 
-__all__ = ["Data", "given_pairs", "prepared"]
+__all__ = ["Data", "given_pairs", "prepared", "reference_error", "reference_notes"]
 
 #: Pairs of each task if several are fitted.
 PAIRS_EACH = 128
+#: Error of a reference over that of the fitted solver, above which the report says so; and over the
+#: tolerances, above which the network is rough: that of smooth ones is about ten times these.
+TELLING, ROUGH = 0.2, 30.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,30 @@ def prepared(loss: Loss, data: Sequence[Data], reference: Reference, ledger: Led
         ledger.calls["reference"] += calls
         ready.append(part)
     return ready
+
+
+def reference_error(data: Sequence[Data]) -> float:
+    """Return the largest estimate over fields and scales, NaN if there is none."""
+    return max((part.error for part in data if not math.isnan(part.error)), default=math.nan)
+
+
+def reference_notes(data: Sequence[Data], fitted: float) -> Iterator[str]:
+    """Yield remarks on the error of the reference; ``fitted`` is the RMSE of the best fitted solver."""
+    yield from dict.fromkeys(note for part in data for note in remarks(part.held_out.provenance))
+    error = reference_error(data)
+    if not error > TELLING * fitted:
+        return
+    worst = next(part.held_out for part in data if part.error == error)
+    made, scale = worst.provenance, float(worst.x1.square().mean().sqrt())
+    advice = "tighten rtol and atol"
+    if "steps" in made:
+        advice = f"double the {made['steps']} steps of its fixed grid by fitting.Reference(steps=...)"
+    elif error > ROUGH * (made.get("atol", math.inf) + made.get("rtol", math.inf) * scale):
+        advice = (
+            "the network is rough, as one that rounds its time is, so take a fixed grid, as by "
+            "fitting.Reference(steps=500), rather than tighter tolerances"
+        )
+    yield f"the reference's own error ({error:.2g}) is not small against the fitted solver's; {advice}."
 
 
 def _planned(question: Question, maker: Maker, ledger: Ledger) -> Pairs:

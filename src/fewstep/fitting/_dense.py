@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,6 +66,8 @@ def dense_path(
     """
     grid = (1 - torch.linspace(0, torch.pi, nodes, dtype=torch.float64).cos()) / 2
     field = pairs.bind(field)
-    states, nfe = reference.solve(field, pairs.x0, times=grid.tolist(), rtol=rtol, atol=atol, max_nfe=max_nfe)
+    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
+    options["steps"] = pairs.provenance.get("steps")  # those of a fixed grid, if the pairs are from one
+    states, nfe = reference.solve(field, pairs.x0, times=grid.tolist(), **options)
     velocities = torch.stack([field(x, float(t)) for t, x in zip(grid, states, strict=True)])
     return DensePath(grid, states, velocities), (nfe + nodes) * len(pairs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +14,7 @@ from ..families import FAMILIES, Family, Solvers
 from ..pairs import Pairs
 from ..solver import Solver
 from ._budget import Ledger, budget_notes, check_budget
-from ._data import Data, given_pairs, prepared
+from ._data import Data, given_pairs, prepared, reference_error, reference_notes
 from ._follow import SETTLED, Chosen, follow
 from ._last import last_steps, reserved
 from ._pairs import Maker
@@ -153,7 +152,7 @@ def run(
         rows=rows,
         calls=ledger.calls,
         seconds=ledger.seconds,
-        reference_error=_reference_error(data),
+        reference_error=reference_error(data),
         best_iteration=chosen.iteration,
         stopped=chosen.stopped,
         curve=tuple(chosen.curve),
@@ -232,12 +231,6 @@ def _features_read(loss: Loss) -> int:
     return loss.judge.calls if isinstance(loss.judge, Features) else 0
 
 
-def _reference_error(data: Sequence[Data]) -> float:
-    """Return the largest estimate over fields and scales, NaN if there is none."""
-    known = [part.error for part in data if not math.isnan(part.error)]
-    return max(known, default=math.nan)
-
-
 def _notes(
     chosen: Chosen, rows: Sequence[Mapping[str, Any]], data: Sequence[Data], fallback: str | None
 ) -> Iterator[str]:
@@ -266,12 +259,7 @@ def _notes(
             f"with {', '.join(worse)} a classical solver is better on validation than the fit; fit that very "
             "place, start from that solver by init, or take more pairs."
         )
-    error = _reference_error(data)
-    if error > 0.2 * min(each["fitted"] for each in errors):
-        yield (
-            f"the reference's own error ({error:.2g}) is not small against the fitted solver's; tighten rtol "
-            "and atol."
-        )
+    yield from reference_notes(data, min(each["fitted"] for each in errors))
     held_out = len(data[0].held_out)
     if held_out < 8:
         yield f"validation rests on {held_out} pairs only; more pairs make a safer choice."

@@ -79,8 +79,14 @@ class Maker:
             return made[0].x1
 
         x1, calls = team.gather(work, lambda: made[0].calls if made else 0)
-        facts, _ = team.gather(lambda: torch.tensor([[made[0].nfe, made[0].error]]).double(), lambda: 0)
-        nfe, error = torch.cat(facts).T
+        steps = made[0].provenance.get("steps", 0)
+        facts, _ = team.gather(
+            lambda: torch.tensor([[made[0].nfe, made[0].error, steps]]).double(), lambda: 0
+        )
+        nfe, error, steps = torch.cat(facts).T
+        provenance = dict(made[0].provenance)
+        if steps.any():
+            provenance["steps"] = int(steps.max())
         return replace(
             made[0],
             x0=x0,
@@ -89,6 +95,7 @@ class Maker:
             calls=calls,
             error=float(error.square().mean().sqrt()),
             per_sample=per_sample or {},
+            provenance=provenance,
         )
 
 
@@ -117,6 +124,7 @@ def joined(first: Pairs, rest: Pairs) -> Pairs:
         nfe=max(first.nfe, rest.nfe),
         calls=first.calls + rest.calls,
         error=((first.error**2 + rest.error**2) / 2) ** 0.5,
+        provenance={**rest.provenance, **first.provenance},
     )
 
 

@@ -22,12 +22,14 @@ class Reference:
         rtol: relative tolerance; by default :func:`fewstep.reference.finest` of the field.
         atol: absolute tolerance; likewise.
         max_nfe: most network calls per batch.
+        steps: steps of a fixed grid instead of adaptive ones, for networks that are rough in time.
         cache: folder for finished batches.
     """
 
     rtol: float | None = None
     atol: float | None = None
     max_nfe: int = 2000
+    steps: int | None = None
     cache: str | Path | None = None
 
     def tolerances(self, field: Field) -> dict[str, float]:

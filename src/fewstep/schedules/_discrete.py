@@ -146,6 +146,12 @@ class Discrete(_Tabulated):
     def table(self) -> tuple[float, ...]:
         return tuple(self.alphas_cumprod)
 
+    def __repr__(self) -> str:
+        table = self.table
+        if len(table) < 8:
+            return f"Discrete(alphas_cumprod={table})"
+        return f"Discrete(<{len(table)} alphas_cumprod from {table[0]:.4g} to {table[-1]:.4g}>)"
+
 
 @dataclass(frozen=True)
 class DDPM(_Tabulated):
