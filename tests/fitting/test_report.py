@@ -92,8 +92,10 @@ def test_text_says_errors_calls_seconds_and_notes():
         "non_stationary from ab2, 17 parameters",
         "fitted 0.01, midpoint 0.05, ab2 0.06, euler 0.1",
         "note: mind the gap.",
+        "the fit is better on validation than all 3 others",
     ):
         assert fact in text
+    assert "is better on validation" not in str(with_errors(fitted=0.02, midpoint=0.02))
 
 
 def test_to_dict_holds_every_field_and_survives_json():

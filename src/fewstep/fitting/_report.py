@@ -151,6 +151,8 @@ class FitReport:
         if len(self.rows) == 1:
             ordered = sorted(self.errors.items(), key=lambda item: item[1])
             lines.append("validation RMSE: " + ", ".join(f"{name} {value:.4g}" for name, value in ordered))
+            if all(value > self.errors["fitted"] for name, value in ordered if name != "fitted"):
+                lines.append(f"the fit is better on validation than all {len(ordered) - 1} others")
         if any(row["left"] is not None for row in self.rows):
             lines.append(LEFT)
         if self.feature_calls:
