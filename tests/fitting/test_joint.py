@@ -139,3 +139,22 @@ def test_minibatches_serve_several_tasks(bending, double_pairs):
     assert iterates[0].loss == pytest.approx(
         whole.loss(iterates[0].theta, torch.randperm(24, generator=torch.Generator().manual_seed(0))[:4])
     )
+
+
+def test_a_place_at_which_a_classical_solver_is_better_has_that_one(tmp_path):
+    """Here the midway one, which is validated but not fitted."""
+    field = fs.models.random_mixture(24, 7).field("mixture")
+    pairs = fs.reference.pairs(field, fs.noise(32, (24,)), rtol=1e-5, atol=1e-5)
+    fitted = fs.fit(field, (2, 6), pairs=pairs, optimizer=GaussNewton(5))
+    returned = {row["nfe"]: row["returned"] for row in fitted.report.rows}
+    assert returned[4]
+    assert returned[2] is returned[6] is None
+    fitted.save(tmp_path / "fit.json")
+    for fit in (fitted, fs.load(tmp_path / "fit.json")):
+        own, rival = fit.at(4), fs.classical.named(returned[4], 4, field.schedule)
+        assert (own.name, own.D) == (returned[4], rival.D)
+        error = fs.metrics.rmse(own.sample(field, pairs.x0[24:]), pairs.x1[24:])
+        (row,) = (row for row in fit.report.rows if row["nfe"] == 4)
+        assert float(error) == pytest.approx(row["errors"]["fitted"], rel=1e-4)
+        assert fit.at(5).name != returned[4]
+    assert f"{returned[4]} with 4 calls is better on validation" in " ".join(fitted.report.notes)

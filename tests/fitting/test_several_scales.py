@@ -9,7 +9,7 @@ import fewstep as fs
 from fewstep.families import Guided, SmoothCorrections
 from fewstep.fitting import GaussNewton
 
-FEW = {"pairs": 8, "optimizer": GaussNewton(3)}
+FEW = {"pairs": 8, "optimizer": GaussNewton(3, last_steps=0)}
 CURVE = SmoothCorrections("ab2", degree=1, terms=1, differences=1, startup=1)
 TINY = SmoothCorrections("ab2", degree=1, terms=1, differences=1, startup=1)
 SCALES = {"nfe": 2, "guidance": (1, 2, 4), **FEW}

@@ -19,7 +19,7 @@ from ._follow import SETTLED, Chosen, follow
 from ._last import last_steps, reserved
 from ._pairs import Maker
 from ._question import Fields, Question, ask
-from ._report import FitReport, few_decide
+from ._report import FitReport, few_decide, place
 from ._result import Fit
 from ._rollout import Rollout
 from ._settings import Optimizer, Reference
@@ -132,14 +132,9 @@ def run(
         before = rollout.calls
         rows = problem.rows(chosen.theta, rivals=rivals, more=order[:NAMED])
         ledger.calls["errors"] = rollout.calls - before
-    # Features and nodes are worth some RMSE to those who fit them.
-    by_rmse = question.alone and isinstance(question.loss.judge, EndpointLoss)
-    fallback = rows[0]["outdone_by"] if by_rmse else None
-    if fallback:
-        its = {"fitted": rows[0]["errors"][fallback]}
-        rows[0].update(
-            errors=rows[0]["errors"] | its, outdone_by=None, typical=1.0, left=None, by_chance=None
-        )
+    if isinstance(question.loss.judge, EndpointLoss):  # features and nodes are worth some RMSE
+        _put_back(rows)
+    fallback = rows[0]["returned"] if question.alone else None
     spent = budget_notes(ledger, chosen, question.loss.name)
     notes = (*spent, *_notes(chosen, rows, data, fallback), *few_decide(rows))
     report = FitReport(
@@ -211,6 +206,15 @@ def _followed(start: Start, progress: bool) -> Chosen:
     return follow(iterates, validation, problem.rollout, settings, progress, f"fitting {calls} calls")
 
 
+def _put_back(rows: Sequence[dict[str, Any]]) -> None:
+    """Let classical solvers that outdo the fitted ones on validation take their places."""
+    for row in rows:
+        rival = row["outdone_by"]
+        if rival is not None and row["model"] is None:
+            errors = {**row["errors"], "fitted": row["errors"][rival]}
+            row.update(errors=errors, outdone_by=None, returned=rival, typical=1.0, left=None, by_chance=None)
+
+
 def _fit(question: Question, theta: Tensor, report: FitReport, fallback: str | None) -> Fit:
     """Return the fit with the chosen parameters, or with a classical solver."""
     fields = [source.field for source in question.sources if source.guidance == question.sources[-1].guidance]
@@ -239,6 +243,8 @@ def _notes(
             f"no iterate beats {fallback} on validation (the best of them has an RMSE of "
             f"{chosen.curve[chosen.iteration]['validation']:.4g}); {fallback} is returned. Try more pairs."
         )
+    elif returned := [f"{row['returned']} with {place(row)}" for row in rows if row["returned"]]:
+        yield f"{', '.join(returned)} is better on validation than the fit, and returned there."
     elif chosen.iteration == 0:
         yield "no iterate was better than the start on validation; the start is returned. Try more pairs."
     if chosen.rough is not None:
@@ -249,11 +255,7 @@ def _notes(
     elif len(chosen.curve) < 3 and chosen.stopped == SETTLED:
         yield f"the optimiser stalled after {len(chosen.curve) - 1} iterations."
     errors = [row["errors"] for row in rows]
-    worse = [
-        f"{row['nfe']} calls" + ("" if row["guidance"] is None else f" at guidance {row['guidance']:g}")
-        for row in rows
-        if row["outdone_by"]
-    ]
+    worse = [place(row) for row in rows if row["outdone_by"]]
     if worse:
         yield (
             f"with {', '.join(worse)} a classical solver is better on validation than the fit; fit that very "

@@ -84,6 +84,7 @@ class Problem(NamedTuple):
                 "nfe": nfe, "guidance": source.guidance, "model": source.model, "trained": trained,
                 "errors": errors,
                 "outdone_by": min(better, key=errors.__getitem__, default=None),
+                "returned": None,
                 "typical": median_ratio(mse["fitted"], mse[best_rival(errors)]),
                 **left(mse["fitted"], least, others, task.pairs.x0[0].numel(), nfe + 1),
             })  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 from .._json import finite
 from ._gains import GAINS, gains, times
 
-__all__ = ["FitReport", "best_rival", "few_decide", "ratio_to_rival"]
+__all__ = ["FitReport", "best_rival", "few_decide", "place", "ratio_to_rival"]
 
 #: Factor between the ratios of the mean and of the typical noise above which a note says so.
 FAR = 1.3
@@ -38,7 +38,8 @@ class FitReport:
             were, ``trained`` (false if it was only validated); ``errors``, RMSE by solver: ``fitted``, the
             start and, with one task, every classical solver with as many calls; ``outdone_by``, the best
             classical solver whose error is smaller, the pairs that count most for either side left aside if
-            there are eight or more, or ``None``; ``typical``, the median over
+            there are eight or more, or ``None``; ``returned``, that solver if it is returned in place of the
+            fitted one, and its errors are given; ``typical``, the median over
             pairs of the ratio of the fitted solver's error to that of its best rival; ``left``, the share by
             which the RMSE would fall if the last row had the best coefficients for each pair (of the noise
             and all predictions, at the states that this solver visits), and ``by_chance``, that by which it
@@ -172,7 +173,7 @@ def few_decide(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         ratio, typical = ratio_to_rival(row["errors"]), row["typical"]
         if ratio and typical and max(ratio / typical, typical / ratio) > FAR:
             yield (
-                f"a few noises decide the RMSE of {_where(row)}: it is {times(ratio)} that of "
+                f"a few noises decide the RMSE of {place(row)}: it is {times(ratio)} that of "
                 f"{best_rival(row['errors'])}, but the median of the noises' own ratios is {times(typical)}."
             )
 
@@ -183,7 +184,8 @@ def ratio_to_rival(errors: Mapping[str, float]) -> float:
     return errors["fitted"] / rival if rival else math.inf
 
 
-def _where(row: Mapping[str, Any]) -> str:
+def place(row: Mapping[str, Any]) -> str:
+    """Describe the number of calls, the guidance scale and the field of a row."""
     where = f"{row['nfe']} calls" + ("" if row["guidance"] is None else f" at guidance {row['guidance']:g}")
     return where + ("" if row["model"] is None else f" of {row['model']}")
 
@@ -192,5 +194,5 @@ def _words(row: Mapping[str, Any]) -> str:
     """Describe one task: its error, its ratios to the best rival, and what is left."""
     errors, star, ratio = row["errors"], "" if row["trained"] else "*", times(ratio_to_rival(row["errors"]))
     rival = best_rival(errors)
-    error = f"{_where(row)}{star}: RMSE {errors['fitted']:.4g}, {ratio} {rival} ({errors[rival]:.4g})"
+    error = f"{place(row)}{star}: RMSE {errors['fitted']:.4g}, {ratio} {rival} ({errors[rival]:.4g})"
     return ", ".join([error, *gains(row)])

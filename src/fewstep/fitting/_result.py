@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _solver_file
+from .. import _solver_file, classical, schedules
 from .._json_file import read_format, read_json, write_json
 from ..families import Guided, SmoothCorrections
 from ..families.guided import describe_solvers, solvers_from_dict
@@ -86,6 +86,8 @@ class Fit:
                 largest they extrapolate.
             guidance: guidance scale of the field; needed if several were fitted, and within their range.
 
+        Where a classical solver was better on validation, it is that one, under its name.
+
         Raises:
             ValueError: on a number of calls or a scale outside this fit.
         """
@@ -104,6 +106,11 @@ class Fit:
         member = self.solvers.member(nfe, guidance)
         at = None if guidance is None or not scales else float(guidance)
         facts = self.report.facts(member.nfe, at)
+        for row in self.report.rows:
+            if (row["nfe"], row["guidance"]) == (member.nfe, at) and row.get("returned"):
+                schedule = schedules.from_dict(self.fitted_for["schedule"])
+                solver = classical.named(row["returned"], member.nfe, schedule)
+                return replace(solver, name=row["returned"], fitted_for=self._fitted_at(at), **facts)
         return member.solver(self.theta, fitted_for=self._fitted_at(at), **facts)
 
     def sample(self, *args: Any, **options: Any) -> Tensor | Path:
