@@ -151,7 +151,7 @@ def _batch(field: Field, x0: Tensor, before: Sequence[Pairs], options: Mapping[s
     if grids:
         return _on_grid(field, x0, grids[0], options)
     jumps, most, facts = field.discontinuities, options["max_nfe"], {"method": "rk4 on a fixed grid"}
-    grid = None
+    grid, lost = None, 0
     if options["steps"] is not None:
         grid = _choose_grid(field, x0, options, options["steps"], 0)
     elif len(jumps) > _FEW_JUMPS and steps_onto(jumps, most):
@@ -160,6 +160,7 @@ def _batch(field: Field, x0: Tensor, before: Sequence[Pairs], options: Mapping[s
         try:
             states, nfe = solve(field, x0, **options)
         except CallLimitError as limit:
+            lost = most * len(x0)
             few = slice(0, ERROR_SAMPLES)
             if answers_differ(lambda: field.rows(few)(x0[few], 0.5)):
                 raise
@@ -178,7 +179,7 @@ def _batch(field: Field, x0: Tensor, before: Sequence[Pairs], options: Mapping[s
             part = Pairs(x0, states[-1], nfe, nfe * len(x0))
             return part if before else _with_error(field, part, options)
     part = _on_grid(field, x0, grid.steps, options)
-    calls = part.calls + grid.calls * min(len(x0), ERROR_SAMPLES)
+    calls = lost + part.calls + grid.calls * min(len(x0), ERROR_SAMPLES)
     return replace(part, error=grid.error, calls=calls, provenance={**facts, "steps": grid.steps})
 
 

@@ -133,8 +133,8 @@ def check(
             row for all; see :meth:`fewstep.Field.bind`.
 
     Returns:
-        The findings and, if there are any, the likely wiring. With data it takes around 60 network calls, and
-        up to 240 for a faulty field; without, around 30, and up to about 750.
+        The findings and, if there are any, the likely wiring. With data it takes around 80 network calls, and
+        up to 300 for a faulty field; without, around 30, and up to about 750.
 
     Raises:
         ValueError: when the shape is unknown, data are too few or not finite, a condition has a wrong number
