@@ -60,7 +60,7 @@ def test_fewer_pairs_are_fitted_better_with_them():
         ({"optimizer": Adam(5)}, 0),
         ({"optimizer": GaussNewton(5, minibatch=4)}, 0),
     ],
-    ids=str,
+    ids=["features", "scale_time", "nodes", "adam", "minibatch"],
 )
 def test_only_a_loss_that_judges_both_kinds_of_pairs_has_them(bending, pairs, options, made):
     report = fs.fit(bending, 4, pairs=pairs, **options).report
