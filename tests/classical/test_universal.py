@@ -39,20 +39,20 @@ def test_samples_move_with_the_mean_of_the_data(nfe):
     torch.testing.assert_close(solver.sample(moved.field(), x0), own + 0.7, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    # VP and VE begin with a little signal, which the samples of the exact flows also show.
-    ("schedule", "atol"),
-    [(Cosine(), 1e-7), (VP(), 0.02), (VE(), 0.05), (DDPM(), 0.02)],
-    ids=repr,
-)
-def test_other_schedules_and_predictions_lead_to_the_same_samples(schedule, atol):
-    x0 = noises(64, 6)
-    own = universal(8, scale=1.2).sample(random_mixture(6, 4, std=0.3).field(), x0)
-    field = random_mixture(6, 4, std=0.3, schedule=schedule, prediction="noise").field()
-    error = (universal(8, schedule, scale=1.2).sample(field, x0) - own).square().mean(1).sqrt()
-    assert float(error.mean()) < atol
-    plain = (named("deis3", 8, schedule).sample(field, x0) - own).square().mean(1).sqrt()
-    assert float(plain.mean()) > 2 * float(error.mean())
+@pytest.mark.parametrize("schedule", [Cosine(), VP(), VE(), DDPM()], ids=repr)
+def test_other_schedules_and_predictions_cost_no_accuracy(schedule):
+    mixture, x0 = random_mixture(6, 4, std=0.3), noises(64, 6)
+    means, stds, weights = mixture.means + 1, mixture.variances.sqrt(), mixture.log_weights.exp()
+
+    def error(schedule, solver):
+        field = GaussianMixture(means, stds, weights, schedule, "noise").field()
+        exact = fs.reference.pairs(field, x0, rtol=1e-7, atol=1e-7).x1
+        return float((solver.sample(field, x0) - exact).square().mean(1).sqrt().mean())
+
+    # VP, VE and DDPM begin with a little signal; without the step back to pure noise they have 1.4x to 2x this.
+    plain = error(CondOT(), universal(8, scale=1.2))
+    assert error(schedule, universal(8, schedule, scale=1.2)) < 1.15 * plain
+    assert error(schedule, named("deis3", 8, schedule)) > 5 * plain
 
 
 def test_it_calls_as_often_as_asked_and_starts_in_noise():
