@@ -31,6 +31,7 @@ from .runge_kutta import (
 )
 from .singlestep import dpm_singlestep
 from .unipc import unipc
+from .universal import data_scale, universal
 
 __all__ = [
     "EXPONENTIAL_TABLEAUX",
@@ -42,6 +43,7 @@ __all__ = [
     "adams_bashforth",
     "baselines",
     "bogacki_shampine",
+    "data_scale",
     "ddim",
     "deis",
     "dormand_prince",
@@ -68,4 +70,5 @@ __all__ = [
     "ssprk3",
     "three_eighths",
     "unipc",
+    "universal",
 ]
