@@ -10,7 +10,8 @@ pictures, some with ripples over time as of rough networks; the bundled digits. 
 (``fewstep.classical.data_scale``), by a change of schedule. The solvers are non-stationary, with corrections
 to DEIS of order 3 on the cosine grid that start at time 0 and whose rows sum to their times, so that a
 constant added to the data is added to the samples. Tests are on 64 to 256 fresh noises. *Listed* is the best
-on these noises of the solvers in ``LISTED``, *any* that of all baselines on five grids (with --any).
+on these noises of the solvers in ``LISTED``; *shifted* that of ``SHIFTED``, with times shifted by the scale
+as those of the universal one; *any* that of all baselines on five grids (with --any).
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ LISTED = (
     *("ab2", "ab2/cosine", "ab3", "ab3/cosine", "deis3", "deis3/cosine", "unipc2", "unipc2/cosine"),
     *("dpmpp_2m", "dpmpp_2m/cosine", "dpmpp_2m/log_snr"),
 )
+#: Solvers for a shift of time by the scale alone.
+SHIFTED = ("ab2", "ab2/cosine", "ab3", "ab3/cosine")
 #: Dimensions, modes and width of random mixtures.
 MIXTURES = (
     (2, 4, 0.3),
@@ -59,8 +61,10 @@ SPECTRA = (
 RIPPLED = ((128, 1.5, 4, 0.7), (64, 1.0, 8, 0.5), (256, 1.2, 16, 0.3), (32, 0.5, 4, 0.7))
 PAIRS = 64
 
-#: A field by name, and its solver as a function of the scale of its data.
-Case = tuple[str, fs.Field, Callable[[float], fs.Solver]]
+#: A solver as a function of the scale of the data.
+Made = Callable[[float], fs.Solver]
+#: A field by name, and its solvers by number of calls.
+Case = tuple[str, fs.Field, dict[int, Made]]
 
 
 class Spectrum(nn.Module):
@@ -184,34 +188,36 @@ def measured(solver: fs.Solver, field: fs.Field, tests: fs.Pairs) -> float:
     return float(squared_errors(solver, field, tests).sqrt().mean())
 
 
-def row(name: str, field: fs.Field, nfe: int, made: Callable[[float], fs.Solver], grids: Any) -> list[str]:
-    """Return the cells of a line: RMSE of the universal solver and of classical ones on fresh noises."""
-    small = len(field.shape or ()) == 3 and math.prod(field.shape or ()) > 500
-    tests = pairs(field, 64 if small else 256, TEST_SEED)
-    error = measured(made(data_scale(pairs(field, PAIRS, 1).x1)), field, tests)
-    listed = {n: measured(fs.classical.named(n, nfe, field.schedule), field, tests) for n in LISTED}
-    best = min(listed, key=lambda n: listed[n])
-    cells = [name, str(nfe), f"{error:.4f}", best, f"{listed[best]:.4f}", f"{error / listed[best]:.2f}"]
-    if grids:
-        every = {
-            n: measured(s, field, tests)
-            for n, s in fs.classical.baselines(nfe, field.schedule, grids).items()
-        }
-        best = min((n for n in every if math.isfinite(every[n])), key=lambda n: every[n])
-        cells += [best, f"{every[best]:.4f}", f"{error / every[best]:.2f}"]
-    return cells
+def rows(name: str, field: fs.Field, solvers: dict[int, Made], grids: tuple[str, ...]) -> Iterator[list[str]]:
+    """Yield lines of the table: RMSE of universal and of classical solvers on fresh noises."""
+    size = math.prod(field.shape or ())
+    tests = pairs(field, 64 if size > 500 else 256, TEST_SEED)
+    # As a user without data would: the scale of samples of a classical solver.
+    scale = data_scale(
+        fs.classical.named("deis3/cosine", 8).sample(field, fs.noise(PAIRS, field.shape, seed=1))
+    )
+    standard = Standard(scale)
+    for nfe, made in solvers.items():
+        error = measured(made(scale), field, tests)
+        rivals = [{n: fs.classical.named(n, nfe) for n in LISTED}]
+        rivals.append({n: fs.classical.named(n, nfe).reschedule(standard, CondOT()) for n in SHIFTED})
+        if grids:
+            rivals.append(fs.classical.baselines(nfe, None, grids))
+        cells = [name, f"{scale:.2f}", str(nfe), f"{error:.4f}"]
+        for every in rivals:
+            errors = {n: measured(solver, field, tests) for n, solver in every.items()}
+            best = min((n for n in errors if math.isfinite(errors[n])), key=lambda n: errors[n])
+            cells += [f"{best}, {errors[best]:.4f}", f"{error / errors[best]:.2f}"]
+        yield cells
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("study", choices=("fit", "test", "leave-out"))
     parser.add_argument("calls", type=int, nargs="+")
-    parser.add_argument(
-        "--images", nargs="*", default=[], help="NAME=FILE.npy of images in [-1, 1], (N, C, H, W)"
-    )
-    parser.add_argument(
-        "--any", action="store_true", help="measure every classical solver on five grids, too"
-    )
+    parser.add_argument("--images", nargs="*", default=[], help="NAME=FILE.npy of images, (N, C, H, W)")
+    parser.add_argument("--any", action="store_true", help="measure all classical solvers on five grids, too")
+    parser.add_argument("--kind", help="the only kind to leave out: mixtures, spectra or digits")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -220,35 +226,33 @@ def main() -> None:
         for nfe in args.calls:
             keep(nfe, fitted(nfe, together(kinds().values())))
         return
-    head = [
-        "field",
-        "calls",
-        "universal",
-        "listed",
-        "RMSE",
-        "ratio",
-        *["any", "RMSE", "ratio"][: 3 * args.any],
-    ]
+    head = ["field", "scale", "calls", "universal", "listed", "ratio", "shifted", "ratio"]
+    head += ["any", "ratio"] if args.any else []
     print_row(head)
     print_row(["---"] * len(head))
-    for nfe in args.calls:
-        for name, field, made in tested(nfe, args.images) if args.study == "test" else left_out(nfe):
-            print_row(row(name, field, nfe, made, GRIDS if args.any else ()))
+    cases = tested(args.calls, args.images) if args.study == "test" else left_out(args.calls, args.kind)
+    for name, field, solvers in cases:
+        for cells in rows(name, field, solvers, GRIDS if args.any else ()):
+            print_row(cells)
 
 
-def tested(nfe: int, images: list[str]) -> Iterator[Case]:
-    """Yield networks and real data, with the solver of the package."""
+def tested(calls: list[int], images: list[str]) -> Iterator[Case]:
+    """Yield networks and real data, with the solvers of the package."""
     for name, field in unseen(images):
-        yield name, field, lambda scale: universal(nfe, scale=scale)
+        yield name, field, {n: lambda scale, n=n: universal(n, scale=scale) for n in calls}
 
 
-def left_out(nfe: int) -> Iterator[Case]:
-    """Yield the fields of each kind, with the solver of a fit to the other kinds."""
+def left_out(calls: list[int], only: str | None) -> Iterator[Case]:
+    """Yield the fields of each kind, with solvers of a fit to the other kinds."""
     every = kinds()
-    for kind, fields in every.items():
-        solver = fitted(nfe, together(rest for other, rest in every.items() if other != kind))
-        for field in fields:
-            yield field.name, field, lambda scale, own=solver: own.reschedule(Standard(scale), CondOT())
+    for kind in [only] if only else every:
+        others = together(fields for other, fields in every.items() if other != kind)
+        made = {n: fitted(n, others) for n in calls}
+        for field in every[kind]:
+            solvers = {
+                n: lambda scale, own=own: own.reschedule(Standard(scale), CondOT()) for n, own in made.items()
+            }
+            yield field.name, field, solvers
 
 
 def print_row(cells: list[str]) -> None:

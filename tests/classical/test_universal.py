@@ -49,8 +49,7 @@ def test_other_schedules_and_predictions_cost_no_accuracy(schedule):
         exact = fs.reference.pairs(field, x0, rtol=1e-7, atol=1e-7).x1
         return float((solver.sample(field, x0) - exact).square().mean(1).sqrt().mean())
 
-    # VP, VE and DDPM begin with a little signal; without the step back to pure noise they have
-    # 1.4x to 2x this.
+    # VP, VE and DDPM begin with a little signal; without the step back to noise they have 1.4x to 2x this.
     plain = error(CondOT(), universal(8, scale=1.2))
     assert error(schedule, universal(8, schedule, scale=1.2)) < 1.15 * plain
     assert error(schedule, named("deis3", 8, schedule)) > 5 * plain
