@@ -11,7 +11,6 @@ in time. The few steps of the flow at a high learning rate make it rough, too.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 from threading import Timer
@@ -89,7 +88,7 @@ def main() -> None:
         out=args.out,
         device="cpu",
     )  # fmt: skip
-    timer = Timer(60 * args.minutes, signal.raise_signal, [signal.SIGINT])
+    timer = Timer(60 * args.minutes, trainer.stop)
     try:
         timer.start()
         trainer.run()

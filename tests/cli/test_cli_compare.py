@@ -49,7 +49,7 @@ def test_an_interrupted_comparison_goes_on(program, monkeypatch):
     def never(*arguments, **options):
         raise AssertionError
 
-    monkeypatch.setattr("fewstep.reference.dopri5", never)
+    monkeypatch.setattr("fewstep._reference.dopri5", never)
     again = program(*words, "--nfe", "2,3")
     assert again["rows"][0] == first["rows"][0]
     assert again["rows"][1]["nfe"] == 3

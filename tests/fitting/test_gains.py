@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import fewstep as fs
+from fewstep._gains import gains
 from fewstep.families import NonStationary, Timesteps
 from fewstep.fitting import GaussNewton
-from fewstep.fitting._gains import gains, least_mse, left, median_ratio
+from fewstep.fitting._gains import least_mse, left, median_ratio
 from fewstep.fitting._report import few_decide
 from fewstep.fitting._rollout import Rollout
 from fewstep.fitting._task import Task

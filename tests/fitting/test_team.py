@@ -101,7 +101,7 @@ def test_a_budget_is_that_of_all_processes(results):
     assert first["calls"]["fit"] <= 900
     assert first["stopped"] == alone["stopped"] == "the budget of network calls was spent"
     alone, first, second = (found[4] for found in results)
-    assert first["seen"] + second["seen"] <= 8_000
+    assert first["seen"] + second["seen"] - first["calls"]["errors"] <= 8_000
     assert sum(first["pairs"].values()) == pytest.approx(sum(alone["pairs"].values()), rel=0.2)
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["GAINS", "gains", "least_mse", "left", "median_ratio", "times"]
+__all__ = ["least_mse", "left", "median_ratio"]
 
-#: Keys of a row of a report.
-GAINS = ("typical", "left", "by_chance")
 #: Fewest dimensions per column for which least squares in a single sample say something.
 PER_COLUMN = 4
 
@@ -64,19 +61,3 @@ def least_mse(residuals: Tensor, columns: Sequence[Tensor]) -> Tensor:
         if A.isfinite().all() and b.isfinite().all():
             found[k] = (b - A @ torch.linalg.lstsq(A, b, driver="gelsd").solution).square().mean()
     return found
-
-
-def gains(row: Mapping[str, Any]) -> Iterator[str]:
-    """Describe what is known of the gains of a row."""
-    typical, share, chance = map(row.get, GAINS)
-    if typical is not None:
-        yield f"{times(typical)} for the typical noise"
-    if share is not None:
-        yield f"at most {share:.0%} left to the last row" + (
-            "" if chance is None else f" ({chance:.0%} by chance)"
-        )
-
-
-def times(ratio: float) -> str:
-    """Format a ratio: ``0.37x``."""
-    return f"{ratio:.2f}x" if ratio >= 0.1 else f"{ratio:.2g}x"

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._gains import best_rival
 from ._data import Data
 from ._follow import outdone
 from ._gains import left, median_ratio
 from ._question import Question, Source
-from ._report import best_rival
 from ._rivals import rival_errors
 from ._rollout import Rollout
 from ._task import Task

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .._gains import GAINS, best_rival, gains, ratio_to_rival, times
 from .._json import finite
-from ._gains import GAINS, gains, times
 
-__all__ = ["FitReport", "best_rival", "few_decide", "place", "ratio_to_rival"]
+__all__ = ["FitReport", "few_decide", "place"]
 
 #: Factor between the ratios of the mean and of the typical noise above which a note says so.
 FAR = 1.3
@@ -161,12 +161,6 @@ class FitReport:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def best_rival(errors: Mapping[str, float]) -> str:
-    """Return the solver with the least error besides the fitted one."""
-    rivals = {name: error for name, error in errors.items() if name != "fitted"}
-    return min(rivals, key=lambda name: rivals[name])
-
-
 def few_decide(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Note where the ratio of the mean errors is far from that of the typical noise."""
     for row in rows:
@@ -176,12 +170,6 @@ def few_decide(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
                 f"a few noises decide the RMSE of {place(row)}: it is {times(ratio)} that of "
                 f"{best_rival(row['errors'])}, but the median of the noises' own ratios is {times(typical)}."
             )
-
-
-def ratio_to_rival(errors: Mapping[str, float]) -> float:
-    """Return the error of the fitted solver divided by that of its best rival."""
-    rival = errors[best_rival(errors)]
-    return errors["fitted"] / rival if rival else math.inf
 
 
 def place(row: Mapping[str, Any]) -> str:

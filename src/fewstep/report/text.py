@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..fitting._gains import gains
+from .._gains import gains
 from ..inspection import Inspection, Stability, inspect
 from ..solver import Solver
 

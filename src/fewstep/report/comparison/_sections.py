@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from statistics import quantiles
 from typing import TYPE_CHECKING
 
+from ..._gains import GAINS, best_rival, ratio_to_rival
 from ...data import is_picture
-from ...fitting._gains import GAINS
-from ...fitting._report import best_rival, ratio_to_rival
 from ...metrics import figure
 from ...solver import Solver
 from ..page import (
