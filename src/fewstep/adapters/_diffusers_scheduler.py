@@ -1,0 +1,336 @@
+"""A diffusers scheduler that runs our solvers inside its pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, SchedulerMixin
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerOutput
+from torch import Tensor
+
+from .. import _solver_file
+from .._broadcast import like
+from .._json import finite
+from .._network import state_type
+from ..fitting import Fit
+from ..solver import Solver
+from ._diffusers_dialect import (
+    convention_from_dict,
+    convention_to_dict,
+    time_of,
+    timestep_at,
+    wire,
+)
+from ._diffusers_schedulers import Convention, convention
+from ._stepper import History, Stepper
+
+__all__ = ["FewStepScheduler"]
+
+#: The name of our part of the settings. diffusers' own schedulers pass over names with an underscore, and
+#: keep them.
+_OURS = "_fewstep"
+#: Largest distance of two timesteps that are taken as one, a thousandth of a step of training.
+_SAME = 1e-3
+
+
+class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
+    """Solvers as a diffusers scheduler: ``pipe.scheduler = FewStepScheduler.from_solver(fit, pipe.scheduler)``.
+
+    ``num_inference_steps`` chooses the solver, by its number of network calls. The latents that the pipeline
+    holds are the states of our field, in the coordinates of the network; those that it changes (inpainting,
+    callbacks) stay changed. It may start later (``strength``): from the first of its timesteps on, the calls
+    that remain are made by DPM-Solver++ 2M, as a solver has no history there. States are float32 at least.
+
+    The settings are those of the scheduler that it replaces, and its own under ``"_fewstep"``:
+    ``type(old).from_config(pipe.scheduler.config)`` restores the old one, and ``save_pretrained``,
+    ``from_pretrained`` and ``push_to_hub`` write and read JSON. One object serves one pipeline at a time, as
+    all schedulers of diffusers do.
+
+    Args:
+        solvers: solvers, or the objects in their files, of different numbers of calls.
+        convention: what the network predicts; ``from_solver`` reads it from the old scheduler.
+        settings: the settings of the old scheduler.
+
+    Raises:
+        ValueError: when two solvers have one number of calls, or one is for another schedule.
+    """
+
+    order = 1
+    _compatibles = [  # noqa: RUF012
+        *(kind.name for kind in KarrasDiffusionSchedulers),
+        "FlowMatchEulerDiscreteScheduler",
+        "FlowMatchHeunDiscreteScheduler",
+    ]
+
+    def __init__(
+        self,
+        solvers: Sequence[Solver | Mapping[str, Any]],
+        convention: Convention | Mapping[str, Any],
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        reading = convention_from_dict(convention) if isinstance(convention, Mapping) else convention
+        self.convention = reading
+        self._solvers = _by_calls([_read(solver) for solver in solvers])
+        self._steppers = {
+            n: Stepper.of(solver, reading.prediction, reading.schedule) for n, solver in self._solvers.items()
+        }
+        ours = {
+            "solvers": [finite(solver.to_dict()) for solver in self._solvers.values()],
+            "convention": convention_to_dict(reading),
+        }
+        self.register_to_config(**{**(settings or {}), _OURS: ours})
+        #: What a pipeline multiplies the noise by.
+        self.init_noise_sigma = float(reading.schedule(0.0).sigma)
+        self.set_timesteps(max(self._steppers))
+
+    @classmethod
+    def from_solver(
+        cls, solver: Solver | Fit | Iterable[Solver | Fit], scheduler: Any
+    ) -> FewStepScheduler:
+        """Return the scheduler of one or several solvers, for the pipelines of ``scheduler``.
+
+        Args:
+            solver: a solver, a fit (all numbers of calls that it was fitted for), or several.
+            scheduler: the pipeline's present scheduler, which determines the network's convention.
+
+        Raises:
+            ValueError: when the scheduler's convention is unknown, or as for the class.
+        """
+        given = [solver] if isinstance(solver, Solver | Fit) else list(solver)
+        solvers = [member for one in given for member in _members(one)]
+        settings = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
+        dropped = (_OURS, "_class_name", "_diffusers_version")
+        return cls(solvers, convention(scheduler), {k: v for k, v in settings.items() if k not in dropped})
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any] | None = None, return_unused_kwargs: bool = False, **kwargs: Any
+    ) -> Any:
+        """Return the scheduler with settings of one, or of another that was made from its settings.
+
+        Args:
+            config: the settings.
+            return_unused_kwargs: return a pair, with ``kwargs``, as in diffusers.
+            **kwargs: not used.
+
+        Raises:
+            ValueError: when the settings hold no solver.
+        """
+        ours = (config or {}).get(_OURS)
+        if not isinstance(ours, Mapping):
+            raise ValueError(
+                "FewStepScheduler: these settings hold no solver; fit one, and use "
+                "FewStepScheduler.from_solver(solver, pipe.scheduler)."
+            )
+        dropped = (_OURS, "_class_name", "_diffusers_version")
+        settings = {key: value for key, value in (config or {}).items() if key not in dropped}
+        made = cls(ours["solvers"], ours["convention"], settings)
+        return (made, kwargs) if return_unused_kwargs else made
+
+    @property
+    def step_index(self) -> int | None:
+        """Index of the next network call; ``None`` before the first."""
+        return None if self._history is None else self._first + self._history.call
+
+    @property
+    def begin_index(self) -> int | None:
+        """Index of the first network call, as the pipeline set it."""
+        return self._begin_index
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Begin at a later call; called by pipelines before the first step."""
+        self._begin_index = begin_index
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        *,
+        sigmas: Any = None,
+        mu: float | None = None,
+        timesteps: Any = None,
+    ) -> None:
+        """Choose the solver, and forget what was sampled.
+
+        Args:
+            num_inference_steps: number of network calls.
+            device: device of the timesteps.
+            sigmas: what pipelines of flow matching always pass, evenly spaced numbers, of which only the count
+                is used.
+            mu: the shift for the resolution; it is in the fitted times, and not used again.
+            timesteps: like ``sigmas``; also accepted are this scheduler's own.
+
+        Raises:
+            ValueError: when no solver has this number of calls, or for a list of other values.
+        """
+        counts = [len(given) for given in (sigmas, timesteps) if given is not None]
+        n = counts[0] if counts else num_inference_steps
+        if n not in self._steppers:
+            known = " or ".join(str(known) for known in self._steppers)
+            raise ValueError(
+                f"FewStepScheduler: num_inference_steps={n}, but its solvers make {known} network calls; pass "
+                "such a number, or fit a solver for this one."
+            )
+        self._stepper = self._steppers[n]
+        exact = [timestep_at(self.convention, t) for t in self._stepper.called]
+        for name, given in (("sigmas", sigmas), ("timesteps", timesteps)):
+            if given is not None:
+                _check_even(name, given, exact)
+        self.num_inference_steps = n
+        self._own, self._own_times = exact, self._stepper.times[:-1]
+        self.timesteps = torch.tensor(exact, dtype=torch.float32, device=device)
+        alpha, sigma = self.convention.schedule(torch.tensor(self._stepper.times, dtype=torch.float64))[:2]
+        straight = isinstance(self.convention.clock, tuple)
+        #: Noise levels, as in the scheduler that it replaces: sigma of straight paths, else sigma / alpha.
+        self.sigmas = (sigma if straight else sigma / alpha).float()
+        self._wires = [wire(self.convention, t) for t in self._stepper.called]
+        self._begin_index: int | None = None
+        self._first = 0
+        self._history: History | None = None
+
+    def scale_model_input(self, sample: Tensor, timestep: Tensor | float | None = None) -> Tensor:
+        """Return what the network gets: the latents, or EDM's ``c_in`` times them."""
+        if self.convention.sigma_data is None:
+            return sample
+        return sample * self._wires[self._index(timestep)].scale
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Tensor | float,
+        sample: Tensor,
+        generator: torch.Generator | None = None,
+        return_dict: bool = True,
+    ) -> SchedulerOutput | tuple[Tensor]:
+        """Make the step after a network call.
+
+        Args:
+            model_output: the output of the network, with guidance.
+            timestep: its timestep; only looked at to find the first, if the pipeline did not set it.
+            sample: the latents at which the network was called.
+            generator: not used.
+            return_dict: return a ``SchedulerOutput`` instead of a tuple.
+
+        Returns:
+            The latents at which the network is called next, in the type of ``sample``.
+        """
+        if self._history is None:
+            self._first = self._index(timestep)
+            self._stepper = self._stepper.entered(self._first)
+            self._history = self._stepper.begin(sample)
+        if self.convention.learned_variance and model_output.shape[1] == 2 * sample.shape[1]:
+            model_output = model_output.chunk(2, dim=1)[0]
+        wide = state_type(sample.dtype)
+        # A call too many is refused by the stepper.
+        _, A, B = self._wires[min(self._first + self._history.call, len(self._wires) - 1)]
+        prediction = A * sample.to(wide) + B * model_output.to(wide)
+        self._history, x = self._stepper.step(self._history, prediction, edited=sample)
+        latents = x.to(sample.dtype, copy=True)
+        return SchedulerOutput(prev_sample=latents) if return_dict else (latents,)
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return ``alpha data + sigma noise`` at timesteps, ``()`` or ``(B,)``."""
+        t = self._times_of(timesteps.to(original_samples.device))
+        alpha, sigma = (like(c, original_samples) for c in self.convention.schedule(t)[:2])
+        return (alpha * original_samples + sigma * noise).to(original_samples.dtype)
+
+    def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
+        """Return the same as :meth:`add_noise`, as pipelines of flow matching call it."""
+        return self.add_noise(sample, noise, timestep)
+
+    def index_for_timestep(self, timestep: Tensor | float) -> int:
+        """Return the index of the network call at a timestep, the first of several.
+
+        Raises:
+            ValueError: when there is none.
+        """
+        distances = (self.timesteps.cpu().double() - float(timestep)).abs()
+        index = int(distances.argmin())
+        if not float(distances[index]) < _SAME:
+            raise ValueError(
+                f"FewStepScheduler: timestep {float(timestep):g} is none of its timesteps, "
+                f"{[round(float(k), 3) for k in self.timesteps]}; pass one of scheduler.timesteps."
+            )
+        return index
+
+    def __len__(self) -> int:
+        return int(self.config.get("num_train_timesteps", 1000))
+
+    def _index(self, timestep: Tensor | float | None) -> int:
+        """Return the index of the next network call."""
+        if self._history is not None:
+            return self._first + self._history.call
+        if self._begin_index is not None:
+            return self._begin_index
+        if timestep is None:
+            return 0
+        if isinstance(timestep, Tensor) and _shares_memory(timestep, self.timesteps):
+            return timestep.storage_offset()  # the value would be waited for
+        return self.index_for_timestep(timestep)
+
+    def _times_of(self, timesteps: Tensor) -> Tensor:
+        """Return the times of timesteps; of our own, those of the states, which no rounding changes."""
+        own = timesteps.new_tensor(self._own, dtype=torch.float32)
+        distances = (timesteps.float()[..., None] - own).abs()
+        nearest = distances.argmin(dim=-1)
+        times = timesteps.new_tensor(self._own_times, dtype=torch.float32)
+        t = time_of(self.convention, timesteps).float()
+        return torch.where(distances.amin(dim=-1) < _SAME, times[nearest], t)
+
+
+# Saved pipelines name the module of their scheduler.
+FewStepScheduler.__module__ = "fewstep.adapters.diffusers"
+
+
+def _read(solver: Solver | Mapping[str, Any]) -> Solver:
+    return solver if isinstance(solver, Solver) else Solver(**_solver_file.arguments(dict(solver)))
+
+
+def _members(given: Solver | Fit) -> list[Solver]:
+    """Return the solver, or those of a fit."""
+    if isinstance(given, Solver):
+        return [given]
+    if not isinstance(given, Fit):
+        raise ValueError(
+            f"from_solver: needs a Solver or Fit, or several, not a {type(given).__name__}; load files with "
+            "fewstep.load."
+        )
+    places = {(row["nfe"], row["guidance"]) for row in given.report.rows if row["trained"]}
+    if len({scale for _, scale in places}) > 1:
+        raise ValueError(
+            "from_solver: this fit has solvers for several guidance scales, which a scheduler does not know; "
+            "pass some of one scale, as fit.at(nfe=..., guidance=...)."
+        )
+    return [given.at(nfe, guidance) for nfe, guidance in sorted(places)]
+
+
+def _by_calls(solvers: Sequence[Solver]) -> dict[int, Solver]:
+    found = {solver.nfe: solver for solver in sorted(solvers, key=lambda solver: solver.nfe)}
+    if not found or len(found) < len(solvers):
+        raise ValueError(
+            "FewStepScheduler: solvers must be one or more, of different numbers of network calls, not of "
+            f"{[solver.nfe for solver in solvers]}; num_inference_steps chooses between them."
+        )
+    return found
+
+
+def _check_even(name: str, given: Any, own: Sequence[float]) -> None:
+    """Raise a ``ValueError`` unless a list has even spaces or our own timesteps."""
+    values = torch.as_tensor(given, dtype=torch.float64).cpu()
+    scale = float(values.abs().max())
+    if torch.allclose(values, torch.tensor(own, dtype=torch.float64), rtol=0, atol=_SAME * max(scale, 1.0)):
+        return
+    # Some pipelines round their timesteps to whole numbers.
+    rough = 2e-3 * scale
+    even = torch.linspace(float(values[0]), float(values[-1]), len(values), dtype=torch.float64)
+    if float((values - even).abs().max()) > rough:
+        raise ValueError(
+            f"FewStepScheduler: {name} must be left out, as its solvers have times of their own, not "
+            f"{[round(v, 3) for v in values.tolist()]}; to use those, make a solver with that grid."
+        )
+
+
+def _shares_memory(part: Tensor, whole: Tensor) -> bool:
+    return part.numel() == 1 and part.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
