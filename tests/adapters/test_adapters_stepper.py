@@ -58,7 +58,7 @@ def test_samples_as_the_solver_does(exact):
         for solver in solvers(field.schedule):
             stepper = Stepper.of(solver, field.prediction, field.schedule)
             error = relative(sample(stepper, field, NOISE), solver.sample(field, NOISE))
-            # A velocity from data just before pure data is a difference of nearly equal numbers, here and there.
+            # A velocity from data just before pure data is a difference of nearly equal numbers.
             close = field.prediction == "data" and solver.prediction == "velocity" and solver.times[-1] == 1
             assert error < (5e-3 if close else 1e-5), (field, solver.name, error)
             tried += 1

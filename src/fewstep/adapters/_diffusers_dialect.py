@@ -1,4 +1,4 @@
-"""What a diffusers pipeline and its network exchange, in the words of its scheduler, and what we make of it."""
+"""What pipelines of a diffusers scheduler and their networks exchange, and what we make of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._diffusers_schedulers import Convention
 from .edm import precondition
 from .k_diffusion import Denoise
 
-__all__ = ["Wire", "convention_from_dict", "convention_to_dict", "timestep_at", "time_of", "wire"]
+__all__ = ["Wire", "convention_from_dict", "convention_to_dict", "time_of", "timestep_at", "wire"]
 
 
 class Wire(NamedTuple):

@@ -19,16 +19,17 @@ def grid(
     """Return the times of a scheduler's own steps, to compare solvers on them or to start a fit from them.
 
     They are read from the ``sigmas`` that it computes, with its spacing, shift, Karras levels and all, and
-    from its timesteps where it has none. ``fs.classical.ddim(grid=grid(scheduler, 10), schedule=field.schedule)``
-    makes the steps of a ``DDIMScheduler`` or ``EulerDiscreteScheduler``, and ``fs.classical.euler`` on the grid
-    those of ``FlowMatchEulerDiscreteScheduler``.
+    from its timesteps where it has none. On it, :func:`fewstep.classical.ddim` makes the steps of
+    ``DDIMScheduler`` and ``EulerDiscreteScheduler``, and :func:`fewstep.classical.euler` those of
+    ``FlowMatchEulerDiscreteScheduler``.
 
     Args:
         scheduler: a scheduler; a copy of it is asked.
         n: its ``num_inference_steps``.
-        timesteps: some schedulers (``DPMSolverMultistep`` with Karras levels) tell the network a timestep that
-            is rounded, at a state that is not. ``"exact"`` gives the times of the states, for which a field
-            with ``clock="integer"`` is called as theirs; ``"round"`` those that the network is told.
+        timesteps: some schedulers (``DPMSolverMultistep`` with Karras levels) tell the network a timestep
+            that is rounded, at a state that is not. ``"exact"`` gives the times of the states, at which a
+            field with ``clock="integer"`` calls the network as they do; ``"round"`` those that the network
+            is told.
         **options: further arguments of its ``set_timesteps``, such as ``mu``.
 
     Returns:

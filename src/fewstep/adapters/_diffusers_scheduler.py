@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import ConfigMixin, SchedulerMixin
-from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerOutput
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 from torch import Tensor
 
-from .. import _solver_file
 from .._broadcast import like
 from .._json import finite
 from .._network import state_type
 from ..fitting import Fit
 from ..solver import Solver
+from ._diffusers_arguments import SAME, by_calls, check_even, members
 from ._diffusers_dialect import (
     convention_from_dict,
     convention_to_dict,
@@ -31,12 +33,10 @@ __all__ = ["FewStepScheduler"]
 #: The name of our part of the settings. diffusers' own schedulers pass over names with an underscore, and
 #: keep them.
 _OURS = "_fewstep"
-#: Largest distance of two timesteps that are taken as one, a thousandth of a step of training.
-_SAME = 1e-3
 
 
-class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
-    """Solvers as a diffusers scheduler: ``pipe.scheduler = FewStepScheduler.from_solver(fit, pipe.scheduler)``.
+class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both name the file
+    """Solvers as a scheduler: ``pipe.scheduler = FewStepScheduler.from_solver(fit, pipe.scheduler)``.
 
     ``num_inference_steps`` chooses the solver, by its number of network calls. The latents that the pipeline
     holds are the states of our field, in the coordinates of the network; those that it changes (inpainting,
@@ -52,43 +52,42 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         solvers: solvers, or the objects in their files, of different numbers of calls.
         convention: what the network predicts; ``from_solver`` reads it from the old scheduler.
         settings: the settings of the old scheduler.
+        before: the name of its class.
 
     Raises:
         ValueError: when two solvers have one number of calls, or one is for another schedule.
     """
 
     order = 1
-    _compatibles = [  # noqa: RUF012
-        *(kind.name for kind in KarrasDiffusionSchedulers),
-        "FlowMatchEulerDiscreteScheduler",
-        "FlowMatchHeunDiscreteScheduler",
-    ]
+
+    _begin_index: int | None
 
     def __init__(
         self,
         solvers: Sequence[Solver | Mapping[str, Any]],
         convention: Convention | Mapping[str, Any],
         settings: Mapping[str, Any] | None = None,
+        before: str | None = None,
     ) -> None:
         reading = convention_from_dict(convention) if isinstance(convention, Mapping) else convention
         self.convention = reading
-        self._solvers = _by_calls([_read(solver) for solver in solvers])
+        self._solvers = by_calls(solvers)
         self._steppers = {
             n: Stepper.of(solver, reading.prediction, reading.schedule) for n, solver in self._solvers.items()
         }
         ours = {
             "solvers": [finite(solver.to_dict()) for solver in self._solvers.values()],
             "convention": convention_to_dict(reading),
+            "before": before,
         }
-        self.register_to_config(**{**(settings or {}), _OURS: ours})
+        ours = json.loads(json.dumps(ours))  # equal to what a file will hold
+        self.register_to_config(**{**(settings or {}), _OURS: ours})  # type: ignore[no-untyped-call]
         #: What a pipeline multiplies the noise by.
         self.init_noise_sigma = float(reading.schedule(0.0).sigma)
         self.set_timesteps(max(self._steppers))
 
     @classmethod
-    def from_solver(
-        cls, solver: Solver | Fit | Iterable[Solver | Fit], scheduler: Any
-    ) -> FewStepScheduler:
+    def from_solver(cls, solver: Solver | Fit | Iterable[Solver | Fit], scheduler: Any) -> FewStepScheduler:
         """Return the scheduler of one or several solvers, for the pipelines of ``scheduler``.
 
         Args:
@@ -99,10 +98,14 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             ValueError: when the scheduler's convention is unknown, or as for the class.
         """
         given = [solver] if isinstance(solver, Solver | Fit) else list(solver)
-        solvers = [member for one in given for member in _members(one)]
+        solvers = [member for one in given for member in members(one)]
         settings = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
-        dropped = (_OURS, "_class_name", "_diffusers_version")
-        return cls(solvers, convention(scheduler), {k: v for k, v in settings.items() if k not in dropped})
+        # Without their underscored names, all settings are taken as given, and none as a default to replace.
+        kept = {key: value for key, value in settings.items() if not key.startswith("_")}
+        before = settings.get("_class_name") if isinstance(scheduler, Mapping) else type(scheduler).__name__
+        if before == cls.__name__:
+            before = settings[_OURS]["before"]
+        return cls(solvers, convention(scheduler), kept, before)
 
     @classmethod
     def from_config(
@@ -124,10 +127,17 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 "FewStepScheduler: these settings hold no solver; fit one, and use "
                 "FewStepScheduler.from_solver(solver, pipe.scheduler)."
             )
-        dropped = (_OURS, "_class_name", "_diffusers_version")
-        settings = {key: value for key, value in (config or {}).items() if key not in dropped}
-        made = cls(ours["solvers"], ours["convention"], settings)
+        settings = {key: value for key, value in (config or {}).items() if key != _OURS}
+        if "_class_name" in settings:
+            settings["_class_name"] = cls.__name__
+        made = cls(ours["solvers"], ours["convention"], settings, ours.get("before"))
         return (made, kwargs) if return_unused_kwargs else made
+
+    @property
+    def compatibles(self) -> list[type]:
+        """The schedulers of diffusers that take these settings: the one before, and those it names."""
+        before = getattr(diffusers, str(self.config[_OURS]["before"]), None)
+        return [] if before is None else list(before._get_compatibles())
 
     @property
     def step_index(self) -> int | None:
@@ -157,9 +167,9 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         Args:
             num_inference_steps: number of network calls.
             device: device of the timesteps.
-            sigmas: what pipelines of flow matching always pass, evenly spaced numbers, of which only the count
-                is used.
-            mu: the shift for the resolution; it is in the fitted times, and not used again.
+            sigmas: what pipelines of flow matching always pass, evenly spaced numbers, of which only the
+                count is used.
+            mu: the shift for a resolution; the fitted times have it in them, and it is not used again.
             timesteps: like ``sigmas``; also accepted are this scheduler's own.
 
         Raises:
@@ -170,23 +180,23 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if n not in self._steppers:
             known = " or ".join(str(known) for known in self._steppers)
             raise ValueError(
-                f"FewStepScheduler: num_inference_steps={n}, but its solvers make {known} network calls; pass "
-                "such a number, or fit a solver for this one."
+                f"FewStepScheduler: num_inference_steps={n}, but its solvers make {known} network calls; "
+                "pass such a number, or fit a solver for this one."
             )
         self._stepper = self._steppers[n]
         exact = [timestep_at(self.convention, t) for t in self._stepper.called]
         for name, given in (("sigmas", sigmas), ("timesteps", timesteps)):
             if given is not None:
-                _check_even(name, given, exact)
+                check_even(name, given, exact)
         self.num_inference_steps = n
         self._own, self._own_times = exact, self._stepper.times[:-1]
         self.timesteps = torch.tensor(exact, dtype=torch.float32, device=device)
         alpha, sigma = self.convention.schedule(torch.tensor(self._stepper.times, dtype=torch.float64))[:2]
         straight = isinstance(self.convention.clock, tuple)
-        #: Noise levels, as in the scheduler that it replaces: sigma of straight paths, else sigma / alpha.
+        #: Noise levels as in the scheduler before: sigma of straight paths, else sigma / alpha.
         self.sigmas = (sigma if straight else sigma / alpha).float()
         self._wires = [wire(self.convention, t) for t in self._stepper.called]
-        self._begin_index: int | None = None
+        self._begin_index = None
         self._first = 0
         self._history: History | None = None
 
@@ -248,7 +258,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """
         distances = (self.timesteps.cpu().double() - float(timestep)).abs()
         index = int(distances.argmin())
-        if not float(distances[index]) < _SAME:
+        if not float(distances[index]) < SAME:
             raise ValueError(
                 f"FewStepScheduler: timestep {float(timestep):g} is none of its timesteps, "
                 f"{[round(float(k), 3) for k in self.timesteps]}; pass one of scheduler.timesteps."
@@ -267,7 +277,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if timestep is None:
             return 0
         if isinstance(timestep, Tensor) and _shares_memory(timestep, self.timesteps):
-            return timestep.storage_offset()  # the value would be waited for
+            return int(timestep.storage_offset())  # the value would be waited for
         return self.index_for_timestep(timestep)
 
     def _times_of(self, timesteps: Tensor) -> Tensor:
@@ -277,59 +287,11 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         nearest = distances.argmin(dim=-1)
         times = timesteps.new_tensor(self._own_times, dtype=torch.float32)
         t = time_of(self.convention, timesteps).float()
-        return torch.where(distances.amin(dim=-1) < _SAME, times[nearest], t)
+        return torch.where(distances.amin(dim=-1) < SAME, times.take(nearest), t)
 
 
 # Saved pipelines name the module of their scheduler.
 FewStepScheduler.__module__ = "fewstep.adapters.diffusers"
-
-
-def _read(solver: Solver | Mapping[str, Any]) -> Solver:
-    return solver if isinstance(solver, Solver) else Solver(**_solver_file.arguments(dict(solver)))
-
-
-def _members(given: Solver | Fit) -> list[Solver]:
-    """Return the solver, or those of a fit."""
-    if isinstance(given, Solver):
-        return [given]
-    if not isinstance(given, Fit):
-        raise ValueError(
-            f"from_solver: needs a Solver or Fit, or several, not a {type(given).__name__}; load files with "
-            "fewstep.load."
-        )
-    places = {(row["nfe"], row["guidance"]) for row in given.report.rows if row["trained"]}
-    if len({scale for _, scale in places}) > 1:
-        raise ValueError(
-            "from_solver: this fit has solvers for several guidance scales, which a scheduler does not know; "
-            "pass some of one scale, as fit.at(nfe=..., guidance=...)."
-        )
-    return [given.at(nfe, guidance) for nfe, guidance in sorted(places)]
-
-
-def _by_calls(solvers: Sequence[Solver]) -> dict[int, Solver]:
-    found = {solver.nfe: solver for solver in sorted(solvers, key=lambda solver: solver.nfe)}
-    if not found or len(found) < len(solvers):
-        raise ValueError(
-            "FewStepScheduler: solvers must be one or more, of different numbers of network calls, not of "
-            f"{[solver.nfe for solver in solvers]}; num_inference_steps chooses between them."
-        )
-    return found
-
-
-def _check_even(name: str, given: Any, own: Sequence[float]) -> None:
-    """Raise a ``ValueError`` unless a list has even spaces or our own timesteps."""
-    values = torch.as_tensor(given, dtype=torch.float64).cpu()
-    scale = float(values.abs().max())
-    if torch.allclose(values, torch.tensor(own, dtype=torch.float64), rtol=0, atol=_SAME * max(scale, 1.0)):
-        return
-    # Some pipelines round their timesteps to whole numbers.
-    rough = 2e-3 * scale
-    even = torch.linspace(float(values[0]), float(values[-1]), len(values), dtype=torch.float64)
-    if float((values - even).abs().max()) > rough:
-        raise ValueError(
-            f"FewStepScheduler: {name} must be left out, as its solvers have times of their own, not "
-            f"{[round(v, 3) for v in values.tolist()]}; to use those, make a solver with that grid."
-        )
 
 
 def _shares_memory(part: Tensor, whole: Tensor) -> bool:

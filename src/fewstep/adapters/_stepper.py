@@ -8,11 +8,11 @@ to the prediction that the table reads, and the table's row makes the state of t
 At an end of time where ``m_j`` leaves ``u_j`` undefined, the network is called a little inside, as by
 :meth:`fewstep.Field.at`.
 
-**Edits.** A framework may change ``x_j`` by ``e`` before the call (inpainting, callbacks). A row may read any
-earlier state, so that the change would be lost, or counted in part. With all predictions held fixed the ODE
-``dx/dt = A x + B u`` is linear, and a difference of two solutions grows like
+**Edits.** A framework may change ``x_j`` by ``e`` before the call (inpainting, callbacks). A row may read
+earlier states instead, so that the change would be lost, in part or whole. With all predictions held fixed
+the ODE ``dx/dt = A x + B u`` is linear, and a difference of two solutions grows like
 
-    phi(t) = exp int A dt:    1 for velocities, sigma for data, alpha for noise, sqrt(alpha^2 + sigma^2) for v.
+    phi(t) = exp int A dt:    1 for velocities, sigma for data, alpha for noise, hypot(alpha, sigma) for v.
 
 So the states of the trajectory through ``x_j + e`` are ``x_k + e phi(t_k) / phi(t_j)``, for every kept ``k``.
 
@@ -25,13 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .._ends import Affine, finite_conversion
+from .._ends import finite_conversion
 from .._execute import Row, advance, plan
 from .._network import state_type
 from .._predictions import Prediction
@@ -93,7 +93,7 @@ class Stepper:
     @cached_property
     def called(self) -> tuple[float, ...]:
         """Times at which the network is called: those of the states, or a little inside [0, 1]."""
-        return tuple(self._conversions.times.tolist())
+        return self._conversions[2]
 
     def begin(self, x: Tensor) -> History:
         """Return the history before the first call, at the state ``x``, ``(B, ...)``, which is copied."""
@@ -126,11 +126,12 @@ class Stepper:
         if edited is not None:
             edit = edited.to(states[j].dtype) - states[j].to(edited.dtype).to(states[j].dtype)
             states = {k: x + self._growth(j, k) * edit for k, x in states.items()}
-        A, B = (float(c[j]) for c in self._conversions[:2])
-        predictions[j] = A * states[j] + B * prediction.to(states[j].dtype)
+        A, B, _ = self._conversions
+        predictions[j] = A[j] * states[j] + B[j] * prediction.to(states[j].dtype)
         advance(self._rows[j], j + 1, states, predictions)
         return History(j + 1, states, predictions), states[j + 1]
 
+    @lru_cache(maxsize=64)  # noqa: B019, few are kept, and they are small
     def entered(self, call: int) -> Stepper:
         """Return the steps of the calls from ``call`` on, for a state without history: DPM-Solver++ 2M.
 
@@ -165,9 +166,11 @@ class Stepper:
         return plan(self.C, self.D)
 
     @cached_property
-    def _conversions(self) -> Affine:
+    def _conversions(self) -> tuple[tuple[float, ...], ...]:
+        """``A`` and ``B`` of each call, and the time at which the network is called."""
         t = torch.tensor(self.times[:-1], dtype=torch.float64)
-        return finite_conversion(self.schedule, t, self.reads, self.given, torch.float32, mean_known=False)
+        found = finite_conversion(self.schedule, t, self.reads, self.given, torch.float32, mean_known=False)
+        return tuple(tuple(c.tolist()) for c in (found.A, found.B, found.times))
 
     @cached_property
     def _phi(self) -> list[float]:
