@@ -8,6 +8,8 @@ from typing import NamedTuple
 import diffusers
 import torch
 
+import fewstep as fs
+
 B = 2  # two different prompts
 
 
@@ -19,6 +21,10 @@ class Case(NamedTuple):
     options: dict
     conditions: dict
     noise: torch.Tensor
+
+    def field(self):
+        """The field of the network, before or after the scheduler is replaced."""
+        return fs.adapters.diffusers.field(self.pipe, **self.options)
 
 
 def randn(*shape, seed):
@@ -193,79 +199,3 @@ def flux(kind="FluxPipeline", vae=None, true_guidance=None, channels=4):
 
 def flux_true_guidance():
     return flux(true_guidance=3.0)
-
-
-def pixart():
-    network = frozen(
-        diffusers.PixArtTransformer2DModel, sample_size=8, num_layers=1, patch_size=2, attention_head_dim=8,
-        num_attention_heads=2, caption_channels=6, in_channels=4, cross_attention_dim=16, out_channels=8,
-        attention_bias=True, activation_fn="gelu-approximate", num_embeds_ada_norm=1000,
-        norm_type="ada_norm_single", norm_elementwise_affine=False, norm_eps=1e-6,
-        use_additional_conditions=False,
-    )  # fmt: skip
-    pipe = diffusers.PixArtAlphaPipeline(
-        tokenizer=None, text_encoder=None, vae=None, transformer=network,
-        scheduler=diffusers.DPMSolverMultistepScheduler(beta_schedule="linear"),
-    )  # fmt: skip
-    text, mask = embeddings(3, 6), torch.ones(B, 3)
-    noise = randn(B, 4, 8, 8, seed=0)
-    shared = {
-        "encoder_attention_mask": mask, "added_cond_kwargs": {"resolution": None, "aspect_ratio": None},
-    }  # fmt: skip
-    options = {
-        "guidance": 3.0,
-        "unconditional": {"encoder_hidden_states": text["negative_prompt_embeds"]},
-    }
-    call = {
-        **text, "prompt_attention_mask": mask, "negative_prompt_attention_mask": mask, "guidance_scale": 3.0,
-        "latents": noise, "use_resolution_binning": False, "negative_prompt": None, "height": 64, "width": 64,
-    }  # fmt: skip
-    return Case(pipe, call, options, {"encoder_hidden_states": text["prompt_embeds"], **shared}, noise)
-
-
-def sana():
-    network = frozen(
-        diffusers.SanaTransformer2DModel, patch_size=1, in_channels=4, out_channels=4, num_layers=1,
-        num_attention_heads=2, attention_head_dim=4, num_cross_attention_heads=2,
-        cross_attention_head_dim=4, cross_attention_dim=8, caption_channels=6, sample_size=8,
-    )  # fmt: skip
-    pipe = diffusers.SanaPipeline(
-        tokenizer=None, text_encoder=None, vae=None, transformer=network,
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
-    )  # fmt: skip
-    text, mask = embeddings(3, 6), torch.ones(B, 3)
-    noise = randn(B, 4, 8, 8, seed=0)
-    options = {
-        "guidance": 3.0,
-        "unconditional": {"encoder_hidden_states": text["negative_prompt_embeds"]},
-    }
-    call = {
-        **text, "prompt_attention_mask": mask, "negative_prompt_attention_mask": mask, "guidance_scale": 3.0,
-        "latents": noise, "use_resolution_binning": False, "negative_prompt": None, "height": 256,
-        "width": 256,
-    }  # fmt: skip
-    conditions = {"encoder_hidden_states": text["prompt_embeds"], "encoder_attention_mask": mask}
-    return Case(pipe, call, options, conditions, noise)
-
-
-def aura_flow():
-    network = frozen(
-        diffusers.AuraFlowTransformer2DModel, sample_size=8, patch_size=2, in_channels=4, out_channels=4,
-        num_mmdit_layers=1, num_single_dit_layers=1, caption_projection_dim=8, attention_head_dim=4,
-        num_attention_heads=2, joint_attention_dim=6, pos_embed_max_size=64,
-    )  # fmt: skip
-    pipe = diffusers.AuraFlowPipeline(
-        tokenizer=None, text_encoder=None, vae=None, transformer=network,
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=1.73),
-    )  # fmt: skip
-    text, mask = embeddings(3, 6), torch.ones(B, 3)
-    noise = randn(B, 4, 8, 8, seed=0)
-    options = {
-        "guidance": 3.0,
-        "unconditional": {"encoder_hidden_states": text["negative_prompt_embeds"]},
-    }
-    call = {
-        **text, "prompt_attention_mask": mask, "negative_prompt_attention_mask": mask, "guidance_scale": 3.0,
-        "latents": noise, "height": 64, "width": 64,
-    }  # fmt: skip
-    return Case(pipe, call, options, {"encoder_hidden_states": text["prompt_embeds"]}, noise)
