@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -155,12 +156,27 @@ def test_a_fit_of_several_numbers_of_calls(exact):
         assert_same(latents, fit.at(n).sample(field, noise))
 
 
+def test_a_solver_fitted_for_another_schedule_is_told(tmp_path):
+    discrete = fs.schedules.Discrete([0.9, 0.5, 0.1])
+    solver = replace(SOLVER, fitted_for={"schedule": fs.schedules.CondOT().to_dict(), "guidance": 2.0})
+    with pytest.warns(UserWarning, match=r"for schedule cond_ot\(\), but this field has schedule ddpm"):
+        FewStep.from_solver(solver, theirs("DDIMScheduler"))
+    for schedule in (discrete, fs.schedules.DDPM()):
+        own = theirs("DDIMScheduler") if schedule != discrete else diffusers.DDIMScheduler(
+            trained_betas=[0.1, 4 / 9, 0.8], num_train_timesteps=3
+        )  # fmt: skip
+        found = adapter.field(unet(), own).schedule
+        solver = replace(SOLVER, fitted_for={"schedule": found.to_dict()})
+        solver.save(tmp_path / "solver.json")
+        FewStep.from_solver([fs.load(tmp_path / "solver.json"), fs.classical.euler(4)], own)
+
+
 def test_noise_is_added_at_our_times():
     image = torch.full((2, 2, 8, 8), 0.5)
     noise = NOISE[:2]
     for kind in SETTINGS:
         ours = FewStep.from_solver(fs.classical.heun(4), theirs(kind))
-        for j, t in enumerate((0.0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75)):
+        for j, t in enumerate((0.0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75, 1.0)):
             alpha, sigma = (float(c) for c in ours.convention.schedule(t)[:2])
             expected = alpha * image + sigma * noise
             for timestep in (ours.timesteps[j], ours.timesteps[j].repeat(2)):

@@ -166,6 +166,22 @@ def test_enters_in_the_middle_by_dpmpp_2m(exact):
     assert full.entered(0) is full
 
 
+def test_entering_makes_nothing_of_calls_that_go_back(exact):
+    """The network is called at .3 when the state is at .6 already."""
+    schedule = S.VP()
+    field = fs.Field(exact(schedule, "noise"), schedule, "noise", shape=SHAPE)
+    D = ((0.2,), (0.0, 0.1), (0.0, 0.0, 0.5), (0.0, 0.0, 0.0, 0.4), (0.0, 0.0, 0.0, 0.0, 0.2))
+    C = tuple((1.0, *[0.0] * i) for i in range(5))
+    solver = fs.Solver((0.0, 0.2, 0.6, 0.3, 0.8), C, D, (0, 1, 2, 5))
+    stepper = Stepper.of(solver, "noise", schedule).entered(2)
+    assert stepper.called == (0.6, 0.3, 0.8)
+    history, x = stepper.begin(NOISE), NOISE
+    for t in stepper.called:
+        history, x = stepper.step(history, field.predict(x, t) if t != 0.3 else torch.full_like(x, 9.0))
+    rest = fs.classical.dpmpp("2M", grid=[0.6, 0.8, 1.0], schedule=schedule)
+    assert relative(x, rest.sample(field, field.initial_noise(NOISE))) < 1e-5
+
+
 def test_entering_is_more_accurate_than_ddim(exact):
     """From a noised image, on the same times."""
     schedule = S.VP()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import _solver_file
+from .._fitted_for import differences
+from .._json import finite
 from ..fitting import Fit
+from ..schedules import Schedule
 from ..solver import Solver
 
-__all__ = ["SAME", "by_calls", "check_even", "members"]
+__all__ = ["SAME", "by_calls", "check_even", "members", "schedule_mismatch", "shares_memory"]
 
 #: Largest distance of two timesteps that are taken as one, a thousandth of a step of training.
 SAME = 1e-3
@@ -49,6 +54,17 @@ def by_calls(given: Sequence[Solver | Mapping[str, Any]]) -> dict[int, Solver]:
     return found
 
 
+def schedule_mismatch(solver: Solver, schedule: Schedule) -> str | None:
+    """Describe in a sentence how the schedule differs from those a solver was fitted for."""
+    if not solver.fitted_for:
+        return None
+    fitted = json.loads(json.dumps(finite(solver.fitted_for)))  # as in a file, where tuples are lists
+    first, *more = ({"schedule": one.get("schedule")} for one in (fitted, *(fitted.get("also") or ())))
+    facts = json.loads(json.dumps({"schedule": schedule.to_dict()}))
+    found = differences({**first, "also": more}, facts)
+    return None if found is None else f"solver {solver.name!r} was fitted for {found}"
+
+
 def check_even(name: str, given: Any, own: Sequence[float]) -> None:
     """Raise a ``ValueError`` unless a list has even spaces or our own timesteps."""
     values = torch.as_tensor(given, dtype=torch.float64).cpu()
@@ -63,3 +79,8 @@ def check_even(name: str, given: Any, own: Sequence[float]) -> None:
             f"FewStepScheduler: {name} must be left out, as its solvers have times of their own, not "
             f"{[round(v, 3) for v in values.tolist()]}; to use those, make a solver with that grid."
         )
+
+
+def shares_memory(part: Tensor, whole: Tensor) -> bool:
+    """Return whether a number is a view of a tensor."""
+    return part.numel() == 1 and part.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,14 +18,8 @@ from .._json import finite
 from .._network import state_type
 from ..fitting import Fit
 from ..solver import Solver
-from ._diffusers_arguments import SAME, by_calls, check_even, members
-from ._diffusers_dialect import (
-    convention_from_dict,
-    convention_to_dict,
-    time_of,
-    timestep_at,
-    wire,
-)
+from ._diffusers_arguments import SAME, by_calls, check_even, members, schedule_mismatch, shares_memory
+from ._diffusers_dialect import convention_from_dict, convention_to_dict, time_of, timestep_at, wire
 from ._diffusers_schedulers import Convention, convention
 from ._stepper import History, Stepper
 
@@ -96,6 +91,9 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
 
         Raises:
             ValueError: when the scheduler's convention is unknown, or as for the class.
+
+        Warns:
+            UserWarning: when a solver was fitted for another schedule.
         """
         given = [solver] if isinstance(solver, Solver | Fit) else list(solver)
         solvers = [member for one in given for member in members(one)]
@@ -105,7 +103,10 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
         before = settings.get("_class_name") if isinstance(scheduler, Mapping) else type(scheduler).__name__
         if before == cls.__name__:
             before = settings[_OURS]["before"]
-        return cls(solvers, convention(scheduler), kept, before)
+        reading = convention(scheduler)
+        for found in filter(None, (schedule_mismatch(one, reading.schedule) for one in solvers)):
+            warnings.warn(f"{found}; fit again for this scheduler's.", stacklevel=2)
+        return cls(solvers, reading, kept, before)
 
     @classmethod
     def from_config(
@@ -276,7 +277,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
             return self._begin_index
         if timestep is None:
             return 0
-        if isinstance(timestep, Tensor) and _shares_memory(timestep, self.timesteps):
+        if isinstance(timestep, Tensor) and shares_memory(timestep, self.timesteps):
             return int(timestep.storage_offset())  # the value would be waited for
         return self.index_for_timestep(timestep)
 
@@ -292,7 +293,3 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
 
 # Saved pipelines name the module of their scheduler.
 FewStepScheduler.__module__ = "fewstep.adapters.diffusers"
-
-
-def _shares_memory(part: Tensor, whole: Tensor) -> bool:
-    return part.numel() == 1 and part.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
