@@ -52,6 +52,18 @@ def test_samples_as_the_solver_does(exact, schedule):
             assert float(error / expected.square().mean().sqrt()) < (1e-3 if close else 1e-5), solver.name
 
 
+def test_a_sample_before_pure_data(exact):
+    """The last level is not zero, and the sample has k-diffusion's scale."""
+    schedule = S.VP()
+    solver = fs.classical.dpmpp("2M", grid=[0.0, 0.3, 0.6, 0.8], schedule=schedule)
+    f = k_diffusion.sampler(solver)
+    alpha, sigma = (float(c) for c in schedule(0.8)[:2])
+    assert float(f.sigmas[-1]) == pytest.approx(sigma / alpha)
+    field = fs.Field(exact(schedule, "data"), schedule, "data", shape=SHAPE)
+    samples = f(denoiser(exact, schedule), NOISE * f.sigmas[0], f.sigmas)
+    torch.testing.assert_close(samples, solver.sample(field, NOISE) / alpha)
+
+
 def test_begins_later(exact):
     """``denoise`` below 1: the last of the levels."""
     schedule = S.VP()

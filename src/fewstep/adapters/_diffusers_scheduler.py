@@ -41,7 +41,8 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
     The settings are those of the scheduler that it replaces, and its own under ``"_fewstep"``:
     ``type(old).from_config(pipe.scheduler.config)`` restores the old one, and ``save_pretrained``,
     ``from_pretrained`` and ``push_to_hub`` write and read JSON. One object serves one pipeline at a time, as
-    all schedulers of diffusers do.
+    all schedulers of diffusers do. ``DDIMPipeline`` turns every scheduler that it is made with into its own
+    kind: set its ``scheduler`` afterwards.
 
     Args:
         solvers: solvers, or the objects in their files, of different numbers of calls.
