@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ._table import Rows
 
-__all__ = ["Coefficient", "Readied", "Row", "execute", "plan"]
+__all__ = ["Coefficient", "Readied", "Row", "advance", "execute", "plan"]
 
 #: A number, or, while fitting, a tensor that broadcasts against the states.
 Coefficient = float | Tensor
@@ -89,18 +89,22 @@ def execute(
     that no later row reads are removed.
     """
     for i in range(start, len(rows) + 1):
-        row = rows[i - 1]
         if i - 1 not in predictions:
             predictions[i - 1] = call(i - 1, states[i - 1], times[i - 1])
-        # The terms have no name, which would keep them alive during the next call.
-        states[i] = _weighted_sum(
-            [(c, states[j]) for j, c in row.states] + [(c, predictions[j]) for j, c in row.predictions]
-        )
-        for j in row.unread_states:
-            states.pop(j, None)
-        for j in row.unread_predictions:
-            predictions.pop(j, None)
+        advance(rows[i - 1], i, states, predictions)
     return states[len(rows)]
+
+
+def advance(row: Row, i: int, states: dict[int, Tensor], predictions: dict[int, Tensor]) -> None:
+    """Compute ``x_i`` by its row; drop the states and predictions that no later row reads."""
+    # The terms have no name, which would keep them alive during the next call.
+    states[i] = _weighted_sum(
+        [(c, states[j]) for j, c in row.states] + [(c, predictions[j]) for j, c in row.predictions]
+    )
+    for j in row.unread_states:
+        states.pop(j, None)
+    for j in row.unread_predictions:
+        predictions.pop(j, None)
 
 
 def _nonzero(row: Sequence[Coefficient]) -> tuple[tuple[int, Coefficient], ...]:

@@ -15,6 +15,9 @@ arguments of the network, given when the field is sampled.
     torchcfm          ``net(t, x) -> velocity``
     dpm_solver        ``model_fn(x, t_continuous) -> noise``, with a ``NoiseScheduleVP``
     ================  ====================================================================
+
+Two of them run our solvers in turn: ``diffusers.FewStepScheduler`` in its pipelines (it imports diffusers on
+first use), and ``k_diffusion.sampler`` where a sampler of k-diffusion is taken.
 """
 
 from . import diffusers, dpm_solver, edm, flow_matching, k_diffusion, torchcfm

@@ -53,6 +53,9 @@ class Convention(NamedTuple):
 
 def convention(scheduler: Any) -> Convention:
     """Return the convention of a scheduler, or of its settings, if they determine it."""
+    kept = getattr(scheduler, "convention", None)  # FewStepScheduler keeps that of the one before
+    if isinstance(kept, Convention):
+        return kept
     config = scheduler if isinstance(scheduler, Mapping) else getattr(scheduler, "config", None)
     if not isinstance(config, Mapping):
         raise ValueError(

@@ -5,23 +5,37 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from .._extras import require
 from .._network import floating_type
 from ..field import Field
+from ._diffusers_grid import grid
 from ._diffusers_schedulers import convention
 from ._network import Network, adapted_field
 from .edm import precondition
 from .k_diffusion import Denoise
 
-__all__ = ["field"]
+if TYPE_CHECKING:
+    from ._diffusers_scheduler import FewStepScheduler
+
+__all__ = ["FewStepScheduler", "field", "grid"]
 
 #: Transformers that take sigma itself, not a thousand times it; their pipelines divide the timestep.
 _UNIT_TIME = ("Flux", "Chroma", "QwenImage", "LongCatImage", "OvisImage", "AuraFlow")
 #: Transformers with our time and velocity, from noise to data; their pipelines reverse both.
 _OUR_TIME = ("Lumina2",)
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs diffusers itself on first use; it looks for its base class where it loads a class."""
+    if name not in ("FewStepScheduler", "SchedulerMixin"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require("diffusers", "diffusers")
+    return getattr(import_module("._diffusers_scheduler", __package__), name)
 
 
 def field(model_or_pipeline: Any, scheduler: Any = None, **options: Any) -> Field:

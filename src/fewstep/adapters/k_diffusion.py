@@ -1,4 +1,4 @@
-"""Fields from k-diffusion's denoisers."""
+"""Fields from k-diffusion's denoisers, and samplers for them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from .._broadcast import like
 from .._network import in_own_type
 from ..field import Field
 from ..schedules import VE
+from ._k_diffusion_sampler import sampler
 from ._network import Network, adapted_field
 
-__all__ = ["field"]
+__all__ = ["field", "sampler"]
 
 #: The noise levels that EDM samples between (Karras et al. 2022, table 1); a network may have others.
 LOWEST, HIGHEST = 0.002, 80.0

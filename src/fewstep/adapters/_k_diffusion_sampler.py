@@ -1,0 +1,141 @@
+"""Our solvers as samplers of k-diffusion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._network import state_type
+from .._progress import progress_bar
+from ..schedules import Schedule
+from ..solver import Solver
+from ._stepper import Stepper
+
+__all__ = ["Sampler", "sampler"]
+
+#: How far inside [0, 1] a denoiser is called instead of at an infinite noise level, or at none.
+_MARGIN = 1e-5
+#: Largest relative difference of two noise levels that are taken as one; float32 and text round them.
+_SAME = 1e-3
+
+
+def sampler(solver: Solver, schedule: Schedule | None = None) -> Sampler:
+    """Return a sampler of k-diffusion, ``f(model, x, sigmas, extra_args=None, callback=None, disable=None)``.
+
+    Use it with its own levels, ``x = randn * f.sigmas[0]``; there is one level per network call, those of
+    stages too, and the last is that of the sample.
+
+    Args:
+        solver: the solver.
+        schedule: the schedule of the field that it was made for; by default that of its table.
+
+    Raises:
+        ValueError: when the schedule is missing, or is another than the table's.
+    """
+    schedule = solver.schedule if schedule is None else schedule
+    if schedule is None:
+        raise ValueError(
+            f"sampler: solver {solver.name!r} is a table of velocities, which names no schedule; pass "
+            "schedule=field.schedule."
+        )
+    return Sampler(Stepper.of(solver, "data", schedule), solver.name)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler of k-diffusion; see :func:`sampler`.
+
+    k-diffusion's states are ``data + sigma_VE noise``; ours, ``x = alpha data + sigma noise``, are ``alpha``
+    times those at ``sigma_VE = sigma / alpha``. A denoiser is a data prediction.
+
+    Args:
+        stepper: the steps of the solver, with data predictions.
+        name: name of the solver.
+    """
+
+    stepper: Stepper
+    name: str
+
+    @cached_property
+    def sigmas(self) -> Tensor:
+        """The noise levels of the calls, and of the sample: ``N + 1`` numbers in float32, on the CPU."""
+        return torch.tensor([sigma / alpha for alpha, sigma in self._levels], dtype=torch.float32)
+
+    def __call__(
+        self,
+        model: Callable[..., Tensor],
+        x: Tensor,
+        sigmas: Tensor | None = None,
+        extra_args: Mapping[str, Any] | None = None,
+        callback: Callable[[dict[str, Any]], object] | None = None,
+        disable: bool | None = None,
+    ) -> Tensor:
+        """Return the samples of noise, or of a noised image.
+
+        Args:
+            model: ``model(x, sigma, **extra_args) -> denoised``, with ``sigma`` of shape ``(B,)``.
+            x: noise, ``randn * sigmas[0]``, or a noised image, ``image + randn * sigmas[0]``: ``(B, ...)``.
+            sigmas: :attr:`sigmas`, or the last of them, to begin later: those calls are then made by
+                DPM-Solver++ 2M.
+            extra_args: further arguments of the model.
+            callback: called after each call of the model with ``x``, ``i``, ``sigma``, ``sigma_hat`` and
+                ``denoised`` in a dict.
+            disable: a progress bar is shown if it is ``False``.
+
+        Raises:
+            ValueError: when ``sigmas`` are other levels.
+        """
+        first = self._first(sigmas)
+        stepper, levels = self.stepper.entered(first), self._levels[first:]
+        wide = x.to(state_type(x.dtype))
+        history = stepper.begin(levels[0][0] * wide)
+        state = history.states[0]
+        bar = progress_bar(disable is False, total=stepper.nfe, unit="call", desc=self.name)
+        with torch.no_grad(), bar:
+            for i, (alpha, sigma) in enumerate(levels[:-1]):
+                given = (state / alpha).to(x.dtype)
+                level = given.new_full((len(x),), sigma / alpha)
+                denoised = model(given, level, **(extra_args or {}))
+                if callback is not None:
+                    facts = {"x": given, "i": i, "sigma": level[0], "sigma_hat": level[0]}
+                    callback({**facts, "denoised": denoised})
+                history, state = stepper.step(history, denoised)
+                bar.update()
+        return (state / levels[-1][0]).to(x.dtype)
+
+    def _first(self, sigmas: Tensor | None) -> int:
+        """Return the call that a list of levels begins with."""
+        if sigmas is None:
+            return 0
+        own, given = self.sigmas, torch.as_tensor(sigmas).float().cpu()
+        first = len(own) - len(given)
+        if not (len(given) > 1 and first >= 0 and torch.allclose(given, own[first:], rtol=_SAME, atol=1e-6)):
+            raise ValueError(
+                f"sampler {self.name!r}: sigmas must be its own levels, {_shown(own)}, or the last of them, "
+                f"not {_shown(given)}; pass sampler.sigmas."
+            )
+        return first
+
+    @cached_property
+    def _levels(self) -> list[tuple[float, float]]:
+        """``alpha`` and ``sigma`` at the calls, where both are positive, and at the sample."""
+        schedule = self.stepper.schedule
+        found = []
+        for t in self.stepper.called:
+            alpha, sigma = (float(c) for c in schedule(t)[:2])
+            if alpha == 0 or sigma == 0:
+                alpha, sigma = (float(c) for c in schedule(min(max(t, _MARGIN), 1 - _MARGIN))[:2])
+            found.append((alpha, sigma))
+        # The noise that is handed in has the scale of the first state.
+        found[0] = (found[0][0], float(schedule(self.stepper.times[0]).sigma))
+        alpha, sigma = (float(c) for c in schedule(self.stepper.times[-1])[:2])
+        return [*found, (alpha, sigma)]
+
+
+def _shown(levels: Tensor) -> list[float]:
+    return [float(f"{float(level):.4g}") for level in levels]

@@ -1,0 +1,103 @@
+"""Our solvers with the signature of k-diffusion's samplers, against the same solvers in our own loop."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import fewstep as fs
+from fewstep.adapters import k_diffusion
+
+SHAPE = (1, 2, 2)
+NOISE = fs.noise(4, SHAPE, seed=0)
+S = fs.schedules
+SCHEDULES = [S.CondOT(), S.VP(), S.Cosine(), S.VE(80.0)]
+
+
+def denoiser(exact, schedule):
+    """The data expected at ``data + sigma noise``, from the network of another schedule."""
+    network = exact(schedule, "data")
+
+    def model(x, sigma, scale=1.0):
+        assert sigma.shape == (len(x),)
+        t = schedule.inverse_log_snr(-sigma.double().log())
+        alpha = schedule(t).alpha.reshape(-1, 1, 1, 1)
+        return (scale * network(alpha * x, t)).to(x.dtype)
+
+    return model
+
+
+def solvers(schedule):
+    return [
+        fs.classical.dpmpp("2M", 6, schedule=schedule),
+        fs.classical.edm_heun(4, schedule=schedule),
+        fs.classical.midpoint(3),
+        fs.classical.rk4(2).unroll(),
+    ]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.name)
+def test_samples_as_the_solver_does(exact, schedule):
+    field = fs.Field(exact(schedule, "data"), schedule, "data", shape=SHAPE)
+    for solver in solvers(schedule):
+        f = k_diffusion.sampler(solver, schedule)
+        assert len(f.sigmas) == solver.nfe + 1
+        assert f.sigmas[-1] == 0
+        given, expected = NOISE * f.sigmas[0], solver.sample(field, NOISE)
+        for sigmas in (f.sigmas, None):
+            samples = f(denoiser(exact, schedule), given, sigmas)
+            error = (samples - expected / schedule(solver.end).alpha).square().mean().sqrt()
+            # The velocity of VP just before pure data is a difference of nearly equal numbers.
+            close = schedule == S.VP() and solver.name == "rk4"
+            assert float(error / expected.square().mean().sqrt()) < (1e-3 if close else 1e-5), solver.name
+
+
+def test_a_sample_before_pure_data(exact):
+    """The last level is not zero, and the sample has k-diffusion's scale."""
+    schedule = S.VP()
+    solver = fs.classical.dpmpp("2M", grid=[0.0, 0.3, 0.6, 0.8], schedule=schedule)
+    f = k_diffusion.sampler(solver)
+    alpha, sigma = (float(c) for c in schedule(0.8)[:2])
+    assert float(f.sigmas[-1]) == pytest.approx(sigma / alpha)
+    field = fs.Field(exact(schedule, "data"), schedule, "data", shape=SHAPE)
+    samples = f(denoiser(exact, schedule), NOISE * f.sigmas[0], f.sigmas)
+    torch.testing.assert_close(samples, solver.sample(field, NOISE) / alpha)
+
+
+def test_begins_later(exact):
+    """``denoise`` below 1: the last of the levels."""
+    schedule = S.VP()
+    solver = fs.classical.adams_bashforth(2, 8)
+    f = k_diffusion.sampler(solver, schedule)
+    sigmas = f.sigmas[3:]
+    image = torch.full((4, *SHAPE), 0.3)
+    samples = f(denoiser(exact, schedule), image + NOISE * sigmas[0], sigmas)
+    field = fs.Field(exact(schedule, "data"), schedule, "data", shape=SHAPE)
+    rest = fs.classical.dpmpp("2M", grid=[*solver.times[3:], 1.0], schedule=schedule)
+    alpha = float(schedule(solver.times[3]).alpha)
+    expected = rest.sample(field, alpha * (image + NOISE * sigmas[0]) / float(schedule(0.0).sigma))
+    torch.testing.assert_close(samples, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_arguments_and_callbacks(exact):
+    schedule = S.VP()
+    f = k_diffusion.sampler(fs.classical.dpmpp("2M", 4, schedule=schedule))
+    seen = []
+    x = NOISE.to(torch.float16) * f.sigmas[0].half()
+    samples = f(denoiser(exact, schedule), x, f.sigmas, {"scale": 0.0}, seen.append, disable=True)
+    assert samples.dtype == torch.float16
+    assert [facts["i"] for facts in seen] == [0, 1, 2, 3]
+    assert all(float(facts["denoised"].abs().max()) == 0 for facts in seen)
+    assert [float(facts["sigma"]) for facts in seen] == pytest.approx(f.sigmas[:-1].tolist(), rel=1e-3)
+    assert torch.equal(seen[0]["x"], x)
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="table of velocities, which names no schedule"):
+        k_diffusion.sampler(fs.classical.euler(4))
+    with pytest.raises(ValueError, match=r"table of data predictions for VP.*CondOT"):
+        k_diffusion.sampler(fs.classical.dpmpp("2M", 4, schedule=S.VP()), S.CondOT())
+    f = k_diffusion.sampler(fs.classical.euler(3), S.VE(80.0))
+    for sigmas in (torch.tensor([80.0, 40, 3, 0]), torch.ones(9), torch.zeros(1)):
+        with pytest.raises(ValueError, match=r"must be its own levels, \[80.0, .* pass sampler.sigmas"):
+            f(None, NOISE, sigmas)
