@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from .._network import floating_type
 from ..field import Field
+from ._diffusers_call import Call
 from ._diffusers_schedulers import convention
+from ._diffusers_task import Task, from_pipeline
 from ._network import Network, adapted_field
-from .edm import precondition
-from .k_diffusion import Denoise
 
-__all__ = ["field"]
+__all__ = ["Task", "field", "from_pipeline"]
 
 #: Transformers that take sigma itself, not a thousand times it; their pipelines divide the timestep.
 _UNIT_TIME = ("Flux", "Chroma", "QwenImage", "LongCatImage", "OvisImage", "AuraFlow")
@@ -76,46 +74,10 @@ def field(model_or_pipeline: Any, scheduler: Any = None, **options: Any) -> Fiel
     settings = settings if isinstance(settings, Mapping) else {}
     options.setdefault("shape", _shape(kind, settings))
     options.setdefault("clock", reading.clock)
-    half = reading.learned_variance or _doubles_channels(settings)
-    call = _Call(_takes_keywords(network), half, reading.sign, reading.sigma_data, reading.sigma_min)
+    names = ("hidden_states", "timestep") if _takes_keywords(network) else None
+    cut = (1,) if reading.learned_variance or _doubles_channels(settings) else ()
+    call = Call(names, reading.sign, reading.sigma_data, reading.sigma_min, cut)
     return adapted_field(network, call, reading.schedule, reading.prediction, **options)
-
-
-@dataclass(frozen=True)
-class _Call:
-    """The call of a diffusers network, and the processing of its output."""
-
-    keywords: bool
-    half: bool
-    sign: int
-    sigma_data: float | None
-    sigma_min: float
-
-    @property
-    def casts_input(self) -> bool:
-        """True if states are preconditioned before the network gets them in its own type."""
-        return self.sigma_data is not None
-
-    def __call__(self, network: Network, x: Tensor, time: Tensor, **conditions: Any) -> Tensor:
-        def raw(x: Tensor, time: Tensor) -> Tensor:
-            return self._raw(network, x.to(floating_type(network) or x.dtype), time, conditions)
-
-        s, lowest = self.sigma_data, self.sigma_min
-        if s is None:
-            return self._raw(network, x, time, conditions)
-        return Denoise(lowest)(lambda x, sigma: precondition(raw, x, sigma, s, lowest), x, time)
-
-    def _raw(self, network: Network, x: Tensor, time: Tensor, conditions: Mapping[str, Any]) -> Tensor:
-        if self.keywords:
-            output = network(hidden_states=x, timestep=time, **conditions)
-        else:
-            output = network(x, time, **conditions)
-        if not isinstance(output, Tensor):
-            output = output[0] if isinstance(output, tuple) else output.sample
-        if self.half and output.shape[1] == 2 * x.shape[1]:
-            output = output.chunk(2, dim=1)[0]
-        prediction: Tensor = output if self.sign == 1 else -output
-        return prediction
 
 
 def _parts(given: Any, scheduler: Any) -> tuple[Network, Any]:
