@@ -242,6 +242,62 @@ def test_any_names_signs_and_clocks():
     torch.testing.assert_close(task.noise, X)
 
 
+def test_lists_and_mappings_of_tensors():
+    """As of adapters of images: a list of tensors with one row per sample, in a mapping, and plain values."""
+    images = [draw(3, 2, seed=k) for k in (4, 5)]
+    scale = draw(2, seed=6)
+
+    def forward(x, t, *, added, scale, mode):
+        assert mode == {"kind": "sum", "factors": (1, 2)}
+        assert type(added["images"]) is list
+        assert added["strength"] is None
+        return Net()(x, t) * scale + added["images"][0] * added["images"][1]
+
+    net = Net()
+    net.forward = forward
+    kept = {"added": {"images": images, "strength": None}, "scale": scale}
+    pipe = Loop(net, **kept, mode={"kind": "sum", "factors": (1, 2)})
+    task = from_pipeline(pipe, latents=X)
+    assert set(task.conditions) == {"scale"}
+    assert set(task.per_sample) == {"added"}
+    bound = task.field.bind(task.conditions, task.per_sample, 3)
+    expected = -forward(X, torch.tensor(500.0), **pipe.kept)
+    torch.testing.assert_close(bound(X, 0.5), expected)
+    torch.testing.assert_close(bound.rows(slice(1, 3))(X[1:], 0.5), expected[1:])
+
+
+def test_networks_that_write_into_their_input():
+    net = Net()
+    net.forward = lambda x, when: Net()(x, when) + 0 * x.zero_()
+    pipe = Loop(net)
+    pipe.watched, pipe.network = net, lambda x, t: net(x.clone(), t)
+    task = from_pipeline(pipe, latents=X)
+    torch.testing.assert_close(task.noise, X)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own
+def test_compiled_networks():
+    net = Net()
+    task = from_pipeline(Loop(torch.compile(net, backend="eager")), latents=X)
+    assert task.field.name == "Net 2"
+    torch.testing.assert_close(task.field(X, 0.25), -net(X, torch.full((3,), 750.0)))
+
+
+def test_two_networks_are_refused():
+    """As with high and low noise, or ControlNet."""
+    pipe = Loop(Net())
+    pipe.first, pipe.second = pipe.network, Net()
+    pipe.network = lambda x, t: (pipe.first if t[0] > 500 else pipe.second)(x, t)
+    refused(pipe, r"2 networks \(first, second\) act in the pipeline's steps", latents=X)
+
+
+def test_three_mixed_predictions_are_refused():
+    net = Net()
+    pipe = Loop(net)
+    pipe.watched, pipe.network = net, lambda x, t: net(x, t) + net(x, t, a=1) - net(x, t, a=2)
+    refused(pipe, "mix 3 predictions", latents=X)
+
+
 def refused(pipe, words, **arguments):
     with pytest.raises(ValueError, match=words) as caught:
         from_pipeline(pipe, **arguments)

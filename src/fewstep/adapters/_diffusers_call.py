@@ -34,6 +34,7 @@ class Call:
         listed: the network takes and returns lists of states.
         joined: dimension in which the condition :data:`CONCATENATED` follows the state.
         fixed: arguments that are the same in every call, merged with the conditions.
+        lists: places of conditions that are mappings of numbers here, but lists for the network.
     """
 
     names: tuple[str, str] | None = None
@@ -45,6 +46,7 @@ class Call:
     listed: bool = False
     joined: int | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    lists: tuple[tuple[str, ...], ...] = ()
 
     @property
     def casts_input(self) -> bool:
@@ -62,6 +64,8 @@ class Call:
 
     def _raw(self, network: Network, x: Tensor, time: Tensor, conditions: Mapping[str, Any]) -> Tensor:
         given = merged(self.fixed, conditions)
+        for path in self.lists:
+            given = _listed(given, path)
         state: Tensor | list[Tensor] = x
         if self.joined is not None:
             state = torch.cat([x, given.pop(CONCATENATED).to(x.dtype)], dim=self.joined)
@@ -100,3 +104,9 @@ def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
         if isinstance(first[name], Mapping) and isinstance(second[name], Mapping):
             both[name] = merged(first[name], second[name])
     return both
+
+
+def _listed(tree: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    """Return a mapping with the one at a place, of numbers, as a list."""
+    name, *rest = path
+    return {**tree, name: _listed(tree[name], tuple(rest)) if rest else list(tree[name].values())}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -12,54 +12,72 @@ from .._conditions import row_count
 from ._diffusers_reading import Evaluation, Reading
 from ._diffusers_values import refuse, same
 
-__all__ = ["Parts", "candidates", "one_row", "split"]
+__all__ = ["Parts", "Path", "candidates", "one_row", "split"]
+
+#: Names that lead to an argument in nested mappings.
+Path: TypeAlias = tuple[str, ...]
 
 
-def candidates(reading: Reading) -> Iterator[set[tuple[str, ...]]]:
+def candidates(reading: Reading) -> Iterator[set[Path]]:
     """Yield sets of arguments that may have one row per sample, the likeliest first: all of that length."""
-    found: set[tuple[str, ...]] = set()
+    found: set[Path] = set()
     for evaluation in reading.evaluations:
         found |= {path for path, v in _leaves(evaluation.arguments) if row_count(v) == evaluation.rows}
     yield found
     yield from (found - {path} for path in sorted(found))
 
 
-def _leaves(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(tree: Mapping[str, Any], prefix: Path = ()) -> Iterator[tuple[Path, Any]]:
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, (*prefix, name))
-        else:
-            yield (*prefix, name), value
+            continue
+        yield (*prefix, name), value
+        if isinstance(value, list | tuple):
+            yield from _leaves(_numbered(value), (*prefix, name))
+
+
+def _numbered(values: Sequence[Any]) -> dict[str, Any]:
+    return {str(k): value for k, value in enumerate(values)}
 
 
 @dataclass
 class Parts:
-    """Arguments with one row per sample, shared ones that hold tensors, and plain ones."""
+    """Arguments with one row per sample, shared ones that hold tensors, and plain ones.
 
-    own: dict[str, Any]
-    shared: dict[str, Any]
-    fixed: dict[str, Any]
+    Lists of tensors with one row per sample are mappings of them here, and their places in ``lists``.
+    """
+
+    own: dict[str, Any] = field(default_factory=dict)
+    shared: dict[str, Any] = field(default_factory=dict)
+    fixed: dict[str, Any] = field(default_factory=dict)
+    lists: tuple[Path, ...] = ()
 
 
 def split(
     tree: Mapping[str, Any],
     evaluation: Evaluation,
     blocks: int,
-    rows: set[tuple[str, ...]],
-    prefix: tuple[str, ...] = (),
+    rows: set[Path],
+    prefix: Path = (),
 ) -> Parts:
-    parts, count = Parts({}, {}, {}), evaluation.rows // blocks
+    """Sort the arguments of an evaluation, with those at the paths ``rows`` cut to its block of rows."""
+    parts, count = Parts(), evaluation.rows // blocks
     for name, value in tree.items():
         path = (*prefix, name)
+        if path not in rows and isinstance(value, list | tuple) and (*path, "0") in rows:
+            value = _numbered(value)
+            parts.lists += (path,)
         if isinstance(value, Mapping):
             inner = split(value, evaluation, blocks, rows, path)
             if inner.own and inner.shared:
                 refuse(f"argument {name} holds both tensors of samples and shared ones")
-            for into, found in zip(vars(parts).values(), vars(inner).values(), strict=True):
-                if found:
-                    into[name] = found
+            for kind in ("own", "shared", "fixed"):
+                if getattr(inner, kind):
+                    getattr(parts, kind)[name] = getattr(inner, kind)
             if not value:
                 parts.fixed[name] = {}
+            parts.lists += inner.lists
         elif path in rows:
             start = evaluation.block * count
             parts.own[name] = value[start : start + count]

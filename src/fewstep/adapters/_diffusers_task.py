@@ -15,11 +15,11 @@ from .._conditions import row_count
 from ..field import Field
 from ..schedules import DDPM, Discrete
 from ._diffusers_call import CONCATENATED, Call
-from ._diffusers_conditions import candidates, one_row, split
+from ._diffusers_conditions import Path, candidates, one_row, split
 from ._diffusers_reading import Reading, form_of, read
 from ._diffusers_schedulers import Convention, convention
 from ._diffusers_values import refuse, same, tolerance
-from ._diffusers_watch import Recording, watch
+from ._diffusers_watch import Recording, unwrapped, watch
 from ._network import adapted_field
 from .edm import precondition
 
@@ -81,7 +81,7 @@ def from_pipeline(pipe: Any, **arguments: Any) -> Task:
     record = watch(pipe, arguments)
     reading, scheme = read(record), convention(record.scheduler)
     shape, shift = tuple(reading.steps[0].sample.shape[1:]), _shift(record)
-    name = f"{type(reading.network).__name__} {'x'.join(map(str, shape))}"
+    name = f"{type(unwrapped(reading.network)).__name__} {'x'.join(map(str, shape))}"
     options = {
         "shape": shape,
         "clock": _clock(reading, scheme),
@@ -183,7 +183,7 @@ def _state(reading: Reading, scheme: Convention, k: int) -> Tensor:
 def _task(
     reading: Reading,
     scheme: Convention,
-    rows: set[tuple[str, ...]],
+    rows: set[Path],
     options: Mapping[str, Any],
     shift: float,
 ) -> Task:
@@ -212,6 +212,7 @@ def _task(
         form.listed,
         form.joined,
         first.fixed,
+        first.lists,
     )
     field = adapted_field(
         reading.network, call, scheme.schedule, scheme.prediction, unconditional=away, **options

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ._diffusers_call import output_tensor
 from ._diffusers_values import refuse
 
-__all__ = ["NetworkCall", "Recording", "Step", "watch"]
+__all__ = ["NetworkCall", "Recording", "Step", "unwrapped", "watch"]
 
 #: Steps to watch: they span the times, and img2img at half strength still makes two of them.
 _STEPS = 4
@@ -120,7 +120,7 @@ def _before(record: Recording) -> Callable[..., None]:
     """Keep arguments before the module, which may write into them."""
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        record.calls.append(NetworkCall(module, _kept(_by_name(module.forward, args, kwargs))))
+        record.calls.append(NetworkCall(module, _kept(_by_name(unwrapped(module).forward, args, kwargs))))
 
     return hook
 
@@ -182,6 +182,11 @@ def _kept(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(map(_kept, value))
     return value
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module inside the wrapper of ``torch.compile``."""
+    return getattr(module, "_orig_mod", module)
 
 
 class _without_progress:
