@@ -1,17 +1,15 @@
-"""What is read from a watched pipeline, and what is refused with a reason."""
+"""What is read from a watched pipeline."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from torch import nn
 
 import fewstep as fs
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 
+from tiny_loops import Loop, Net, X  # noqa: E402
 from tiny_pipelines import ARGUMENTS, SQUARE, build, draw, sampled  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of EulerDiscrete's
@@ -204,36 +202,6 @@ def test_half_precision(dtype):
     assert task.per_sample["encoder_hidden_states"].dtype == dtype
 
 
-class Loop:
-    """A pipeline of another make: ``model_output`` from the network's outputs by ``mixing``."""
-
-    def __init__(self, network, mixing=lambda k, out: out, scheduler=None, time=lambda t: t, **kept):
-        self.network, self.mixing, self.time, self.kept = network, mixing, time, kept
-        self.scheduler = scheduler or FLOW()
-
-    def __call__(self, latents, prompt=None, num_inference_steps=3, **given):
-        self.scheduler.set_timesteps(num_inference_steps)
-        x = latents
-        for k, t in enumerate(self.scheduler.timesteps):
-            out = self.network(x, self.time(t).expand(len(x)), **self.kept, **given)
-            x = self.scheduler.step(self.mixing(k, out), t, x).prev_sample
-        return x
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor([0.5, -0.3]))
-        self.eval()
-
-    def forward(self, field_of_x, when, **_):
-        t = when.reshape(-1, 1).to(field_of_x.dtype)
-        return torch.tanh(field_of_x * self.scale) + 0.1 * (t / 1000).sin()
-
-
-X = draw(3, 2, seed=1)
-
-
 def test_any_names_signs_and_clocks():
     """Arguments of unknown names; an output of our sign; a time from noise to data."""
     task = from_pipeline(Loop(Net(), lambda k, out: -out, time=lambda t: 1 - t / 1000), latents=X)
@@ -266,6 +234,41 @@ def test_lists_and_mappings_of_tensors():
     torch.testing.assert_close(bound.rows(slice(1, 3))(X[1:], 0.5), expected[1:])
 
 
+def test_shared_tensors_that_could_be_rows():
+    """A tensor of three numbers that serves all three samples alike."""
+    net = Net()
+    net.forward = lambda x, when, levels: Net()(x, when) * levels.square().sum()
+    task = from_pipeline(Loop(net, levels=draw(3, seed=4)), latents=X)
+    assert (set(task.conditions), set(task.per_sample)) == ({"levels"}, set())
+
+
+def test_times_without_a_batch():
+    net = Net()
+    net.forward = lambda x, when: Net()(x, torch.full((len(x),), when.item()))
+    pipe = Loop(net)
+    pipe.watched, pipe.network = net, lambda x, t: net(x, t[0])
+    task = from_pipeline(pipe, latents=X)
+    torch.testing.assert_close(task.field(X, 0.25), -Net()(X, torch.full((3,), 750.0)))
+
+
+def test_nothing_is_decoded_or_shown(capfd):
+    pipe, decoded = Loop(Net()), []
+    pipe.decode = Net()
+    pipe.decode.register_forward_hook(lambda *_: decoded.append(1))
+    call = Loop.__call__
+    decoding = type(
+        "Decoding", (Loop,), {"__call__": lambda self, *a, **k: self.decode(call(self, *a, **k), X)}
+    )
+    pipe.__class__ = decoding
+    from_pipeline(pipe, latents=X)
+    assert not decoded
+    shown = sd()
+    shown.set_progress_bar_config(disable=False)
+    from_pipeline(shown, **ARGUMENTS["sd"](1, False))
+    assert shown._progress_bar_config == {"disable": False}
+    assert capfd.readouterr().err == ""
+
+
 def test_networks_that_write_into_their_input():
     net = Net()
     net.forward = lambda x, when: Net()(x, when) + 0 * x.zero_()
@@ -281,97 +284,3 @@ def test_compiled_networks():
     task = from_pipeline(Loop(torch.compile(net, backend="eager")), latents=X)
     assert task.field.name == "Net 2"
     torch.testing.assert_close(task.field(X, 0.25), -net(X, torch.full((3,), 750.0)))
-
-
-def test_two_networks_are_refused():
-    """As with high and low noise, or ControlNet."""
-    pipe = Loop(Net())
-    pipe.first, pipe.second = pipe.network, Net()
-    pipe.network = lambda x, t: (pipe.first if t[0] > 500 else pipe.second)(x, t)
-    refused(pipe, r"2 networks \(first, second\) act in the pipeline's steps", latents=X)
-
-
-def test_three_mixed_predictions_are_refused():
-    net = Net()
-    pipe = Loop(net)
-    pipe.watched, pipe.network = net, lambda x, t: net(x, t) + net(x, t, a=1) - net(x, t, a=2)
-    refused(pipe, "mix 3 predictions", latents=X)
-
-
-def refused(pipe, words, **arguments):
-    with pytest.raises(ValueError, match=words) as caught:
-        from_pipeline(pipe, **arguments)
-    assert str(caught.value).startswith("from_pipeline: ")
-    assert str(caught.value).count(". ") == 0  # one sentence
-
-
-@pytest.mark.parametrize(
-    ("pipe", "words"),
-    [
-        (SimpleNamespace(unet=Net()), "SimpleNamespace is no pipeline"),
-        (Net(), "Net is no pipeline"),
-        (Loop(lambda x, t: x), "has no network that can be watched"),
-        (Loop(Net(), lambda k, out: 2 * out), "multiplied by 2"),
-        (Loop(Net(), lambda k, out: out / out.norm()), "no weighted sum of the network's outputs"),
-        (Loop(Net(), lambda k, out: out.abs()), "no weighted sum of the network's outputs"),
-        (Loop(Net(), lambda k, out: 0 * out), "multiplied by -?0"),
-        (Loop(Net(), time=lambda t: t**2), "no affine function of the scheduler's timesteps"),
-        (Loop(Net(), time=lambda t: 0 * t), "no argument changes from step to step"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_what_cannot_be_read_is_refused(pipe, words):
-    refused(pipe, words, latents=X)
-
-
-def test_a_pipeline_without_a_scheduler_is_refused():
-    pipe = Loop(Net())
-    pipe.scheduler = None
-    refused(pipe, "Loop has no scheduler", latents=X)
-
-
-def test_a_network_without_an_answer_is_refused():
-    net = Net()
-    net.forward = lambda x, when: torch.zeros_like(x)
-    refused(Loop(net), "returned zeros", latents=X)
-
-
-def test_arguments_that_change_are_refused():
-    pipe = Loop(Net())
-    inner = Net().forward
-    pipe.network.forward = lambda x, when, seed: inner(x, when)
-    steps = iter(range(99))
-    pipe.mixing, call = (lambda k, out: out), pipe.network
-    pipe.kept = {}
-    pipe.network, pipe.watched = (lambda x, t: call(x, t, seed=next(steps))), call
-    refused(pipe, "arguments seed, when change from step to step", latents=X)
-
-
-def test_one_step_does_not_tell_the_clock():
-    refused(Loop(Net()), "made one step", latents=X, num_inference_steps=1)
-
-
-@pytest.mark.parametrize("prompt", [["a", "b"], "a", ("a",) * 4], ids=str)
-def test_prompts_and_latents_that_disagree_are_refused(prompt):
-    count = 1 if isinstance(prompt, str) else len(prompt)
-    refused(Loop(Net()), f"latents has 3 rows, but there are {count} prompts", latents=X, prompt=prompt)
-
-
-@pytest.mark.parametrize(
-    ("kind", "changes", "words"),
-    [
-        ("sd", {"guidance_rescale": 0.7}, r"no weighted sum .* \(\d+\.\d% is left\)"),
-        ("lumina2", {"cfg_normalization": True}, "no weighted sum"),
-        ("lumina2", {"cfg_trunc_ratio": 0.5}, "number of network calls changes from step to step"),
-        ("qwen", {}, "no weighted sum"),
-        (
-            "sd",
-            {"negative_prompt_embeds": draw(2, 5, 16, seed=1)},
-            "both predictions of guidance are the same",
-        ),
-    ],
-    ids=["rescale", "normalised", "truncated", "qwen", "same"],
-)
-def test_guidance_that_is_not_linear_is_refused(kind, changes, words):
-    pipe = build(kind, diffusers.DDIMScheduler(**SD) if kind == "sd" else FLOW())
-    refused(pipe, words, **{**ARGUMENTS[kind](2, True), **changes})
