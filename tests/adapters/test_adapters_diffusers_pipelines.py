@@ -8,21 +8,11 @@ import fewstep as fs
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 
-from tiny_pipelines import ARGUMENTS, build, sampled  # noqa: E402
+from tiny_pipelines import ARGUMENTS, SCHEDULERS, build, own_solver, sampled  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of EulerDiscrete's
 from_pipeline = fs.adapters.diffusers.from_pipeline
 STEPS = 5
-FLOW = diffusers.FlowMatchEulerDiscreteScheduler
-DDIM = {"steps_offset": 1, "clip_sample": False, "beta_schedule": "scaled_linear"}
-
-
-def own_solver(scheduler, field):
-    """Euler, or DDIM, on the scheduler's own grid."""
-    if isinstance(field.schedule, fs.schedules.CondOT):
-        return fs.classical.euler(grid=[1 - float(s) for s in scheduler.sigmas])
-    grid = [(999 - float(k)) / 1000 for k in scheduler.timesteps]
-    return fs.classical.ddim(grid=[*grid, 1.0], schedule=field.schedule)
 
 
 def assert_same(ours, theirs, tolerance=1e-4):
@@ -31,22 +21,6 @@ def assert_same(ours, theirs, tolerance=1e-4):
     assert float((ours - theirs).abs().max()) / scale < tolerance
 
 
-CASES = {
-    "ddpm": lambda: diffusers.DDIMScheduler(clip_sample=False),
-    "dit": lambda: diffusers.DDIMScheduler(clip_sample=False),
-    "sd": lambda: diffusers.DDIMScheduler(**DDIM),
-    "sdxl": lambda: diffusers.EulerDiscreteScheduler(steps_offset=1, beta_schedule="scaled_linear"),
-    "sd3": lambda: FLOW(shift=3.0),
-    "flux": lambda: FLOW(use_dynamic_shifting=True),
-    "pixart": lambda: diffusers.DDIMScheduler(clip_sample=False),
-    "sana": lambda: FLOW(shift=3.0),
-    "aura": lambda: FLOW(shift=1.73),
-    "wan": lambda: FLOW(shift=3.0),
-    "qwen": lambda: FLOW(use_dynamic_shifting=True),
-    "z_image": lambda: FLOW(shift=3.0),
-    "lumina2": lambda: FLOW(shift=6.0),
-    "prx": lambda: FLOW(shift=3.0),
-}
 #: Pipelines that cannot guide.
 UNGUIDED = {"ddpm"}
 #: Renormalised guidance is not linear.
@@ -59,11 +33,11 @@ ONE_PROMPT = {"prx"}
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("guided", [False, True], ids=["plain", "guided"])
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", SCHEDULERS)
 def test_a_watched_pipeline_gives_its_own_samples(kind, guided, count):
     if guided and kind in UNGUIDED | NONLINEAR | (ONE_PROMPT if count > 1 else set()):
         pytest.skip("not guided, or not linearly, or not for several prompts")
-    pipe = build(kind, CASES[kind]())
+    pipe = build(kind, SCHEDULERS[kind]())
     scheduler = pipe.scheduler
     task = from_pipeline(pipe, **ARGUMENTS[kind](count, guided))
     assert pipe.scheduler is scheduler

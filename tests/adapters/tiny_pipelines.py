@@ -1,87 +1,16 @@
-"""Pipelines of diffusers with tiny random networks and without text encoders.
-
-Their modules import ``transformers`` for names of text encoders alone; where it is not installed, stand-ins
-serve while they are imported.
-"""
+"""Pipelines of diffusers with tiny random networks and without text encoders."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-import warnings
-from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
-from types import ModuleType
-from unittest import mock
-
 import diffusers
 import torch
-from diffusers import loaders
-from diffusers.utils import import_utils
+from transformers_stand_ins import pipeline_class, quiet
 
-__all__ = ["ARGUMENTS", "build", "draw", "sampled"]
+import fewstep as fs
+
+__all__ = ["ARGUMENTS", "SCHEDULERS", "SQUARE", "build", "draw", "own_solver", "sampled"]
 
 SIZE = 8  # of latents
-
-
-class _StandIn(ModuleType):
-    """A module of any classes and modules."""
-
-    __version__, __path__ = "4.57.0", ()
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
-
-
-class _Finder:
-    def find_spec(self, name, path=None, target=None):
-        return ModuleSpec(name, self, is_package=True) if name.split(".")[0] in _MISSING else None
-
-    def create_module(self, spec):
-        return _StandIn(spec.name)
-
-    def exec_module(self, module):
-        pass
-
-
-_MISSING = [name for name in ("transformers", "tokenizers") if find_spec(name) is None]
-
-
-@contextmanager
-def _stand_ins():
-    if not _MISSING:
-        yield
-        return
-    flags = {"_transformers_available": True, "_transformers_version": _StandIn.__version__}
-    finder = _Finder()
-    sys.meta_path.insert(0, finder)
-    try:
-        with mock.patch.multiple(import_utils, **flags):
-            for name in ("lora_pipeline", "single_file", "ip_adapter", "textual_inversion"):
-                module = importlib.import_module(f"diffusers.loaders.{name}")
-                for mixin in (key for key in vars(module) if key.endswith("Mixin")):
-                    setattr(loaders, mixin, getattr(module, mixin))
-            yield
-    finally:
-        sys.meta_path.remove(finder)
-        for name in [name for name in sys.modules if name.split(".")[0] in _MISSING]:
-            del sys.modules[name]
-
-
-@contextmanager
-def _quiet():
-    """Some modules of diffusers use its own deprecated classes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def pipeline_class(module, name):
-    with _stand_ins():
-        return getattr(importlib.import_module(f"diffusers.pipelines.{module}"), name)
 
 
 def draw(*shape, seed=0):
@@ -221,7 +150,7 @@ NETWORKS = {
 def build(kind, scheduler, vae=False, **changes):
     """Return a pipeline of a kind with a scheduler."""
     name, settings = NETWORKS[kind]
-    with _quiet():
+    with quiet():
         return _built(kind, scheduler, name, {**settings, **changes}, vae)
 
 
@@ -333,3 +262,32 @@ def sampled(pipe, steps, **arguments):
     finally:
         del pipe.scheduler.step
     return states[-1]
+
+
+def own_solver(scheduler, field):
+    """Euler, or DDIM, on the scheduler's own grid."""
+    if isinstance(field.schedule, fs.schedules.CondOT):
+        return fs.classical.euler(grid=[1 - float(s) for s in scheduler.sigmas])
+    grid = [(999 - float(k)) / 1000 for k in scheduler.timesteps]
+    return fs.classical.ddim(grid=[*grid, 1.0], schedule=field.schedule)
+
+
+_SD = {"steps_offset": 1, "clip_sample": False, "beta_schedule": "scaled_linear"}
+FLOW = diffusers.FlowMatchEulerDiscreteScheduler
+#: ``SCHEDULERS[kind]()``: one whose loop is one of our classical solvers.
+SCHEDULERS = {
+    "ddpm": lambda: diffusers.DDIMScheduler(clip_sample=False),
+    "dit": lambda: diffusers.DDIMScheduler(clip_sample=False),
+    "sd": lambda: diffusers.DDIMScheduler(**_SD),
+    "sdxl": lambda: diffusers.EulerDiscreteScheduler(steps_offset=1, beta_schedule="scaled_linear"),
+    "sd3": lambda: FLOW(shift=3.0),
+    "flux": lambda: FLOW(use_dynamic_shifting=True),
+    "pixart": lambda: diffusers.DDIMScheduler(clip_sample=False),
+    "sana": lambda: FLOW(shift=3.0),
+    "aura": lambda: FLOW(shift=1.73),
+    "wan": lambda: FLOW(shift=3.0),
+    "qwen": lambda: FLOW(use_dynamic_shifting=True),
+    "z_image": lambda: FLOW(shift=3.0),
+    "lumina2": lambda: FLOW(shift=6.0),
+    "prx": lambda: FLOW(shift=3.0),
+}
