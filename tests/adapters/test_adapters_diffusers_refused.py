@@ -58,10 +58,19 @@ def test_what_cannot_be_read_is_refused(pipe, words):
     refused(pipe, words, latents=X)
 
 
-def test_a_pipeline_without_a_scheduler_is_refused():
+@pytest.mark.parametrize("scheduler", [None, object()], ids=["none", "other"])
+def test_a_pipeline_without_a_scheduler_is_refused(scheduler):
     pipe = Loop(Net())
-    pipe.scheduler = None
+    pipe.scheduler = scheduler
     refused(pipe, "Loop has no scheduler", latents=X)
+
+
+def test_a_scheduler_of_another_signature_is_refused():
+    class Other(diffusers.FlowMatchEulerDiscreteScheduler):
+        def step(self, output, when, x):
+            return super().step(output, when, x)
+
+    refused(Loop(Net(), scheduler=Other()), "Other.step takes output, when, x", latents=X)
 
 
 def test_a_network_without_an_answer_is_refused():

@@ -149,6 +149,12 @@ def test_embedded_guidance_shift_and_shape_are_recorded():
     assert task.shift == pytest.approx(s / (1 - s))
     assert task.field.describe()["model"] == f"FluxTransformer2DModel 16x16 shift {task.shift:.4g}"
     assert from_pipeline(build("sana", FLOW(shift=3.0)), **ARGUMENTS["sana"](1, False)).shift == 3.0
+    heun = diffusers.FlowMatchHeunDiscreteScheduler(shift=2.0)
+    assert from_pipeline(Loop(Net(), scheduler=heun), latents=X).shift == 2.0
+    unipc = diffusers.UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=4.0
+    )
+    assert from_pipeline(Loop(Net(), scheduler=unipc), latents=X).shift == 4.0
 
 
 def test_it_is_fitted_with_its_conditions():
@@ -202,55 +208,6 @@ def test_half_precision(dtype):
     assert task.per_sample["encoder_hidden_states"].dtype == dtype
 
 
-def test_any_names_signs_and_clocks():
-    """Arguments of unknown names; an output of our sign; a time from noise to data."""
-    task = from_pipeline(Loop(Net(), lambda k, out: -out, time=lambda t: 1 - t / 1000), latents=X)
-    assert task.field.clock == (0.0, 1.0)
-    torch.testing.assert_close(task.field(X, 0.25), Net()(X, torch.full((3,), 0.25)))
-    torch.testing.assert_close(task.noise, X)
-
-
-def test_lists_and_mappings_of_tensors():
-    """As of adapters of images: a list of tensors with one row per sample, in a mapping, and plain values."""
-    images = [draw(3, 2, seed=k) for k in (4, 5)]
-    scale = draw(2, seed=6)
-
-    def forward(x, t, *, added, scale, mode):
-        assert mode == {"kind": "sum", "factors": (1, 2)}
-        assert type(added["images"]) is list
-        assert added["strength"] is None
-        return Net()(x, t) * scale + added["images"][0] * added["images"][1]
-
-    net = Net()
-    net.forward = forward
-    kept = {"added": {"images": images, "strength": None}, "scale": scale}
-    pipe = Loop(net, **kept, mode={"kind": "sum", "factors": (1, 2)})
-    task = from_pipeline(pipe, latents=X)
-    assert set(task.conditions) == {"scale"}
-    assert set(task.per_sample) == {"added"}
-    bound = task.field.bind(task.conditions, task.per_sample, 3)
-    expected = -forward(X, torch.tensor(500.0), **pipe.kept)
-    torch.testing.assert_close(bound(X, 0.5), expected)
-    torch.testing.assert_close(bound.rows(slice(1, 3))(X[1:], 0.5), expected[1:])
-
-
-def test_shared_tensors_that_could_be_rows():
-    """A tensor of three numbers that serves all three samples alike."""
-    net = Net()
-    net.forward = lambda x, when, levels: Net()(x, when) * levels.square().sum()
-    task = from_pipeline(Loop(net, levels=draw(3, seed=4)), latents=X)
-    assert (set(task.conditions), set(task.per_sample)) == ({"levels"}, set())
-
-
-def test_times_without_a_batch():
-    net = Net()
-    net.forward = lambda x, when: Net()(x, torch.full((len(x),), when.item()))
-    pipe = Loop(net)
-    pipe.watched, pipe.network = net, lambda x, t: net(x, t[0])
-    task = from_pipeline(pipe, latents=X)
-    torch.testing.assert_close(task.field(X, 0.25), -Net()(X, torch.full((3,), 750.0)))
-
-
 def test_nothing_is_decoded_or_shown(capfd):
     pipe, decoded = Loop(Net()), []
     pipe.decode = Net()
@@ -267,20 +224,3 @@ def test_nothing_is_decoded_or_shown(capfd):
     from_pipeline(shown, **ARGUMENTS["sd"](1, False))
     assert shown._progress_bar_config == {"disable": False}
     assert capfd.readouterr().err == ""
-
-
-def test_networks_that_write_into_their_input():
-    net = Net()
-    net.forward = lambda x, when: Net()(x, when) + 0 * x.zero_()
-    pipe = Loop(net)
-    pipe.watched, pipe.network = net, lambda x, t: net(x.clone(), t)
-    task = from_pipeline(pipe, latents=X)
-    torch.testing.assert_close(task.noise, X)
-
-
-@pytest.mark.filterwarnings("ignore")  # torch.compile's own
-def test_compiled_networks():
-    net = Net()
-    task = from_pipeline(Loop(torch.compile(net, backend="eager")), latents=X)
-    assert task.field.name == "Net 2"
-    torch.testing.assert_close(task.field(X, 0.25), -net(X, torch.full((3,), 750.0)))

@@ -122,7 +122,9 @@ def _shift(record: Recording) -> float:
     config, mu = record.scheduler.config, record.settings.get("mu")
     if mu is not None and config.get("use_dynamic_shifting"):
         return float(mu) if config.get("time_shift_type") == "linear" else math.exp(float(mu))
-    return float(getattr(record.scheduler, "shift", None) or config.get("flow_shift") or 1.0)
+    # An attribute, as set_shift may have changed it; where there is none, diffusers warns of reading one.
+    shift = record.scheduler.shift if hasattr(type(record.scheduler), "shift") else config.get("shift")
+    return float(shift or config.get("flow_shift") or 1.0)
 
 
 @dataclass(frozen=True)

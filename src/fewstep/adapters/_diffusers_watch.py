@@ -78,7 +78,7 @@ def watch(pipe: Any, arguments: Mapping[str, Any]) -> Recording:
     """
     kind, scheduler = type(pipe).__name__, getattr(pipe, "scheduler", None)
     modules = {part: name for name, part in vars(pipe).items() if isinstance(part, nn.Module)}
-    if not callable(pipe) or isinstance(pipe, nn.Module) or scheduler is None:
+    if not (callable(pipe) and hasattr(scheduler, "step")) or isinstance(pipe, nn.Module):
         lacks = "has no scheduler" if callable(pipe) and not isinstance(pipe, nn.Module) else "is no pipeline"
         refuse(
             f"{kind} {lacks}; pass a pipeline of diffusers, or a network and its scheduler to "
@@ -140,6 +140,11 @@ def _watched_step(record: Recording) -> Callable[..., Any]:
     @wraps(inner)
     def step(*args: Any, **kwargs: Any) -> Any:
         named = _by_name(inner, args, kwargs)
+        if not {"model_output", "timestep", "sample"} <= named.keys():
+            refuse(
+                f"{type(scheduler).__name__}.step takes {', '.join(named)}, but must take model_output, "
+                "timestep and sample to be watched"
+            )
         sample, output = _kept(named["sample"]), _kept(named["model_output"])
         record.steps.append(Step(record.calls, float(named["timestep"]), sample, output))
         record.calls = []
