@@ -16,7 +16,7 @@ import fewstep as fs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "adapters"))
 
-from tiny_pipelines import ARGUMENTS, SCHEDULERS, build, own_solver, sampled
+from watched_pipelines import ARGUMENTS, SCHEDULERS, build, own_solver, sampled
 
 STEPS = 8
 
