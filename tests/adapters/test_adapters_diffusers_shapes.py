@@ -91,3 +91,16 @@ def test_compiled_networks():
     task = from_pipeline(Loop(torch.compile(net, backend="eager")), latents=X)
     assert task.field.name == "Net 2"
     torch.testing.assert_close(task.field(X, 0.25), -net(X, torch.full((3,), 750.0)))
+
+
+def test_schedulers_whose_velocity_points_to_the_data():
+    class Towards(diffusers.FlowMatchEulerDiscreteScheduler):
+        def step(self, model_output, timestep, sample):
+            return super().step(-model_output, timestep, sample)
+
+    task = from_pipeline(Loop(Net(), scheduler=Towards()), latents=X)
+    torch.testing.assert_close(task.field(X, 0.25), Net()(X, torch.full((3,), 750.0)))
+    mochi = diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
+    task = from_pipeline(Loop(Net(), scheduler=mochi), latents=X)
+    assert task.field.clock == (0, 1000)
+    torch.testing.assert_close(task.field(X, 0.25), Net()(X, torch.full((3,), 250.0)))

@@ -18,8 +18,8 @@ from ._diffusers_call import CONCATENATED, Call
 from ._diffusers_conditions import Path, candidates, one_row, split
 from ._diffusers_reading import Reading, form_of, read
 from ._diffusers_schedulers import Convention, convention
-from ._diffusers_values import refuse, same, tolerance
-from ._diffusers_watch import Recording, unwrapped, watch
+from ._diffusers_values import plain, refuse, same, tolerance
+from ._diffusers_watch import Recording, Step, unwrapped, watch
 from ._network import adapted_field
 from .edm import precondition
 
@@ -57,6 +57,7 @@ def from_pipeline(pipe: Any, **arguments: Any) -> Task:
     - guidance: its scale and sign, by solving for the weights of the network's outputs in what the scheduler
       gets. The result of one call of a doubled batch or of two calls is the same field;
     - the clock: the relation of the network's times to the scheduler's;
+    - the sign of a velocity, by the direction of a step;
     - the shape of the latents, and channels that are concatenated to them (inpainting).
 
     Schedule and prediction are those of the scheduler's settings; see
@@ -79,7 +80,7 @@ def from_pipeline(pipe: Any, **arguments: Any) -> Task:
     """
     _check_counts(arguments)
     record = watch(pipe, arguments)
-    reading, scheme = read(record), convention(record.scheduler)
+    reading, scheme = read(record), _directed(convention(record.scheduler), record.steps[0])
     shape, shift = tuple(reading.steps[0].sample.shape[1:]), _shift(record)
     name = f"{type(unwrapped(reading.network)).__name__} {'x'.join(map(str, shape))}"
     options = {
@@ -115,6 +116,14 @@ def _check_counts(arguments: Mapping[str, Any]) -> None:
             f"latents has {len(latents)} rows, but there are {rows} prompts with {each} samples each; pass "
             f"{rows * each} latents"
         )
+
+
+def _directed(scheme: Convention, step: Step) -> Convention:
+    """Return the convention with the sign of a velocity as in a step, which leads from noise to data."""
+    if scheme.prediction != "velocity" or step.after is None:
+        return scheme
+    along = plain(step.after).sub(plain(step.sample)).mul(plain(step.output)).sum()
+    return scheme._replace(sign=1 if along > 0 else -1)
 
 
 def _shift(record: Recording) -> float:

@@ -43,12 +43,13 @@ class NetworkCall:
 
 @dataclass
 class Step:
-    """The calls of modules since the step before, and what the scheduler then got."""
+    """The calls of modules since the step before, what the scheduler then got, and what it returned."""
 
     calls: list[NetworkCall]
     timestep: float
     sample: Tensor
     output: Tensor
+    after: Tensor | None = None
 
 
 @dataclass
@@ -150,7 +151,9 @@ def _watched_step(record: Recording) -> Callable[..., Any]:
         record.calls = []
         if len(record.steps) >= len(scheduler.timesteps):
             raise _Watched
-        return inner(*args, **kwargs)
+        result = inner(*args, **kwargs)
+        record.steps[-1].after = _kept(result[0] if isinstance(result, tuple) else result.prev_sample)
+        return result
 
     return step
 
