@@ -140,6 +140,10 @@ def test_a_learned_variance_is_left_out(exact, deviation, settings, variance):
         plain(torch.ones(1, 1, 2, 2), 0.5)
 
 
+class SD3Transformer2DModel(Transformer):
+    """Told the scheduler's timestep."""
+
+
 def flow(network, scale=1000.0, sign=-1):
     """The exact velocity as diffusers' networks tell it: noise minus data, at ``1000 sigma``."""
     return lambda x, k: sign * network(x, 1 - k / scale)
@@ -160,7 +164,7 @@ def flow(network, scale=1000.0, sign=-1):
 def test_flow_matching_networks_give_the_exact_velocity(exact, deviation, scheduler):
     settings = {"_class_name": type(scheduler).__name__, **scheduler.config}
     for source in (scheduler, settings):
-        field = adapter.field(Transformer(flow(exact(CondOT(), "velocity"))), source)
+        field = adapter.field(SD3Transformer2DModel(flow(exact(CondOT(), "velocity"))), source)
         assert field.schedule == CondOT()
         assert deviation(field, CondOT(), times=(0.0, 0.3, 0.8, 1.0)) < 1e-9
 
@@ -190,11 +194,26 @@ def test_transformers_that_count_time_otherwise_are_known(exact, deviation):
         assert deviation(field, CondOT()) < 1e-9
 
 
+def test_the_clock_of_a_network_that_is_not_known_is_guessed_with_a_warning(exact, deviation):
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    with pytest.warns(UserWarning, match=r"Transformer is not among .* guessed .* \(1000, 0\) .* -dx/dt"):
+        field = adapter.field(Transformer(flow(exact(CondOT(), "velocity"))), scheduler)
+    assert deviation(field, CondOT()) < 1e-9
+
+
+def test_networks_may_scale_the_timestep(exact, deviation):
+    class SanaTransformer2DModel(Transformer):
+        pass
+
+    network = SanaTransformer2DModel(flow(exact(CondOT(), "velocity"), scale=1.0), timestep_scale=0.001)
+    assert deviation(adapter.field(network, diffusers.FlowMatchEulerDiscreteScheduler()), CondOT()) < 1e-9
+
+
 def test_inverted_levels_are_our_time(exact, deviation):
     """Mochi's scheduler counts levels up from noise, and steps along the network's own output."""
     velocity = exact(CondOT(), "velocity")
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
-    network = Transformer(lambda x, k: velocity(x, k / 1000))
+    network = SD3Transformer2DModel(lambda x, k: velocity(x, k / 1000))
     assert deviation(adapter.field(network, scheduler), CondOT()) < 1e-9
     scheduler.set_timesteps(5)
     x = theirs = fs.noise(2, (1, 2, 2), seed=0, dtype=torch.float64)
@@ -244,6 +263,7 @@ def test_euler_with_continuous_timesteps_is_edm_with_data_of_deviation_one(exact
     assert deviation(adapter.field(UNet(raw), scheduler), path) < 1e-9
 
 
+@pytest.mark.filterwarnings("ignore:diffusers. Linear is not among the flow-matching networks known")
 def test_readings_of_the_same_weights_are_told_apart():
     unet = nn.Linear(1, 1).eval()
     schedulers = [

@@ -43,7 +43,7 @@ EDM = {"_class_name": "EDMEulerScheduler", "sigma_max": 80.0, "sigma_min": 0.002
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000}
 ADAPTED = {
     "diffusers betas": lambda net: adapters.diffusers.field(net, BETAS, shape=(2, 4, 4)),
-    "diffusers flow": lambda net: adapters.diffusers.field(net, FLOW, shape=(2, 4, 4)),
+    "diffusers flow": lambda net: adapters.diffusers.field(net, FLOW, shape=(2, 4, 4), clock=(1000, 0)),
     "diffusers edm": lambda net: adapters.diffusers.field(net, EDM, shape=(2, 4, 4)),
     "edm": lambda net: adapters.edm.field(adapters.edm.Preconditioned(net), shape=(2, 4, 4)),
     "k_diffusion": lambda net: adapters.k_diffusion.field(net, shape=(2, 4, 4)),

@@ -3,7 +3,8 @@
 There is one module per framework, with a function ``field`` that returns a :class:`fewstep.Field`. None of
 them imports the framework: only the call signature of a network and the settings of a scheduler matter. Other
 keyword arguments, such as ``guidance`` or ``data_moments``, are passed to the field. Conditions are keyword
-arguments of the network, given when the field is sampled.
+arguments of the network, given when the field is sampled. ``diffusers.from_pipeline`` reads field and
+conditions from a call of a pipeline.
 
     ================  ====================================================================
     framework         network

@@ -1,33 +1,35 @@
-"""Fields from diffusers: pipelines, U-Nets and transformers with their schedulers."""
+"""Fields from diffusers pipelines and networks, and our solvers as their scheduler."""
 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from .._extras import require
-from .._network import floating_type
 from ..field import Field
+from ._diffusers_call import Call
 from ._diffusers_grid import grid
-from ._diffusers_schedulers import convention
+from ._diffusers_schedulers import Convention, convention
+from ._diffusers_task import Task, from_pipeline
 from ._network import Network, adapted_field
-from .edm import precondition
-from .k_diffusion import Denoise
 
 if TYPE_CHECKING:
     from ._diffusers_scheduler import FewStepScheduler
 
-__all__ = ["FewStepScheduler", "field", "grid"]
+__all__ = ["FewStepScheduler", "Task", "field", "from_pipeline", "grid"]
 
-#: Transformers that take sigma itself, not a thousand times it; their pipelines divide the timestep.
-_UNIT_TIME = ("Flux", "Chroma", "QwenImage", "LongCatImage", "OvisImage", "AuraFlow")
-#: Transformers with our time and velocity, from noise to data; their pipelines reverse both.
+# A network alone does not tell its clock and sign under flow matching; its pipeline does. These are known.
+#: Networks that take sigma itself, not a thousand times it; their pipelines divide the timestep.
+_UNIT_TIME = ("Flux", "Chroma", "QwenImage", "LongCatImage", "OvisImage", "AuraFlow", "PRX")
+#: Networks with our time and velocity, from noise to data; their pipelines reverse both.
 _OUR_TIME = ("Lumina2",)
+#: Networks that take the scheduler's timestep.
+_TIMESTEP = ("UNet", "SD3", "Sana", "Wan", "HunyuanVideo", "LTXVideo", "Mochi")
 
 
 def __getattr__(name: str) -> Any:
@@ -49,10 +51,11 @@ def field(model_or_pipeline: Any, scheduler: Any = None, **options: Any) -> Fiel
       related schedulers is larger by ``1 / alpha``. A learned variance is dropped from the output.
     - *Flow matching* (FlowMatchEuler, FlowMatchHeun, others with ``use_flow_sigmas``): ``CondOT()``; the
       network takes ``num_train_timesteps (1 - t)`` and predicts noise minus data, the negative of the
-      velocity. As in their pipelines, transformers of Flux, Chroma, QwenImage, LongCatImage, OvisImage and
-      AuraFlow take ``1 - t``, and Lumina2 takes ``t`` and predicts our velocity; for other exceptions, pass
-      ``clock``. A ``shift`` moves the scheduler's steps and not the field: it is a property of the grid,
-      :func:`fewstep.grids.flow_shift`.
+      velocity. As in their pipelines, transformers of Flux, Chroma, QwenImage, LongCatImage, OvisImage,
+      AuraFlow and PRX take ``1 - t``, and Lumina2 takes ``t`` and predicts our velocity. For a network that
+      is not among those known, this is a guess, with a warning: use :func:`from_pipeline`, which watches
+      what the pipeline does, or pass ``clock``. A ``shift`` moves the scheduler's steps and not the field:
+      it is a property of the grid, :func:`fewstep.grids.flow_shift`.
     - *EDM* (EDMEuler, EDMDPMSolverMultistep, and EulerDiscrete with continuous timesteps): a raw network,
       preconditioned by EDM's formulas with the scheduler's ``sigma_data``; see
       :class:`fewstep.adapters.edm.Preconditioned`. Under ``v_prediction`` its output is negated.
@@ -81,55 +84,36 @@ def field(model_or_pipeline: Any, scheduler: Any = None, **options: Any) -> Fiel
     """
     network, scheduler = _parts(model_or_pipeline, scheduler)
     reading = convention(scheduler)
-    kind = type(network).__name__
-    if reading.prediction == "velocity" and kind.startswith(_UNIT_TIME):
-        reading = reading._replace(clock=(1, 0))
-    if reading.prediction == "velocity" and kind.startswith(_OUR_TIME):
-        reading = reading._replace(clock=(0, 1), sign=1)
+    kind = type(getattr(network, "_orig_mod", network)).__name__  # the one inside torch.compile's wrapper
     settings = getattr(network, "config", None)
     settings = settings if isinstance(settings, Mapping) else {}
+    if reading.prediction == "velocity":
+        reading = _known(kind, settings, reading, "clock" in options)
     options.setdefault("shape", _shape(kind, settings))
     options.setdefault("clock", reading.clock)
-    half = reading.learned_variance or _doubles_channels(settings)
-    call = _Call(_takes_keywords(network), half, reading.sign, reading.sigma_data, reading.sigma_min)
+    names = ("hidden_states", "timestep") if _takes_keywords(network) else None
+    cut = (1,) if reading.learned_variance or _doubles_channels(settings) else ()
+    call = Call(names, reading.sign, reading.sigma_data, reading.sigma_min, cut)
     return adapted_field(network, call, reading.schedule, reading.prediction, **options)
 
 
-@dataclass(frozen=True)
-class _Call:
-    """The call of a diffusers network, and the processing of its output."""
-
-    keywords: bool
-    half: bool
-    sign: int
-    sigma_data: float | None
-    sigma_min: float
-
-    @property
-    def casts_input(self) -> bool:
-        """True if states are preconditioned before the network gets them in its own type."""
-        return self.sigma_data is not None
-
-    def __call__(self, network: Network, x: Tensor, time: Tensor, **conditions: Any) -> Tensor:
-        def raw(x: Tensor, time: Tensor) -> Tensor:
-            return self._raw(network, x.to(floating_type(network) or x.dtype), time, conditions)
-
-        s, lowest = self.sigma_data, self.sigma_min
-        if s is None:
-            return self._raw(network, x, time, conditions)
-        return Denoise(lowest)(lambda x, sigma: precondition(raw, x, sigma, s, lowest), x, time)
-
-    def _raw(self, network: Network, x: Tensor, time: Tensor, conditions: Mapping[str, Any]) -> Tensor:
-        if self.keywords:
-            output = network(hidden_states=x, timestep=time, **conditions)
-        else:
-            output = network(x, time, **conditions)
-        if not isinstance(output, Tensor):
-            output = output[0] if isinstance(output, tuple) else output.sample
-        if self.half and output.shape[1] == 2 * x.shape[1]:
-            output = output.chunk(2, dim=1)[0]
-        prediction: Tensor = output if self.sign == 1 else -output
-        return prediction
+def _known(kind: str, settings: Mapping[str, Any], reading: Convention, timed: bool) -> Convention:
+    """Return the convention of a flow-matching network by its name; warn if that is not known."""
+    if kind.startswith(_UNIT_TIME):
+        return reading._replace(clock=(1, 0))
+    if kind.startswith(_OUR_TIME):
+        return reading._replace(clock=(0, 1), sign=1)
+    if isinstance(reading.clock, tuple) and "timestep_scale" in settings:  # Sana
+        scale = settings["timestep_scale"]
+        reading = reading._replace(clock=(scale * reading.clock[0], scale * reading.clock[1]))
+    if not (kind.startswith(_TIMESTEP) or timed):
+        warnings.warn(
+            f"diffusers: {kind} is not among the flow-matching networks known, and is guessed to take the "
+            f"time {reading.clock} at noise and data and to predict {'-' if reading.sign < 0 else ''}dx/dt; "
+            "use from_pipeline, which watches what its pipeline does, or pass clock.",
+            stacklevel=3,
+        )
+    return reading
 
 
 def _parts(given: Any, scheduler: Any) -> tuple[Network, Any]:
