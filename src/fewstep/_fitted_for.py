@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,7 +44,8 @@ def _differ(key: str, fitted: Mapping[str, Any], facts: Mapping[str, Any]) -> bo
     if key not in fitted:
         return False
     # Scale 1 is no guidance.
-    was, has = (None if about[key] == 1 else finite(about[key]) for about in (fitted, facts))
+    # As read from a file, in which tuples are lists.
+    was, has = (None if f[key] == 1 else json.loads(json.dumps(finite(f[key]))) for f in (fitted, facts))
     if was == has:
         return False
     if key == "model" and fitted.get("named") != facts.get("named"):
