@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -69,7 +70,9 @@ def _run(record: Record) -> None:
 
 def _status(command: list[str], limit: float) -> int:
     """Run a command, interrupted after ``limit`` seconds, and killed if that does not end it."""
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    # A background job of a shell, as under nohup, ignores SIGINT, and so would what it starts.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, preexec_fn=heed)
     try:
         return process.wait(timeout=limit)
     except subprocess.TimeoutExpired:
