@@ -10,6 +10,8 @@ from fewstep.adapters import diffusers as adapter
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 
+from tiny_pipelines import frozen  # noqa: E402
+
 SMALL = {
     "sample_size": 8,
     "in_channels": 2,
@@ -19,15 +21,6 @@ SMALL = {
     "norm_num_groups": 4,
 }
 NOISE = fs.noise(3, (2, 8, 8), seed=0)
-
-
-def frozen(kind, **settings):
-    """With weights larger than fresh ones, so that the answers depend on time and state."""
-    torch.manual_seed(0)
-    network = kind(**settings)
-    for parameter in network.parameters():
-        parameter.data.add_(0.1 * torch.randn_like(parameter))
-    return network.eval().requires_grad_(False)
 
 
 def unet():

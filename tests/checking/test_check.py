@@ -13,16 +13,6 @@ PREDICTIONS = ("velocity", "noise", "data", "v")
 SCHEDULES = (CondOT(), VP(), Cosine(), VE(), DDPM("scaled_linear"))
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return fs.data.digits()[0]
-
-
-@pytest.fixture(scope="module")
-def flow():
-    return fs.models.bundled("digits")
-
-
 def mixture(prediction="velocity", schedule=None):
     """An exact field, and data of it."""
     network = fs.models.random_mixture(24, 7, schedule=schedule, prediction=prediction)

@@ -8,16 +8,6 @@ from fewstep.checking._remarks import other_ranges
 from fewstep.schedules import DDPM
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return fs.data.digits()[0]
-
-
-@pytest.fixture(scope="module")
-def flow():
-    return fs.models.bundled("digits")
-
-
 class TestRange:
     @pytest.mark.parametrize(
         ("moved", "words"),

@@ -12,7 +12,6 @@ from ._pairs import VALIDATION
 
 __all__ = [
     "FEWEST",
-    "ITERATIONS",
     "PAIRS",
     "BudgetError",
     "Ledger",
