@@ -78,6 +78,12 @@ def test_none_is_made_from_the_start(bending, pairs):
     assert report.best_iteration == report.last_steps == 0
 
 
+@pytest.mark.parametrize("steps", [-1, 0.5, True])
+def test_no_other_number_of_them_is_taken(steps):
+    with pytest.raises(ValueError, match=f"last_steps must be a whole number of at least 0, not {steps}"):
+        GaussNewton(last_steps=steps)
+
+
 class TestOutdone:
     """Mean squares of errors of a solver and of its rival."""
 

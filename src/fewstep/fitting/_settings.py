@@ -94,6 +94,10 @@ class GaussNewton:
             )
         if self.jacobian == "jvp" and self.step is not None:
             raise ValueError(f"GaussNewton: jacobian='jvp' takes no step; leave step={self.step} out.")
+        if isinstance(self.last_steps, bool) or not isinstance(self.last_steps, int) or self.last_steps < 0:
+            raise ValueError(
+                f"GaussNewton: last_steps must be a whole number of at least 0, not {self.last_steps!r}."
+            )
         if self.minibatch is not None and self.minibatch < 1:
             raise ValueError(f"GaussNewton: minibatch must be at least 1 pair, not {self.minibatch}.")
 
