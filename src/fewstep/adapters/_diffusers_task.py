@@ -23,7 +23,7 @@ from ._diffusers_watch import Recording, Step, unwrapped, watch
 from ._network import adapted_field
 from .edm import precondition
 
-__all__ = ["Task", "from_pipeline"]
+__all__ = ["Task", "check_counts", "task_of"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Task:
         conditions: the network's arguments that all samples share.
         per_sample: those with one row per sample; with one prompt, one row that serves any number.
         noise: the standard normal noise that the call started from, ``(B, *field.shape)``; ``None`` if it
-            started from an image.
+            started from an image. Schedulers may start from latents of unit variance instead of
+            ``sigma(0)`` times them; the noise of a :class:`FewStepScheduler` is the latents themselves.
         shift: the shift of the scheduler's steps, which is a property of the grid; 1 for none.
     """
 
@@ -46,39 +47,8 @@ class Task:
     shift: float
 
 
-def from_pipeline(pipe: Any, **arguments: Any) -> Task:
-    """Return the field of a call of a diffusers pipeline, by watching a few of its steps.
-
-    The pipeline runs for four steps (or ``num_inference_steps``), without decoding, and is left as it was.
-    What it passes to its network and scheduler tells
-
-    - the conditions: which of the network's arguments have one row per sample and which are shared,
-      embedded guidance and image ids among them, in nested mappings and lists as well;
-    - guidance: its scale and sign, by solving for the weights of the network's outputs in what the scheduler
-      gets. The result of one call of a doubled batch or of two calls is the same field;
-    - the clock: the relation of the network's times to the scheduler's;
-    - the sign of a velocity, by the direction of a step;
-    - the shape of the latents, and channels that are concatenated to them (inpainting).
-
-    Schedule and prediction are those of the scheduler's settings; see
-    :func:`fewstep.adapters.diffusers.field`. The field is compared with the pipeline at the last watched
-    step before it is returned. Its name holds the shape and the shift, so that a solver fitted for it says
-    when it is used at others.
-
-    >>> task = from_pipeline(pipe, prompt=["a cat", "a dog"], guidance_scale=6)
-    >>> fit = fewstep.fit(task.field, nfe=8, conditions=task.conditions, per_sample=task.per_sample)
-
-    Args:
-        pipe: the pipeline.
-        **arguments: arguments of ``pipe(...)``: prompts or their embeddings, ``guidance_scale``, ``height``,
-            ``latents`` and others. Random numbers are drawn as by any call.
-
-    Raises:
-        ValueError: when the pipeline has no network or scheduler; when prompts and latents disagree in
-            number; or when its steps are not those of one ODE with linear guidance, such as those with
-            guidance rescale, guidance in an interval, or two networks.
-    """
-    _check_counts(arguments)
+def task_of(pipe: Any, arguments: Mapping[str, Any]) -> Task:
+    """Return what one call of a pipeline samples; see :func:`fewstep.adapters.diffusers.from_pipeline`."""
     record = watch(pipe, arguments)
     reading, scheme = read(record), _directed(convention(record.scheduler), record.steps[0])
     shape, shift = tuple(reading.steps[0].sample.shape[1:]), _shift(record)
@@ -103,7 +73,7 @@ def from_pipeline(pipe: Any, **arguments: Any) -> Task:
     refuse(f"the field that was read does not predict what the pipeline did in a step: {failures[0]}")
 
 
-def _check_counts(arguments: Mapping[str, Any]) -> None:
+def check_counts(arguments: Mapping[str, Any]) -> None:
     """Raise a ``ValueError`` if there are not as many latents as images of all prompts."""
     latents = arguments.get("latents")
     prompts = arguments.get("prompt_embeds", arguments.get("prompt"))

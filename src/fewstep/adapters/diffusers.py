@@ -14,8 +14,9 @@ from .._extras import require
 from ..field import Field
 from ._diffusers_call import Call
 from ._diffusers_grid import grid
+from ._diffusers_pipeline import from_pipeline
 from ._diffusers_schedulers import Convention, convention
-from ._diffusers_task import Task, from_pipeline
+from ._diffusers_task import Task
 from ._network import Network, adapted_field
 
 if TYPE_CHECKING:
