@@ -46,6 +46,7 @@ __all__ = [
     "is_solver_file",
     "load_model",
     "load_solvers",
+    "move",
     "parse_numbers",
     "read_solvers",
     "report",
@@ -85,19 +86,19 @@ def load_model(spec: str, device: str) -> Field:
             f"MODEL: {spec!r} is not bundled ({', '.join(BUNDLED)}); name your own as FILE.py:NAME, or the "
             "network that fewstep saved as FILE.safetensors."
         )
-    _move(field, target)
+    move(field, target)
     return field
 
 
-def _move(field: FieldBase, device: torch.device) -> None:
+def move(field: FieldBase, device: torch.device) -> None:
     """Move a field's networks, and the conditions that guidance leads away from, to a device."""
     for network in (field.model, field.guide):
-        move = getattr(network, "to", None)
-        if move is not None:
-            move(device)
+        to = getattr(network, "to", None)
+        if to is not None:
+            to(device)
     field.unconditional = _moved(field.unconditional, device)
     if isinstance(field, Derived):
-        _move(field.field, device)
+        move(field.field, device)
 
 
 def _moved(conditions: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

@@ -18,9 +18,7 @@ from ..metrics import METRICS, Moments
 from ..metrics.features import NAMES, REFERENCES, feature_matrix, load, load_reference
 from ..report.comparison import write_comparison
 from ._common import (
-    conditioned,
     draw_pairs,
-    load_model,
     load_solvers,
     parse_numbers,
     report,
@@ -28,6 +26,7 @@ from ._common import (
     watched,
 )
 from ._options import AtLeast, Positive, helped
+from ._pipelines import Pipeline, load_with_conditions
 
 __all__ = ["command"]
 
@@ -49,7 +48,8 @@ def command(
     count: Positive = 256,
     metrics: str = "rmse,psnr",
     keep: Annotated[int | None, AtLeast(1)] = None,
-    batch: Positive = 256,
+    batch: Positive | None = None,
+    pipeline: Pipeline = Pipeline(),  # noqa: B008 -- frozen
     ref: str | None = None,
     data: str | None = None,
     features: str | None = None,
@@ -63,13 +63,14 @@ def command(
     """Score solvers by their distance to the reference solution, and make a page.
 
     Args:
-        models: a model as for the other verbs, or several with commas; NAME=MODEL gives one a name.
+        models: a model as for fewstep fit, a pipeline among them, or several with commas; NAME=MODEL gives
+            one a name.
         solvers: solver files, and classical solvers such as euler or midpoint:8; NAME=SOLVER is for the
             model of that name alone.
         nfe: calls of the classical solvers: 4,6,8 or 4-8.
         count: number of noises.
         keep: samples on the page: 12, or 64 points in the plane, by default.
-        batch: samples per batch.
+        batch: samples per batch; 256 by default, and for a pipeline as for fewstep fit.
         data: measure the Fréchet distance to these data, by name or path, in --features, and kernel distance,
             precision, recall, density and coverage against as many of them as noises.
         out: folder of the results; an interrupted comparison is resumed there.
@@ -78,7 +79,11 @@ def command(
     check_metrics(measured)
     quality = _quality(ref, data, features, count, seed, device, watched(as_json))
     specs = _named_models(models)
-    fields = {name: load_model(spec, device) for name, spec in specs.items()}
+    loaded = {
+        name: load_with_conditions(spec, pipeline, conditions, per_sample, device)
+        for name, spec in specs.items()
+    }
+    fields = {name: each.field for name, each in loaded.items()}
     if quality is not None:
         for field in fields.values():
             quality.network.check(sample_shape(field))  # before anything is measured
@@ -87,8 +92,10 @@ def command(
         for name, field in fields.items()
     }
     _open(out)
-    tables, given = [], conditioned(conditions, per_sample, device)
+    tables = []
     for name, field in fields.items():
+        given = loaded[name].given(count)
+        batch = batch or loaded[name].batch(256)
         cache = _cache(field, name, out)
         known = None if cache is None else cache / "reference"
         pairs = draw_pairs(field, count, seed, device, as_json, batch=batch, cache=known, **given)
@@ -108,7 +115,7 @@ def command(
     options = {
         "nfe": nfe, "count": count, "metrics": metrics, "seed": seed, "batch": batch, "keep": keep,
         "ref": ref, "data": data, "features": features, "device": device, "conditions": conditions,
-        "per-sample": per_sample,
+        "per-sample": per_sample, **pipeline.options(),
     }  # fmt: skip
     words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
     typed = shlex.join(["fewstep", "compare", models, *solvers, *words])

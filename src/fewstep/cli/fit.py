@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 from .._files import replacing, write_text
 from .._processes import join_torchrun, place
 from ..families import FAMILIES
-from ..field import Field
 from ..fitting import LOSSES, OPTIMIZERS, Fit, Reference, Search, fit, search
 from ..fitting.losses import LeastSquares
 from ..report import front
-from ._common import MODEL, conditioned, load_model, parse_numbers, report, watched
+from ._common import parse_numbers, report, watched
 from ._options import Positive, helped
+from ._pipelines import MODEL_OR_PIPELINE, PREFIX, Loaded, Pipeline, load_with_conditions
 
 __all__ = ["command"]
 
+#: Pairs of a fit that is told neither their number nor how many calls it may make.
+_PAIRS = 64
 #: Families with one theta for all numbers of calls.
 _SHARED = ("smooth_corrections",)
 _ADAM_ONLY = [name for name, loss in LOSSES.items() if not isinstance(loss, LeastSquares)]
 
 
 @helped(
-    model=MODEL,
+    model=MODEL_OR_PIPELINE,
     family=f"One of {', '.join(FAMILIES)}; {' and '.join(_SHARED)} fit all numbers of calls at once; auto "
     "tries the best of the others.",
     loss=f"One of {', '.join(LOSSES)}; {', '.join(_ADAM_ONLY)} only with adam.",
@@ -44,7 +48,8 @@ def command(
     reference: Reference = Reference(),  # noqa: B008 -- frozen
     conditions: Path | None = None,
     per_sample: Path | None = None,
-    batch: Positive = 4096,
+    pipeline: Pipeline = Pipeline(),  # noqa: B008 -- frozen
+    batch: Positive | None = None,
     out: Path = Path("solvers"),
     seed: int = 0,
     device: str = "cpu",
@@ -60,17 +65,25 @@ def command(
         init: classical solver to start from, such as ab2, or auto.
         iterations: most iterations; 40 for gauss_newton and 1500 for adam by default.
         pairs: reference pairs, a quarter of them for validation: as many as --per-sample has rows, else 64,
-            or with --max-calls as many as allow twenty iterations.
+            or with --max-calls as many as allow twenty iterations. For a pipeline with several prompts 64,
+            or one for each prompt if there are more.
         max_calls: most network calls, reference included.
-        batch: most samples per network call.
+        batch: most samples per network call; 4096 by default, and for a pipeline what is fast and has memory,
+            found by trying.
         out: folder of the files.
     """
     device = join_torchrun(device)
     main = place()[0] == 0
-    field, budgets = load_model(model, device), parse_numbers(nfe)
-    given = conditioned(conditions, per_sample, device)
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"--optimizer: must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}.")
+    loaded, budgets = (
+        load_with_conditions(model, pipeline, conditions, per_sample, device),
+        parse_numbers(nfe),
+    )
+    field = loaded.field
+    if pairs is None:
+        pairs = _pairs(loaded, max_calls)
+    given, batch = loaded.given(pairs), batch or loaded.batch(4096)
     chosen: dict[str, Any] = {} if iterations is None else {"iterations": iterations}
     options: dict[str, Any] = {
         "loss": loss,
@@ -89,16 +102,14 @@ def command(
                 "--family auto: starts from its own solvers, at the scale of the model; leave "
                 "--init and --guidance out."
             )
-        found = search(field, budgets, pairs=pairs or 64, **options)
+        found = search(field, budgets, pairs=pairs or _PAIRS, **options)
         if main:
-            _write_search(field, found, out, model, as_json)
+            _write_search(loaded.name, found, out, model, as_json)
         return
-    if pairs is None and max_calls is None and "per_sample" not in given:
-        pairs = 64
     fits: dict[str, Fit] = {}
     for calls in [tuple(budgets)] if family in _SHARED else budgets:
         made = fit(field, calls, guidance=guidance, family=family, init=init, pairs=pairs, **options)
-        path = _path(out, field, made)
+        path = _path(out, loaded.name, made)
         if main:
             (made if made.any_nfe or len(guidance or ()) > 1 else made.solver).save(path)
         fits[str(path)] = made
@@ -106,15 +117,30 @@ def command(
         return
     solvers = [{"file": file, "report": made.report.to_dict()} for file, made in fits.items()]
     words = [f"{made}\nwrote {file}\n" for file, made in fits.items()]
-    words.append(f"next: fewstep compare {model} {' '.join(fits)} midpoint dpmpp_2m --nfe {nfe}")
-    report(as_json, {"model": field.name, "solvers": solvers}, lambda: "\n".join(words))
+    words.append(_next(model, list(fits), nfe))
+    report(as_json, {"model": loaded.name, "solvers": solvers}, lambda: "\n".join(words))
 
 
-def _write_search(field: Field, found: Search, out: Path, model: str, as_json: bool) -> None:
+def _next(model: str, files: list[str], nfe: str) -> str:
+    if model.startswith(PREFIX):
+        words = ["export", "diffusers", *files, "--scheduler", model.removeprefix(PREFIX)]
+    else:
+        words = ["compare", model, *files, "midpoint", "dpmpp_2m", "--nfe", nfe]
+    return f"next: fewstep {shlex.join(words)}"
+
+
+def _pairs(loaded: Loaded, max_calls: int | None) -> int | None:
+    """Return the number of pairs; ``None`` if the fit itself must choose."""
+    if loaded.pipeline and loaded.rows:
+        return max(_PAIRS, loaded.rows)
+    return None if max_calls or loaded.per_sample else _PAIRS
+
+
+def _write_search(name: str, found: Search, out: Path, model: str, as_json: bool) -> None:
     """Write the best solver at each number of calls, and print which to use."""
     files = []
     for made in found.fits.values():
-        files.append(str(_path(out, field, made)))
+        files.append(str(_path(out, name, made)))
         made.solver.save(files[-1])
     # In a separate folder, so that *.json here are solvers.
     write_text(out / "front" / "search.json", found.to_json())
@@ -123,11 +149,12 @@ def _write_search(field: Field, found: Search, out: Path, model: str, as_json: b
     total = f"{sum(found.calls.values()):,} network calls"
     wrote = ", ".join([*files, *(str(out / "front" / name) for name in ("search.json", "front.png"))])
     words = f"{found}\n{total}\nwrote {wrote}\nnext: fewstep recommend {model} {' '.join(files)} --psnr 35"
-    report(as_json, {"model": field.name, "files": files, **found.to_dict()}, lambda: words)
+    report(as_json, {"model": name, "files": files, **found.to_dict()}, lambda: words)
 
 
-def _path(out: Path, field: Field, made: Fit) -> Path:
-    """Return the file of a fit, named by model, family and, if there is one, number of calls."""
+def _path(out: Path, name: str, made: Fit) -> Path:
+    """Return the file of a fit, named by the model, family and, if there is one, number of calls."""
     nfes = sorted({row["nfe"] for row in made.report.rows if row["trained"]})
     calls = "" if made.any_nfe else f"-{nfes[0]}"
-    return out / f"{field.name.replace('/', '-')}-{made.report.family}{calls}.json"
+    stem = re.sub(r"[/\s]+", "-", name)
+    return out / f"{stem}-{made.report.family}{calls}.json"

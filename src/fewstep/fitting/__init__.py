@@ -1,5 +1,6 @@
 """Fits of solvers to fields."""
 
+from ._batch import find_batch
 from ._fit import fit
 from ._report import FitReport
 from ._result import Fit, load
@@ -38,6 +39,7 @@ __all__ = [
     "Soft",
     "Steps",
     "bound_weights",
+    "find_batch",
     "fit",
     "load",
     "local_errors",

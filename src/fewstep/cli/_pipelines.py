@@ -1,0 +1,175 @@
+"""Pipelines of diffusers as models: ``diffusers:FOLDER``."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .._conditions import cut, most_rows
+from .._device import check_device
+from .._extras import require
+from ..adapters.diffusers import from_pipeline
+from ..field import Field
+from ..fitting import find_batch
+from ._common import MODEL, conditioned, load_model, move
+from ._options import Positive
+
+__all__ = ["MODEL_OR_PIPELINE", "PREFIX", "Loaded", "Pipeline", "load_with_conditions"]
+
+MODEL_OR_PIPELINE = f"{MODEL} Or diffusers:FOLDER, a pipeline with its --prompts (a name on the Hub, online)."
+
+PREFIX = "diffusers:"
+_TYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The call of a pipeline.
+
+    Args:
+        prompts: text file with one prompt a line; noises take them in turn.
+        guidance_scale: scale of guidance, as the pipeline counts it.
+        call: further arguments of its call, as "{height: 512, negative_prompt: blurry}".
+        dtype: float32, float16 or bfloat16, of all its networks; by default bfloat16 on a GPU, else float32.
+        encode: most prompts in one call of the pipeline, which is watched to encode them.
+    """
+
+    prompts: Path | None = None
+    guidance_scale: float | None = None
+    call: Mapping[str, Any] | None = None
+    dtype: str | None = None
+    encode: Positive = 8
+
+    def options(self) -> dict[str, Any]:
+        """Return those that are given, as words of the command line."""
+        given = {name: value for name, value in vars(self).items() if value != getattr(Pipeline, name)}
+        if self.call:
+            given["call"] = json.dumps(self.call)
+        return {name.replace("_", "-"): value for name, value in given.items()}
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the pipeline's call.
+
+        Raises:
+            ValueError: when the file of prompts cannot be read or is empty, or ``call`` is no mapping.
+        """
+        if not isinstance(self.call or {}, Mapping):
+            raise ValueError(f"--call: must be a mapping, as {{height: 512}}, not {self.call!r}.")
+        found = dict(self.call or {})
+        if self.guidance_scale is not None:
+            found["guidance_scale"] = self.guidance_scale
+        if self.prompts is not None:
+            found["prompt"] = _lines(self.prompts)
+        return found
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, and the conditions of its samples, which for a pipeline, named so, take the rows in turn."""
+
+    field: Field
+    conditions: Mapping[str, Any] | None = None
+    per_sample: Mapping[str, Any] | None = None
+    pipeline: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name in files and results."""
+        return self.pipeline or self.field.name
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of the conditions, 0 if one serves all samples."""
+        return most_rows(self.per_sample or {})
+
+    def given(self, count: int | None) -> dict[str, Any]:
+        """Return the conditions of ``count`` samples, as keyword arguments."""
+        found = {"conditions": self.conditions, "per_sample": self.per_sample}
+        if self.pipeline and self.rows and count is not None:
+            found["per_sample"] = cut(self.per_sample or {}, torch.arange(count) % self.rows)
+        return {name: value for name, value in found.items() if value}
+
+    def batch(self, default: int) -> int:
+        """Return the most samples per network call: the default, or of pipelines what is found by trying."""
+        return find_batch(self.field, most=default, **self.given(None)) if self.pipeline else default
+
+
+def load_with_conditions(
+    spec: str, pipeline: Pipeline, conditions: Path | None, per_sample: Path | None, device: str
+) -> Loaded:
+    """Return the model named on the command line, with its conditions, on a device.
+
+    Raises:
+        ValueError: when the options are those of the other kind of model, or as for its parts.
+    """
+    if not spec.startswith(PREFIX):
+        if given := list(pipeline.options()):
+            raise ValueError(
+                f"--{given[0]}: is for a pipeline, not for the model {spec}; name the "
+                "pipeline as diffusers:FOLDER."
+            )
+        return Loaded(load_model(spec, device), **conditioned(conditions, per_sample, device))
+    if conditions is not None or per_sample is not None:
+        raise ValueError(
+            "--conditions, --per-sample: a pipeline makes its own from --prompts and --call; leave them out."
+        )
+    return _watched(spec.removeprefix(PREFIX), pipeline, check_device(device))
+
+
+def _watched(name: str, pipeline: Pipeline, device: torch.device) -> Loaded:
+    """Load a pipeline, watch it, and keep its network alone.
+
+    On a GPU each part is there only while it works, as text encoders may need more memory than the network.
+    """
+    arguments = pipeline.arguments()
+    pipe = _loaded(name, pipeline.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
+    if device.type == "cuda":
+        require("accelerate", "diffusers")
+        pipe.enable_model_cpu_offload(device=device)
+    else:
+        pipe.to(device)
+    try:
+        task = from_pipeline(pipe, batch=pipeline.encode, **arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{PREFIX}{name}: {' '.join(str(error).split())}") from error
+    pipe.remove_all_hooks()
+    del pipe
+    gc.collect()
+    move(task.field, device)
+    return Loaded(task.field, task.conditions, task.per_sample, Path(name).name)
+
+
+def _loaded(name: str, dtype: str) -> Any:
+    if dtype not in _TYPES:
+        raise ValueError(f"--dtype: must be one of {', '.join(_TYPES)}, not {dtype!r}.")
+    diffusers = require("diffusers", "diffusers")
+    local = Path(name).exists()
+    if local and not (Path(name) / "model_index.json").is_file():
+        raise ValueError(f"MODEL: {name} is no folder of a pipeline, as it has no model_index.json.")
+    older = diffusers.__version__.split(".") < ["0", "42"]
+    given = {"torch_dtype" if older else "dtype": getattr(torch, dtype)}
+    try:
+        pipe = diffusers.DiffusionPipeline.from_pretrained(name, **given)
+    except Exception as error:  # of many packages
+        what = "cannot be loaded" if local else "is no folder here, and cannot be loaded from the Hub"
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"MODEL: {name} {what}: {reason}.") from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--prompts: {path} cannot be read: {error}.") from None
+    found = [line for line in lines if line]
+    if not found:
+        raise ValueError(f"--prompts: {path} has no prompts; write one a line.")
+    return found

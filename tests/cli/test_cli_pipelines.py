@@ -1,0 +1,92 @@
+"""Pipelines of diffusers on the command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import fewstep as fs
+
+diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
+sys.path.insert(0, str(Path(__file__).parents[1] / "adapters"))
+
+from watched_pipelines import SCHEDULERS, build  # noqa: E402
+
+from fewstep.cli._pipelines import Loaded, Pipeline  # noqa: E402
+
+SMALL = (
+    "--pairs", 4, "--iterations", 1, "--rtol", 0.1, "--atol", 0.1, "--family", "timesteps", "--init", "ddim",
+)  # fmt: skip
+LABELS = ("--call", "{class_labels: [1, 2, 3]}", "--guidance-scale", 3)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of a pipeline that samples by labels."""
+    pipe = build("dit", SCHEDULERS["dit"]())
+    pipe.transformer.proj_out_2.weight.data.mul_(0.01)  # so that the reference takes a second
+    pipe.save_pretrained(tmp_path / "tiny dit")
+    return "tiny dit"
+
+
+def test_a_pipeline_is_fitted_in_one_line(program, folder):
+    text = program("fit", f"diffusers:{folder}", *LABELS, "--nfe", 3, *SMALL)
+    file = "solvers/tiny-dit-timesteps-3.json"
+    assert f"wrote {file}" in text
+    assert f"next: fewstep export diffusers {file} --scheduler '{folder}'" in text
+    solver = fs.load(file)
+    assert (solver.nfe, solver.fitted_for["guidance"]) == (3, 3)
+    pipe = diffusers.DiffusionPipeline.from_pretrained(folder)
+    task = fs.adapters.diffusers.from_pipeline(pipe, class_labels=[1, 2, 3], guidance_scale=3)
+    assert solver.mismatch(task.field) is None
+
+
+def test_compare_measures_it_on_other_noises(program, folder):
+    result = program(
+        "compare", f"diffusers:{folder}", "ddim", "dpmpp_2m", *LABELS, "--nfe", 4, "--count", 2, "--json"
+    )
+    assert [row["nfe"] for row in result["rows"]] == [4, 4]
+    assert all(row["rmse"] > 0 for row in result["rows"])
+    page = Path("comparison/index.html").read_text()
+    assert "--guidance-scale 3" in page
+    assert "class_labels" in page
+
+
+def test_prompts_are_lines_and_noises_take_them_in_turn(tmp_path):
+    (tmp_path / "prompts.txt").write_text("a cat\n\n  a dog \n")
+    call = Pipeline(tmp_path / "prompts.txt", 4.0, {"height": 64})
+    assert call.arguments() == {"height": 64, "guidance_scale": 4.0, "prompt": ["a cat", "a dog"]}
+    loaded = Loaded(None, {"a": 1}, {"text": torch.arange(2), "ids": {"x": torch.zeros(1, 3)}}, "folder")
+    given = loaded.given(5)["per_sample"]
+    assert given["text"].tolist() == [0, 1, 0, 1, 0]
+    assert given["ids"]["x"].shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("diffusers:nowhere",), "MODEL: nowhere is no folder here, and cannot be loaded from the Hub: "),
+        (("diffusers:empty",), "MODEL: empty is no folder of a pipeline, as it has no model_index.json."),
+        (("diffusers:broken",), "MODEL: broken cannot be loaded: "),
+        (("diffusers:tiny dit", *LABELS, "--dtype", "int8"), "--dtype: must be one of float32, float16, "),
+        (("diffusers:tiny dit", "--call", "3"), "--call: must be a mapping, as {height: 512}, not 3."),
+        (("diffusers:tiny dit", "--call", "{size: 3}"), "diffusers:tiny dit: "),
+        (("diffusers:tiny dit", "--prompts", "none.txt"), "--prompts: none.txt cannot be read: "),
+        (("diffusers:tiny dit", "--prompts", "blank.txt"), "--prompts: blank.txt has no prompts; "),
+        (("diffusers:tiny dit", "--conditions", "c.yaml"), "--conditions, --per-sample: a pipeline makes "),
+        (("digits", "--prompts", "none.txt"), "--prompts: is for a pipeline, not for the model digits; "),
+    ],
+)
+def test_a_mistake_is_one_sentence(ended, tmp_path, folder, words, error, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "model_index.json").write_text("{")
+    (tmp_path / "blank.txt").write_text("\n \n")
+    status, out, err = ended("fit", *words)
+    assert (status, out) == (2, "")
+    assert f"error: {error}" in err
+    assert "Traceback" not in err
