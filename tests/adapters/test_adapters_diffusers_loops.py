@@ -10,7 +10,7 @@ from fewstep.adapters import diffusers as adapter
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 
-from tiny_pipelines import frozen  # noqa: E402
+from tiny_pipelines import network  # noqa: E402
 
 SMALL = {
     "sample_size": 8,
@@ -28,7 +28,7 @@ def unet():
         "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
         "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
     }
-    return frozen(diffusers.UNet2DModel, **SMALL, **blocks)
+    return network("UNet2DModel", **SMALL, **blocks)
 
 
 def conditional_unet():
@@ -36,14 +36,12 @@ def conditional_unet():
         "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
         "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
     }
-    return frozen(
-        diffusers.UNet2DConditionModel, **SMALL, **blocks, cross_attention_dim=6, attention_head_dim=4
-    )
+    return network("UNet2DConditionModel", **SMALL, **blocks, cross_attention_dim=6, attention_head_dim=4)
 
 
 def transformer():
-    return frozen(
-        diffusers.SD3Transformer2DModel,
+    return network(
+        "SD3Transformer2DModel",
         sample_size=8,
         patch_size=2,
         in_channels=2,

@@ -8,7 +8,7 @@ import fewstep as fs
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 
-from watched_pipelines import ARGUMENTS, SCHEDULERS, build, own_solver, sampled  # noqa: E402
+from tiny_pipelines import ARGUMENTS, SCHEDULERS, build, own_solver, sampled  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of EulerDiscrete's
 from_pipeline = fs.adapters.diffusers.from_pipeline

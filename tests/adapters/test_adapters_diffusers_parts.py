@@ -10,7 +10,7 @@ from fewstep.adapters import _diffusers_pipeline
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 
-from watched_pipelines import ARGUMENTS, SCHEDULERS, build
+from tiny_pipelines import ARGUMENTS, SCHEDULERS, build
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of EulerDiscrete's
 from_pipeline = fs.adapters.diffusers.from_pipeline

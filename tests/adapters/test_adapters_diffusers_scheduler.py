@@ -17,7 +17,8 @@ from fewstep.adapters import diffusers as adapter
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 
 from diffusers.utils.torch_utils import randn_tensor  # noqa: E402
-from test_adapters_diffusers_loops import NOISE, frozen, loop, transformer, unet  # noqa: E402
+from test_adapters_diffusers_loops import NOISE, loop, transformer, unet  # noqa: E402
+from tiny_pipelines import network as random_network  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__")  # of diffusers with NumPy 2
 
@@ -127,8 +128,8 @@ def test_a_ddpm_pipeline():
 
 
 def test_a_learned_variance_is_dropped():
-    network = frozen(
-        diffusers.UNet2DModel, sample_size=8, in_channels=2, out_channels=4, block_out_channels=(8, 16),
+    network = random_network(
+        "UNet2DModel", sample_size=8, in_channels=2, out_channels=4, block_out_channels=(8, 16),
         layers_per_block=1, norm_num_groups=4, down_block_types=("DownBlock2D",) * 2,
         up_block_types=("UpBlock2D",) * 2,
     )  # fmt: skip

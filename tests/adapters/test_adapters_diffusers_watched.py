@@ -10,7 +10,7 @@ import fewstep as fs
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 
 from tiny_loops import Loop, Net, X  # noqa: E402
-from watched_pipelines import ARGUMENTS, SQUARE, build, draw, sampled  # noqa: E402
+from tiny_pipelines import ARGUMENTS, SQUARE, build, draw, sampled  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of EulerDiscrete's
 from_pipeline = fs.adapters.diffusers.from_pipeline

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from tiny_pipelines import draw
 from torch import nn
-from watched_pipelines import draw
 
 __all__ = ["Loop", "Net", "X"]
 

@@ -13,7 +13,7 @@ import fewstep as fs
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 sys.path.insert(0, str(Path(__file__).parents[1] / "adapters"))
 
-from watched_pipelines import SCHEDULERS, build  # noqa: E402
+from tiny_pipelines import SCHEDULERS, build  # noqa: E402
 
 from fewstep.cli._pipelines import Loaded, Pipeline  # noqa: E402
 
