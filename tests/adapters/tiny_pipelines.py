@@ -163,10 +163,14 @@ NETWORKS = {
 
 def build(kind, scheduler, vae=False, **changes):
     """Return a pipeline of a kind with a scheduler."""
-    name, settings = NETWORKS[kind]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # some of its modules use its own deprecated classes
-        made = getattr(diffusers, PIPELINES[kind])
+        return _built(kind, scheduler, vae, changes)
+
+
+def _built(kind, scheduler, vae, changes):
+    name, settings = NETWORKS[kind]
+    made = getattr(diffusers, PIPELINES[kind])
     part = "unet" if name.startswith("UNet") else "transformer"
     parts = {part: network(name, **{**settings, **changes}), "scheduler": scheduler}
     if kind in ("sd", "inpaint", "img2img"):
