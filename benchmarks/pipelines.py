@@ -24,7 +24,7 @@ import fewstep as fs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "adapters"))
 
-from tiny_pipelines import ARGUMENTS, PLAIN, SCHEDULERS, build, draw, own_solver, sampled
+from tiny_pipelines import ARGUMENTS, SCHEDULERS, build, draw, own_solver, sampled
 
 STEPS = 8
 NFES = (4, 6, 8)
@@ -52,7 +52,7 @@ def swapped(kind, counts=(1, 3)):
     for count in (1,) if kind == "prx" else counts:
 
         def arguments(count=count):  # generators are used up
-            return ARGUMENTS[kind](count, kind not in PLAIN)
+            return ARGUMENTS[kind](count, kind != "ddpm")
 
         pipe = build(kind, SCHEDULERS[kind]())
         task = fs.adapters.diffusers.from_pipeline(pipe, **arguments())

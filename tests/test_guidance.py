@@ -134,3 +134,48 @@ def test_a_fit_is_the_same_with_one_call_as_with_two():
     (one, doubled), (two, single) = found
     assert one == two
     assert doubled == 2 * single
+
+
+def guided(rescale, scale=3.0, **options):
+    """Predictions ``a``, of the conditions, and ``b``, and the mix of them, all at ``t = 0.3``."""
+    x = fs.noise(3, (2, 4), dtype=torch.float64)
+    a, b = x**2 + LABEL.double()[:, None, None] * x, 0.3 - x
+    field = fs.Field(
+        lambda x, t, label: x**2 + label.double()[:, None, None] * x if label.any() else 0.3 - x,
+        guidance=scale,
+        unconditional={"label": torch.zeros(1)},
+        guidance_rescale=rescale,
+        **options,
+    )
+    return a, b, field(x, 0.3, label=LABEL)
+
+
+@pytest.mark.parametrize("rescale", [0.0, 0.4, 1.0])
+def test_rescaled_guidance_has_the_deviation_between_its_own_and_that_of_the_condition(rescale):
+    a, b, found = guided(rescale)
+    plain = b + 3.0 * (a - b)
+    along = (found / plain).flatten(1)
+    assert torch.allclose(along, along[:, :1].expand_as(along))  # one factor a sample
+    own, condition, mixed = (np.std(value.flatten(1).numpy(), axis=1, ddof=1) for value in (plain, a, found))
+    assert np.allclose(mixed, (1 - rescale) * own + rescale * condition)
+
+
+def test_guidance_of_the_norm_of_the_condition():
+    a, b, found = guided("norm")
+    plain = b + 3.0 * (a - b)
+    assert torch.allclose(found.norm(dim=-1), a.norm(dim=-1))
+    assert torch.allclose(
+        torch.cosine_similarity(found, plain, dim=-1), torch.ones(3, 2, dtype=torch.float64)
+    )
+
+
+@pytest.mark.parametrize("rescale", [0.7, "norm"])
+def test_no_guidance_is_not_resized(rescale):
+    a, _, found = guided(rescale, guidance_interval=(0.5, 1.0))
+    assert torch.allclose(found, a)
+
+
+@pytest.mark.parametrize("rescale", [-0.1, 1.5, True, "std", None])
+def test_other_rescaling_is_refused(rescale):
+    with pytest.raises(ValueError, match=r"guidance_rescale must be a number in \[0, 1\], or 'norm', not"):
+        guided(rescale)

@@ -14,8 +14,14 @@ from ._broadcast import affine, as_float64, factor
 from ._clock import Clock, check_clock, clock_jumps, default_clock, describe_clock, network_time
 from ._conditions import Bound, bind, expand_unconditional
 from ._ends import finite_conversion
-from ._field_arguments import check_network, checked_guidance, checked_interval, checked_shape
-from ._guidance import doubled_conditions, guided_pair
+from ._field_arguments import (
+    check_network,
+    checked_guidance,
+    checked_interval,
+    checked_rescale,
+    checked_shape,
+)
+from ._guidance import doubled_conditions, guided_pair, mixed
 from ._hashing import fingerprint
 from ._network import call_network, floating_type, home, state_type
 from ._predictions import Prediction, check_prediction
@@ -45,6 +51,7 @@ class FieldBase:
         unconditional: Mapping[str, Any] | None = None,
         guide: Callable[..., Tensor] | None = None,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
+        guidance_rescale: float | Literal["norm"] = 0.0,
         joined_guidance: bool | None = None,
         data_moments: tuple[float | Tensor, float | Tensor] | None = None,
         name: str | None = None,
@@ -70,6 +77,7 @@ class FieldBase:
         self.unconditional = dict(unconditional or {})
         self.guide = guide
         self.guidance_interval = checked_interval(guidance_interval)
+        self.guidance_rescale = checked_rescale(guidance_rescale)
         self.joined_guidance = joined_guidance
         self.data_moments = data_moments
         self.name = name or type(model).__name__
@@ -159,7 +167,7 @@ class FieldBase:
             other = {**given, **self._replaced(given, len(x))}
             doubled = self._doubled(given, other, len(x))
             m, away = guided_pair(networks, x, time, (given, other), doubled)
-            return away + scale * (m - away)
+            return mixed(m, away, scale, self.guidance_rescale)
 
         return call
 
@@ -281,6 +289,7 @@ class FieldBase:
         guided = {} if self.guidance is None else {
             "guidance_interval": list(self.guidance_interval),
             "guide": None if self.guide is None else type(self.guide).__name__,
+            **({"guidance_rescale": self.guidance_rescale} if self.guidance_rescale else {}),
         }  # fmt: skip
         return {
             "model": self.name,

@@ -9,7 +9,7 @@ from numbers import Integral, Real
 
 from torch import Tensor, nn
 
-__all__ = ["check_network", "checked_guidance", "checked_interval", "checked_shape"]
+__all__ = ["check_network", "checked_guidance", "checked_interval", "checked_rescale", "checked_shape"]
 
 
 def checked_guidance(guidance: float | Tensor | None, unconditional: object, guide: object) -> float | None:
@@ -49,6 +49,16 @@ def checked_interval(interval: Sequence[float]) -> tuple[float, float]:
             f"Field: guidance_interval must be two increasing times within [0, 1], not {interval!r}."
         )
     return float(ends[0]), float(ends[1])
+
+
+def checked_rescale(rescale: float | str) -> float | str:
+    number = isinstance(rescale, Real) and not isinstance(rescale, bool)
+    if not (rescale == "norm" or (number and 0 <= float(rescale) <= 1)):
+        raise ValueError(
+            f"Field: guidance_rescale must be a number in [0, 1], or 'norm', not {rescale!r}; 0 leaves "
+            "guidance as it is."
+        )
+    return rescale if isinstance(rescale, str) else float(rescale)
 
 
 def check_network(label: str, network: Callable[..., Tensor]) -> None:

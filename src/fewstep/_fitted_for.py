@@ -11,7 +11,7 @@ from ._json import finite
 __all__ = ["differences"]
 
 #: Facts of :meth:`fewstep.Field.describe` that decide which solver is good.
-_KEYS = ("model", "schedule", "guidance")
+_KEYS = ("model", "schedule", "guidance", "guidance_rescale")
 #: Types that do not identify a model, although a field without a name takes theirs: plain callables, and
 #: wrappers of a network.
 _ANONYMOUS = {
@@ -41,12 +41,12 @@ def differences(fitted_for: Mapping[str, Any], facts: Mapping[str, Any]) -> str 
 
 
 def _differ(key: str, fitted: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-    if key not in fitted:
+    # Not resized, as most guidance is, it is not named.
+    if key not in fitted and (key != "guidance_rescale" or "guidance" not in fitted):
         return False
-    # Scale 1 is no guidance.
     # As read from a file, in which tuples are lists.
-    was, has = (None if f[key] == 1 else json.loads(json.dumps(finite(f[key]))) for f in (fitted, facts))
-    if was == has:
+    was, has = (json.loads(json.dumps(finite(about.get(key)))) for about in (fitted, facts))
+    if was == has or (key == "guidance" and {was, has} == {None, 1}):  # scale 1 is no guidance
         return False
     if key == "model" and fitted.get("named") != facts.get("named"):
         return False  # a name that the caller gave, and one of a type

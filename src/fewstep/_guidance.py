@@ -13,9 +13,28 @@ from torch import Tensor
 from ._conditions import row_count
 from ._network import call_network
 
-__all__ = ["doubled_conditions", "guided_pair"]
+__all__ = ["doubled_conditions", "guided_pair", "mixed"]
 
 Network = Callable[..., Tensor]
+
+
+def mixed(m: Tensor, away: Tensor, scale: Tensor | float, rescale: float | str) -> Tensor:
+    """Return ``c = away + scale (m - away)``, or ``c`` of another size; see :class:`fewstep.Field`.
+
+    Args:
+        m: the prediction to guide to, ``(B, ...)``.
+        away: that to guide away from.
+        scale: a number, or one for each sample.
+        rescale: ``"norm"``, or a number.
+    """
+    c = away + scale * (m - away)
+    if rescale == "norm":
+        size: Tensor = m.norm(dim=-1, keepdim=True) / c.norm(dim=-1, keepdim=True)
+        return c * size
+    if rescale == 0 or isinstance(rescale, str):
+        return c
+    over = tuple(range(1, c.ndim))
+    return c * (1 + rescale * (m.std(over, keepdim=True) / c.std(over, keepdim=True) - 1))
 
 
 def guided_pair(

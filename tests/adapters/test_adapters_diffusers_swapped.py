@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_pipelines import ARGUMENTS, PLAIN, SCHEDULERS, VARIANTS, build, sampled
+from tiny_pipelines import ARGUMENTS, SCHEDULERS, VARIANTS, build, sampled
 
 import fewstep as fs
 from fewstep.adapters import diffusers as adapter
@@ -31,7 +31,7 @@ def test_a_solver_gives_its_samples_inside_the_pipeline(name, tmp_path):
     count = 1 if kind == "prx" else 2  # PRX cannot guide several prompts
 
     def arguments():  # generators are used up
-        return ARGUMENTS[kind](count, kind not in PLAIN)
+        return ARGUMENTS[kind](count, kind != "ddpm")
 
     pipe = build(kind, make())
     task, by_name = from_pipeline(pipe, **arguments()), adapter.field(pipe).describe()

@@ -13,7 +13,7 @@ diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed"
 pytest.importorskip("transformers", reason="pipelines of text to image need transformers")
 
 __all__ = [
-    "ARGUMENTS", "PLAIN", "SCHEDULERS", "SQUARE", "VARIANTS", "build", "draw", "network", "own_solver",
+    "ARGUMENTS", "SCHEDULERS", "SQUARE", "VARIANTS", "build", "draw", "network", "own_solver",
     "sampled",
 ]  # fmt: skip
 
@@ -322,5 +322,3 @@ VARIANTS = {
         ),
     ),
 }
-#: Without guidance, or with one that is not linear.
-PLAIN = ("ddpm", "qwen")

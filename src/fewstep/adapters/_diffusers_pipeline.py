@@ -114,6 +114,7 @@ def _joined(tasks: Sequence[Task]) -> Task:
         return first
     _check_alike("conditions that all samples share", [task.conditions for task in tasks])
     _check_alike("shapes", [task.field.shape for task in tasks])
+    _check_alike("guidance_rescale", [task.field.guidance_rescale for task in tasks])
     scales = [task.field.guidance or 0.0 for task in tasks]
     if max(scales) - min(scales) > 0.01 * max(scales):
         _check_alike("guidance", scales)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._conditions import row_count
-from ._diffusers_guidance import mix
+from ._diffusers_guidance import Guidance, mix
 from ._diffusers_values import plain, refuse, same, tolerance
 from ._diffusers_watch import NetworkCall, Recording, Step
 
@@ -57,7 +57,7 @@ class Reading:
         cut: dimensions in which its output is cut.
         evaluations: the prediction, or two whose mix is guidance, the conditional one first.
         sign: factor of their mix in what the scheduler gets.
-        guidance: scale of the first, ``None`` without guidance.
+        guidance: scale of the first, ``None`` without guidance, and how its size is changed.
         times: the network's times and the scheduler's, one of each a step.
         scalar: the time is passed without a batch dimension.
         steps: the steps read.
@@ -69,7 +69,7 @@ class Reading:
     cut: tuple[int, ...]
     evaluations: tuple[Evaluation, ...]
     sign: int
-    guidance: float | None
+    guidance: Guidance
     times: tuple[tuple[float, float], ...]
     time_type: torch.dtype
     scalar: bool
@@ -142,7 +142,7 @@ def _read(steps: Sequence[Step]) -> Reading:
     evaluations = [e for call in first for e in _evaluations(call, form, steps[0].sample, time)]
     kinds = [step.output for step in steps] + [call.prediction for call in first]
     tol = max(max(1e-4, 2 * tolerance(value)) for value in kinds)
-    sign, guidance, order = mix(outputs, [step.output for step in steps], tol)
+    sign, order, guidance = mix(outputs, [step.output for step in steps], tol)
     times = tuple((_time(step.calls[0].arguments[time], time), step.timestep) for step in steps)
     told = first[0].arguments[time]
     return Reading(

@@ -57,7 +57,8 @@ def task_of(pipe: Any, arguments: Mapping[str, Any]) -> Task:
         "shape": shape,
         "clock": _clock(reading, scheme),
         "time_shape": "scalar" if reading.scalar else "batch",
-        "guidance": reading.guidance,
+        "guidance": reading.guidance.scale,
+        "guidance_rescale": reading.guidance.rescale,
         "name": name if shift == 1 else f"{name} shift {shift:.4g}",
     }
     limit = max(1e-3, 4 * max(tolerance(call.prediction) for call in reading.steps[0].calls))

@@ -105,6 +105,7 @@ class Probe:
         away = copy.copy(self)
         away.field = copy.copy(self.field)
         away.field.guidance, away.field.guidance_interval = 0.0, (0.0, 1.0)
+        away.field.guidance_rescale = 0.0
         seen = away.denoise(wiring, x1, law)
         self.calls += 2 * len(seen)
         return seen
