@@ -71,6 +71,7 @@ def test_what_it_was_fitted_for_is_sampled_in_silence(same):
         (field(schedule=VP()), r"schedule cond_ot\(\), but this field has schedule vp\(beta_min=0.1"),
         (field(Other()), "model Net, but this field has model Other"),
         (field(name="x", guidance=4), "guidance 2, but this field has guidance 4"),
+        (field(guidance_rescale=0.7), "guidance_rescale None, but this field has guidance_rescale 0.7"),
         (field(schedule=VP(1.0)), r"has schedule vp\(beta_min=1, beta_max=20\)"),
     ],
 )  # fmt: skip
