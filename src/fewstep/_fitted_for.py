@@ -51,7 +51,7 @@ def _differ(key: str, fitted: Mapping[str, Any], facts: Mapping[str, Any]) -> bo
     if key == "model" and fitted.get("named") != facts.get("named"):
         return False  # a name that the caller gave, and one of a type
     # A derived field, such as a reversed one, has its kind after the name.
-    names = {str(about[key]).partition(" ")[0] for about in (fitted, facts)}
+    names = {str(about.get(key)).partition(" ")[0] for about in (fitted, facts)}
     return key != "model" or not names & _ANONYMOUS
 
 
