@@ -29,12 +29,15 @@ def mixed(m: Tensor, away: Tensor, scale: Tensor | float, rescale: float | str) 
     """
     c = away + scale * (m - away)
     if rescale == "norm":
-        size: Tensor = m.norm(dim=-1, keepdim=True) / c.norm(dim=-1, keepdim=True)
-        return c * size
+        return c * _ratio(m.norm(dim=-1, keepdim=True), c.norm(dim=-1, keepdim=True))
     if rescale == 0 or isinstance(rescale, str):
         return c
     over = tuple(range(1, c.ndim))
-    return c * (1 + rescale * (m.std(over, keepdim=True) / c.std(over, keepdim=True) - 1))
+    return c * (1 + rescale * (_ratio(m.std(over, keepdim=True), c.std(over, keepdim=True)) - 1))
+
+
+def _ratio(wanted: Tensor, size: Tensor) -> Tensor:
+    return wanted / size.clamp(min=torch.finfo(size.dtype).tiny)
 
 
 def guided_pair(
