@@ -1,0 +1,105 @@
+"""How a solver is used in each framework, in lines of code for its model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["use"]
+
+_SCHEDULE = 'fs.schedules.from_dict(solver.fitted_for["schedule"])'
+
+
+def use(name: str, load: str, nfe: int, fitted_for: Mapping[str, Any]) -> str:
+    """Return the paragraphs and lines of code.
+
+    Args:
+        name: the repository or folder.
+        load: lines of Python that make ``solver``.
+        nfe: its number of network calls.
+        fitted_for: the field it was fitted to; empty if there is none.
+    """
+    shape = fitted_for.get("shape")
+    size = repr(tuple(shape)) if shape else "shape"
+    fetch, folder = (f"hf download {name} --local-dir solver\n", "solver") if "/" in name else ("", name)
+    schedule = _SCHEDULE if "schedule" in fitted_for else "schedule"
+    network = "the network that it was fitted for" if fitted_for else "any network that predicts the velocity"
+    texts = [
+        f"""\
+```python
+import fewstep as fs
+
+{load}
+field = {_field(fitted_for)}
+samples = solver.sample(field, fs.noise(16, {"field.shape" if shape else "shape"}, seed=0))
+```
+
+`network(x, t)` is {network}.""",
+        f"""\
+In a pipeline of diffusers:
+
+```python
+scheduler = fs.adapters.diffusers.FewStepScheduler.from_solver(solver, pipe.scheduler)
+pipe.scheduler = scheduler
+image = pipe("a prompt", num_inference_steps={nfe}).images[0]
+```""",
+        f"""\
+With a denoiser `model(x, sigma)` of k-diffusion:
+
+```python
+schedule = {schedule}
+sampler = fs.adapters.k_diffusion.sampler(solver, schedule)
+samples = sampler(model, fs.noise(16, {size}, seed=0) * sampler.sigmas[0])
+```"""
+        if fitted_for
+        else "",
+        f"""\
+With a velocity model of flow_matching:
+
+```python
+ode = fs.adapters.flow_matching.ODESolver(velocity_model, solver)
+samples = ode.sample(fs.noise(16, {size}, seed=0))
+```"""
+        if fitted_for.get("prediction", "velocity") == "velocity"
+        else "",
+        f"""\
+In ComfyUI:
+
+```sh
+{fetch}fewstep export comfyui {folder}
+```""",
+    ]
+    return "\n\n".join(filter(None, texts))
+
+
+def _field(facts: Mapping[str, Any]) -> str:
+    """Return the call of ``fs.Field`` for the facts of a field.
+
+    What a file cannot hold, such as the conditions that guidance leads away from, is a name there, so that
+    nobody leaves it out unawares.
+    """
+    options = {}
+    straight = facts.get("schedule") == {"name": "cond_ot"}
+    if "schedule" in facts and not straight:
+        options["schedule"] = _SCHEDULE
+    if facts.get("prediction", "velocity") != "velocity":
+        options["prediction"] = repr(facts["prediction"])
+    if facts.get("shape"):
+        options["shape"] = repr(tuple(facts["shape"]))
+    clock = facts.get("clock")
+    if isinstance(clock, list | tuple):
+        if not (straight and list(clock) == [0, 1]):
+            options["clock"] = repr(tuple(clock))
+    elif clock is not None:
+        options["clock"] = repr(clock) if clock in ("sigma", "timestep", "integer") else "clock"
+    if facts.get("guidance") not in (None, 1):
+        options |= {"guidance": repr(facts["guidance"]), "unconditional": "unconditional"}
+        if facts.get("guide") is not None:
+            options["guide"] = "guide"
+        if list(facts.get("guidance_interval") or (0, 1)) != [0, 1]:
+            options["guidance_interval"] = repr(tuple(facts["guidance_interval"]))
+    listed = [f"{key}={value}" for key, value in options.items()]
+    line = f"fs.Field({', '.join(['network', *listed])})"
+    if len(line) <= 90:
+        return line
+    return "fs.Field(\n    network,\n" + "".join(f"    {entry},\n" for entry in listed) + ")"
