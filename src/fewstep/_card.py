@@ -22,6 +22,7 @@ CITATION = (
 
 def fitted_card(
     name: str,
+    file: str,
     load: str,
     calls: Sequence[int],
     fitted_for: Mapping[str, Any] | None,
@@ -33,6 +34,7 @@ def fitted_card(
 
     Args:
         name: the repository or folder.
+        file: name of the file in it.
         load: lines of Python that make ``solver``.
         calls: numbers of network calls.
         fitted_for: the field it was fitted to.
@@ -42,19 +44,15 @@ def fitted_card(
     """
     kind = "A solver" if len(calls) == 1 else "Solvers"
     what = f"{kind} of {' or '.join(map(str, calls))} network calls"
-    origin = (
-        f"fitted with fewstep {__version__} to one network"
-        if fitted_for
-        else f"written with fewstep {__version__}, not fitted to any network"
-    )
+    origin = "fitted to the network below" if fitted_for else "not fitted to any network"
     return _joined(
         f"# {name.rpartition('/')[2]}",
-        f"{what} for flow and diffusion models, {origin}. The file is a table of times and coefficients "
-        "in JSON; the network is not in it.",
+        f"{what} for flow and diffusion models, {origin}. `{file}`, written by fewstep {__version__}, has "
+        "its times and coefficients; the network is not in it.",
         *_field_part(fitted_for),
         *_figures(report, rows),
         "## Use",
-        use(name, load, calls[0], fitted_for or {}),
+        use(name, file, load, calls[0], fitted_for or {}),
         *_limits(fitted_for, report.get("notes") or ()),
         *_cite(citation),
     )

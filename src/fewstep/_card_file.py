@@ -32,7 +32,7 @@ def complete(
     for label, value in (("card", card), ("license", license)):
         if value is not None and not isinstance(value, str):
             raise ValueError(f"{label}: must be text, not {type(value).__name__}.")
-    networks = [base_model] if isinstance(base_model, str) else list(base_model or ())
+    networks = base_model if isinstance(base_model, list | tuple) else [base_model] * (base_model is not None)
     if not all(isinstance(one, str) for one in networks):
         raise ValueError(f"base_model: must be ids of networks on the Hub, not {base_model!r}.")
     own = _edited(path) if card is None else card
@@ -43,7 +43,7 @@ def complete(
     if license is not None:
         made.data.license = license
     if networks:
-        made.data.base_model = networks if len(networks) > 1 else networks[0]
+        made.data.base_model = list(networks) if len(networks) > 1 else networks[0]
     text = str(made)
     return text if own is not None else text + _mark(text)
 

@@ -10,19 +10,22 @@ __all__ = ["use"]
 _SCHEDULE = 'fs.schedules.from_dict(solver.fitted_for["schedule"])'
 
 
-def use(name: str, load: str, nfe: int, fitted_for: Mapping[str, Any]) -> str:
+def use(name: str, file: str, load: str, nfe: int, fitted_for: Mapping[str, Any]) -> str:
     """Return the paragraphs and lines of code.
 
     Args:
         name: the repository or folder.
+        file: name of the file in it.
         load: lines of Python that make ``solver``.
         nfe: its number of network calls.
         fitted_for: the field it was fitted to; empty if there is none.
     """
     shape = fitted_for.get("shape")
     size = repr(tuple(shape)) if shape else "shape"
-    fetch, folder = (f"hf download {name} --local-dir solver\n", "solver") if "/" in name else ("", name)
+    title = name.rpartition("/")[2]
+    put = f"hf download {name} {file} --local-dir" if "/" in name else f"cp {name}/{file}"
     schedule = _SCHEDULE if "schedule" in fitted_for else "schedule"
+    given = f", {_SCHEDULE}" if "schedule" in fitted_for and not _is_straight(fitted_for) else ""
     network = "the network that it was fitted for" if fitted_for else "any network that predicts the velocity"
     texts = [
         f"""\
@@ -57,16 +60,17 @@ samples = sampler(model, fs.noise(16, {size}, seed=0) * sampler.sigmas[0])
 With a velocity model of flow_matching:
 
 ```python
-ode = fs.adapters.flow_matching.ODESolver(velocity_model, solver)
+ode = fs.adapters.flow_matching.ODESolver(velocity_model, solver{given})
 samples = ode.sample(fs.noise(16, {size}, seed=0))
 ```"""
         if fitted_for.get("prediction", "velocity") == "velocity"
         else "",
         f"""\
-In ComfyUI:
+In ComfyUI, with the nodes of `fewstep export comfyui`:
 
 ```sh
-{fetch}fewstep export comfyui {folder}
+mkdir -p ComfyUI/models/fewstep/{title}
+{put} ComfyUI/models/fewstep/{title}
 ```""",
     ]
     return "\n\n".join(filter(None, texts))
@@ -79,7 +83,7 @@ def _field(facts: Mapping[str, Any]) -> str:
     nobody leaves it out unawares.
     """
     options = {}
-    straight = facts.get("schedule") == {"name": "cond_ot"}
+    straight = _is_straight(facts)
     if "schedule" in facts and not straight:
         options["schedule"] = _SCHEDULE
     if facts.get("prediction", "velocity") != "velocity":
@@ -103,3 +107,7 @@ def _field(facts: Mapping[str, Any]) -> str:
     if len(line) <= 90:
         return line
     return "fs.Field(\n    network,\n" + "".join(f"    {entry},\n" for entry in listed) + ")"
+
+
+def _is_straight(facts: Mapping[str, Any]) -> bool:
+    return facts.get("schedule") == {"name": "cond_ot"}

@@ -28,9 +28,9 @@ CLIENT = {"library_name": "fewstep", "library_version": __version__}
 _PATIENCE = 5.0
 
 
-def require_hub() -> Any:
-    """Import huggingface_hub, which the extra ``hub`` brings."""
-    return require("huggingface_hub", "hub")
+def require_hub(part: str = "") -> Any:
+    """Import huggingface_hub, which the extra ``hub`` brings, or a part of it."""
+    return require(f"huggingface_hub{part}", "hub")
 
 
 def within(path: str | os.PathLike[str], name: str) -> Path:
@@ -60,11 +60,11 @@ def find(
         ValueError: when ``source`` is a file.
     """
     folder = Path(source).expanduser()
-    if folder.is_dir():
+    if str(source) and folder.is_dir():
         if not (folder / name).is_file():
             raise FileNotFoundError(_lacks(caller, str(source), name, os.listdir(folder)))
         return folder / name
-    if folder.exists():
+    if str(source) and folder.exists():
         raise ValueError(
             f"{caller}: {str(source)!r} is a file; pass its folder, or read it with {_reader(caller)}."
         )
@@ -77,8 +77,8 @@ def find(
 
 
 def _download(repo: str, name: str, caller: str, revision: str | None, **options: Any) -> Path:
-    hub = require_hub()
-    why = _offline(hub, options.pop("local_files_only"))
+    hub, errors = require_hub(), require_hub(".errors")
+    why = _offline(options.pop("local_files_only"))
     with explained(f"{caller}: {repo!r} is no folder here, and", repo, revision):
         if why is not None and options["force_download"]:
             raise ConnectionError(f"{caller}: force_download=True needs the Hub, but {why}.")
@@ -86,25 +86,28 @@ def _download(repo: str, name: str, caller: str, revision: str | None, **options
             path = hub.hf_hub_download(
                 repo, name, revision=revision, local_files_only=why is not None, **options, **CLIENT
             )
-        except hub.errors.LocalEntryNotFoundError as error:
+        except errors.LocalEntryNotFoundError as error:
+            if isinstance(error.__cause__, errors.HfHubHTTPError):  # the Hub did answer
+                raise error.__cause__ from None
             raise ConnectionError(
                 f"{caller}: {repo!r} is no folder here, its {name} is not in the cache, and "
                 f"{why or 'the Hub gave no usable answer'}; pass a folder that save_pretrained wrote, or "
                 "load it once with a connection."
             ) from error
-        except hub.errors.EntryNotFoundError as error:
-            held = hub.list_repo_files(repo, revision=revision, token=options["token"])
+        except errors.EntryNotFoundError as error:
+            held = hub.HfApi(token=options["token"], **CLIENT).list_repo_files(repo, revision=revision)
             raise FileNotFoundError(_lacks(caller, repo, name, held)) from error
     return Path(path)
 
 
-def _offline(hub: Any, local_files_only: bool) -> str | None:
+def _offline(local_files_only: bool) -> str | None:
     """Return why the Hub is not to be asked, or ``None``."""
     if local_files_only:
         return "local_files_only=True forbids to ask the Hub"
-    if hub.constants.HF_HUB_OFFLINE:
+    constants = require_hub(".constants")
+    if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
-    return no_answer(hub.constants.ENDPOINT, _PATIENCE, "hub")
+    return no_answer(constants.ENDPOINT, _PATIENCE, "hub")
 
 
 def _lacks(caller: str, source: str, name: str, held: list[str]) -> str:
@@ -131,8 +134,8 @@ def explained(start: str, repo: str, revision: str | None) -> Iterator[None]:
         ConnectionError: on everything else that the Hub or the way to it refuses.
         ValueError: on a name that no repository can have, or contents that the Hub rejects.
     """
-    errors = require_hub().errors
-    login = "log in with 'hf auth login', or pass token=..."
+    errors = require_hub(".errors")
+    login = "log in with 'hf auth login' or pass a token"
     try:
         yield
     except errors.HFValidationError as error:
