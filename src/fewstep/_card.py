@@ -49,7 +49,7 @@ def fitted_card(
         f"# {name.rpartition('/')[2]}",
         f"{what} for flow and diffusion models, {origin}. `{file}`, written by fewstep {__version__}, has "
         "its times and coefficients; the network is not in it.",
-        *_field_part(fitted_for),
+        *_field_part(fitted_for, rows),
         *_figures(report, rows),
         "## Use",
         use(name, file, load, calls[0], fitted_for or {}),
@@ -96,9 +96,13 @@ def network_card(
 _LABELS = {"model": "network", "scale": "guidance inside the network", "shape": "shape of a sample"}
 
 
-def _field_part(fitted_for: Mapping[str, Any] | None) -> list[str]:
+def _field_part(fitted_for: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not fitted_for:
         return []
+    scales = [row["guidance"] for row in rows if row.get("guidance") is not None]
+    if scales:
+        key = "guidance" if fitted_for.get("scale") is None else "scale"
+        fitted_for = {**fitted_for, key: f"{min(scales):g} to {max(scales):g}"}
     keys = ("model", "prediction", "schedule", "guidance", "scale", "shape")
     lines = [f"{_LABELS.get(key, key)}: {_fact(key, fitted_for[key])}" for key in keys if key in fitted_for]
     for other in fitted_for.get("also") or ():

@@ -26,7 +26,9 @@ def use(name: str, file: str, load: str, nfe: int, fitted_for: Mapping[str, Any]
     put = f"hf download {name} {file} --local-dir" if "/" in name else f"cp {name}/{file}"
     schedule = _SCHEDULE if "schedule" in fitted_for else "schedule"
     given = f", {_SCHEDULE}" if "schedule" in fitted_for and not _is_straight(fitted_for) else ""
+    given += "".join(f", {option}" for option in _guidance(fitted_for))
     network = "the network that it was fitted for" if fitted_for else "any network that predicts the velocity"
+    guided = ", guided as in the fit" if _guidance(fitted_for) else ""
     texts = [
         f"""\
 ```python
@@ -37,9 +39,9 @@ field = {_field(fitted_for)}
 samples = solver.sample(field, fs.noise(16, {"field.shape" if shape else "shape"}, seed=0))
 ```
 
-`network(x, t)` is {network}.""",
+`network(x, t)` is {network}{guided}.""",
         f"""\
-In a pipeline of diffusers:
+In a pipeline of diffusers{guided}:
 
 ```python
 scheduler = fs.adapters.diffusers.FewStepScheduler.from_solver(solver, pipe.scheduler)
@@ -47,7 +49,7 @@ pipe.scheduler = scheduler
 image = pipe("a prompt", num_inference_steps={nfe}).images[0]
 ```""",
         f"""\
-With a denoiser `model(x, sigma)` of k-diffusion:
+With a denoiser `model(x, sigma)` of k-diffusion{guided}:
 
 ```python
 schedule = {schedule}
@@ -66,7 +68,7 @@ samples = ode.sample(fs.noise(16, {size}, seed=0))
         if fitted_for.get("prediction", "velocity") == "velocity"
         else "",
         f"""\
-In ComfyUI, with the nodes of `fewstep export comfyui`:
+In ComfyUI{guided}, with the nodes of `fewstep export comfyui`:
 
 ```sh
 mkdir -p ComfyUI/models/fewstep/{title}
@@ -82,7 +84,7 @@ def _field(facts: Mapping[str, Any]) -> str:
     What a file cannot hold, such as the conditions that guidance leads away from, is a name there, so that
     nobody leaves it out unawares.
     """
-    options = {}
+    options: dict[str, str] = {}
     straight = _is_straight(facts)
     if "schedule" in facts and not straight:
         options["schedule"] = _SCHEDULE
@@ -96,17 +98,23 @@ def _field(facts: Mapping[str, Any]) -> str:
             options["clock"] = repr(tuple(clock))
     elif clock is not None:
         options["clock"] = repr(clock) if clock in ("sigma", "timestep", "integer") else "clock"
-    if facts.get("guidance") not in (None, 1):
-        options |= {"guidance": repr(facts["guidance"]), "unconditional": "unconditional"}
-        if facts.get("guide") is not None:
-            options["guide"] = "guide"
-        if list(facts.get("guidance_interval") or (0, 1)) != [0, 1]:
-            options["guidance_interval"] = repr(tuple(facts["guidance_interval"]))
-    listed = [f"{key}={value}" for key, value in options.items()]
+    listed = [*(f"{key}={value}" for key, value in options.items()), *_guidance(facts)]
     line = f"fs.Field({', '.join(['network', *listed])})"
     if len(line) <= 90:
         return line
     return "fs.Field(\n    network,\n" + "".join(f"    {entry},\n" for entry in listed) + ")"
+
+
+def _guidance(facts: Mapping[str, Any]) -> list[str]:
+    """Return the options of guidance."""
+    if facts.get("guidance") in (None, 1):
+        return []
+    found = [f"guidance={facts['guidance']!r}", "unconditional=unconditional"]
+    if facts.get("guide") is not None:
+        found.append("guide=guide")
+    if list(facts.get("guidance_interval") or (0, 1)) != [0, 1]:
+        found.append(f"guidance_interval={tuple(facts['guidance_interval'])!r}")
+    return found
 
 
 def _is_straight(facts: Mapping[str, Any]) -> bool:

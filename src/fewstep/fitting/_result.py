@@ -179,7 +179,7 @@ class Fit(Shared):
         if isinstance(self.solvers, Solver):
             solver, load = self.solver, f"{load}.solver"
         else:
-            nfe, guidance = min(places, key=lambda place: place[0])
+            nfe, guidance = min(places, key=lambda place: (place[0], -(place[1] or 0)))
             solver = self.at(nfe, guidance)
             load += f".at(nfe={nfe}" + ("" if guidance is None else f", guidance={guidance!r}") + ")"
         calls = sorted({nfe for nfe, _ in places})
