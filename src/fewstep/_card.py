@@ -29,6 +29,7 @@ def fitted_card(
     report: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     citation: Sequence[str],
+    bound: bool = False,
 ) -> str:
     """Return the card of a solver or a fit, from the objects in their files.
 
@@ -41,6 +42,7 @@ def fitted_card(
         report: the report of the fit, without rows.
         rows: rows of the report.
         citation: works to cite.
+        bound: true if the table holds for one schedule.
     """
     kind = "A solver" if len(calls) == 1 else "Solvers"
     what = f"{kind} of {' or '.join(map(str, calls))} network calls"
@@ -52,7 +54,7 @@ def fitted_card(
         *_field_part(fitted_for, rows),
         *_figures(report, rows),
         "## Use",
-        use(name, file, load, calls[0], fitted_for or {}),
+        use(name, file, load, calls[0], fitted_for or {}, bound),
         *_limits(fitted_for, report.get("notes") or ()),
         *_cite(citation),
     )

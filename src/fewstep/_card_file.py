@@ -16,11 +16,12 @@ CARD = "README.md"
 
 def complete(
     path: Path, body: str, card: str | None, license: str | None, base_model: str | Sequence[str] | None
-) -> str:
-    """Return a card with its metadata.
+) -> str | None:
+    """Return a card with its metadata, or ``None`` if the one that is there stays as it is.
 
     Args:
-        path: the card there now; if it was edited by hand, it is used in place of ``body``.
+        path: the card there now; if it was written or edited by hand, it is used in place of ``body``, and
+            stays as it is if there are no metadata for it.
         body: the text that was made for it.
         card: the user's own text, in place of both.
         license: license in the metadata.
@@ -36,6 +37,8 @@ def complete(
     if not all(isinstance(one, str) for one in networks):
         raise ValueError(f"base_model: must be ids of networks on the Hub, not {base_model!r}.")
     own = _edited(path) if card is None else card
+    if own is not None and card is None and license is None and not networks:
+        return None
     made = _parsed(body if own is None else own, str(path) if card is None else "card")
     made.data.library_name = made.data.library_name or "fewstep"
     tags = made.data.tags or []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any
 
 __all__ = ["use"]
@@ -10,7 +11,7 @@ __all__ = ["use"]
 _SCHEDULE = 'fs.schedules.from_dict(solver.fitted_for["schedule"])'
 
 
-def use(name: str, file: str, load: str, nfe: int, fitted_for: Mapping[str, Any]) -> str:
+def use(name: str, file: str, load: str, nfe: int, fitted_for: Mapping[str, Any], bound: bool) -> str:
     """Return the paragraphs and lines of code.
 
     Args:
@@ -19,13 +20,27 @@ def use(name: str, file: str, load: str, nfe: int, fitted_for: Mapping[str, Any]
         load: lines of Python that make ``solver``.
         nfe: its number of network calls.
         fitted_for: the field it was fitted to; empty if there is none.
+        bound: true if its table holds for one schedule.
     """
+    if "of" in fitted_for:  # a field in other coordinates, made from that of a network
+        return f"""\
+```python
+import fewstep as fs
+
+{load}
+samples = solver.sample(field, fs.noise(16, field.shape, seed=0))
+```
+
+`field` is the field that it was fitted for, reversed or rescheduled as there."""
     shape = fitted_for.get("shape")
     size = repr(tuple(shape)) if shape else "shape"
     title = name.rpartition("/")[2]
-    put = f"hf download {name} {file} --local-dir" if "/" in name else f"cp {name}/{file}"
+    fetch = f"hf download {name} {file} --local-dir" if "/" in name else f"cp {quote(f'{name}/{file}')}"
+    target = f"ComfyUI/models/fewstep/{quote(title)}"
     schedule = _SCHEDULE if "schedule" in fitted_for else "schedule"
     given = f", {_SCHEDULE}" if "schedule" in fitted_for and not _is_straight(fitted_for) else ""
+    given = ", solver.schedule" if bound and not fitted_for else given
+    field = _field(fitted_for) if fitted_for else f"fs.Field(network{given})"
     given += "".join(f", {option}" for option in _guidance(fitted_for))
     network = "the network that it was fitted for" if fitted_for else "any network that predicts the velocity"
     guided = ", guided as in the fit" if _guidance(fitted_for) else ""
@@ -35,7 +50,7 @@ def use(name: str, file: str, load: str, nfe: int, fitted_for: Mapping[str, Any]
 import fewstep as fs
 
 {load}
-field = {_field(fitted_for)}
+field = {field}
 samples = solver.sample(field, fs.noise(16, {"field.shape" if shape else "shape"}, seed=0))
 ```
 
@@ -71,8 +86,8 @@ samples = ode.sample(fs.noise(16, {size}, seed=0))
 In ComfyUI{guided}, with the nodes of `fewstep export comfyui`:
 
 ```sh
-mkdir -p ComfyUI/models/fewstep/{title}
-{put} ComfyUI/models/fewstep/{title}
+mkdir -p {target}
+{fetch} {target}
 ```""",
     ]
     return "\n\n".join(filter(None, texts))

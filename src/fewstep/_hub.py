@@ -40,8 +40,8 @@ class Shared:
 
         Args:
             save_directory: the folder, made if it is missing; other files in it stay as they are.
-            card: text of the model card, with or without metadata, in place of ours. Without it, a card that
-                was edited by hand is kept, and its metadata are completed.
+            card: text of the model card, with or without metadata, in place of ours. Without it, a README.md
+                that was written or edited by hand is kept.
             license: license in the metadata of the card, such as ``"apache-2.0"``.
             base_model: id of the network on the Hub, or several.
             **facts: for networks: ``shape``, ``schedule``, ``prediction`` and ``clock`` of their
@@ -51,6 +51,8 @@ class Shared:
             ValueError: when the card or its metadata are no such text.
             ImportError: without huggingface_hub, which the extra ``hub`` brings.
         """
+        if not isinstance(save_directory, str | os.PathLike) or not str(save_directory):
+            raise ValueError(f"{self._caller('save_pretrained')}: name a folder, not {save_directory!r}.")
         folder = Path(save_directory)
         if folder.exists() and not folder.is_dir():
             raise ValueError(
@@ -97,6 +99,8 @@ class Shared:
             ImportError: without huggingface_hub, which the extra ``hub`` brings.
         """
         caller = self._caller("push_to_hub")
+        if not isinstance(repo_id, str):
+            raise ValueError(f"{caller}: repo_id must be a name like 'owner/name', not {repo_id!r}.")
         self._check_facts("push_to_hub", facts)
         with TemporaryDirectory() as made:
             # Before a repository is made, so that what cannot be written leaves none behind.
@@ -196,4 +200,5 @@ class Shared:
     ) -> None:
         text = complete(folder / CARD, self._body(name, facts), card, license, base_model)
         self._write(folder / self._FILE, facts)
-        write_text(folder / CARD, text)
+        if text is not None:
+            write_text(folder / CARD, text)

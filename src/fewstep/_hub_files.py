@@ -59,7 +59,11 @@ def find(
         PermissionError: when the Hub does not let this user read it.
         ValueError: when ``source`` is a file.
     """
-    folder = Path(source).expanduser()
+    if not isinstance(source, str | os.PathLike):
+        raise ValueError(
+            f"{caller}: needs a folder, or the name of a repository like 'owner/name', not {source!r}."
+        )
+    folder = Path(source)
     if str(source) and folder.is_dir():
         if not (folder / name).is_file():
             raise FileNotFoundError(_lacks(caller, str(source), name, os.listdir(folder)))

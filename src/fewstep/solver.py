@@ -183,8 +183,9 @@ class Solver(Sampling, Shared):
         scores = self.scores or {}
         row = {**scores, "nfe": self.nfe, "errors": scores.get("validation_rmse")}
         load = f"solver = fs.Solver.from_pretrained({json.dumps(name)})"
+        bound = self.schedule is not None
         return fitted_card(
-            name, SOLVER, load, [self.nfe], self.fitted_for, self.protocol or {}, [row], self.citation
+            name, SOLVER, load, [self.nfe], self.fitted_for, self.protocol or {}, [row], self.citation, bound
         )
 
     def _check_calls(self, table: Table, given: str, schedule: Schedule, remedy: str) -> None:

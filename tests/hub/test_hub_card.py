@@ -138,6 +138,24 @@ def test_lines_of_a_classical_solver_run(written, network):
     assert names["samples"].shape == (16, 3)
 
 
+def test_lines_of_a_solver_for_one_schedule_run(written, network):
+    solver = fs.classical.dpmpp("2M", steps=3, schedule=fs.schedules.VP())
+    _, blocks = written(solver)
+    names = {"network": network, "shape": (3,)}
+    exec(blocks[0], names)
+    expected = solver.sample(fs.Field(network, fs.schedules.VP()), fs.noise(16, (3,), seed=0))
+    assert torch.equal(names["samples"], expected)
+
+
+def test_a_field_in_other_coordinates_is_not_made_from_its_network(written, network):
+    field = fs.Field(network, shape=(3,)).reversed()
+    card, [code] = written(replace(fs.classical.midpoint(2), fitted_for=field.describe()))
+    names = {"field": field}
+    exec(code, names)
+    assert names["samples"].shape == (16, 3)
+    assert "k_diffusion" not in card.text
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -147,12 +147,18 @@ class TestCards:
             "base_model": ["a/b", "c/d"],
         }  # fmt: skip
 
-    def test_a_card_without_metadata(self, tmp_path):
+    def test_a_readme_of_something_else_stays_as_it_is(self, tmp_path):
+        (tmp_path / "README.md").write_bytes(b"# A project\r\n")
+        fs.classical.midpoint(2).save_pretrained(tmp_path)
+        assert (tmp_path / "README.md").read_bytes() == b"# A project\r\n"
+
+    def test_a_card_without_metadata(self, tmp_path, capfd):
         cards = pytest.importorskip("huggingface_hub")
         fs.classical.midpoint(2).save_pretrained(tmp_path, card="# Mine\n", base_model="a/b")
         card = cards.ModelCard.load(tmp_path / "README.md")
         assert card.text == "# Mine\n"
         assert (card.data.library_name, card.data.base_model) == ("fewstep", "a/b")
+        assert capfd.readouterr().err == ""
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -181,6 +187,8 @@ class TestCards:
         ),
         ("./nowhere", FileNotFoundError, r"there is no folder '\./nowhere'"),
         ("", FileNotFoundError, "there is no folder ''"),
+        ("~/nowhere", FileNotFoundError, "there is no folder '~/nowhere'"),
+        (None, ValueError, "Solver.from_pretrained: needs a folder, or the name of a repository .* not None"),
         ("empty", FileNotFoundError, r"'empty' holds no solver\.json, which save_pretrained writes"),
         (
             "file.json",
@@ -215,6 +223,12 @@ def test_a_folder_for_load_holds_one_of_two(fit, tmp_path):
     with pytest.raises(ValueError, match=r"a folder with both solver\.json and fit\.json; name one"):
         fs.load(tmp_path)
     assert isinstance(fs.load(tmp_path / "fit.json"), fs.Fit)
+
+
+@pytest.mark.parametrize("place", ["", None, 3])
+def test_no_folder_is_named(place):
+    with pytest.raises(ValueError, match=r"Solver\.save_pretrained: name a folder, not "):
+        fs.classical.midpoint(2).save_pretrained(place)
 
 
 def test_a_file_is_no_folder(tmp_path):
