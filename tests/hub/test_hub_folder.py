@@ -152,13 +152,13 @@ class TestCards:
         fs.classical.midpoint(2).save_pretrained(tmp_path)
         assert (tmp_path / "README.md").read_bytes() == b"# A project\r\n"
 
-    def test_a_card_without_metadata(self, tmp_path, capfd):
+    def test_a_card_without_metadata(self, tmp_path, caplog):
         cards = pytest.importorskip("huggingface_hub")
         fs.classical.midpoint(2).save_pretrained(tmp_path, card="# Mine\n", base_model="a/b")
         card = cards.ModelCard.load(tmp_path / "README.md")
         assert card.text == "# Mine\n"
         assert (card.data.library_name, card.data.base_model) == ("fewstep", "a/b")
-        assert capfd.readouterr().err == ""
+        assert caplog.text == ""
 
     @pytest.mark.parametrize(
         ("options", "message"),
