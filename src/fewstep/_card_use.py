@@ -34,16 +34,15 @@ samples = solver.sample(field, fs.noise(16, field.shape, seed=0))
 `field` is the field that it was fitted for, reversed or rescheduled as there."""
     shape = fitted_for.get("shape")
     size = repr(tuple(shape)) if shape else "shape"
-    title = name.rpartition("/")[2]
-    fetch = f"hf download {name} {file} --local-dir" if "/" in name else f"cp {quote(f'{name}/{file}')}"
-    target = f"ComfyUI/models/fewstep/{quote(title)}"
-    schedule = _SCHEDULE if "schedule" in fitted_for else "schedule"
-    given = f", {_SCHEDULE}" if "schedule" in fitted_for and not _is_straight(fitted_for) else ""
-    given = ", solver.schedule" if bound and not fitted_for else given
-    field = _field(fitted_for) if fitted_for else f"fs.Field(network{given})"
-    given += "".join(f", {option}" for option in _guidance(fitted_for))
+    schedule = ""
+    if "schedule" in fitted_for and not _is_straight(fitted_for):
+        schedule = f", {_SCHEDULE}"
+    elif bound and not fitted_for:
+        schedule = ", solver.schedule"
+    field = _field(fitted_for) if fitted_for else f"fs.Field(network{schedule})"
     network = "the network that it was fitted for" if fitted_for else "any network that predicts the velocity"
     guided = ", guided as in the fit" if _guidance(fitted_for) else ""
+    options = schedule + "".join(f", {option}" for option in _guidance(fitted_for))
     texts = [
         f"""\
 ```python
@@ -55,42 +54,57 @@ samples = solver.sample(field, fs.noise(16, {"field.shape" if shape else "shape"
 ```
 
 `network(x, t)` is {network}{guided}.""",
-        f"""\
+        _diffusers(nfe, guided),
+        _k_diffusion(size, guided) if "schedule" in fitted_for else "",
+        _flow_matching(size, options) if fitted_for.get("prediction", "velocity") == "velocity" else "",
+        _comfyui(name, file, guided),
+    ]
+    return "\n\n".join(filter(None, texts))
+
+
+def _diffusers(nfe: int, guided: str) -> str:
+    return f"""\
 In a pipeline of diffusers{guided}:
 
 ```python
 scheduler = fs.adapters.diffusers.FewStepScheduler.from_solver(solver, pipe.scheduler)
 pipe.scheduler = scheduler
 image = pipe("a prompt", num_inference_steps={nfe}).images[0]
-```""",
-        f"""\
+```"""
+
+
+def _k_diffusion(size: str, guided: str) -> str:
+    return f"""\
 With a denoiser `model(x, sigma)` of k-diffusion{guided}:
 
 ```python
-schedule = {schedule}
+schedule = {_SCHEDULE}
 sampler = fs.adapters.k_diffusion.sampler(solver, schedule)
 samples = sampler(model, fs.noise(16, {size}, seed=0) * sampler.sigmas[0])
 ```"""
-        if fitted_for
-        else "",
-        f"""\
+
+
+def _flow_matching(size: str, options: str) -> str:
+    return f"""\
 With a velocity model of flow_matching:
 
 ```python
-ode = fs.adapters.flow_matching.ODESolver(velocity_model, solver{given})
+ode = fs.adapters.flow_matching.ODESolver(velocity_model, solver{options})
 samples = ode.sample(fs.noise(16, {size}, seed=0))
 ```"""
-        if fitted_for.get("prediction", "velocity") == "velocity"
-        else "",
-        f"""\
+
+
+def _comfyui(name: str, file: str, guided: str) -> str:
+    title = name.rpartition("/")[2]
+    fetch = f"hf download {name} {file} --local-dir" if "/" in name else f"cp {quote(f'{name}/{file}')}"
+    target = f"ComfyUI/models/fewstep/{quote(title)}"
+    return f"""\
 In ComfyUI{guided}, with the nodes of `fewstep export comfyui`:
 
 ```sh
 mkdir -p {target}
 {fetch} {target}
-```""",
-    ]
-    return "\n\n".join(filter(None, texts))
+```"""
 
 
 def _field(facts: Mapping[str, Any]) -> str:
