@@ -8,7 +8,7 @@ from typing import Any
 
 from ._json import finite
 
-__all__ = ["differences"]
+__all__ = ["differences", "shown"]
 
 #: Facts of :meth:`fewstep.Field.describe` that decide which solver is good.
 _KEYS = ("model", "schedule", "guidance", "guidance_rescale")
@@ -36,7 +36,7 @@ def differences(fitted_for: Mapping[str, Any], facts: Mapping[str, Any]) -> str 
     one, keys = min(found, key=lambda pair: len(pair[1]))
     if not keys:
         return None
-    was, has = (", ".join(f"{key} {_shown(about.get(key))}" for key in keys) for about in (one, facts))
+    was, has = (", ".join(f"{key} {shown(about.get(key))}" for key in keys) for about in (one, facts))
     return f"{was}, but this field has {has}"
 
 
@@ -55,11 +55,11 @@ def _differ(key: str, fitted: Mapping[str, Any], facts: Mapping[str, Any]) -> bo
     return key != "model" or not names & _ANONYMOUS
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Return a schedule as ``vp(beta_min=0.1)``, without its tables; a number with few digits."""
     if isinstance(value, Mapping):
         options = [
-            f"{k}={_shown(v)}" for k, v in value.items() if k != "name" and not isinstance(v, list | tuple)
+            f"{k}={shown(v)}" for k, v in value.items() if k != "name" and not isinstance(v, list | tuple)
         ]
         return f"{value.get('name')}({', '.join(options)})"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from pathlib import Path as FilePath
+from typing import Any, ClassVar
 
 from . import _solver_file
+from ._card import fitted_card
 from ._hashing import fingerprint
+from ._hub import Shared
+from ._hub_files import SOLVER
 from ._path import Path
 from ._predictions import Prediction, check_prediction
 from ._sampling import Sampling
@@ -19,7 +24,7 @@ __all__ = ["Path", "Solver"]
 
 
 @dataclass(frozen=True)
-class Solver(Sampling):
+class Solver(Sampling, Shared):
     """A table of numbers that turns noise into samples with ``N`` network calls.
 
     Call ``j`` evaluates ``u_j`` at ``(x_j, times[j])``, and
@@ -67,6 +72,8 @@ class Solver(Sampling):
     protocol: Mapping[str, Any] | None = field(default=None, hash=False)
     scores: Mapping[str, Any] | None = field(default=None, hash=False)
     citation: tuple[str, ...] = ()
+
+    _FILE: ClassVar[str] = SOLVER
 
     def __post_init__(self) -> None:
         check_numbers(self.times, self.C, self.D, self.points, self.end)
@@ -164,6 +171,22 @@ class Solver(Sampling):
     @property
     def _arguments(self) -> dict[str, Any]:
         return {argument.name: getattr(self, argument.name) for argument in fields(self)}
+
+    def _write(self, path: FilePath, facts: dict[str, Any]) -> None:
+        self.save(path)
+
+    @classmethod
+    def _read(cls, path: FilePath) -> Solver:
+        return cls.load(path)
+
+    def _body(self, name: str, facts: dict[str, Any]) -> str:
+        scores = self.scores or {}
+        row = {**scores, "nfe": self.nfe, "errors": scores.get("validation_rmse")}
+        load = f"solver = fs.Solver.from_pretrained({json.dumps(name)})"
+        bound = self.schedule is not None
+        return fitted_card(
+            name, SOLVER, load, [self.nfe], self.fitted_for, self.protocol or {}, [row], self.citation, bound
+        )
 
     def _check_calls(self, table: Table, given: str, schedule: Schedule, remedy: str) -> None:
         undefined = (~table.finite_calls()).nonzero()

@@ -26,6 +26,7 @@ from .. import classical, reference
 from .._adaptive import Adaptive
 from .._device import check_device
 from .._field import FieldBase
+from .._hub_files import FIT, NETWORK, SOLVER
 from .._json import finite
 from .._transforms import Derived
 from ..comparison import shown_name
@@ -57,15 +58,15 @@ __all__ = [
 
 #: Help of the model argument.
 MODEL = (
-    f"A bundled model ({', '.join(BUNDLED)}), FILE.safetensors with a network of fewstep, or FILE.py:NAME or "
-    "package.module:NAME, where NAME is a fewstep.Field or a function that returns one."
+    f"A bundled model ({', '.join(BUNDLED)}), FILE.safetensors or a folder with a network of fewstep, or "
+    "FILE.py:NAME or package.module:NAME, where NAME is a fewstep.Field or a function that returns one."
 )
 
 
 def load_model(spec: str, device: str) -> Field:
     """Return the field named on the command line, on a device."""
     target = check_device(device)
-    if spec.endswith(".safetensors"):
+    if spec.endswith(".safetensors") or (Path(spec) / NETWORK).is_file():
         field = load_field(spec)
     elif ":" in spec:
         source, _, name = spec.rpartition(":")
@@ -219,8 +220,9 @@ def _add(found: dict[str, list[Solver]], name: str, solver: Solver, source: str)
 
 
 def is_solver_file(spec: str) -> bool:
-    """Return whether a word names a solver file, not a classical solver."""
-    return spec.endswith(".json") or Path(spec).is_file()
+    """Return whether a word names a solver file, or a folder with one, not a classical solver."""
+    folder = any((Path(spec) / name).is_file() for name in (SOLVER, FIT))
+    return folder or spec.endswith(".json") or Path(spec).is_file()
 
 
 def choose_solver(spec: str, rtol: float | None, atol: float | None, field: Field) -> Solver | Adaptive:

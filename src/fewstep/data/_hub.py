@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from types import ModuleType
 from typing import Any
 
 from .._extras import require
+from .._reach import no_answer
 
 __all__ = ["table_from_hub", "table_from_parquet"]
 
-#: Timeout of the Hub in seconds. Its client alone would try one address after another for half a minute.
+#: Seconds to wait for an answer of the Hub.
 _PATIENCE = 5.0
 
 
@@ -93,19 +93,4 @@ def _unreachable(datasets: ModuleType) -> str | None:
     """Return why the Hub cannot be reached, or ``None`` if it can."""
     if datasets.config.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE or HF_DATASETS_OFFLINE is set"
-    endpoint = datasets.config.HF_ENDPOINT
-    session = require("huggingface_hub.utils", "data").get_session()
-    outcome: list[str | None] = []
-
-    def ask() -> None:
-        try:
-            session.head(endpoint, timeout=_PATIENCE)
-            outcome.append(None)
-        except Exception as error:  # the client has been requests, httpx and httpx2
-            outcome.append(f"{endpoint} cannot be reached: {error}")
-
-    # The client's timeout applies to each address and excludes name resolution.
-    thread = Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_PATIENCE)
-    return outcome[0] if outcome else f"{endpoint} gave no answer in {_PATIENCE:g} seconds"
+    return no_answer(datasets.config.HF_ENDPOINT, _PATIENCE, "data")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any
+from pathlib import Path as FilePath
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .. import _solver_file, classical, schedules
+from .._card import fitted_card
+from .._hub import Shared
+from .._hub_files import FIT, SOLVER
 from .._json_file import read_format, read_json, write_json
 from ..families import Guided, SmoothCorrections
 from ..families.guided import describe_solvers, solvers_from_dict
@@ -24,7 +29,7 @@ FORMAT, SCHEMA = "fewstep.fit", 1
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class Fit(Shared):
     """Fitted solvers and the record of the fit.
 
     Args:
@@ -42,6 +47,8 @@ class Fit:
     theta: Tensor | None
     report: FitReport
     fitted_for: Mapping[str, Any]
+
+    _FILE: ClassVar[str] = FIT
 
     def __post_init__(self) -> None:
         size = None if isinstance(self.solvers, Solver) else self.solvers.size
@@ -158,6 +165,27 @@ class Fit:
     def __str__(self) -> str:
         return str(self.report)
 
+    def _write(self, path: FilePath, facts: dict[str, Any]) -> None:
+        self.save(path)
+
+    @classmethod
+    def _read(cls, path: FilePath) -> Fit:
+        return cls.load(path)
+
+    def _body(self, name: str, facts: dict[str, Any]) -> str:
+        report = self.report.to_dict()
+        places = [(row["nfe"], row["guidance"]) for row in report["rows"] if row["trained"]]
+        load = f"solver = fs.Fit.from_pretrained({json.dumps(name)})"
+        if isinstance(self.solvers, Solver):
+            solver, load = self.solver, f"{load}.solver"
+        else:
+            nfe, guidance = min(places, key=lambda place: (place[0], -(place[1] or 0)))
+            solver = self.at(nfe, guidance)
+            load += f".at(nfe={nfe}" + ("" if guidance is None else f", guidance={guidance!r}") + ")"
+        calls = sorted({nfe for nfe, _ in places})
+        rows = report.pop("rows")
+        return fitted_card(name, FIT, load, calls, self.fitted_for, report, rows, solver.citation)
+
     def _fitted_at(self, scale: float | None) -> Mapping[str, Any]:
         """Return the facts of the fields at one scale of several.
 
@@ -201,10 +229,20 @@ class Fit:
 
 
 def load(path: str | os.PathLike[str]) -> Solver | Fit:
-    """Read a file of :meth:`fewstep.Solver.save` or :meth:`fewstep.Fit.save`.
+    """Read a file of :meth:`fewstep.Solver.save` or :meth:`fewstep.Fit.save`, or a folder with one of them.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is truncated, newer than this version, or neither a solver nor a fit.
+        ValueError: when the file is truncated, newer than this version, or neither a solver nor a fit; or
+            when a folder of ``save_pretrained`` holds both.
     """
+    if FilePath(path).is_dir():
+        found = [name for name in (SOLVER, FIT) if (FilePath(path) / name).is_file()]
+        if not found:
+            raise FileNotFoundError(
+                f"{path}: a folder without {SOLVER} or {FIT}, which save_pretrained writes; name a file."
+            )
+        if len(found) > 1:
+            raise ValueError(f"{path}: a folder with both {SOLVER} and {FIT}; name one of these files.")
+        path = FilePath(path) / found[0]
     return Fit.load(path) if read_format(path) == FORMAT else Solver.load(path)

@@ -16,7 +16,7 @@ __all__ = ["BUNDLED", "bundled", "load_field"]
 
 
 def load_field(path: str | Path) -> Field:
-    """Load a network written by :func:`save_network` as a field.
+    """Load a network written by :func:`save_network`, or in a folder of ``save_pretrained``, as a field.
 
     The field is described by the file's facts ``shape`` (of one sample), ``schedule`` (from
     :meth:`~fewstep.schedules.Schedule.to_dict`), ``prediction`` and ``clock`` (a pair or a name). The
@@ -35,7 +35,7 @@ def load_field(path: str | Path) -> Field:
         config.get("prediction", "velocity"),
         shape=None if shape is None else tuple(shape),
         clock=tuple(clock) if isinstance(clock, list) else clock,
-        name=Path(path).stem,
+        name=Path(path).resolve().name if Path(path).is_dir() else Path(path).stem,
     )
 
 

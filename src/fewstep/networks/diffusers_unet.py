@@ -8,11 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from .._extras import require
+from ._shared import SharedNetwork
 
 __all__ = ["DiffusersUNet"]
 
 
-class DiffusersUNet(nn.Module):
+class DiffusersUNet(SharedNetwork):
     """diffusers' ``UNet2DModel`` as ``(x, t) -> velocity``, with ``t = 0`` noise and ``t = 1`` data.
 
     The U-Net is called with timestep ``time_scale * t`` and its output is the velocity, so this is for flows

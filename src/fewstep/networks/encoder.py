@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._shared import SharedNetwork
 from ._weights import describe
 
 __all__ = ["GaussianEncoder"]
 
 
-class GaussianEncoder(nn.Module):
+class GaussianEncoder(SharedNetwork):
     """``x -> (mean, logvar)`` of ``q(z | x) = N(mean, diag exp(logvar))``, the noise coupled to ``x``.
 
     Lee, Kim and Ye, *Minimizing Trajectory Curvature of ODE-based Generative Models* (ICML 2023), section 3.

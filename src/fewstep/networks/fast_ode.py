@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._shared import SharedNetwork
 from ._weights import describe, load_weights
 from .encoder import GaussianEncoder
 from .song_unet import SongUNet
@@ -26,7 +27,7 @@ _ENCODER = "encoder."
 _TRAINING_STATE = {"model_state_dict", "optimizer_state_dict", "forward_model_state_dict", "iter"}
 
 
-class ReverseTime(nn.Module):
+class ReverseTime(SharedNetwork):
     """``u(x, t) = -v(x, 1 - t)``: the velocity from noise to data, for a network ``v`` from data to noise.
 
     Args:

@@ -11,24 +11,13 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from .._files import write_safetensors
+from .._hub_files import NETWORK, within
 from ._weights import describe, load_weights
-from .diffusers_unet import DiffusersUNet
-from .encoder import GaussianEncoder
-from .fast_ode import ReverseTime
-from .mlp import MLP
-from .song_unet import SongUNet
-from .unet import UNet
 
-__all__ = ["build_network", "load_network", "network_config", "save_network"]
+__all__ = ["NETWORKS", "build_network", "load_network", "network_config", "save_network"]
 
-_NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "DiffusersUNet": DiffusersUNet.from_config,
-    "GaussianEncoder": GaussianEncoder,
-    "MLP": MLP,
-    "ReverseTime": ReverseTime,
-    "SongUNet": SongUNet,
-    "UNet": UNet,
-}
+#: Functions that build the networks of this package from their arguments, by class.
+NETWORKS: dict[str, Callable[..., nn.Module]] = {}
 _CONFIG = "fewstep.network"
 
 
@@ -51,10 +40,14 @@ def save_network(path: str | Path, network: nn.Module, **facts: Any) -> None:
 def load_network(path: str | Path) -> nn.Module:
     """Load a network written by :func:`save_network`, in evaluation mode with frozen weights.
 
+    Args:
+        path: the file, or a folder of ``save_pretrained``.
+
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is damaged, or this version cannot build its network.
     """
+    path = within(path, NETWORK)
     config = network_config(path)
     with safe_open(path, "pt") as file:
         weights = {key: file.get_tensor(key) for key in file.keys()}
@@ -73,6 +66,7 @@ def network_config(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is damaged, or holds no network of this package.
     """
+    path = within(path, NETWORK)
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(_CONFIG)
@@ -116,15 +110,15 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
         key: build_network(value) if _is_description(value) else value
         for key, value in config["arguments"].items()
     }
-    return _NETWORKS[config["class"]](**arguments)
+    return NETWORKS[config["class"]](**arguments)
 
 
 def _check_class(config: Mapping[str, Any], label: str) -> None:
     """Raise ValueError unless every class that the description names is known."""
-    if config["class"] not in _NETWORKS:
+    if config["class"] not in NETWORKS:
         raise ValueError(
             f"{label}: {config['class']!r} is not a network of this version of fewstep; there are "
-            f"{', '.join(_NETWORKS)}."
+            f"{', '.join(sorted(NETWORKS))}."
         )
     for value in config["arguments"].values():
         if _is_description(value):

@@ -7,12 +7,13 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ._shared import SharedNetwork
 from ._time import TimeEmbedding
 
 __all__ = ["MLP"]
 
 
-class MLP(nn.Module):
+class MLP(SharedNetwork):
     """Residual perceptron ``(x, t) -> velocity`` on samples of any fixed shape.
 
     Args:

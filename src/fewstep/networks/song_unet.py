@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
+from ._shared import SharedNetwork
 from ._song_blocks import NEAR_ZERO, AttentionBlock, Block, group_norm, sinusoids, xavier
 
 __all__ = ["SongUNet", "song_unet_preset"]
@@ -39,7 +40,7 @@ _SMALL = {"model_channels": 32, "num_blocks": 2}
 _LARGE = {"model_channels": 128, "num_blocks": 4}
 
 
-class SongUNet(nn.Module):
+class SongUNet(SharedNetwork):
     """The DDPM++ U-Net of Song et al., ``(x, t) -> velocity``, with the names of EDM's code.
 
     Song et al., *Score-Based Generative Modeling through Stochastic Differential Equations* (ICLR 2021),

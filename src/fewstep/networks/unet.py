@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ._shared import SharedNetwork
 from ._time import TimeEmbedding
 
 __all__ = ["UNet"]
@@ -50,7 +51,7 @@ class SelfAttention(nn.Module):
         return output
 
 
-class UNet(nn.Module):
+class UNet(SharedNetwork):
     """U-Net ``(x, t) -> velocity`` on images of shape ``(B, channels, H, W)``.
 
     Blocks of ``patch x patch`` pixels are first folded into channels, which makes the network cheap.
