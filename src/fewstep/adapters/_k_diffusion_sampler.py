@@ -14,6 +14,7 @@ from .._network import state_type
 from .._progress import progress_bar
 from ..schedules import Schedule
 from ..solver import Solver
+from ._solver import checked_solver, own_schedule
 from ._stepper import Stepper
 
 __all__ = ["Sampler", "sampler"]
@@ -32,12 +33,13 @@ def sampler(solver: Solver, schedule: Schedule | None = None) -> Sampler:
 
     Args:
         solver: the solver.
-        schedule: the schedule of the field that it was made for; by default that of its table.
+        schedule: the schedule of the field that it was made for; by default that of its table, or of the
+            field that it was fitted for.
 
     Raises:
         ValueError: when the schedule is missing, or is another than the table's.
     """
-    schedule = solver.schedule if schedule is None else schedule
+    schedule = own_schedule(checked_solver(solver, "sampler")) if schedule is None else schedule
     if schedule is None:
         raise ValueError(
             f"sampler: solver {solver.name!r} is a table of velocities, which names no schedule; pass "
@@ -65,6 +67,12 @@ class Sampler:
     def sigmas(self) -> Tensor:
         """The noise levels of the calls, and of the sample: ``N + 1`` numbers in float32, on the CPU."""
         return torch.tensor([sigma / alpha for alpha, sigma in self._levels], dtype=torch.float32)
+
+    @property
+    def scale(self) -> float:
+        """The first noise level, which standard normal noise is multiplied by."""
+        alpha, sigma = self._levels[0]
+        return sigma / alpha
 
     def __call__(
         self,
