@@ -85,17 +85,18 @@ class Denoiser(FieldModule):
 
     def round_sigma(self, sigma: Tensor | float) -> Tensor:
         """Return the nearest noise levels that the field has."""
-        return torch.as_tensor(sigma).clamp(self.sigma_min, self.sigma_max)
+        level = sigma if isinstance(sigma, Tensor) else as_float64(sigma)
+        return level.clamp(self.sigma_min, self.sigma_max)
 
     def _level(self, sigma: Tensor | float, count: int) -> Tensor:
         """Return the noise level in float64, one, ``()``, or one for each sample, ``(B,)``."""
-        level = torch.as_tensor(sigma)
+        level = as_float64(sigma)
         if level.numel() not in (1, count):
             raise ValueError(
                 f"denoiser: sigma must be one noise level, or one for each of {count} states, not of shape "
                 f"{tuple(level.shape)}."
             )
-        return as_float64(level.reshape(() if level.numel() == 1 else (count,)))
+        return level.reshape(() if level.numel() == 1 else (count,))
 
     def __getattr__(self, name: str) -> Any:
         if name in ("img_channels", "img_resolution"):

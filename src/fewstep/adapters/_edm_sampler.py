@@ -171,7 +171,7 @@ class Sampler:
                 continue
             told = f", whose own is {known:.4g}" if name in own and isinstance(known, int | float) else ""
             raise ValueError(
-                f"sampler: {name}={value!r} asks for another sampling than solver {self.solver.name!r} makes, "
+                f"sampler: {name}={value!r} asks for another sampling than solver {self.solver.name!r} makes "
                 f"with {self.solver.nfe} calls in {steps} steps{told}; leave it out, or use another solver."
             )
 

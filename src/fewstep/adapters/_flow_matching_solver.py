@@ -64,7 +64,7 @@ class BaseODESolver(nn.Module):
         noise = self.field.initial_noise(x_init)
         with torch.set_grad_enabled(enable_grad):
             if not return_intermediates:
-                x1 = self.solver.sample(self.field, noise, differentiable=enable_grad, **model_extras)
+                x1: Tensor = self.solver.sample(self.field, noise, differentiable=enable_grad, **model_extras)
                 return x1.to(x_init.dtype)
             path = self.solver.sample(
                 self.field, noise, trajectory=True, differentiable=enable_grad, **model_extras
@@ -80,8 +80,8 @@ class BaseODESolver(nn.Module):
             )
         if method not in (None, self.solver.name):
             raise ValueError(
-                f"ODESolver: method must be None, not {method!r}, as the method is {self.solver.name!r}; leave "
-                "it out, or pass another solver to ODESolver."
+                f"ODESolver: method must be None, not {method!r}, as this is solver {self.solver.name!r}; "
+                "leave it out, or pass another solver to ODESolver."
             )
 
     def _points(self, time_grid: Tensor | Sequence[float] | None) -> list[int]:

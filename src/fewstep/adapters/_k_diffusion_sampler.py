@@ -66,13 +66,16 @@ class Sampler:
     @cached_property
     def sigmas(self) -> Tensor:
         """The noise levels of the calls, and of the sample: ``N + 1`` numbers in float32, on the CPU."""
-        return torch.tensor([sigma / alpha for alpha, sigma in self._levels], dtype=torch.float32)
+        later = [sigma / alpha for alpha, sigma in self._levels[1:]]
+        return torch.tensor([self.scale, *later], dtype=torch.float32)
 
     @property
     def scale(self) -> float:
-        """The first noise level, which standard normal noise is multiplied by."""
-        alpha, sigma = self._levels[0]
-        return sigma / alpha
+        """What standard normal noise is multiplied by: a solver starts at ``sigma(0)`` times the noise.
+
+        It is the level of the first call, unless that is made at another time than 0.
+        """
+        return float(self.stepper.schedule(0.0).sigma) / self._levels[0][0]
 
     def __call__(
         self,
@@ -139,8 +142,6 @@ class Sampler:
             if alpha == 0 or sigma == 0:
                 alpha, sigma = (float(c) for c in schedule(min(max(t, _MARGIN), 1 - _MARGIN))[:2])
             found.append((alpha, sigma))
-        # The noise that is handed in has the scale of the first state.
-        found[0] = (found[0][0], float(schedule(self.stepper.times[0]).sigma))
         alpha, sigma = (float(c) for c in schedule(self.stepper.times[-1])[:2])
         return [*found, (alpha, sigma)]
 

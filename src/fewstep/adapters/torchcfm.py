@@ -69,6 +69,7 @@ def _check_call(net: Network) -> None:
         signature.bind_partial("t", "x")
     except TypeError:
         raise ValueError(
-            f"torchcfm: {type(net).__name__}{signature} cannot be called as net(t, x); pass concatenated=True, "
-            "if it takes cat([x, t[:, None]], 1), as torchcfm's MLP does, or wrap it in a function of t and x."
+            f"torchcfm: {type(net).__name__}{signature} cannot be called as net(t, x); pass "
+            "concatenated=True, if it takes cat([x, t[:, None]], 1), as torchcfm's MLP does, or wrap it in a "
+            "function of t and x."
         ) from None
