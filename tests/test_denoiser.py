@@ -168,7 +168,7 @@ def test_a_loop_of_edm_takes_the_steps_of_edm_heun(schedule):
     path = VE(high, 0.0, 7.0)
     grid = [*path.inverse_log_snr(-sigmas[:-1].log()).clamp(min=0).tolist(), 1.0]
     ours = fs.classical.edm_heun(grid=grid, schedule=path).sample(mixture(schedule).reschedule(path), X)
-    torch.testing.assert_close(ours, x, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(ours, x, rtol=1e-11, atol=1e-11)
 
 
 @each_schedule

@@ -61,8 +61,8 @@ class BaseODESolver(nn.Module):
         self._check(step_size, method)
         wanted = self._points(time_grid)
         check_noise(x_init, "x_init")
-        noise = self.field.initial_noise(x_init)
         with torch.set_grad_enabled(enable_grad):
+            noise = self.field.initial_noise(x_init)
             if not return_intermediates:
                 x1: Tensor = self.solver.sample(self.field, noise, differentiable=enable_grad, **model_extras)
                 return x1.to(x_init.dtype)
