@@ -138,7 +138,9 @@ def test_it_has_the_attributes_of_edms_networks():
     assert mixture(CondOT()).denoiser().label_dim == 0
     for shape in (None, (4,), (3, 8, 16)):
         D = fs.Field(lambda x, t: x, shape=shape).denoiser()
-        with pytest.raises(AttributeError, match=r"img_resolution is that of square images, but the field has"):
+        with pytest.raises(
+            AttributeError, match=r"img_resolution is that of square images, but the field has"
+        ):
             _ = D.img_resolution
     with pytest.raises(AttributeError, match="has no attribute 'other'"):
         _ = D.other

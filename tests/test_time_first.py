@@ -124,7 +124,9 @@ def test_a_third_argument_may_be_passed_but_must_be_empty():
         assert torch.equal(f(0.5, y, args=args), y)  # as torchdyn does, if there is an argument t
     assert "t" in inspect.signature(f.forward).parameters
     for args in ({"label": 3}, (1,), y, 0.5):
-        with pytest.raises(TypeError, match=r"args must be None or empty.*time_first\(conditions, per_sample"):
+        with pytest.raises(
+            TypeError, match=r"args must be None or empty.*time_first\(conditions, per_sample"
+        ):
             f(0.5, y, args)
 
 
@@ -145,7 +147,9 @@ def test_wrong_calls_are_described(t, y, words):
 
 def test_a_field_given_to_torchdiffeq_names_the_way():
     field, y = fs.Field(lambda x, t: x), torch.ones(2, 3)
-    with pytest.raises(TypeError, match=r"field\(x, t\).*not with a tensor of shape \(\) and.*time_first\(\)"):
+    with pytest.raises(
+        TypeError, match=r"field\(x, t\).*not with a tensor of shape \(\) and.*time_first\(\)"
+    ):
         odeint(field, y, torch.tensor([0.0, 1.0]))
     with pytest.raises(TypeError, match=r"not with a tensor of shape \(2,\).*time_first"):
         field(torch.zeros(2), y)

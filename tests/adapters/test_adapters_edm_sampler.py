@@ -185,4 +185,6 @@ def test_solvers_fitted_for_something_else_warn(exact, net):
     with pytest.warns(UserWarning, match="guidance None, but this field has guidance 2"):
         edm.sampler(solver)(net, NOISE, labels, gnet=weaker, guidance=2)
     with pytest.warns(UserWarning, match="model a flow, but this field has model Net"):
-        edm.sampler(replace(fitted, fitted_for={**field.describe(), "schedule": EDM.to_dict()}), EDM)(net, NOISE)
+        edm.sampler(replace(fitted, fitted_for={**field.describe(), "schedule": EDM.to_dict()}), EDM)(
+            net, NOISE
+        )

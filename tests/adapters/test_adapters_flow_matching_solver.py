@@ -128,7 +128,9 @@ def test_it_is_a_module_with_the_model(exact):
 
     ours = flow_matching.ODESolver(called, fs.classical.euler(2))
     assert ours.velocity_model is called
-    assert list(flow_matching.ODESolver(network, fs.classical.euler(2)).parameters()) == [*network.parameters()]
+    assert list(flow_matching.ODESolver(network, fs.classical.euler(2)).parameters()) == [
+        *network.parameters()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,9 @@ def test_the_solvers_own_name_and_end_are_taken():
 
 def test_solvers_for_other_models_are_refused_or_warned_of(exact):
     model = Model(exact(CondOT(), "velocity"))
-    with pytest.raises(ValueError, match=r"solver is a str, but must be a fewstep.Solver, such as fit.solver"):
+    with pytest.raises(
+        ValueError, match=r"solver is a str, but must be a fewstep.Solver, such as fit.solver"
+    ):
         flow_matching.ODESolver(model, "euler")
     with pytest.raises(ValueError, match=r"table of data predictions for VP.*but the field has CondOT"):
         flow_matching.ODESolver(model, fs.classical.dpmpp("2M", 4, schedule=VP()))
