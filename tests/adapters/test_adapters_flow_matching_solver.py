@@ -1,4 +1,4 @@
-"""Our solvers where an ``ODESolver`` of flow_matching is used, against it and a stand-in with its call shape."""
+"""Our solvers in the place of flow_matching's ``ODESolver``, against it and a stand-in."""
 
 from __future__ import annotations
 
