@@ -129,8 +129,8 @@ def test_diff_samplers_settings_are_taken_where_they_agree(net):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"num_steps": 18}, "num_steps=18 asks for another sampling than solver 'edm_heun' makes with 9 calls "
-                            "in 5 steps, whose own is 5; leave it out"),
+        ({"num_steps": 18}, "num_steps=18 asks for another sampling than solver .edm_heun. makes with 9 "
+                            "calls in 5 steps, whose own is 5; leave it out"),
         ({"sigma_max": 40}, "sigma_max=40 asks.*whose own is 80"),
         ({"rho": 3}, "rho=3 asks.*whose own is 7"),
         ({"S_churn": 40}, "S_churn=40 asks"),
