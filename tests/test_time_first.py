@@ -155,3 +155,5 @@ def test_a_field_given_to_torchdiffeq_names_the_way():
         field(torch.zeros(2), y)
     with pytest.raises(TypeError, match=r"not with 0.5 and a tensor of shape \(2, 3\)"):
         field(0.5, y)
+    with pytest.raises(TypeError, match="not with a list and"):
+        field([1.0], 0.5)

@@ -139,6 +139,7 @@ def test_diff_samplers_settings_are_taken_where_they_agree(net):
         ({"return_inters": True}, "return_inters=True asks"),
         ({"solver": "euler"}, "solver='euler' asks"),
         ({"t_steps": [80.0, 1.0]}, r"t_steps=\[80.0, 1.0\] asks"),
+        ({"sigma_min": 0.0}, "sigma_min must be above zero and below 80, not 0.0"),
         ({"guidance": 2}, "guidance=2 needs gnet"),
         ({"noise": NOISE}, "noise and latents are two names of one argument"),
         ({"latents": None}, "latents .* is missing"),
@@ -158,7 +159,7 @@ def test_levels_that_the_network_does_not_have_are_refused(exact, net):
     with pytest.raises(ValueError, match=r"noise level 1e\+05, above sigma_max = 152.2"):
         edm.sampler(fs.classical.euler(2), CondOT())(field.denoiser(), NOISE)
     with pytest.raises(ValueError, match="solver is a NoneType, but must be a"):
-        edm.sampler(None)
+        edm.sampler(None, EDM)
 
 
 def test_the_schedule_is_that_of_the_fit_by_default(net):

@@ -145,6 +145,11 @@ class Sampler:
                 f"sigma_max = {highest:.4g} of the network; use a solver made for a field of it, such as "
                 "fewstep.adapters.edm.field(net)."
             )
+        if sigma_min is not None and not 0 < sigma_min < self.inner.scale:
+            raise ValueError(
+                f"sampler: sigma_min must be above zero and below {self.inner.scale:.4g}, not {sigma_min}; "
+                "leave it out for the lowest level of the network."
+            )
         if isinstance(net, Denoiser) and sigma_min is None:
             return net
         lowest = max(LOWEST, float(getattr(net, "sigma_min", 0.0))) if sigma_min is None else sigma_min

@@ -39,7 +39,8 @@ def sampler(solver: Solver, schedule: Schedule | None = None) -> Sampler:
     Raises:
         ValueError: when the schedule is missing, or is another than the table's.
     """
-    schedule = own_schedule(checked_solver(solver, "sampler")) if schedule is None else schedule
+    checked_solver(solver, "sampler")
+    schedule = own_schedule(solver) if schedule is None else schedule
     if schedule is None:
         raise ValueError(
             f"sampler: solver {solver.name!r} is a table of velocities, which names no schedule; pass "
