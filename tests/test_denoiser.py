@@ -83,6 +83,7 @@ def test_the_levels_are_those_of_the_path(schedule):
         (CondOT(), -1.0, "within 0 and inf, .* not -1"),
         (CondOT(), math.inf, "not inf"),
         (CondOT(), math.nan, "not nan"),
+        (CondOT(), None, "must be a noise level, a number or a tensor, not None"),
         (CondOT(), torch.ones(3), r"one for each of 5 states, not of shape \(3,\)"),
     ],
 )

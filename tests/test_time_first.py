@@ -83,6 +83,8 @@ def test_conditions_are_bound():
     assert torch.equal(field.bind({"scale": 2.0}, {"shift": shift}, 3).time_first()(0.5, y), expected)
     with pytest.raises(ValueError, match="shift has 3 rows for 2 states"):
         f(0.5, y[:2])
+    with pytest.raises(ValueError, match="conditions: must be a mapping of keyword arguments, not Tensor"):
+        field.time_first(shift)
     guided = fs.Field(net, guidance=3.0, unconditional={"shift": torch.zeros(1, dtype=torch.float64)})
     away = field(y, 0.5, shift=torch.zeros(3, dtype=torch.float64))
     torch.testing.assert_close(

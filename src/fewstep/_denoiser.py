@@ -90,7 +90,12 @@ class Denoiser(FieldModule):
 
     def _level(self, sigma: Tensor | float, count: int) -> Tensor:
         """Return the noise level in float64, one, ``()``, or one for each sample, ``(B,)``."""
-        level = as_float64(sigma)
+        try:
+            level = as_float64(sigma)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                f"denoiser: sigma must be a noise level, a number or a tensor, not {sigma!r}."
+            ) from None
         if level.numel() not in (1, count):
             raise ValueError(
                 f"denoiser: sigma must be one noise level, or one for each of {count} states, not of shape "

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ._conditions import check_mappings
 from ._field import FieldBase
 from ._field_module import FieldModule
 
@@ -29,7 +30,7 @@ class TimeFirst(FieldModule):
 
     Raises:
         TypeError: when ``t`` or ``y`` has another shape, as where they are swapped, or ``args`` are passed.
-        ValueError: when a condition has a wrong number of rows.
+        ValueError: when conditions are no mapping, or one has a wrong number of rows.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class TimeFirst(FieldModule):
         per_sample: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(field)
+        check_mappings(conditions, per_sample)
         self.conditions, self.per_sample = conditions, per_sample
 
     def forward(self, t: Tensor | float, y: Tensor, args: Any = None) -> Tensor:

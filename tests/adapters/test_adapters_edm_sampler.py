@@ -141,6 +141,8 @@ def test_diff_samplers_settings_are_taken_where_they_agree(net):
         ({"t_steps": [80.0, 1.0]}, r"t_steps=\[80.0, 1.0\] asks"),
         ({"sigma_min": 0.0}, "sigma_min must be above zero and below 80, not 0.0"),
         ({"guidance": 2}, "guidance=2 needs gnet"),
+        ({"net": "net.pkl"}, r"must be a denoiser, not a str; pass net\(x, sigma\)"),
+        ({"gnet": fs.Field(lambda x, t: x)}, r"must be a denoiser, not a Field; pass field.denoiser\(\)"),
         ({"noise": NOISE}, "noise and latents are two names of one argument"),
         ({"latents": None}, "latents .* is missing"),
         ({"latents": [1.0]}, "latents: must be a floating-point tensor"),

@@ -143,6 +143,7 @@ def test_it_is_a_module_with_the_model(exact):
         ({"time_grid": [0.0, 0.5]}, r"not \[0.0, 0.5\]"),
         ({"time_grid": [0.0, 0.75, 0.25, 1.0]}, "from the first to the last"),
         ({"time_grid": [1.0]}, "time_grid must be"),
+        ({"time_grid": "uniform"}, "time_grid must be times from 0 to 1, not 'uniform'"),
         ({"x_init": [1.0, 2.0]}, "x_init: must be a floating-point tensor"),
     ],
 )

@@ -9,12 +9,22 @@ from torch import Tensor
 
 from .._broadcast import like
 from .._network import in_own_type
+from ..field import Field
 from ._network import Network
 
-__all__ = ["HIGHEST", "LOWEST", "Denoise"]
+__all__ = ["HIGHEST", "LOWEST", "Denoise", "check_denoiser"]
 
 #: The noise levels that EDM samples between (Karras et al. 2022, table 1); a network may have others.
 LOWEST, HIGHEST = 0.002, 80.0
+
+
+def check_denoiser(network: object, function: str) -> None:
+    """Raise a ``ValueError`` for a field, which is called with a time, not with a noise level."""
+    if isinstance(network, Field) or not callable(network):
+        remedy = "pass field.denoiser()" if isinstance(network, Field) else "pass net(x, sigma) -> denoised"
+        raise ValueError(
+            f"{function}: the network must be a denoiser, not a {type(network).__name__}; {remedy}."
+        )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .._fitted_for import mismatch
 from .._path import check_noise
 from ..schedules import VE, Schedule
 from ..solver import Solver
-from ._denoise import LOWEST, Denoise
+from ._denoise import LOWEST, Denoise, check_denoiser
 from ._k_diffusion_sampler import Sampler as LevelSampler
 from ._k_diffusion_sampler import sampler as level_sampler
 from ._network import Network
@@ -101,8 +101,8 @@ class Sampler:
                 Others, ``num_steps`` among them, must agree with the solver, or be switched off.
 
         Raises:
-            ValueError: when the noise is missing, the network has no such levels, or a setting asks for
-                another sampling than the solver's.
+            ValueError: when the noise is missing, the network is no denoiser or has no such levels, or a
+                setting asks for another sampling than the solver's.
 
         Warns:
             UserWarning: when the solver was fitted for another model, schedule or guidance.
@@ -138,6 +138,7 @@ class Sampler:
 
     def _network(self, net: Network, sigma_min: float | None) -> Network:
         """Return the denoiser, not called below the lowest level of the network."""
+        check_denoiser(net, "sampler")
         highest = float(getattr(net, "sigma_max", math.inf))
         if self.inner.scale > highest * (1 + _SAME):
             raise ValueError(

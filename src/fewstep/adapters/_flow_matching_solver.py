@@ -89,7 +89,10 @@ class BaseODESolver(nn.Module):
         own = self.solver.point_times
         if time_grid is None:
             return list(range(len(own)))
-        given = torch.as_tensor(time_grid, dtype=torch.float64).flatten().tolist()
+        try:
+            given = torch.as_tensor(time_grid, dtype=torch.float64).flatten().tolist()
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"ODESolver: time_grid must be times from 0 to 1, not {time_grid!r}.") from None
         # Some solvers end shortly before 1, and their samples are used as those at 1.
         ends = len(given) > 1 and all(
             min(abs(t - end), abs(t - at)) < _SAME

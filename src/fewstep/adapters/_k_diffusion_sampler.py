@@ -14,6 +14,7 @@ from .._network import state_type
 from .._progress import progress_bar
 from ..schedules import Schedule
 from ..solver import Solver
+from ._denoise import check_denoiser
 from ._solver import checked_solver, own_schedule
 from ._stepper import Stepper
 
@@ -100,8 +101,9 @@ class Sampler:
             disable: a progress bar is shown if it is ``False``.
 
         Raises:
-            ValueError: when ``sigmas`` are other levels.
+            ValueError: when ``sigmas`` are other levels, or ``model`` is no denoiser.
         """
+        check_denoiser(model, "sampler")
         first = self._first(sigmas)
         stepper, levels = self.stepper.entered(first), self._levels[first:]
         wide = x.to(state_type(x.dtype))

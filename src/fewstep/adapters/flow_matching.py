@@ -32,7 +32,8 @@ class ODESolver(BaseODESolver):
     """A solver of ours where one of flow_matching is used: ``ODESolver(model, solver).sample(x_init)``.
 
     :meth:`sample` takes the arguments of theirs, and starts from ``x_init`` itself. The model is called as
-    there, with keywords and ``t`` of shape ``()``; with ``time_shape="batch"``, of shape ``(B,)``.
+    there, with keywords and ``t`` of shape ``()``; with ``time_shape="batch"``, of shape ``(B,)``. The field
+    of the model is ``.field``, for :func:`fewstep.log_likelihood` and whatever else takes one.
 
     Args:
         velocity_model: the model, called as ``model(x=x, t=t, **extras)``.

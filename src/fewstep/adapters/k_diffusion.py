@@ -7,7 +7,7 @@ from typing import Any
 
 from ..field import Field
 from ..schedules import VE
-from ._denoise import HIGHEST, LOWEST, Denoise
+from ._denoise import HIGHEST, LOWEST, Denoise, check_denoiser
 from ._k_diffusion_sampler import sampler
 from ._network import Network, adapted_field
 
@@ -39,8 +39,11 @@ def field(
         **options: options of :class:`~fewstep.Field`.
 
     Raises:
-        ValueError: when the levels do not increase from above zero.
+        ValueError: when the levels do not increase from above zero, or the network is no denoiser.
     """
+    for network in (denoiser, options.get("guide")):
+        if network is not None:
+            check_denoiser(network, "field")
     if sigma_min is None:
         sigma_min = max(LOWEST, float(getattr(denoiser, "sigma_min", 0.0)))
     if sigma_max is None:
