@@ -15,7 +15,7 @@ from ._clock import Clock, check_clock, clock_jumps, default_clock, time_maker
 from ._conditions import Bound, bind, expand_unconditional
 from ._ends import finite_conversion
 from ._field_arguments import check_network, check_order, checked_guidance, checked_interval, checked_shape
-from ._guidance import doubled_conditions, guided_pair
+from ._guidance import doubled_conditions, guided_pair, scale_at
 from ._identity import Identity
 from ._network import call_network, floating_type, home, state_type
 from ._predictions import Prediction, check_prediction
@@ -156,7 +156,7 @@ class FieldBase(Identity):
     def _predictor(self, t: Tensor | float, like: Tensor) -> Call:
         """Return ``call(x, conditions)``, the network's prediction at ``t``, with guidance."""
         time = time_maker(self.clock, self.schedule, t, batch=self.time_shape == "batch")
-        scale = self._scale(t, like)
+        scale = scale_at(t, self.guidance, self.guidance_interval, like)
         networks = self.model, self.model if self.guide is None else self.guide
 
         def call(x: Tensor, conditions: Mapping[str, Any]) -> Tensor:
@@ -287,15 +287,3 @@ class FieldBase(Identity):
         dtype = state_type(like.dtype)
         mean, std = (torch.as_tensor(m).to(like.device, dtype) for m in self.data_moments or (0.0, 0.0))
         return mean, std
-
-    def _scale(self, t: Tensor | float, like: Tensor) -> Tensor | float | None:
-        """Return the guidance scale at ``t``, for all samples or for each; ``None`` outside the interval."""
-        if self.guidance is None:
-            return None
-        first, last = self.guidance_interval
-        if not isinstance(t, Tensor):
-            return self.guidance if first <= t <= last else None
-        if (first, last) == (0, 1):
-            return self.guidance
-        inside = (t >= first) & (t <= last)
-        return factor(torch.where(inside, self.guidance, 1.0), t, like)
