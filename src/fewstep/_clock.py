@@ -12,7 +12,15 @@ from torch import Tensor
 from ._broadcast import as_float64
 from .schedules import DDPM, Discrete, Schedule
 
-__all__ = ["Clock", "check_clock", "clock_jumps", "default_clock", "describe_clock", "network_time"]
+__all__ = [
+    "Clock",
+    "check_clock",
+    "clock_jumps",
+    "default_clock",
+    "describe_clock",
+    "network_time",
+    "time_maker",
+]
 
 #: A pair ``(at t = 0, at t = 1)`` to interpolate linearly, a name, or a function of ``t``.
 Clock = tuple[float, float] | Literal["sigma", "timestep", "integer"] | Callable[[Tensor], Tensor]
@@ -60,6 +68,33 @@ def network_time(clock: Clock, schedule: Schedule, t: Tensor | float) -> Tensor 
         )
     time = clock(t) if callable(clock) else t
     return time if isinstance(time, Tensor) else torch.as_tensor(time, dtype=t.dtype)
+
+
+def time_maker(
+    clock: Clock, schedule: Schedule, t: Tensor | float, *, batch: bool
+) -> Callable[[Tensor, torch.dtype], Tensor]:
+    """Return a function that makes the network's time for some states anew, in a given type.
+
+    The whole numbers of a clock are int64, as embedding tables need them.
+
+    Args:
+        clock: the clock.
+        schedule: the schedule.
+        t: time, a number or of shape ``()`` or ``(B,)``.
+        batch: make times of shape ``(B,)``.
+    """
+    time = network_time(clock, schedule, t)
+    if not isinstance(time, Tensor):
+        whole = isinstance(time, int) and not isinstance(clock, tuple)
+        return lambda x, dtype: x.new_full(
+            (len(x),) if batch else (), time, dtype=torch.int64 if whole else dtype
+        )
+
+    def made(x: Tensor, dtype: torch.dtype) -> Tensor:
+        kept = time.to(x.device, dtype if time.is_floating_point() else torch.int64)
+        return kept.expand((len(x),) if batch else time.shape).clone()
+
+    return made
 
 
 def clock_jumps(clock: Clock, schedule: Schedule) -> tuple[float, ...]:

@@ -10,7 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Bound", "bind", "cut", "expand_unconditional", "most_rows", "refuse_conditions", "row_count"]
+__all__ = [
+    "Bound",
+    "bind",
+    "check_mappings",
+    "cut",
+    "expand_unconditional",
+    "most_rows",
+    "refuse_conditions",
+    "row_count",
+]
 
 #: ``change(name, value, counterpart)`` returns the replacement of a value with rows.
 _Change = Callable[[str, Any, Any], Any]
@@ -80,12 +89,7 @@ def bind(
     Raises:
         ValueError: when these are not mappings, overlap, or have a wrong number of rows.
     """
-    for label, value in (("conditions", conditions), ("per_sample", per_sample)):
-        if value is not None and not isinstance(value, Mapping):
-            raise ValueError(
-                f"{label}: must be a mapping of keyword arguments, not {type(value).__name__}; pass "
-                f"{label}={{name: value}}."
-            )
+    check_mappings(conditions, per_sample)
     shared, own = conditions or {}, per_sample or {}
     twice = [name for name in own if name in shared]
     if twice:
@@ -102,6 +106,16 @@ def bind(
         return value
 
     return Bound(dict(shared), dict(own), _follow(unconditional, own, checked), count)
+
+
+def check_mappings(conditions: object, per_sample: object) -> None:
+    """Raise a ``ValueError`` unless both are mappings or missing."""
+    for label, value in (("conditions", conditions), ("per_sample", per_sample)):
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(
+                f"{label}: must be a mapping of keyword arguments, not {type(value).__name__}; pass "
+                f"{label}={{name: value}}."
+            )
 
 
 def refuse_conditions(function: str, *given: Mapping[str, Any] | None) -> None:

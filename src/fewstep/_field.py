@@ -11,18 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from ._broadcast import affine, as_float64, factor
-from ._clock import Clock, check_clock, clock_jumps, default_clock, describe_clock, network_time
+from ._clock import Clock, check_clock, clock_jumps, default_clock, time_maker
 from ._conditions import Bound, bind, expand_unconditional
 from ._ends import finite_conversion
 from ._field_arguments import (
     check_network,
+    check_order,
     checked_guidance,
     checked_interval,
     checked_rescale,
     checked_shape,
 )
-from ._guidance import doubled_conditions, guided_pair, mixed
-from ._hashing import fingerprint
+from ._guidance import doubled_conditions, guided_pair, mixed, scale_at
+from ._identity import Identity
 from ._network import call_network, floating_type, home, state_type
 from ._predictions import Prediction, check_prediction
 from .schedules import CondOT, Schedule
@@ -35,7 +36,7 @@ Call = Callable[[Tensor, Mapping[str, Any]], Tensor]
 Self = TypeVar("Self", bound="FieldBase")
 
 
-class FieldBase:
+class FieldBase(Identity):
     """A field without its changes of coordinates; see :class:`fewstep.Field`."""
 
     def __init__(
@@ -95,6 +96,11 @@ class FieldBase:
         return floating_type(self.model)
 
     @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Those of the network and the guide that are modules."""
+        return tuple(network for network in (self.model, self.guide) if isinstance(network, nn.Module))
+
+    @property
     def forwards_per_call(self) -> int:
         """Network forwards per call of the field: two with guidance (within its interval), else one."""
         return 1 if self.guidance is None else 2
@@ -108,6 +114,7 @@ class FieldBase:
 
     def __call__(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
         """Return the velocity ``dx/dt`` at ``x`` and ``t``; conditions go to the network untouched."""
+        check_order(x, t)
         return self.predict_as("velocity", x, t, **conditions)
 
     def predict_as(self, wanted: Prediction, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
@@ -157,7 +164,8 @@ class FieldBase:
 
     def _predictor(self, t: Tensor | float, like: Tensor) -> Call:
         """Return ``call(x, conditions)``, the network's prediction at ``t``, with guidance."""
-        time, scale = self._network_time(t), self._scale(t, like)
+        time = time_maker(self.clock, self.schedule, t, batch=self.time_shape == "batch")
+        scale = scale_at(t, self.guidance, self.guidance_interval, like)
         networks = self.model, self.model if self.guide is None else self.guide
 
         def call(x: Tensor, conditions: Mapping[str, Any]) -> Tensor:
@@ -284,80 +292,7 @@ class FieldBase:
         other.guidance = checked_guidance(guidance, self.unconditional or None, self.guide)
         return other
 
-    def describe(self) -> dict[str, Any]:
-        """Return JSON-ready facts that identify this field in a solver file or a cache."""
-        guided = {} if self.guidance is None else {
-            "guidance_interval": list(self.guidance_interval),
-            "guide": None if self.guide is None else type(self.guide).__name__,
-            **({"guidance_rescale": self.guidance_rescale} if self.guidance_rescale else {}),
-        }  # fmt: skip
-        return {
-            "model": self.name,
-            **({} if self._named else {"named": False}),
-            "prediction": self.prediction,
-            "schedule": self.schedule.to_dict(),
-            "clock": describe_clock(self.clock),
-            "guidance": self.guidance,
-            **guided,
-            "shape": None if self.shape is None else list(self.shape),
-        }
-
-    @property
-    def identifiable(self) -> bool:
-        """True if a cache can identify the model, by its weights or by a name."""
-        return self._named or isinstance(self.model, nn.Module)
-
-    def fingerprint(self) -> str:
-        """Return a hash of everything that decides the samples: description, moments, conditions and weights.
-
-        Raises:
-            ValueError: when the model has neither weights to hash nor a name.
-        """
-        if not self.identifiable:
-            raise ValueError(
-                "Field: a cache cannot tell one plain function from another; pass Field(..., name='...') "
-                "with a name that changes when the model does."
-            )
-        weights = [m.state_dict() if isinstance(m, nn.Module) else {} for m in (self.model, self.guide)]
-        bound = [] if self._bound is None else [vars(self._bound)]
-        return fingerprint([self.describe(), self.unconditional, self.data_moments, weights, *bound])
-
-    def __repr__(self) -> str:
-        guided = "" if self.guidance is None else f", guidance={self.guidance}"
-        return f"Field({self.name}, {self.schedule!r}, prediction={self.prediction!r}{guided})"
-
     def _moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
         dtype = state_type(like.dtype)
         mean, std = (torch.as_tensor(m).to(like.device, dtype) for m in self.data_moments or (0.0, 0.0))
         return mean, std
-
-    def _network_time(self, t: Tensor | float) -> Callable[[Tensor, torch.dtype], Tensor]:
-        """Return a function that makes the network's time for some states anew, in a given type.
-
-        The whole numbers of a clock are int64, as embedding tables need them.
-        """
-        batch = self.time_shape == "batch"
-        time = network_time(self.clock, self.schedule, t)
-        if not isinstance(time, Tensor):
-            whole = isinstance(time, int) and not isinstance(self.clock, tuple)
-            return lambda x, dtype: x.new_full(
-                (len(x),) if batch else (), time, dtype=torch.int64 if whole else dtype
-            )
-
-        def made(x: Tensor, dtype: torch.dtype) -> Tensor:
-            kept = time.to(x.device, dtype if time.is_floating_point() else torch.int64)
-            return kept.expand((len(x),) if batch else time.shape).clone()
-
-        return made
-
-    def _scale(self, t: Tensor | float, like: Tensor) -> Tensor | float | None:
-        """Return the guidance scale at ``t``, for all samples or for each; ``None`` outside the interval."""
-        if self.guidance is None:
-            return None
-        first, last = self.guidance_interval
-        if not isinstance(t, Tensor):
-            return self.guidance if first <= t <= last else None
-        if (first, last) == (0, 1):
-            return self.guidance
-        inside = (t >= first) & (t <= last)
-        return factor(torch.where(inside, self.guidance, 1.0), t, like)

@@ -9,7 +9,14 @@ from numbers import Integral, Real
 
 from torch import Tensor, nn
 
-__all__ = ["check_network", "checked_guidance", "checked_interval", "checked_rescale", "checked_shape"]
+__all__ = [
+    "check_network",
+    "check_order",
+    "checked_guidance",
+    "checked_interval",
+    "checked_rescale",
+    "checked_shape",
+]
 
 
 def checked_guidance(guidance: float | Tensor | None, unconditional: object, guide: object) -> float | None:
@@ -70,3 +77,20 @@ def check_network(label: str, network: Callable[..., Tensor]) -> None:
             "statistics disturb the ODE; call model.eval() first.",
             stacklevel=3,
         )
+
+
+def check_order(x: object, t: object) -> None:
+    """Raise a ``TypeError`` for a time in the place of the states, as solvers of ``f(t, y)`` pass it."""
+    swapped = not isinstance(x, Tensor) or x.ndim == 0 or (isinstance(t, Tensor) and t.ndim > 1)
+    if swapped:
+        raise TypeError(
+            "Field: it is called as field(x, t), with states of shape (B, ...) and a time of shape () or "
+            f"(B,), not with {_described(x)} and {_described(t)}; give field.time_first() to solvers that "
+            "call f(t, y), such as torchdiffeq's."
+        )
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return repr(value) if isinstance(value, Real) else f"a {type(value).__name__}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ._json import finite
 
-__all__ = ["differences", "shown"]
+__all__ = ["differences", "mismatch", "shown"]
 
 #: Facts of :meth:`fewstep.Field.describe` that decide which solver is good.
 _KEYS = ("model", "schedule", "guidance", "guidance_rescale")
@@ -38,6 +38,12 @@ def differences(fitted_for: Mapping[str, Any], facts: Mapping[str, Any]) -> str 
         return None
     was, has = (", ".join(f"{key} {shown(about.get(key))}" for key in keys) for about in (one, facts))
     return f"{was}, but this field has {has}"
+
+
+def mismatch(name: str, fitted_for: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> str | None:
+    """Describe in a sentence how a field differs from those that the solver of a name was fitted for."""
+    found = differences(fitted_for, facts) if fitted_for is not None else None
+    return None if found is None else f"solver {name!r} was fitted for {found}"
 
 
 def _differ(key: str, fitted: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The two network calls of guidance, apart or as one of a doubled batch."""
+"""The two network calls of guidance, apart or as one of a doubled batch, and its scale at a time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._broadcast import factor
 from ._conditions import row_count
 from ._network import call_network
 
-__all__ = ["doubled_conditions", "guided_pair", "mixed"]
+__all__ = ["doubled_conditions", "guided_pair", "mixed", "scale_at"]
 
 Network = Callable[..., Tensor]
 
@@ -111,3 +112,18 @@ def _joined(first: Any, second: Any, count: int) -> Any:
     if isinstance(first, np.ndarray):
         return np.concatenate([first, second]) if first.shape == second.shape else None
     return first + second
+
+
+def scale_at(
+    t: Tensor | float, guidance: float | None, interval: tuple[float, float], like: Tensor
+) -> Tensor | float | None:
+    """Return the guidance scale at ``t``, for all samples or for each; ``None`` outside the interval."""
+    if guidance is None:
+        return None
+    first, last = interval
+    if not isinstance(t, Tensor):
+        return guidance if first <= t <= last else None
+    if (first, last) == (0, 1):
+        return guidance
+    inside = (t >= first) & (t <= last)
+    return factor(torch.where(inside, guidance, 1.0), t, like)

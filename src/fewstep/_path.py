@@ -28,11 +28,11 @@ class Path(NamedTuple):
     call_times: Tensor
 
 
-def check_noise(x0: Tensor) -> None:
-    """Raise a ``ValueError`` unless ``x0`` is a batch of noise."""
+def check_noise(x0: Tensor, name: str = "x0") -> None:
+    """Raise a ``ValueError`` unless the argument of this name is a batch of noise."""
     if not isinstance(x0, Tensor) or not x0.is_floating_point() or x0.ndim < 1:
         got = f"{x0.dtype} of shape {tuple(x0.shape)}" if isinstance(x0, Tensor) else type(x0).__name__
-        raise ValueError(f"x0: must be a floating-point tensor of shape (B, ...), not {got}.")
+        raise ValueError(f"{name}: must be a floating-point tensor of shape (B, ...), not {got}.")
 
 
 def check_conditions(

@@ -172,10 +172,7 @@ class Sampling:
         Compares the names of the models, the schedules and the guidance scales. A model without its own name,
         such as a plain function, matches every model. ``None`` if nothing differs.
         """
-        if self.fitted_for is None:
-            return None
-        found = _fitted_for.differences(self.fitted_for, field.describe())
-        return None if found is None else f"solver {self.name!r} was fitted for {found}"
+        return _fitted_for.mismatch(self.name, self.fitted_for, field.describe())
 
     def _program(
         self,

@@ -7,7 +7,7 @@ from copy import copy
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ._broadcast import as_float64, factor, like
 from ._field import Call, FieldBase
@@ -42,6 +42,10 @@ class Derived(FieldBase):
             name=f"{field.name} {name}",
         )
         self.field = field
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.field.networks
 
     @property
     def forwards_per_call(self) -> int:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from ._denoiser import Denoiser
 from ._field import FieldBase
+from ._time_first import TimeFirst
 from ._transforms import Derived, Rescheduling, Reversing
 from .schedules import Schedule
 
@@ -89,6 +94,32 @@ class Field(FieldBase):
         have ``data_moments``, which then decide its initial state.
         """
         return self if schedule == self.schedule else RescheduledField(self, schedule)
+
+    def time_first(
+        self, conditions: Mapping[str, Any] | None = None, per_sample: Mapping[str, Any] | None = None
+    ) -> TimeFirst:
+        """Return the velocity as a module ``f(t, y)``, for solvers of torchdiffeq, torchdyn and torchode.
+
+        ``odeint(field.time_first(), field.initial_state(noise), torch.tensor([0.0, 1.0]))`` integrates it,
+        and ``odeint_adjoint`` finds the network's parameters. ``f(t, y, args)`` is taken, too, with empty
+        ``args``.
+
+        Args:
+            conditions: keyword arguments of the network that all samples share.
+            per_sample: those with one row per sample, or one row for all; see :meth:`bind`.
+        """
+        return TimeFirst(self, conditions, per_sample)
+
+    def denoiser(self, labels: str = "class_labels") -> Denoiser:
+        """Return the denoiser ``D(x, sigma, class_labels=None, **conditions)`` of EDM and k-diffusion.
+
+        It is the expected data at states ``data + sigma noise``, whatever the field's schedule and
+        prediction, with its guidance; a module with the attributes that EDM's loops read.
+
+        Args:
+            labels: the network's name for ``class_labels``, which are left out if they are ``None``.
+        """
+        return Denoiser(self, labels)
 
 
 class ReversedField(Reversing, Field):

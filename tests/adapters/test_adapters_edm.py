@@ -121,6 +121,13 @@ def test_fields_that_are_told_different_levels_are_told_apart(adapter, exact):
     assert fields[0].describe()["model"] == "Denoiser"
 
 
+def test_a_field_is_no_denoiser(adapter, exact):
+    for arguments in ({"guide": exact(VE(), "data").field(), "guidance": 2.0}, {}):
+        net = Denoiser(exact) if arguments else exact(VE(), "data").field()
+        with pytest.raises(ValueError, match=r"must be a denoiser, not a Field; pass field.denoiser\(\)"):
+            adapter.field(net, **arguments)
+
+
 @pytest.mark.parametrize("levels", [(2.0, 1.0), (0.0, 1.0), (0.1, math.inf)])
 def test_levels_must_increase_from_above_zero(adapter, exact, levels):
     with pytest.raises(ValueError, match="must be positive and increasing"):

@@ -214,3 +214,65 @@ def test_dpm_solver_timesteps_are_the_discrete_ones():
 def test_noise_schedules_that_are_not_known_are_named(settings):
     with pytest.raises(ValueError, match="must be 'linear' or 'discrete' with time up to T = 1"):
         dpm_solver.field(lambda x, t: x, SimpleNamespace(**settings))
+
+
+class InOne(nn.Module):
+    """As torchcfm's MLP with time_varying=True: one tensor of states and time."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    def forward(self, x):
+        return self.network(x[:, :-1].reshape(-1, 1, 2, 2), x[:, -1]).flatten(1)
+
+
+class torch_wrapper(nn.Module):
+    """As torchcfm's, for torchdyn: a time of shape () is repeated for every state."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.eval()
+
+    def forward(self, t, x, *args, **kwargs):
+        return self.model(torch.cat([x, t.repeat(x.shape[0])[:, None]], 1))
+
+
+@pytest.mark.parametrize("time", [0.25, torch.tensor(0.25), torch.linspace(0, 1, 6)], ids=str)
+@pytest.mark.parametrize("time_shape", ["batch", "scalar"])
+def test_torchcfm_networks_may_take_state_and_time_in_one_tensor(exact, time, time_shape):
+    network, x = exact(CondOT(), "velocity"), fs.noise(6, (1, 2, 2), dtype=torch.float64)
+    field = torchcfm.field(InOne(network), concatenated=True, time_shape=time_shape)
+    expected = network(x, torch.as_tensor(time))
+    torch.testing.assert_close(field(x.flatten(1), time), expected.flatten(1))
+    double = torchcfm.field(InOne(network), concatenated=True, guidance=2.0, guide=InOne(lambda x, t: 0 * x))
+    torch.testing.assert_close(double(x.flatten(1), time), 2 * expected.flatten(1))
+
+
+def test_the_wrapper_for_torchdyn_gets_one_time(exact):
+    network, x = exact(CondOT(), "velocity"), fs.noise(6, (1, 2, 2), dtype=torch.float64)
+    field = torchcfm.field(torch_wrapper(InOne(network)))
+    torch.testing.assert_close(field(x.flatten(1), 0.3), network(x, torch.tensor(0.3)).flatten(1))
+
+
+def test_torchcfms_own_mlp(exact):
+    models = pytest.importorskip("torchcfm.models", reason="torchcfm is not installed")
+    net, x = models.MLP(dim=2, time_varying=True).eval(), fs.noise(5, (2,))
+    expected = net(torch.cat([x, torch.full((5, 1), 0.3)], 1))
+    assert torch.equal(torchcfm.field(net, concatenated=True)(x, 0.3), expected)
+    assert torch.equal(torchcfm.field(torch_wrapper(net))(x, 0.3), expected)
+
+
+def test_networks_that_are_called_otherwise_name_the_option(exact):
+    network = InOne(exact(CondOT(), "velocity"))
+    words = r"InOne\(x\) cannot be called as net\(t, x\); pass concatenated=True, if it takes cat"
+    with pytest.raises(ValueError, match=words):
+        torchcfm.field(network)
+    with pytest.raises(ValueError, match=words):
+        torchcfm.field(lambda t, x: x, guide=network, guidance=2.0)
+    for fine in (lambda t, x, label: x, lambda *both: both[1], torch.add):  # labels are conditions
+        torchcfm.field(fine)
+    with pytest.raises(ValueError, match=r"takes states of shape \(B, D\), not \(2, 1, 2, 2\)"):
+        torchcfm.field(network, concatenated=True)(torch.ones(2, 1, 2, 2), 0.5)

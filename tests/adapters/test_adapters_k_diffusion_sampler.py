@@ -100,4 +100,6 @@ def test_refusals():
     f = k_diffusion.sampler(fs.classical.euler(3), S.VE(80.0))
     for sigmas in (torch.tensor([80.0, 40, 3, 0]), torch.ones(9), torch.zeros(1)):
         with pytest.raises(ValueError, match=r"must be its own levels, \[80.0, .* pass sampler.sigmas"):
-            f(None, NOISE, sigmas)
+            f(denoiser, NOISE, sigmas)
+    with pytest.raises(ValueError, match="must be a denoiser, not a Field"):
+        f(fs.Field(lambda x, t: x), NOISE)

@@ -13,12 +13,14 @@ conditions from a call of a pipeline.
     edm               ``net(x, sigma, class_labels) -> denoised``
     k_diffusion       ``model(x, sigma, **extra_args) -> denoised``
     flow_matching     ``model(x=x, t=t, **extras) -> velocity``
-    torchcfm          ``net(t, x) -> velocity``
+    torchcfm          ``net(t, x) -> velocity``, or of ``cat([x, t[:, None]], 1)``
     dpm_solver        ``model_fn(x, t_continuous) -> noise``, with a ``NoiseScheduleVP``
     ================  ====================================================================
 
-Two of them run our solvers in turn: ``diffusers.FewStepScheduler`` in its pipelines (it imports diffusers on
-first use), and ``k_diffusion.sampler`` where a sampler of k-diffusion is taken.
+Some of them run our solvers in turn: ``diffusers.FewStepScheduler`` in its pipelines (it imports diffusers on
+first use), and ``k_diffusion.sampler``, ``edm.sampler`` and ``flow_matching.ODESolver`` where those of the
+framework are taken. Fields of ours go to other samplers by :meth:`fewstep.Field.time_first` and
+:meth:`fewstep.Field.denoiser`.
 """
 
 from . import diffusers, dpm_solver, edm, flow_matching, k_diffusion, torchcfm

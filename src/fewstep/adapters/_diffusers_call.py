@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from .._network import floating_type
+from ._denoise import Denoise
 from ._network import Network
 from .edm import precondition
-from .k_diffusion import Denoise
 
 __all__ = ["CONCATENATED", "Call", "merged", "output_tensor"]
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from .._broadcast import as_float64
 from .._clock import default_clock, network_time
 from ..schedules import DDPM, Discrete, from_dict
+from ._denoise import Denoise
 from ._diffusers_schedulers import Convention
 from .edm import precondition
-from .k_diffusion import Denoise
 
 __all__ = ["Wire", "convention_from_dict", "convention_to_dict", "time_of", "timestep_at", "wire"]
 

@@ -14,6 +14,8 @@ from .._network import state_type
 from .._progress import progress_bar
 from ..schedules import Schedule
 from ..solver import Solver
+from ._denoise import check_denoiser
+from ._solver import checked_solver, own_schedule
 from ._stepper import Stepper
 
 __all__ = ["Sampler", "sampler"]
@@ -32,12 +34,14 @@ def sampler(solver: Solver, schedule: Schedule | None = None) -> Sampler:
 
     Args:
         solver: the solver.
-        schedule: the schedule of the field that it was made for; by default that of its table.
+        schedule: the schedule of the field that it was made for; by default that of its table, or of the
+            field that it was fitted for.
 
     Raises:
         ValueError: when the schedule is missing, or is another than the table's.
     """
-    schedule = solver.schedule if schedule is None else schedule
+    checked_solver(solver, "sampler")
+    schedule = own_schedule(solver) if schedule is None else schedule
     if schedule is None:
         raise ValueError(
             f"sampler: solver {solver.name!r} is a table of velocities, which names no schedule; pass "
@@ -64,7 +68,16 @@ class Sampler:
     @cached_property
     def sigmas(self) -> Tensor:
         """The noise levels of the calls, and of the sample: ``N + 1`` numbers in float32, on the CPU."""
-        return torch.tensor([sigma / alpha for alpha, sigma in self._levels], dtype=torch.float32)
+        later = [sigma / alpha for alpha, sigma in self._levels[1:]]
+        return torch.tensor([self.scale, *later], dtype=torch.float32)
+
+    @property
+    def scale(self) -> float:
+        """What standard normal noise is multiplied by: a solver starts at ``sigma(0)`` times the noise.
+
+        It is the level of the first call, unless that is made at another time than 0.
+        """
+        return float(self.stepper.schedule(0.0).sigma) / self._levels[0][0]
 
     def __call__(
         self,
@@ -88,8 +101,9 @@ class Sampler:
             disable: a progress bar is shown if it is ``False``.
 
         Raises:
-            ValueError: when ``sigmas`` are other levels.
+            ValueError: when ``sigmas`` are other levels, or ``model`` is no denoiser.
         """
+        check_denoiser(model, "sampler")
         first = self._first(sigmas)
         stepper, levels = self.stepper.entered(first), self._levels[first:]
         wide = x.to(state_type(x.dtype))
@@ -131,8 +145,6 @@ class Sampler:
             if alpha == 0 or sigma == 0:
                 alpha, sigma = (float(c) for c in schedule(min(max(t, _MARGIN), 1 - _MARGIN))[:2])
             found.append((alpha, sigma))
-        # The noise that is handed in has the scale of the first state.
-        found[0] = (found[0][0], float(schedule(self.stepper.times[0]).sigma))
         alpha, sigma = (float(c) for c in schedule(self.stepper.times[-1])[:2])
         return [*found, (alpha, sigma)]
 

@@ -1,4 +1,4 @@
-"""Fields from networks of EDM and EDM2 (Karras et al. 2022, 2024)."""
+"""Fields from networks of EDM and EDM2 (Karras et al. 2022, 2024), and samplers for them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from .._broadcast import like
 from .._network import in_own_type
 from ..field import Field
 from . import k_diffusion
+from ._denoise import LOWEST
+from ._edm_sampler import sampler
 from ._network import Network
 
-__all__ = ["Preconditioned", "field"]
+__all__ = ["Preconditioned", "field", "sampler"]
 
 
 def field(net: Network, **options: Any) -> Field:
@@ -60,9 +62,7 @@ class Preconditioned(nn.Module):
 
     casts_input = True
 
-    def __init__(
-        self, network: nn.Module, sigma_data: float = 0.5, *, sigma_min: float = k_diffusion.LOWEST
-    ) -> None:
+    def __init__(self, network: nn.Module, sigma_data: float = 0.5, *, sigma_min: float = LOWEST) -> None:
         super().__init__()
         if not isinstance(network, nn.Module):
             raise ValueError(f"Preconditioned: network must be a module, not a {type(network).__name__}.")

@@ -1,4 +1,4 @@
-"""Fields and schedules from flow_matching."""
+"""Fields and schedules from flow_matching, and our solvers in place of its ``ODESolver``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from .. import schedules
 from .._predictions import Prediction
 from ..field import Field
 from ..schedules import Schedule
+from ..solver import Solver
+from ._flow_matching_solver import BaseODESolver
 from ._network import Network, adapted_field
+from ._solver import checked_solver
 
-__all__ = ["field", "schedule"]
+__all__ = ["ODESolver", "field", "schedule"]
 
 _SCHEDULES: dict[str, Callable[[Any], Schedule]] = {
     "CondOTScheduler": lambda _: schedules.CondOT(),
@@ -23,6 +26,41 @@ _SCHEDULES: dict[str, Callable[[Any], Schedule]] = {
     "LinearVPScheduler": lambda _: schedules.LinearVP(),
     "CosineScheduler": lambda _: schedules.Cosine(),
 }
+
+
+class ODESolver(BaseODESolver):
+    """A solver of ours where one of flow_matching is used: ``ODESolver(model, solver).sample(x_init)``.
+
+    :meth:`sample` takes the arguments of theirs, and starts from ``x_init`` itself. The model is called as
+    there, with keywords and ``t`` of shape ``()``; with ``time_shape="batch"``, of shape ``(B,)``. The field
+    of the model is ``.field``, for :func:`fewstep.log_likelihood` and whatever else takes one.
+
+    Args:
+        velocity_model: the model, called as ``model(x=x, t=t, **extras)``.
+        solver: the solver.
+        scheduler: as for :func:`field`.
+        prediction: as for :func:`field`.
+        **options: options of :class:`~fewstep.Field`, such as guidance.
+
+    Raises:
+        ValueError: when ``solver`` is none, or is a table for another schedule than the model's.
+
+    Warns:
+        UserWarning: in :meth:`sample`, when the solver was fitted for another model, schedule or guidance.
+    """
+
+    def __init__(
+        self,
+        velocity_model: Network,
+        solver: Solver,
+        scheduler: Any = None,
+        *,
+        prediction: Prediction = "velocity",
+        **options: Any,
+    ) -> None:
+        made = field(velocity_model, scheduler, prediction=prediction, **{"time_shape": "scalar", **options})
+        checked_solver(solver, "ODESolver").readied(made.prediction, made.schedule)  # checks the schedule
+        super().__init__(velocity_model, solver, made)
 
 
 def field(

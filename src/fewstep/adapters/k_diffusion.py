@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from torch import Tensor
-
-from .._broadcast import like
-from .._network import in_own_type
 from ..field import Field
 from ..schedules import VE
+from ._denoise import HIGHEST, LOWEST, Denoise, check_denoiser
 from ._k_diffusion_sampler import sampler
 from ._network import Network, adapted_field
 
 __all__ = ["field", "sampler"]
-
-#: The noise levels that EDM samples between (Karras et al. 2022, table 1); a network may have others.
-LOWEST, HIGHEST = 0.002, 80.0
 
 
 def field(
@@ -46,8 +39,11 @@ def field(
         **options: options of :class:`~fewstep.Field`.
 
     Raises:
-        ValueError: when the levels do not increase from above zero.
+        ValueError: when the levels do not increase from above zero, or the network is no denoiser.
     """
+    for network in (denoiser, options.get("guide")):
+        if network is not None:
+            check_denoiser(network, "field")
     if sigma_min is None:
         sigma_min = max(LOWEST, float(getattr(denoiser, "sigma_min", 0.0)))
     if sigma_max is None:
@@ -59,21 +55,3 @@ def field(
         )
     options.setdefault("clock", "sigma")
     return adapted_field(denoiser, Denoise(sigma_min), VE(sigma_max, 0.0, rho), "data", **options)
-
-
-@dataclass(frozen=True)
-class Denoise:
-    """``D(x, sigma)`` of a network that is not called at levels below ``lowest``, where it was not trained.
-
-    There ``x - D`` is proportional to ``sigma``, so that the expected noise is constant. With a constant
-    ``D`` instead, the velocity ``sigma' (x - D) / sigma`` would keep moving the state towards the mode.
-    """
-
-    lowest: float
-    casts_input: ClassVar[bool] = True
-
-    def __call__(self, network: Network, x: Tensor, sigma: Tensor, **conditions: Any) -> Tensor:
-        told = sigma.clamp(min=self.lowest)
-        share = like(sigma / told, x)
-        denoised: Tensor = (1 - share) * x + share * in_own_type(network, x, told.to, conditions)
-        return denoised
