@@ -21,6 +21,6 @@ Two of them run our solvers in turn: ``diffusers.FewStepScheduler`` in its pipel
 first use), and ``k_diffusion.sampler`` where a sampler of k-diffusion is taken.
 """
 
-from . import diffusers, dpm_solver, edm, flow_matching, k_diffusion, torchcfm
+from . import comfyui, diffusers, dpm_solver, edm, flow_matching, k_diffusion, torchcfm
 
-__all__ = ["diffusers", "dpm_solver", "edm", "flow_matching", "k_diffusion", "torchcfm"]
+__all__ = ["comfyui", "diffusers", "dpm_solver", "edm", "flow_matching", "k_diffusion", "torchcfm"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,9 +15,13 @@ from .._network import state_type
 from .._progress import progress_bar
 from ..schedules import Schedule
 from ..solver import Solver
+from ._choice import known_schedule
 from ._stepper import Stepper
 
-__all__ = ["Sampler", "sampler"]
+__all__ = ["Coordinates", "Sampler", "level_at", "sampler"]
+
+#: The states of a denoiser: ``data + sigma noise``, or ``(1 - sigma) data + sigma noise``.
+Coordinates = Literal["VE", "straight"]
 
 #: How far inside [0, 1] a denoiser is called instead of at an infinite noise level, or at none.
 _MARGIN = 1e-5
@@ -24,7 +29,7 @@ _MARGIN = 1e-5
 _SAME = 1e-3
 
 
-def sampler(solver: Solver, schedule: Schedule | None = None) -> Sampler:
+def sampler(solver: Solver, schedule: Schedule | None = None, coordinates: Coordinates = "VE") -> Sampler:
     """Return a sampler of k-diffusion, ``f(model, x, sigmas, extra_args=None, callback=None, disable=None)``.
 
     Use it with its own levels, ``x = randn * f.sigmas[0]``; there is one level per network call, those of
@@ -32,39 +37,56 @@ def sampler(solver: Solver, schedule: Schedule | None = None) -> Sampler:
 
     Args:
         solver: the solver.
-        schedule: the schedule of the field that it was made for; by default that of its table.
+        schedule: the schedule of the field that it was made for; by default that of its table, or of the
+            field that it was fitted for.
+        coordinates: the states of the denoiser: ``data + sigma noise`` (``"VE"``, as in k-diffusion), or
+            ``(1 - sigma) data + sigma noise`` (``"straight"``, as ComfyUI has them for flow matching).
 
     Raises:
         ValueError: when the schedule is missing, or is another than the table's.
     """
-    schedule = solver.schedule if schedule is None else schedule
+    schedule = known_schedule(solver) if schedule is None else schedule
     if schedule is None:
         raise ValueError(
             f"sampler: solver {solver.name!r} is a table of velocities, which names no schedule; pass "
             "schedule=field.schedule."
         )
-    return Sampler(Stepper.of(solver, "data", schedule), solver.name)
+    return Sampler(Stepper.of(solver, "data", schedule), solver.name, coordinates)
+
+
+def level_at(schedule: Schedule, t: float, coordinates: Coordinates) -> tuple[float, float]:
+    """Return the factor ``s`` between our states and a denoiser's, and its noise level ``sigma / s``."""
+    alpha, sigma = (float(c) for c in schedule(t)[:2])
+    scale = alpha if coordinates == "VE" else alpha + sigma
+    return scale, sigma / scale if scale else math.inf
 
 
 @dataclass(frozen=True)
 class Sampler:
     """A sampler of k-diffusion; see :func:`sampler`.
 
-    k-diffusion's states are ``data + sigma_VE noise``; ours, ``x = alpha data + sigma noise``, are ``alpha``
-    times those at ``sigma_VE = sigma / alpha``. A denoiser is a data prediction.
+    Our states, ``x = alpha data + sigma noise``, are ``s`` times those of the denoiser, at ``s`` times its
+    noise level: ``s`` is ``alpha``, or ``alpha + sigma``. A denoiser is a data prediction.
 
     Args:
         stepper: the steps of the solver, with data predictions.
         name: name of the solver.
+        coordinates: the states of the denoiser.
     """
 
     stepper: Stepper
     name: str
+    coordinates: Coordinates = "VE"
 
     @cached_property
     def sigmas(self) -> Tensor:
-        """The noise levels of the calls, and of the sample: ``N + 1`` numbers in float32, on the CPU."""
-        return torch.tensor([sigma / alpha for alpha, sigma in self._levels], dtype=torch.float32)
+        """The noise levels of the calls, and of the sample: ``N + 1`` numbers in float32, on the CPU.
+
+        The first is that of the noise handed in: a fitted solver may make its first call at a later time.
+        """
+        levels = [level for _, level in self._levels]
+        levels[0] = float(self.stepper.schedule(0.0).sigma) / self._levels[0][0]
+        return torch.tensor(levels, dtype=torch.float32)
 
     def __call__(
         self,
@@ -79,7 +101,7 @@ class Sampler:
 
         Args:
             model: ``model(x, sigma, **extra_args) -> denoised``, with ``sigma`` of shape ``(B,)``.
-            x: noise, ``randn * sigmas[0]``, or a noised image, ``image + randn * sigmas[0]``: ``(B, ...)``.
+            x: noise, ``randn * sigmas[0]``, or a noised image: ``(B, ...)``.
             sigmas: :attr:`sigmas`, or the last of them, to begin later: those calls are then made by
                 DPM-Solver++ 2M.
             extra_args: further arguments of the model.
@@ -97,9 +119,9 @@ class Sampler:
         state = history.states[0]
         bar = progress_bar(disable is False, total=stepper.nfe, unit="call", desc=self.name)
         with torch.no_grad(), bar:
-            for i, (alpha, sigma) in enumerate(levels[:-1]):
-                given = (state / alpha).to(x.dtype)
-                level = given.new_full((len(x),), sigma / alpha)
+            for i, (scale, sigma) in enumerate(levels[:-1]):
+                given = (state / scale).to(x.dtype)
+                level = given.new_full((len(x),), sigma)
                 denoised = model(given, level, **(extra_args or {}))
                 if callback is not None:
                     facts = {"x": given, "i": i, "sigma": level[0], "sigma_hat": level[0]}
@@ -123,18 +145,14 @@ class Sampler:
 
     @cached_property
     def _levels(self) -> list[tuple[float, float]]:
-        """``alpha`` and ``sigma`` at the calls, where both are positive, and at the sample."""
-        schedule = self.stepper.schedule
+        """Scale and level (see :func:`level_at`) at the calls, where both are positive, and at the sample."""
+        schedule, times = self.stepper.schedule, self.stepper.times
         found = []
         for t in self.stepper.called:
-            alpha, sigma = (float(c) for c in schedule(t)[:2])
-            if alpha == 0 or sigma == 0:
-                alpha, sigma = (float(c) for c in schedule(min(max(t, _MARGIN), 1 - _MARGIN))[:2])
-            found.append((alpha, sigma))
-        # The noise that is handed in has the scale of the first state.
-        found[0] = (found[0][0], float(schedule(self.stepper.times[0]).sigma))
-        alpha, sigma = (float(c) for c in schedule(self.stepper.times[-1])[:2])
-        return [*found, (alpha, sigma)]
+            if not 0 < level_at(schedule, t, self.coordinates)[1] < math.inf:
+                t = min(max(t, _MARGIN), 1 - _MARGIN)
+            found.append(level_at(schedule, t, self.coordinates))
+        return [*found, level_at(schedule, times[-1], self.coordinates)]
 
 
 def _shown(levels: Tensor) -> list[float]:

@@ -12,10 +12,11 @@ from .._broadcast import like
 from .._network import in_own_type
 from ..field import Field
 from ..schedules import VE
+from ._k_diffusion_module import module
 from ._k_diffusion_sampler import sampler
 from ._network import Network, adapted_field
 
-__all__ = ["field", "sampler"]
+__all__ = ["field", "module", "sampler"]
 
 #: The noise levels that EDM samples between (Karras et al. 2022, table 1); a network may have others.
 LOWEST, HIGHEST = 0.002, 80.0

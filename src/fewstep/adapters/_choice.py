@@ -1,0 +1,60 @@
+"""The solver of a file, and the schedule that it is for."""
+
+from __future__ import annotations
+
+import os
+
+from ..fitting import Fit, load
+from ..schedules import Schedule, from_dict
+from ..solver import Solver
+
+__all__ = ["choose", "known_schedule", "read"]
+
+
+def read(path: str | os.PathLike[str], nfe: int | None = None, guidance: float | None = None) -> Solver:
+    """Read a solver of :meth:`fewstep.Solver.save`, or one of the solvers of :meth:`fewstep.Fit.save`.
+
+    Args:
+        path: the file.
+        nfe: number of network calls; needed if the file has solvers for several.
+        guidance: guidance scale; needed if the file has solvers for several.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is no solver file, or has no solver, or several, for ``nfe`` and ``guidance``.
+    """
+    made = load(path)
+    try:
+        return choose(made, nfe, guidance)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def choose(made: Solver | Fit, nfe: int | None = None, guidance: float | None = None) -> Solver:
+    """Return the solver for a number of calls and a guidance scale; see :func:`read`."""
+    if isinstance(made, Solver):
+        scale = (made.fitted_for or {}).get("guidance") or 1
+        for name, asked, own in (("nfe", nfe, made.nfe), ("guidance", guidance, scale)):
+            if asked not in (None, own):
+                raise ValueError(f"solver {made.name!r}: {name} is {own:g}, not {asked:g}; leave {name} out.")
+        return made
+    trained = [row for row in made.report.rows if row["trained"]]
+    counts, scales = ({row[key] for row in trained} for key in ("nfe", "guidance"))
+    if nfe is None and len(counts) > 1:
+        raise ValueError(
+            f"fit: there are solvers of {' and '.join(map(str, sorted(counts)))} calls; choose with nfe."
+        )
+    if guidance is None and len(scales) > 1:
+        raise ValueError(
+            f"fit: there are solvers for the guidance scales {min(scales):g} to {max(scales):g}; choose with "
+            "guidance."
+        )
+    return made.at(*counts if nfe is None else (nfe,), *scales if guidance is None else (guidance,))
+
+
+def known_schedule(solver: Solver) -> Schedule | None:
+    """Return the schedule of a solver's table, or of the field that it was fitted for, if it has one."""
+    if solver.schedule is not None:
+        return solver.schedule
+    facts = (solver.fitted_for or {}).get("schedule")
+    return None if facts is None else from_dict(facts)
