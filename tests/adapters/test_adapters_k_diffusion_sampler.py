@@ -62,7 +62,7 @@ def test_samples_as_the_solver_does(exact, schedule):
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.name)
 def test_straight_coordinates(exact, schedule):
-    """States ``(1 - sigma) data + sigma noise`` of a network of straight paths, and solvers of any schedule."""
+    """States ``(1 - sigma) data + sigma noise`` of a network of straight paths."""
     network = exact(S.CondOT(), "data")
 
     def model(x, sigma):

@@ -175,6 +175,9 @@ class MaskedDenoiser:
         self.inner_model, self.sigmas = model, sigmas
 
     def __call__(self, x, sigma, denoise_mask, model_options=None, seed=None):
+        if denoise_mask is not None and "denoise_mask_function" in (model_options or {}):
+            facts = {"model": self.inner_model, "sigmas": self.sigmas}
+            denoise_mask = model_options["denoise_mask_function"](sigma, denoise_mask, extra_options=facts)
         if denoise_mask is not None:
             kept = self.inner_model.inner_model.scale_latent_inpaint(
                 x=x, sigma=sigma, noise=self.noise, latent_image=self.latent_image, denoise_mask=denoise_mask

@@ -89,7 +89,7 @@ class ComfySampler:
 
     Args:
         sampler: the solver in the coordinates of the model's denoiser.
-        lowering: factor of the first level in SIGMAS, 1 or slightly below.
+        lowering: factor of the first level in SIGMAS, at most 1.
     """
 
     sampler: Sampler
@@ -116,7 +116,7 @@ class ComfySampler:
         if denoise == 0:
             return self.sigmas[:0]
         calls = len(self.sigmas) - 1
-        return self.sigmas[calls - max(1, math.floor(calls * denoise + 0.5)) :]
+        return self.sigmas[calls - max(1, math.floor(calls * denoise + 0.5)) :].clone()
 
     def __call__(
         self,
@@ -129,22 +129,66 @@ class ComfySampler:
     ) -> Tensor:
         """Return the samples; called by ``KSAMPLER.sample``, which scales noise and samples.
 
-        **Inpainting.** ComfyUI wraps the denoiser: inside each call it writes the noised image over the kept
-        part of ``x``, and the image over that of the result, so that the calls see the right surroundings. In
-        the kept part the denoiser is constant. A fitted table is not exact for that: the image is put back.
+        **Inpainting.** Inside each call ComfyUI mixes the noised image ``s L + sigma n`` into ``x``, and the
+        image ``L`` into the result, with weight ``1 - mask``. So the calls see the right surroundings, and a
+        share of ``1 - mask`` of what they return is constant. A fitted table is not exact for a constant:
+        its states would be ``(1 - mask) (d L + e n)`` off, which is removed. The numbers ``d`` and ``e`` of
+        each state are found by a run from ``s L + sigma n`` with ``L`` for all that is denoised.
+
+        Raises:
+            ValueError: when ``sigmas`` are other levels; or when the mask changes between the calls
+                (differential diffusion) and the solver is not exact for a constant.
         """
         own, given = self.sigmas, sigmas.float().cpu()
         whole = given.shape == own.shape and torch.allclose(given, own, rtol=_SAME)
-        noised = x / self.lowering if whole else x
-        samples = self.sampler(model, noised, None if whole else sigmas, extra_args, callback, disable)
-        mask = (extra_args or {}).get("denoise_mask")
-        image, noise = (getattr(model, name, None) for name in ("latent_image", "noise"))
-        if mask is None or image is None or noise is None:
-            return samples
-        level = float(self.sampler.sigmas[-1])
-        share = 1.0 if self.sampler.coordinates == "VE" else 1 - level
-        # A soft mask is in the denoiser's results already.
-        return torch.where(mask == 0, (share * image + level * noise).to(samples), samples)
+        start, levels = (x / self.lowering, None) if whole else (x, sigmas)
+        arguments = extra_args or {}
+        mask = arguments.get("denoise_mask")
+        if mask is None:
+            return self.sampler(model, start, levels, extra_args, callback, disable)
+        excess = self._excess(None if whole else given)
+        if "denoise_mask_function" in (arguments.get("model_options") or {}):
+            self._check_exact(excess)
+            return self.sampler(model, start, levels, extra_args, callback, disable)
+        image, noise = model.latent_image, model.noise  # type: ignore[attr-defined]  # KSamplerX0Inpaint's
+        left = iter(excess)
+
+        def without(state: Tensor) -> Tensor:
+            data, other = next(left)
+            right: Tensor = state - (1 - mask) * (data * image + other * noise)
+            return right.to(state.dtype)
+
+        def corrected(state: Tensor, sigma: Tensor, **options: Any) -> Tensor:
+            return model(without(state), sigma, **options)
+
+        return without(self.sampler(corrected, start, levels, extra_args, callback, disable))
+
+    def _excess(self, levels: Tensor | None) -> list[tuple[float, float]]:
+        """Return ``d`` and ``e`` of the calls from the first of some levels on, and of the sample."""
+        found: list[Tensor] = []
+
+        def mixed(level: float) -> Tensor:
+            """The noised image, in units of image and noise."""
+            share = 1.0 if self.sampler.coordinates == "VE" else 1 - level
+            return torch.tensor([[share, level]], dtype=torch.float64)
+
+        def constant(state: Tensor, sigma: Tensor) -> Tensor:
+            found.append(state - mixed(float(sigma)))
+            return torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+
+        first, last = (float(self.sigmas[k] if levels is None else levels[k]) for k in (0, -1))
+        start = mixed(first) / (self.lowering if levels is None else 1)
+        found.append(self.sampler(constant, start, levels) - mixed(last))
+        return [(float(data), float(noise)) for data, noise in torch.cat(found)]
+
+    def _check_exact(self, excess: list[tuple[float, float]]) -> None:
+        worst = max(abs(number) for pair in excess for number in pair)
+        if worst > _SAME:
+            raise ValueError(
+                f"comfyui: solver {self.sampler.name!r} is not exact where a mask keeps the image (off by "
+                f"{worst:.2g}), so that the mask must not change between calls, as it does with "
+                "DifferentialDiffusion; take that node out, or use a solver such as dpmpp_2m."
+            )
 
 
 def _coordinates(model_sampling: Any) -> Coordinates:
