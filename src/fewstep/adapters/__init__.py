@@ -17,8 +17,9 @@ conditions from a call of a pipeline.
     dpm_solver        ``model_fn(x, t_continuous) -> noise``, with a ``NoiseScheduleVP``
     ================  ====================================================================
 
-Two of them run our solvers in turn: ``diffusers.FewStepScheduler`` in its pipelines (it imports diffusers on
-first use), and ``k_diffusion.sampler`` where a sampler of k-diffusion is taken.
+Three run our solvers in turn: ``diffusers.FewStepScheduler`` in its pipelines (it imports diffusers on first
+use), ``k_diffusion.sampler`` where a sampler of k-diffusion is taken, and ``comfyui.sampler`` for the node in
+``integrations/comfyui``.
 """
 
 from . import comfyui, diffusers, dpm_solver, edm, flow_matching, k_diffusion, torchcfm
