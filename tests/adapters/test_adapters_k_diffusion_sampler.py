@@ -130,6 +130,8 @@ def test_refusals():
         k_diffusion.sampler(fs.classical.euler(4))
     with pytest.raises(ValueError, match=r"table of data predictions for VP.*CondOT"):
         k_diffusion.sampler(fs.classical.dpmpp("2M", 4, schedule=S.VP()), S.CondOT())
+    with pytest.raises(ValueError, match="leads from data to noise"):
+        k_diffusion.sampler(fs.classical.euler(3), S.Reversed(S.CondOT()))
     f = k_diffusion.sampler(fs.classical.euler(3), S.VE(80.0))
     for sigmas in (torch.tensor([80.0, 40, 3, 0]), torch.ones(9), torch.zeros(1)):
         with pytest.raises(ValueError, match=r"must be its own levels, \[80.0, .* pass sampler.sigmas"):

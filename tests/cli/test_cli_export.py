@@ -112,6 +112,10 @@ class TestDiffusers:
         assert status == 0
         assert said.startswith("note: solver 'euler' was fitted for schedule cond_ot()")
 
+    def test_a_file_in_the_way(self, failure, ddim_file, folder):
+        said = failure("export", "diffusers", ddim_file, "--scheduler", folder, "--out", ddim_file)
+        assert said == "error: --out: must be a folder, not the file ddim.json.\n"
+
     @pytest.mark.parametrize(
         ("content", "said"),
         [
@@ -261,7 +265,12 @@ class TestKDiffusion:
             (["ddim.json", "--schedule", "vp"], "--schedule: the file names the schedule DDPM("),
             (["ddim.json", "--nfe", "5"], "solver 'dpmpp_2m': nfe is 3, not 5; leave nfe out."),
             (["ddim.json", "--guidance", "5"], "guidance is 1, not 5"),
-            (["ddim.json", "--out", "x.txt"], "--out: must be a file that ends in .py, not x.txt."),
+            (["ddim.json", "--nfe", "0"], "--nfe: must be at least 1, not 0"),
+            (
+                ["ddim.json", "--out", "x.txt"],
+                "--out: must be a Python module, such as sampler.py, not x.txt.",
+            ),
+            (["ddim.json", "--out", "my-x.py"], "--out: must be a Python module"),
             (["none.json"], "none.json: there is no such solver file"),
         ],
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .._network import state_type
 from .._progress import progress_bar
-from ..schedules import Schedule
+from ..schedules import Reversed, Schedule
 from ..solver import Solver
 from ._choice import known_schedule
 from ._stepper import Stepper
@@ -43,9 +43,14 @@ def sampler(solver: Solver, schedule: Schedule | None = None, coordinates: Coord
             ``(1 - sigma) data + sigma noise`` (``"straight"``, as ComfyUI has them for flow matching).
 
     Raises:
-        ValueError: when the schedule is missing, or is another than the table's.
+        ValueError: when the schedule is missing, leads from data to noise, or is another than the table's.
     """
     schedule = known_schedule(solver) if schedule is None else schedule
+    if isinstance(schedule, Reversed):
+        raise ValueError(
+            f"sampler: solver {solver.name!r} leads from data to noise, for which a denoiser's samplers are "
+            "not made; sample the reversed field with it."
+        )
     if schedule is None:
         raise ValueError(
             f"sampler: solver {solver.name!r} is a table of velocities, which names no schedule; pass "

@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ..fitting import Fit, load
 from ..schedules import CondOT, Schedule, from_dict
 from ..solver import Solver
 from ._common import report
-from ._options import Positive
+from ._options import AtLeast
 
 __all__ = ["COMMANDS", "command"]
 
@@ -31,7 +31,7 @@ def diffusers(
     *,
     scheduler: Path,
     out: Path,
-    nfe: Positive | None = None,
+    nfe: Annotated[int | None, AtLeast(1)] = None,
     guidance: float | None = None,
     as_json: bool = False,
 ) -> None:
@@ -46,6 +46,8 @@ def diffusers(
         nfe: number of network calls, to take one solver of several.
         guidance: guidance scale, needed for a fit for several.
     """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out: must be a folder, not the file {out}.")
     solvers, old = _several(load(solver), nfe, guidance), _scheduler(scheduler)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -73,7 +75,7 @@ def comfyui(
     *,
     out: Path,
     schedule: str | None = None,
-    nfe: Positive | None = None,
+    nfe: Annotated[int | None, AtLeast(1)] = None,
     guidance: float | None = None,
     as_json: bool = False,
 ) -> None:
@@ -113,7 +115,7 @@ def k_diffusion(
     *,
     out: Path | None = None,
     schedule: str | None = None,
-    nfe: Positive | None = None,
+    nfe: Annotated[int | None, AtLeast(1)] = None,
     guidance: float | None = None,
     as_json: bool = False,
 ) -> None:
@@ -130,8 +132,8 @@ def k_diffusion(
     text = k_diffusion_adapter.module(chosen, _schedule(chosen, schedule))
     name = text.partition("\ndef ")[2].partition("(")[0]
     path = Path(f"{name}.py") if out is None else out
-    if path.suffix != ".py":
-        raise ValueError(f"--out: must be a file that ends in .py, not {path}.")
+    if path.suffix != ".py" or not path.stem.isidentifier():
+        raise ValueError(f"--out: must be a Python module, such as sampler.py, not {path}.")
     write_text(path, text)
     lines = [
         f"from {path.stem} import SIGMAS, {name}",
