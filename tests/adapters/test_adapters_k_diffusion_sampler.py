@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -27,19 +29,25 @@ def denoiser(exact, schedule):
     return model
 
 
-def solvers(schedule):
+def solvers(field):
+    schedule = field.schedule
+    family = fs.families.FAMILIES["non_stationary"]((4,), None, field)
+    theta = 0.05 * torch.randn(family.size, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    fitted = family.solver(theta)
+    assert fitted.times[0] > 0  # noise, but the network is called at a later time
     return [
         fs.classical.dpmpp("2M", 6, schedule=schedule),
         fs.classical.edm_heun(4, schedule=schedule),
         fs.classical.midpoint(3),
         fs.classical.rk4(2).unroll(),
+        fitted,
     ]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.name)
 def test_samples_as_the_solver_does(exact, schedule):
     field = fs.Field(exact(schedule, "data"), schedule, "data", shape=SHAPE)
-    for solver in solvers(schedule):
+    for solver in solvers(field):
         f = k_diffusion.sampler(solver, schedule)
         assert len(f.sigmas) == solver.nfe + 1
         assert f.sigmas[-1] == 0
@@ -50,6 +58,31 @@ def test_samples_as_the_solver_does(exact, schedule):
             # The velocity of VP just before pure data is a difference of nearly equal numbers.
             close = schedule == S.VP() and solver.name == "rk4"
             assert float(error / expected.square().mean().sqrt()) < (1e-3 if close else 1e-5), solver.name
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.name)
+def test_straight_coordinates(exact, schedule):
+    """States ``(1 - sigma) data + sigma noise`` of a network of straight paths."""
+    network = exact(S.CondOT(), "data")
+
+    def model(x, sigma):
+        return network(x, 1 - sigma.double()).to(x.dtype)
+
+    field = fs.Field(exact(schedule, "data"), schedule, "data", shape=SHAPE)
+    for solver in solvers(field):
+        if (schedule, solver.name) == (S.VP(), "rk4"):
+            continue  # as below
+        f = k_diffusion.sampler(solver, schedule, "straight")
+        assert float(f.sigmas[0]) == pytest.approx(1, abs=0.05)
+        samples, expected = f(model, NOISE * f.sigmas[0]), solver.sample(field, NOISE)
+        error = (samples - expected / schedule(solver.end).alpha).square().mean().sqrt()
+        assert float(error / expected.square().mean().sqrt()) < 1e-5, solver.name
+
+
+def test_the_schedule_of_a_fitted_solver_is_that_of_its_field():
+    facts = {"schedule": S.VP().to_dict()}
+    solver = replace(fs.classical.midpoint(2), fitted_for=facts)
+    assert k_diffusion.sampler(solver) == k_diffusion.sampler(fs.classical.midpoint(2), S.VP())
 
 
 def test_a_sample_before_pure_data(exact):
@@ -97,6 +130,8 @@ def test_refusals():
         k_diffusion.sampler(fs.classical.euler(4))
     with pytest.raises(ValueError, match=r"table of data predictions for VP.*CondOT"):
         k_diffusion.sampler(fs.classical.dpmpp("2M", 4, schedule=S.VP()), S.CondOT())
+    with pytest.raises(ValueError, match="leads from data to noise"):
+        k_diffusion.sampler(fs.classical.euler(3), S.Reversed(S.CondOT()))
     f = k_diffusion.sampler(fs.classical.euler(3), S.VE(80.0))
     for sigmas in (torch.tensor([80.0, 40, 3, 0]), torch.ones(9), torch.zeros(1)):
         with pytest.raises(ValueError, match=r"must be its own levels, \[80.0, .* pass sampler.sigmas"):

@@ -153,7 +153,8 @@ def test_mistakes_are_said_in_a_sentence(tmp_path, monkeypatch, words, said):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_option_of_every_verb_has_help(ended, verb):
-    verbs = [(verb, kind) for kind in ("ref", "calc", "compare")] if verb == "fid" else [(verb,)]
+    kinds = {"fid": ("ref", "calc", "compare"), "export": ("diffusers", "comfyui", "k-diffusion")}
+    verbs = [(verb, kind) for kind in kinds[verb]] if verb in kinds else [(verb,)]
     for each in verbs:
         status, out, err = ended(*each, "--help")
         assert (status, err) == (0, "")

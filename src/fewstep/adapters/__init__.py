@@ -18,11 +18,11 @@ conditions from a call of a pipeline.
     ================  ====================================================================
 
 Some of them run our solvers in turn: ``diffusers.FewStepScheduler`` in its pipelines (it imports diffusers on
-first use), and ``k_diffusion.sampler``, ``edm.sampler`` and ``flow_matching.ODESolver`` where those of the
-framework are taken. Fields of ours go to other samplers by :meth:`fewstep.Field.time_first` and
-:meth:`fewstep.Field.denoiser`.
+first use), ``k_diffusion.sampler``, ``edm.sampler`` and ``flow_matching.ODESolver`` where those of the
+framework are taken, and ``comfyui.sampler`` for the node in ``integrations/comfyui``. Fields of ours go to
+other samplers by :meth:`fewstep.Field.time_first` and :meth:`fewstep.Field.denoiser`.
 """
 
-from . import diffusers, dpm_solver, edm, flow_matching, k_diffusion, torchcfm
+from . import comfyui, diffusers, dpm_solver, edm, flow_matching, k_diffusion, torchcfm
 
-__all__ = ["diffusers", "dpm_solver", "edm", "flow_matching", "k_diffusion", "torchcfm"]
+__all__ = ["comfyui", "diffusers", "dpm_solver", "edm", "flow_matching", "k_diffusion", "torchcfm"]

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from .._network import state_type
 from .._progress import progress_bar
-from ..schedules import Schedule
+from ..schedules import Reversed, Schedule
 from ..solver import Solver
 from ._denoise import check_denoiser
 from ._solver import checked_solver, own_schedule
 from ._stepper import Stepper
 
-__all__ = ["Sampler", "sampler"]
+__all__ = ["Coordinates", "Sampler", "level_at", "sampler"]
+
+#: The states of a denoiser: ``data + sigma noise``, or ``(1 - sigma) data + sigma noise``.
+Coordinates = Literal["VE", "straight"]
 
 #: How far inside [0, 1] a denoiser is called instead of at an infinite noise level, or at none.
 _MARGIN = 1e-5
@@ -26,7 +30,7 @@ _MARGIN = 1e-5
 _SAME = 1e-3
 
 
-def sampler(solver: Solver, schedule: Schedule | None = None) -> Sampler:
+def sampler(solver: Solver, schedule: Schedule | None = None, coordinates: Coordinates = "VE") -> Sampler:
     """Return a sampler of k-diffusion, ``f(model, x, sigmas, extra_args=None, callback=None, disable=None)``.
 
     Use it with its own levels, ``x = randn * f.sigmas[0]``; there is one level per network call, those of
@@ -36,47 +40,63 @@ def sampler(solver: Solver, schedule: Schedule | None = None) -> Sampler:
         solver: the solver.
         schedule: the schedule of the field that it was made for; by default that of its table, or of the
             field that it was fitted for.
+        coordinates: the states of the denoiser: ``data + sigma noise`` (``"VE"``, as in k-diffusion), or
+            ``(1 - sigma) data + sigma noise`` (``"straight"``, as ComfyUI has them for flow matching).
 
     Raises:
-        ValueError: when the schedule is missing, or is another than the table's.
+        ValueError: when the schedule is missing, leads from data to noise, or is another than the table's.
     """
     checked_solver(solver, "sampler")
     schedule = own_schedule(solver) if schedule is None else schedule
+    if isinstance(schedule, Reversed):
+        raise ValueError(
+            f"sampler: solver {solver.name!r} leads from data to noise, for which a denoiser's samplers are "
+            "not made; sample the reversed field with it."
+        )
     if schedule is None:
         raise ValueError(
             f"sampler: solver {solver.name!r} is a table of velocities, which names no schedule; pass "
             "schedule=field.schedule."
         )
-    return Sampler(Stepper.of(solver, "data", schedule), solver.name)
+    return Sampler(Stepper.of(solver, "data", schedule), solver.name, coordinates)
+
+
+def level_at(schedule: Schedule, t: float, coordinates: Coordinates) -> tuple[float, float]:
+    """Return the factor ``s`` between our states and a denoiser's, and its noise level ``sigma / s``."""
+    alpha, sigma = (float(c) for c in schedule(t)[:2])
+    scale = alpha if coordinates == "VE" else alpha + sigma
+    return scale, sigma / scale if scale else math.inf
 
 
 @dataclass(frozen=True)
 class Sampler:
     """A sampler of k-diffusion; see :func:`sampler`.
 
-    k-diffusion's states are ``data + sigma_VE noise``; ours, ``x = alpha data + sigma noise``, are ``alpha``
-    times those at ``sigma_VE = sigma / alpha``. A denoiser is a data prediction.
+    Our states, ``x = alpha data + sigma noise``, are ``s`` times those of the denoiser, at ``s`` times its
+    noise level: ``s`` is ``alpha``, or ``alpha + sigma``. A denoiser is a data prediction.
 
     Args:
         stepper: the steps of the solver, with data predictions.
         name: name of the solver.
+        coordinates: the states of the denoiser.
     """
 
     stepper: Stepper
     name: str
+    coordinates: Coordinates = "VE"
 
     @cached_property
     def sigmas(self) -> Tensor:
-        """The noise levels of the calls, and of the sample: ``N + 1`` numbers in float32, on the CPU."""
-        later = [sigma / alpha for alpha, sigma in self._levels[1:]]
+        """The noise levels of the calls, and of the sample: ``N + 1`` numbers in float32, on the CPU.
+
+        The first is that of the noise handed in: a fitted solver may make its first call at a later time.
+        """
+        later = [level for _, level in self._levels[1:]]
         return torch.tensor([self.scale, *later], dtype=torch.float32)
 
     @property
     def scale(self) -> float:
-        """What standard normal noise is multiplied by: a solver starts at ``sigma(0)`` times the noise.
-
-        It is the level of the first call, unless that is made at another time than 0.
-        """
+        """What standard normal noise is multiplied by: a solver starts at ``sigma(0)`` times the noise."""
         return float(self.stepper.schedule(0.0).sigma) / self._levels[0][0]
 
     def __call__(
@@ -92,7 +112,7 @@ class Sampler:
 
         Args:
             model: ``model(x, sigma, **extra_args) -> denoised``, with ``sigma`` of shape ``(B,)``.
-            x: noise, ``randn * sigmas[0]``, or a noised image, ``image + randn * sigmas[0]``: ``(B, ...)``.
+            x: noise, ``randn * sigmas[0]``, or a noised image: ``(B, ...)``.
             sigmas: :attr:`sigmas`, or the last of them, to begin later: those calls are then made by
                 DPM-Solver++ 2M.
             extra_args: further arguments of the model.
@@ -111,9 +131,9 @@ class Sampler:
         state = history.states[0]
         bar = progress_bar(disable is False, total=stepper.nfe, unit="call", desc=self.name)
         with torch.no_grad(), bar:
-            for i, (alpha, sigma) in enumerate(levels[:-1]):
-                given = (state / alpha).to(x.dtype)
-                level = given.new_full((len(x),), sigma / alpha)
+            for i, (scale, sigma) in enumerate(levels[:-1]):
+                given = (state / scale).to(x.dtype)
+                level = given.new_full((len(x),), sigma)
                 denoised = model(given, level, **(extra_args or {}))
                 if callback is not None:
                     facts = {"x": given, "i": i, "sigma": level[0], "sigma_hat": level[0]}
@@ -137,16 +157,14 @@ class Sampler:
 
     @cached_property
     def _levels(self) -> list[tuple[float, float]]:
-        """``alpha`` and ``sigma`` at the calls, where both are positive, and at the sample."""
-        schedule = self.stepper.schedule
+        """Scale and level (see :func:`level_at`) at the calls, where both are positive, and at the sample."""
+        schedule, times = self.stepper.schedule, self.stepper.times
         found = []
         for t in self.stepper.called:
-            alpha, sigma = (float(c) for c in schedule(t)[:2])
-            if alpha == 0 or sigma == 0:
-                alpha, sigma = (float(c) for c in schedule(min(max(t, _MARGIN), 1 - _MARGIN))[:2])
-            found.append((alpha, sigma))
-        alpha, sigma = (float(c) for c in schedule(self.stepper.times[-1])[:2])
-        return [*found, (alpha, sigma)]
+            if not 0 < level_at(schedule, t, self.coordinates)[1] < math.inf:
+                t = min(max(t, _MARGIN), 1 - _MARGIN)
+            found.append(level_at(schedule, t, self.coordinates))
+        return [*found, level_at(schedule, times[-1], self.coordinates)]
 
 
 def _shown(levels: Tensor) -> list[float]:

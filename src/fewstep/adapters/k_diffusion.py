@@ -8,10 +8,11 @@ from typing import Any
 from ..field import Field
 from ..schedules import VE
 from ._denoise import HIGHEST, LOWEST, Denoise, check_denoiser
+from ._k_diffusion_module import module
 from ._k_diffusion_sampler import sampler
 from ._network import Network, adapted_field
 
-__all__ = ["field", "sampler"]
+__all__ = ["field", "module", "sampler"]
 
 
 def field(

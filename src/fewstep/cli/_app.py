@@ -19,8 +19,8 @@ __all__ = ["VERBS", "run"]
 
 #: Modules of this folder that are verbs, imported on use.
 VERBS = (
-    "demo", "train", "check", "fit", "recommend", "sample", "compare", "distill", "reflow", "inspect", "view",
-    "fid",
+    "demo", "train", "check", "fit", "recommend", "sample", "compare", "distill", "reflow", "inspect",
+    "export", "view", "fid",
 )  # fmt: skip
 
 _ABOUT = "Samples of ODE-based generative models in very few network calls."
