@@ -36,7 +36,10 @@ def test_a_pipeline_is_fitted_in_one_line(program, folder):
     text = program("fit", f"diffusers:{folder}", *LABELS, "--nfe", 3, *SMALL)
     file = "solvers/tiny-dit-timesteps-3.json"
     assert f"wrote {file}" in text
-    assert f"next: fewstep export diffusers {file} --scheduler '{folder}'" in text
+    assert f"next: fewstep export diffusers {file} --scheduler '{folder}' --out scheduler" in text
+    program("export", "diffusers", file, "--scheduler", folder, "--out", "scheduler")
+    made = fs.adapters.diffusers.FewStepScheduler.from_pretrained("scheduler")
+    assert len(made.timesteps) == 3
     solver = fs.load(file)
     assert (solver.nfe, solver.fitted_for["guidance"]) == (3, 3)
     pipe = diffusers.DiffusionPipeline.from_pretrained(folder)

@@ -170,7 +170,7 @@ def _read(kind: Any, text: str) -> Any:
             value = plain(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"must be {_WORDS[plain]}, not {text!r}") from None
-        for bound in getattr(kind, "__metadata__", ()):
+        for bound in _bounds(kind):
             if value < bound.least:
                 raise argparse.ArgumentTypeError(f"must be at least {bound.least:g}, not {text}")
         return value
@@ -216,6 +216,13 @@ def _plain(kind: Any) -> Any:
         others = [part for part in get_args(kind) if part is not type(None)]
         return _plain(others[0]) if len(others) == 1 else Path if Path in others else kind
     return str if get_origin(kind) in (Literal, list) else kind
+
+
+def _bounds(kind: Any) -> tuple[Any, ...]:
+    """Return the bounds of a type, or of what else than ``None`` it may be."""
+    if get_origin(kind) is Annotated:
+        return tuple(kind.__metadata__)
+    return tuple(bound for part in get_args(kind) for bound in _bounds(part))
 
 
 def _metavar(plain: Any) -> str:

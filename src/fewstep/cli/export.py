@@ -27,7 +27,7 @@ _SETTINGS, _PIPELINE = "scheduler_config.json", "model_index.json"
 
 
 def diffusers(
-    solver: Path,
+    solvers: list[Path],
     *,
     scheduler: Path,
     out: Path,
@@ -37,10 +37,10 @@ def diffusers(
 ) -> None:
     """Write a scheduler folder for pipelines of diffusers.
 
-    A fit for several numbers of calls becomes one scheduler, in which num_inference_steps chooses.
+    Several numbers of calls become one scheduler, in which num_inference_steps chooses.
 
     Args:
-        solver: the file of a solver or a fit.
+        solvers: files of solvers or fits.
         scheduler: folder of the pipeline, or of its scheduler, which tells what the network predicts.
         out: folder to write.
         nfe: number of network calls, to take one solver of several.
@@ -48,15 +48,16 @@ def diffusers(
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out: must be a folder, not the file {out}.")
-    solvers, old = _several(load(solver), nfe, guidance), _scheduler(scheduler)
+    chosen = [one for file in solvers for one in _several(load(file), nfe, guidance)]
+    old = _scheduler(scheduler)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        made = diffusers_adapter.FewStepScheduler.from_solver(solvers, old)
+        made = diffusers_adapter.FewStepScheduler.from_solver(chosen, old)
     for warning in caught:
         print(f"note: {warning.message}", file=sys.stderr)
     made.save_pretrained(out)
-    counts = [one.nfe for one in solvers]
-    scale = (solvers[-1].fitted_for or {}).get("guidance")
+    counts = [one.nfe for one in chosen]
+    scale = (chosen[-1].fitted_for or {}).get("guidance")
     guided = "" if scale is None else f", guidance_scale={scale:g}"
     lines = [
         "from fewstep.adapters.diffusers import FewStepScheduler",

@@ -123,7 +123,8 @@ def command(
 
 def _next(model: str, files: list[str], nfe: str) -> str:
     if model.startswith(PREFIX):
-        words = ["export", "diffusers", *files, "--scheduler", model.removeprefix(PREFIX)]
+        folder = model.removeprefix(PREFIX)
+        words = ["export", "diffusers", *files, "--scheduler", folder, "--out", "scheduler"]
     else:
         words = ["compare", model, *files, "midpoint", "dpmpp_2m", "--nfe", nfe]
     return f"next: fewstep {shlex.join(words)}"
