@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import warnings
 
@@ -95,7 +96,7 @@ def test_a_fitted_solver_samples_as_it_does_here(exact):
 
 
 def vars_of(solver):
-    return {name: getattr(solver, name) for name in solver.__dataclass_fields__}
+    return {field.name: getattr(solver, field.name) for field in dataclasses.fields(solver)}
 
 
 def test_predictions_and_guidance_are_part_of_the_field(exact):
