@@ -139,6 +139,14 @@ def load_dpm_solver(names: dict[str, Any]) -> None:
     names |= {"DPM_Solver": module.DPM_Solver, "ns": ns, "model_fn": model_fn}
 
 
+#: A field of ours in the samplers of EDM and EDM2, which agree without autoguidance, and in our own loop.
+IN_EDM = "samples = edm_sampler(flow.denoiser(), noise, num_steps=6)"
+SAME_AS_EDM = """
+    levels = fs.schedules.VE(80.0)
+    grid = fs.grids.karras(6, levels)
+    samples = fs.classical.edm_heun(grid=grid, schedule=levels).sample(flow.reschedule(levels), noise)
+"""
+
 FRAMEWORKS = [
     Framework(
         "flow_matching",
@@ -189,12 +197,8 @@ FRAMEWORKS = [
             samples = fs.classical.edm_heun(grid=grid, schedule=field.schedule).sample(field, noise)
         """,
         solver_there="samples = fs.adapters.edm.sampler(solver)(net, noise)",
-        field_there="samples = edm_sampler(flow.denoiser(), noise, num_steps=6)",
-        same="""
-            levels = fs.schedules.VE(80.0)
-            grid = fs.grids.karras(6, levels)
-            samples = fs.classical.edm_heun(grid=grid, schedule=levels).sample(flow.reschedule(levels), noise)
-        """,
+        field_there=IN_EDM,
+        same=SAME_AS_EDM,
     ),
     Framework(
         "EDM2, autoguidance",
@@ -206,12 +210,8 @@ FRAMEWORKS = [
             samples = fs.classical.edm_heun(grid=grid, schedule=field.schedule).sample(field, noise)
         """,
         solver_there="samples = fs.adapters.edm.sampler(solver)(net, noise, gnet=gnet, guidance=2)",
-        field_there="samples = edm_sampler(flow.denoiser(), noise, num_steps=6)",
-        same="""
-            levels = fs.schedules.VE(80.0)
-            grid = fs.grids.karras(6, levels)
-            samples = fs.classical.edm_heun(grid=grid, schedule=levels).sample(flow.reschedule(levels), noise)
-        """,
+        field_there=IN_EDM,
+        same=SAME_AS_EDM,
     ),
     Framework(
         "k-diffusion",

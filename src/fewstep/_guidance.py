@@ -29,9 +29,9 @@ def mixed(m: Tensor, away: Tensor, scale: Tensor | float, rescale: float | str) 
         rescale: ``"norm"``, or a number.
     """
     c = away + scale * (m - away)
-    if rescale == "norm":
+    if isinstance(rescale, str):
         return c * _ratio(m.norm(dim=-1, keepdim=True), c.norm(dim=-1, keepdim=True))
-    if rescale == 0 or isinstance(rescale, str):
+    if rescale == 0:
         return c
     over = tuple(range(1, c.ndim))
     return c * (1 + rescale * (_ratio(m.std(over, keepdim=True), c.std(over, keepdim=True)) - 1))

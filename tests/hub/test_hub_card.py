@@ -214,8 +214,6 @@ def test_lines_for_diffusers_run(written):
 
 
 def test_lines_for_flow_matching_run(written, fit, network):
-    if not hasattr(fs.adapters.flow_matching, "ODESolver"):
-        pytest.skip("needs fewstep.adapters.flow_matching.ODESolver")
     _, blocks = written(fit.solver)
     names = {"fs": fs, "solver": fit.solver, "velocity_model": lambda x, t: network(x, t)}
     exec(next(block for block in blocks if "flow_matching" in block), names)

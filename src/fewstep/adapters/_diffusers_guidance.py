@@ -127,12 +127,18 @@ def _least(function: Callable[[float], float]) -> float:
     k = min(range(len(_SCALES)), key=lambda k: function(_SCALES[k]))
     low, high = _SCALES[max(k - 1, 0)], _SCALES[min(k + 1, len(_SCALES) - 1)]
     golden = (math.sqrt(5) - 1) / 2
+    left, right = high - golden * (high - low), low + golden * (high - low)
+    at_left, at_right = function(left), function(right)
     while high - low > _CLOSE * high:
-        left, right = high - golden * (high - low), low + golden * (high - low)
-        if function(left) < function(right):
-            high = right
+        # The point that stays inside is one of the next two, so that only the other is evaluated.
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - golden * (high - low)
+            at_left = function(left)
         else:
-            low = left
+            low, left, at_left = left, right, at_right
+            right = low + golden * (high - low)
+            at_right = function(right)
     return (low + high) / 2
 
 

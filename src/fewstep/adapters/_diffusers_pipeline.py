@@ -39,7 +39,7 @@ def from_pipeline(pipe: Any, *, batch: int | None = None, **arguments: Any) -> T
     step before it is returned. Its name holds the shape and the shift, so that a solver fitted for it says
     when it is used at others.
 
-    >>> task = from_pipeline(pipe, prompt=["a cat", "a dog"], guidance_scale=6)
+    >>> task = from_pipeline(pipe, prompt=["a cat", "a dog"], num_images_per_prompt=4)
     >>> fit = fewstep.fit(task.field, nfe=8, conditions=task.conditions, per_sample=task.per_sample)
 
     With many prompts, ``batch`` of them are watched at a time, so that they need no more memory than a call

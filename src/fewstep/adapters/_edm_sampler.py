@@ -44,8 +44,7 @@ def sampler(solver: Solver, schedule: Schedule | None = None) -> Sampler:
     Raises:
         ValueError: when the schedule is missing, or is another than the table's.
     """
-    inner = level_sampler(solver, schedule)
-    return Sampler(solver, inner, inner.stepper.schedule)
+    return Sampler(solver, level_sampler(solver, schedule))
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,15 @@ class Sampler:
     Args:
         solver: the solver.
         inner: its steps, for states ``data + sigma noise``.
-        schedule: the schedule of the field that it was made for.
     """
 
     solver: Solver
     inner: LevelSampler
-    schedule: Schedule
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of the field that the solver was made for."""
+        return self.inner.stepper.schedule
 
     @property
     def sigmas(self) -> Tensor:

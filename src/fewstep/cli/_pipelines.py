@@ -152,7 +152,7 @@ def _loaded(name: str, dtype: str) -> Any:
     local = Path(name).exists()
     if local and not (Path(name) / "model_index.json").is_file():
         raise ValueError(f"MODEL: {name} is no folder of a pipeline, as it has no model_index.json.")
-    older = diffusers.__version__.split(".") < ["0", "42"]
+    older = tuple(map(int, diffusers.__version__.split(".")[:2])) < (0, 42)
     given = {"torch_dtype" if older else "dtype": getattr(torch, dtype)}
     try:
         pipe = diffusers.DiffusionPipeline.from_pretrained(name, **given)

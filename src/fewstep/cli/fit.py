@@ -76,10 +76,8 @@ def command(
     main = place()[0] == 0
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"--optimizer: must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}.")
-    loaded, budgets = (
-        load_with_conditions(model, pipeline, conditions, per_sample, device),
-        parse_numbers(nfe),
-    )
+    loaded = load_with_conditions(model, pipeline, conditions, per_sample, device)
+    budgets = parse_numbers(nfe)
     field = loaded.field
     if pairs is None:
         pairs = _pairs(loaded, max_calls)

@@ -46,7 +46,7 @@ def find_batch(
     while batch <= most:
         try:
             spent = _time(field, batch, conditions, per_sample)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:
             if not _lacks_memory(error):
                 raise
             if best == 0:
