@@ -25,6 +25,11 @@ density of the data, p_t that of x_t, and normalising constants Z,
 (VP), p_e = sigma' and p_e e = -sigma sigma' grad log p_t(x) has a finite limit that depends on the density:
 one prediction does not determine it. There, and in (6) if the mean is unknown, (2) is evaluated a small
 margin inside [0, 1].
+
+A trained network's e need not follow (3). From a network that predicts data, e is its error divided by sigma,
+without bound, so that (3) is the better estimate. From a *preconditioned* denoiser, D = x - sigma e with e of
+the network (made of velocity, noise and v predictions, and EDM's), it is the limit of what the network says
+just before: where p_e is not zero, (2) is evaluated inside then, too.
 """
 
 from __future__ import annotations
@@ -40,11 +45,9 @@ from .schedules import Schedule
 
 __all__ = ["Affine", "finite_conversion"]
 
-#: Margin for float32 and coarser states; nearer to the end, trained networks are unreliable.
-_MARGIN = 1e-5
-#: Margins for float64. Where (2) divides rounding errors by the margin, the square root of the precision
-#: balances both errors; elsewhere the margin itself is the only error.
-_ILL_CONDITIONED, _WELL_CONDITIONED = 1e-8, 1e-12
+#: Margin, in square roots of the precision. (2) divides rounding errors by the margin, and what is predicted
+#: there differs from that at the end by the margin times its slope in time; slopes of about ten balance both.
+_MARGIN = 0.3
 
 
 class Affine(NamedTuple):
@@ -64,7 +67,14 @@ class _End(NamedTuple):
 
 
 def finite_conversion(
-    schedule: Schedule, t: Tensor, wanted: str, given: str, dtype: torch.dtype, *, mean_known: bool
+    schedule: Schedule,
+    t: Tensor,
+    wanted: str,
+    given: str,
+    dtype: torch.dtype,
+    *,
+    mean_known: bool,
+    preconditioned: bool = False,
 ) -> Affine:
     """Return ``A, B, offset`` at times ``t`` in [0, 1], ends included, and the times to call the network at.
 
@@ -73,14 +83,15 @@ def finite_conversion(
         t: times, any shape.
         wanted: the prediction to convert to.
         given: the prediction to convert from.
-        dtype: type of the state, which sets the margin.
+        dtype: type of the state and of ``given``, which sets the margin.
         mean_known: whether the caller can add ``offset`` times the mean of the data.
+        preconditioned: whether ``given`` is the data prediction of a preconditioned denoiser.
     """
     inside, limits = t, []
-    for end, (regular, limit) in zip((0.0, 1.0), _ends(schedule, wanted, given), strict=True):
+    for end, (regular, limit) in zip((0.0, 1.0), _ends(schedule, wanted, given, preconditioned), strict=True):
         if regular:
             continue
-        margin = _margin(dtype, ill=given == ("noise" if end == 0 else "data"))
+        margin = _MARGIN * torch.finfo(dtype).eps ** 0.5
         inside = inside.clamp(min=margin) if end == 0 else inside.clamp(max=1 - margin)
         if limit is not None and (mean_known or limit[2] == 0):
             limits.append(((t - end).abs() < margin, limit))
@@ -92,24 +103,19 @@ def finite_conversion(
     return Affine(A, B, offset, inside)
 
 
-def _margin(dtype: torch.dtype, ill: bool) -> float:
-    if dtype != torch.float64:
-        return _MARGIN
-    return _ILL_CONDITIONED if ill else _WELL_CONDITIONED
-
-
 @lru_cache(maxsize=256)
-def _ends(schedule: Schedule, wanted: str, given: str) -> tuple[_End, _End]:
-    return _end(schedule, 0.0, wanted, given), _end(schedule, 1.0, wanted, given)
+def _ends(schedule: Schedule, wanted: str, given: str, preconditioned: bool) -> tuple[_End, _End]:
+    noise, data = (_end(schedule, t, wanted, given, preconditioned) for t in (0.0, 1.0))
+    return noise, data
 
 
-def _end(schedule: Schedule, t: float, wanted: str, given: str) -> _End:
+def _end(schedule: Schedule, t: float, wanted: str, given: str, preconditioned: bool) -> _End:
     point = schedule(t)
     if all(bool(part.isfinite()) for part in conversion(point, wanted, given)):
         return _End(regular=True)
     in_data, in_noise = (float(part) for part in in_data_and_noise(point, wanted))
     limit = None
-    if point.sigma == 0 and abs(in_noise) < float("inf"):
+    if point.sigma == 0 and (in_noise == 0 or (abs(in_noise) < float("inf") and not preconditioned)):
         limit = (0.0, in_data, 0.0) if given == "data" else (in_data / float(point.alpha), 0.0, 0.0)
     if point.alpha == 0 and abs(in_data) < float("inf"):
         limit = (in_noise / float(point.sigma), 0.0, in_data)

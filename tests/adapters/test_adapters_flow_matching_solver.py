@@ -110,6 +110,17 @@ def test_predictions_and_guidance_are_part_of_the_field(exact):
     torch.testing.assert_close(ours.sample(X, shift=0.1), expected)
 
 
+def test_networks_are_told_t_under_schedules_with_timesteps():
+    told = []
+
+    def model(x, t):
+        told.append(float(t))
+        return -x
+
+    flow_matching.ODESolver(model, fs.classical.euler(4), fs.schedules.DDPM()).sample(torch.randn(2, 3))
+    assert told == [0, 0.25, 0.5, 0.75]
+
+
 def test_gradients_flow_only_where_they_are_wanted(exact):
     ours = flow_matching.ODESolver(Model(exact(CondOT(), "velocity")), fs.classical.midpoint(2))
     x = X.clone().requires_grad_()

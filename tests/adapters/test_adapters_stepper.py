@@ -67,7 +67,7 @@ def test_samples_as_the_solver_does(exact):
 
 def test_network_is_called_inside_where_its_prediction_is_not_enough():
     stepper = Stepper.of(fs.classical.euler(4), "noise", S.CondOT())
-    assert stepper.called[0] == pytest.approx(1e-5)
+    assert stepper.called[0] == pytest.approx(1e-4, rel=0.1)
     assert stepper.called[1:] == (0.25, 0.5, 0.75)
     assert stepper.times == (0, 0.25, 0.5, 0.75, 1)
 

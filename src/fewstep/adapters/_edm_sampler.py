@@ -136,7 +136,7 @@ class Sampler:
             return reference + guidance * (D - reference)
 
         x = x if dtype is None else x.to(dtype)
-        return self.inner(denoise, x * self.inner.scale)
+        return self.inner.fitting(net, x.dtype)(denoise, x * self.inner.scale)
 
     def _network(self, net: Network, sigma_min: float | None) -> Network:
         """Return the denoiser, not called below the lowest level of the network."""

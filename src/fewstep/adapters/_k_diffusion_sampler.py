@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from .._denoiser import Denoiser
 from .._network import state_type
 from .._progress import progress_bar
 from ..schedules import Reversed, Schedule
@@ -58,7 +59,10 @@ def sampler(solver: Solver, schedule: Schedule | None = None, coordinates: Coord
             f"sampler: solver {solver.name!r} is a table of velocities, which names no schedule; pass "
             "schedule=field.schedule."
         )
-    return Sampler(Stepper.of(solver, "data", schedule), solver.name, coordinates)
+    # A field of data predictions, as one that a solver was fitted for, is none of a preconditioned denoiser.
+    preconditioned = (solver.fitted_for or {}).get("prediction") != "data"
+    stepper = replace(Stepper.of(solver, "data", schedule), preconditioned=preconditioned)
+    return Sampler(stepper, solver.name, coordinates)
 
 
 def level_at(schedule: Schedule, t: float, coordinates: Coordinates) -> tuple[float, float]:
@@ -73,7 +77,8 @@ class Sampler:
     """A sampler of k-diffusion; see :func:`sampler`.
 
     Our states, ``x = alpha data + sigma noise``, are ``s`` times those of the denoiser, at ``s`` times its
-    noise level: ``s`` is ``alpha``, or ``alpha + sigma``. A denoiser is a data prediction.
+    noise level: ``s`` is ``alpha``, or ``alpha + sigma``. A denoiser is a data prediction, and a
+    preconditioned one (see :mod:`fewstep._ends`) unless it is that of a field with data predictions.
 
     Args:
         stepper: the steps of the solver, with data predictions.
@@ -124,8 +129,8 @@ class Sampler:
             ValueError: when ``sigmas`` are other levels, or ``model`` is no denoiser.
         """
         check_denoiser(model, "sampler")
-        first = self._first(sigmas)
-        stepper, levels = self.stepper.entered(first), self._levels[first:]
+        first, own = self._first(sigmas), self.fitting(model, x.dtype)
+        stepper, levels = own.stepper.entered(first), own._levels[first:]
         wide = x.to(state_type(x.dtype))
         history = stepper.begin(levels[0][0] * wide)
         state = history.states[0]
@@ -141,6 +146,18 @@ class Sampler:
                 history, state = stepper.step(history, denoised)
                 bar.update()
         return (state / levels[-1][0]).to(x.dtype)
+
+    def fitting(self, model: Callable[..., Tensor], dtype: torch.dtype) -> Sampler:
+        """Return this sampler with its last calls as near to pure data as a model and its precision allow."""
+        stepper = self.stepper
+        preconditioned = stepper.preconditioned
+        if isinstance(model, Denoiser):
+            preconditioned = model.field.prediction != "data"
+        # States in float64 say nothing of the model's precision.
+        coarse = torch.float32 if dtype == torch.float64 else dtype
+        if (preconditioned, coarse) == (stepper.preconditioned, stepper.dtype):
+            return self
+        return replace(self, stepper=replace(stepper, preconditioned=preconditioned, dtype=coarse))
 
     def _first(self, sigmas: Tensor | None) -> int:
         """Return the call that a list of levels begins with."""

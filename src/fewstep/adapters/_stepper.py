@@ -24,7 +24,7 @@ the times of the table.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -65,6 +65,8 @@ class Stepper:
         reads: the prediction that the table reads.
         given: the prediction of the network.
         schedule: the schedule of the network.
+        preconditioned: whether ``given`` is the data prediction of a preconditioned denoiser.
+        dtype: type of the network's predictions, which decides how near to an end of time it is called.
     """
 
     times: tuple[float, ...]
@@ -73,6 +75,8 @@ class Stepper:
     reads: Prediction
     given: Prediction
     schedule: Schedule
+    preconditioned: bool = False
+    dtype: torch.dtype = torch.float32
 
     @classmethod
     def of(cls, solver: Solver, prediction: Prediction, schedule: Schedule) -> Stepper:
@@ -159,7 +163,7 @@ class Stepper:
                 continue
             for point in range(there):
                 C[c, first[point]], D[c, first[point]] = inner.C[here][point], inner.D[here][point]
-        return Stepper(times, lower_triangle(C), lower_triangle(D), "data", self.given, self.schedule)
+        return replace(self, times=times, C=lower_triangle(C), D=lower_triangle(D), reads="data")
 
     @cached_property
     def _rows(self) -> list[Row]:
@@ -169,7 +173,15 @@ class Stepper:
     def _conversions(self) -> tuple[tuple[float, ...], ...]:
         """``A`` and ``B`` of each call, and the time at which the network is called."""
         t = torch.tensor(self.times[:-1], dtype=torch.float64)
-        found = finite_conversion(self.schedule, t, self.reads, self.given, torch.float32, mean_known=False)
+        found = finite_conversion(
+            self.schedule,
+            t,
+            self.reads,
+            self.given,
+            self.dtype,
+            mean_known=False,
+            preconditioned=self.preconditioned,
+        )
         return tuple(tuple(c.tolist()) for c in (found.A, found.B, found.times))
 
     @cached_property

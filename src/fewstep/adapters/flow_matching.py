@@ -83,6 +83,7 @@ def field(
         ValueError: on an unknown scheduler.
     """
     path = schedules.CondOT() if scheduler is None else schedule(scheduler)
+    options.setdefault("clock", (0, 1))  # their networks take t, under schedules with timesteps too
     return adapted_field(model, _by_keywords, path, prediction, **options)
 
 
