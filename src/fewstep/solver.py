@@ -183,10 +183,7 @@ class Solver(Sampling, Shared):
         scores = self.scores or {}
         row = {**scores, "nfe": self.nfe, "errors": scores.get("validation_rmse")}
         load = f"solver = fs.Solver.from_pretrained({json.dumps(name)})"
-        bound = self.schedule is not None
-        return fitted_card(
-            name, SOLVER, load, [self.nfe], self.fitted_for, self.protocol or {}, [row], self.citation, bound
-        )
+        return fitted_card(name, SOLVER, load, [self.nfe], self, self.protocol or {}, [row])
 
     def _check_calls(self, table: Table, given: str, schedule: Schedule, remedy: str) -> None:
         undefined = (~table.finite_calls()).nonzero()

@@ -287,5 +287,5 @@ class TestKDiffusion:
 
 def test_a_result_as_json_is_all_that_is_printed(program, ddim_file):
     assert set(json.loads(json.dumps(program("export", "k-diffusion", ddim_file, "--json")))) == {
-        "files", "nfe", "function", "python",
+        "files", "nfe", "guidance", "function", "python",
     }  # fmt: skip
