@@ -11,6 +11,7 @@ from ._card_use import use
 from ._fitted_for import shown
 from ._fitted_guidance import INSIDE, fitted_guidance, in_words
 from ._gains import best_rival, ratio_to_rival, times
+from ._markdown import line, quoted
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -76,9 +77,7 @@ def network_card(
     title = name.rpartition("/")[2]
     known = {"class": f"`fewstep.networks.{kind}`", "weights": f"{weights:,}"}
     described = {_LABELS.get(key, key): _fact(key, value) for key, value in facts.items()}
-    given = [
-        _quoted(f"{key}={value!r}") for key, value in arguments.items() if not isinstance(value, Mapping)
-    ]
+    given = [quoted(f"{key}={value!r}") for key, value in arguments.items() if not isinstance(value, Mapping)]
     code = ["import fewstep as fs", "", f"network = fs.networks.{kind}.from_pretrained({json.dumps(name)})"]
     if facts:
         fetched = f", after hf download {name} --local-dir {title}" if "/" in name else ""
@@ -111,7 +110,7 @@ def _field_part(fitted_for: Mapping[str, Any] | None, rows: Sequence[Mapping[str
     facts |= fitted_guidance(fitted_for) or {"guidance": None}
     lines = [f"{_LABELS.get(key, key)}: {_fact(key, value)}" for key, value in facts.items()]
     for other in fitted_for.get("also") or ():
-        guidance = _line(in_words(other) or "no guidance")
+        guidance = line(in_words(other) or "no guidance")
         lines.append(f"also for: {_fact('model', other.get('model'))}, {guidance}")
     return ["## Fitted for", _bullets(lines)]
 
@@ -120,9 +119,9 @@ def _fact(key: str, value: Any) -> str:
     if value is None:
         return "none" if key == "guidance" else "not known"
     if isinstance(value, list | tuple):
-        return _line((" x " if key == "shape" else ", ").join(map(str, value)))
-    text = _line(shown(value)).removesuffix("()")
-    return _quoted(text) if key == "model" else text
+        return line((" x " if key == "shape" else ", ").join(map(str, value)))
+    text = line(shown(value)).removesuffix("()")
+    return quoted(text) if key == "model" else text
 
 
 def _figures(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -176,25 +175,16 @@ def _limits(fitted_for: Mapping[str, Any] | None, notes: Sequence[str]) -> list[
         "It is for this network, schedule and guidance; for another, fit again.",
         "At best its samples are those that many calls of the network give.",
     ]
-    lines = [*(general if fitted_for else ()), *map(_line, notes)]
+    lines = [*(general if fitted_for else ()), *map(line, notes)]
     return ["## Limits", _bullets(lines)] if lines else []
 
 
 def _cite(citation: Sequence[str]) -> list[str]:
-    return ["## Citation", _bullets([*map(_line, citation), CITATION])]
+    return ["## Citation", _bullets([*map(line, citation), CITATION])]
 
 
 def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _line(value: Any) -> str:
-    """Return text for Markdown, without tags and columns of its own."""
-    return " ".join(str(value).split()).replace("<", "&lt;").replace("|", "\\|")
-
-
-def _quoted(text: str) -> str:
-    return f"`{text.replace('`', chr(39)).replace('&lt;', '<')}`"
+    return "\n".join(f"- {one}" for one in lines)
 
 
 def _joined(*parts: str) -> str:

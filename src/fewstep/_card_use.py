@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._fitted_for import own_schedule, shown
 from ._fitted_guidance import comfyui_settings, fitted_guidance, in_words, pipeline_arguments
+from ._markdown import line, quoted
 from .schedules import DDPM, VE, CondOT, Discrete, Schedule
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def use(name: str, file: str, load: str, solver: Solver) -> str:
         solver: the solver.
     """
     facts, schedule = solver.fitted_for or {}, own_schedule(solver)
-    names = ", ".join(f"`{key}`" for key in facts.get("conditions") or ())
+    names = ", ".join(quoted(line(key)) for key in facts.get("conditions") or ())
     conditions, extra = (", **conditions", ", extra_args=conditions") if names else ("", "")
     told = f" `conditions` are its arguments by name, {names}, for each of the samples." if names else ""
     shape = facts.get("shape")
@@ -67,13 +68,13 @@ import fewstep as fs
 
 
 def _guided(facts: Mapping[str, Any]) -> str:
-    return f", guided as in the fit ({in_words(facts)})" if fitted_guidance(facts) else ""
+    return f", guided as in the fit ({line(in_words(facts))})" if fitted_guidance(facts) else ""
 
 
 def _diffusers(solver: Solver, schedule: Schedule | None) -> str:
     if not isinstance(schedule, CondOT | DDPM | Discrete | VE | None):  # no pipeline has others
         return ""
-    of = f" whose schedule is {shown(schedule.to_dict())}" if schedule else ""
+    of = f" whose schedule is {line(shown(schedule.to_dict()))}" if schedule else ""
     arguments = ['"a prompt"', f"num_inference_steps={solver.nfe}", pipeline_arguments(solver.fitted_for)]
     note = "\n\nOther arguments are to be those of the fit." if solver.fitted_for else ""
     return f"""\
@@ -114,7 +115,7 @@ def _comfyui(name: str, file: str, facts: Mapping[str, Any]) -> str:
     title = name.rpartition("/")[2]
     fetch = f"hf download {name} {file} --local-dir" if "/" in name else f"cp {quote(f'{name}/{file}')}"
     target = f"ComfyUI/models/fewstep/{quote(title)}"
-    settings = comfyui_settings(facts)
+    settings = line(comfyui_settings(facts))
     return f"""\
 In ComfyUI{settings and f" at {settings}"}, with the nodes of `fewstep export comfyui`:
 
@@ -156,7 +157,7 @@ def _options(solver: Solver) -> dict[str, str]:
 
 
 def _call(function: str, arguments: list[str]) -> str:
-    line = f"{function}({', '.join(arguments)})"
-    if len(line) <= 90:
-        return line
+    whole = f"{function}({', '.join(arguments)})"
+    if len(whole) <= 90:
+        return whole
     return f"{function}(\n" + "".join(f"    {entry},\n" for entry in arguments) + ")"
