@@ -50,7 +50,7 @@ class Solver(Sampling, Shared):
         schedule: schedule of the table, if ``prediction`` is not the velocity.
         family: the family and theta that the table was built from.
         fitted_for: the field it was fitted to, from :meth:`Field.describe`; further fields are a list under
-            ``"also"``.
+            ``"also"``, names of the network's conditions one under ``"conditions"``.
         protocol: how it was fitted.
         scores: errors of the fit.
         citation: works to cite.
