@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._card_use import use
 from ._fitted_for import shown
+from ._fitted_guidance import INSIDE, fitted_guidance, in_words
 from ._gains import best_rival, ratio_to_rival, times
+from ._markdown import line, quoted
 from ._version import __version__
+
+if TYPE_CHECKING:
+    from .solver import Solver
 
 __all__ = ["CITATION", "fitted_card", "network_card"]
 
@@ -25,11 +30,9 @@ def fitted_card(
     file: str,
     load: str,
     calls: Sequence[int],
-    fitted_for: Mapping[str, Any] | None,
+    solver: Solver,
     report: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
-    citation: Sequence[str],
-    bound: bool = False,
 ) -> str:
     """Return the card of a solver or a fit, from the objects in their files.
 
@@ -38,12 +41,11 @@ def fitted_card(
         file: name of the file in it.
         load: lines of Python that make ``solver``.
         calls: numbers of network calls.
-        fitted_for: the field it was fitted to.
+        solver: the solver that these lines make.
         report: the report of the fit, without rows.
         rows: rows of the report.
-        citation: works to cite.
-        bound: true if the table holds for one schedule.
     """
+    fitted_for = solver.fitted_for
     kind = "A solver" if len(calls) == 1 else "Solvers"
     what = f"{kind} of {' or '.join(map(str, calls))} network calls"
     origin = "fitted to the network below" if fitted_for else "not fitted to any network"
@@ -54,9 +56,9 @@ def fitted_card(
         *_field_part(fitted_for, rows),
         *_figures(report, rows),
         "## Use",
-        use(name, file, load, calls[0], fitted_for or {}, bound),
+        use(name, file, load, solver),
         *_limits(fitted_for, report.get("notes") or ()),
-        *_cite(citation),
+        *_cite(solver.citation),
     )
 
 
@@ -75,9 +77,7 @@ def network_card(
     title = name.rpartition("/")[2]
     known = {"class": f"`fewstep.networks.{kind}`", "weights": f"{weights:,}"}
     described = {_LABELS.get(key, key): _fact(key, value) for key, value in facts.items()}
-    given = [
-        _quoted(f"{key}={value!r}") for key, value in arguments.items() if not isinstance(value, Mapping)
-    ]
+    given = [quoted(f"{key}={value!r}") for key, value in arguments.items() if not isinstance(value, Mapping)]
     code = ["import fewstep as fs", "", f"network = fs.networks.{kind}.from_pretrained({json.dumps(name)})"]
     if facts:
         fetched = f", after hf download {name} --local-dir {title}" if "/" in name else ""
@@ -95,7 +95,7 @@ def network_card(
 
 
 #: Labels of facts that are not their keys.
-_LABELS = {"model": "network", "scale": "guidance inside the network", "shape": "shape of a sample"}
+_LABELS = {"model": "network", "scale": INSIDE, "shape": "shape of a sample"}
 
 
 def _field_part(fitted_for: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -105,11 +105,13 @@ def _field_part(fitted_for: Mapping[str, Any] | None, rows: Sequence[Mapping[str
     if scales:
         key = "guidance" if fitted_for.get("scale") is None else "scale"
         fitted_for = {**fitted_for, key: f"{min(scales):g} to {max(scales):g}"}
-    keys = ("model", "prediction", "schedule", "guidance", "scale", "shape")
-    lines = [f"{_LABELS.get(key, key)}: {_fact(key, fitted_for[key])}" for key in keys if key in fitted_for]
+    keys = ("model", "prediction", "schedule", "shape", "conditions")
+    facts = {key: fitted_for[key] for key in keys if key in fitted_for}
+    facts |= fitted_guidance(fitted_for) or {"guidance": None}
+    lines = [f"{_LABELS.get(key, key)}: {_fact(key, value)}" for key, value in facts.items()]
     for other in fitted_for.get("also") or ():
-        model, guidance = (_fact(key, other.get(key)) for key in ("model", "guidance"))
-        lines.append(f"also for: {model}, guidance {guidance}")
+        guidance = line(in_words(other) or "no guidance")
+        lines.append(f"also for: {_fact('model', other.get('model'))}, {guidance}")
     return ["## Fitted for", _bullets(lines)]
 
 
@@ -117,9 +119,9 @@ def _fact(key: str, value: Any) -> str:
     if value is None:
         return "none" if key == "guidance" else "not known"
     if isinstance(value, list | tuple):
-        return " x ".join(map(str, value))
-    text = _line(shown(value)).removesuffix("()")
-    return _quoted(text) if key == "model" else text
+        return line((" x " if key == "shape" else ", ").join(map(str, value)))
+    text = line(shown(value)).removesuffix("()")
+    return quoted(text) if key == "model" else text
 
 
 def _figures(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -160,6 +162,8 @@ def _measured(report: Mapping[str, Any]) -> str:
     count = f"{pairs['validation']} noises" if "validation" in pairs else "some noises"
     method = f" of {reference['method']}" if "method" in reference else ""
     rtol = f" (rtol {reference['rtol']:g})" if isinstance(reference.get("rtol"), float) else ""
+    if "steps" in reference:  # of a fixed grid, which has no tolerance
+        rtol = f" of {reference['steps']} steps"
     return (
         f"RMSE to reference samples{method}{rtol} from the same {count}. The fit was chosen by these noises, "
         "which flatters it a little; `fewstep compare` measures on fresh ones."
@@ -171,25 +175,16 @@ def _limits(fitted_for: Mapping[str, Any] | None, notes: Sequence[str]) -> list[
         "It is for this network, schedule and guidance; for another, fit again.",
         "At best its samples are those that many calls of the network give.",
     ]
-    lines = [*(general if fitted_for else ()), *map(_line, notes)]
+    lines = [*(general if fitted_for else ()), *map(line, notes)]
     return ["## Limits", _bullets(lines)] if lines else []
 
 
 def _cite(citation: Sequence[str]) -> list[str]:
-    return ["## Citation", _bullets([*map(_line, citation), CITATION])]
+    return ["## Citation", _bullets([*map(line, citation), CITATION])]
 
 
 def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _line(value: Any) -> str:
-    """Return text for Markdown, without tags and columns of its own."""
-    return " ".join(str(value).split()).replace("<", "&lt;").replace("|", "\\|")
-
-
-def _quoted(text: str) -> str:
-    return f"`{text.replace('`', chr(39)).replace('&lt;', '<')}`"
+    return "\n".join(f"- {one}" for one in lines)
 
 
 def _joined(*parts: str) -> str:

@@ -4,102 +4,120 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ._fitted_for import own_schedule, shown
+from ._fitted_guidance import comfyui_settings, fitted_guidance, in_words, pipeline_arguments
+from ._markdown import line, quoted
+from .schedules import DDPM, VE, CondOT, Discrete, Schedule
+
+if TYPE_CHECKING:
+    from .solver import Solver
 
 __all__ = ["use"]
 
-_SCHEDULE = 'fs.schedules.from_dict(solver.fitted_for["schedule"])'
 
-
-def use(name: str, file: str, load: str, nfe: int, fitted_for: Mapping[str, Any], bound: bool) -> str:
+def use(name: str, file: str, load: str, solver: Solver) -> str:
     """Return the paragraphs and lines of code.
+
+    What a file cannot hold, such as the conditions of the network, is a name in them, so that nobody leaves
+    it out unawares.
 
     Args:
         name: the repository or folder.
         file: name of the file in it.
         load: lines of Python that make ``solver``.
-        nfe: its number of network calls.
-        fitted_for: the field it was fitted to; empty if there is none.
-        bound: true if its table holds for one schedule.
+        solver: the solver.
     """
-    if "of" in fitted_for:  # a field in other coordinates, made from that of a network
-        return f"""\
+    facts, schedule = solver.fitted_for or {}, own_schedule(solver)
+    names = ", ".join(quoted(line(key)) for key in facts.get("conditions") or ())
+    conditions, extra = (", **conditions", ", extra_args=conditions") if names else ("", "")
+    told = f" `conditions` are its arguments by name, {names}, for each of the samples." if names else ""
+    shape = facts.get("shape")
+    size = "field.shape" if shape else "shape"
+    if "of" in facts:  # a field in other coordinates, made from that of a network
+        field = ""
+        about = f"`field` is the field that it was fitted for, reversed or rescheduled as there.{told}"
+    else:
+        field = f"field = {_field(solver)}\n"
+        network = "any network that predicts the velocity"
+        if facts:
+            network = "the network that it was fitted for, or `field.model` of a field that an adapter made"
+        about = f"`network(x, t{conditions})` is {network}{_guided(facts)}.{told}"
+    python = f"""\
 ```python
 import fewstep as fs
 
 {load}
-samples = solver.sample(field, fs.noise(16, field.shape, seed=0))
+{field}samples = solver.sample(field, fs.noise(16, {size}, seed=0){conditions})
 ```
 
-`field` is the field that it was fitted for, reversed or rescheduled as there."""
-    shape = fitted_for.get("shape")
+{about}"""
+    if "of" in facts:
+        return python
     size = repr(tuple(shape)) if shape else "shape"
-    schedule = ""
-    if "schedule" in fitted_for and not _is_straight(fitted_for):
-        schedule = f", {_SCHEDULE}"
-    elif bound and not fitted_for:
-        schedule = ", solver.schedule"
-    field = _field(fitted_for) if fitted_for else f"fs.Field(network{schedule})"
-    network = "the network that it was fitted for" if fitted_for else "any network that predicts the velocity"
-    guided = ", guided as in the fit" if _guidance(fitted_for) else ""
-    options = schedule + "".join(f", {option}" for option in _guidance(fitted_for))
+    velocity = facts.get("prediction", "velocity") == "velocity"
     texts = [
-        f"""\
-```python
-import fewstep as fs
-
-{load}
-field = {field}
-samples = solver.sample(field, fs.noise(16, {"field.shape" if shape else "shape"}, seed=0))
-```
-
-`network(x, t)` is {network}{guided}.""",
-        _diffusers(nfe, guided),
-        _k_diffusion(size, guided) if "schedule" in fitted_for else "",
-        _flow_matching(size, options) if fitted_for.get("prediction", "velocity") == "velocity" else "",
-        _comfyui(name, file, guided),
+        python,
+        _diffusers(solver, schedule),
+        _k_diffusion(size, _guided(facts), extra) if schedule else "",
+        _flow_matching(solver, size, conditions) if velocity else "",
+        _comfyui(name, file, facts),
     ]
     return "\n\n".join(filter(None, texts))
 
 
-def _diffusers(nfe: int, guided: str) -> str:
+def _guided(facts: Mapping[str, Any]) -> str:
+    return f", guided as in the fit ({line(in_words(facts))})" if fitted_guidance(facts) else ""
+
+
+def _diffusers(solver: Solver, schedule: Schedule | None) -> str:
+    if not isinstance(schedule, CondOT | DDPM | Discrete | VE | None):  # no pipeline has others
+        return ""
+    of = f" whose schedule is {line(shown(schedule.to_dict()))}" if schedule else ""
+    arguments = ['"a prompt"', f"num_inference_steps={solver.nfe}", pipeline_arguments(solver.fitted_for)]
+    note = "\n\nOther arguments are to be those of the fit." if solver.fitted_for else ""
     return f"""\
-In a pipeline of diffusers{guided}:
+In a pipeline of diffusers{of}{_guided(solver.fitted_for or {})}:
 
 ```python
 scheduler = fs.adapters.diffusers.FewStepScheduler.from_solver(solver, pipe.scheduler)
 pipe.scheduler = scheduler
-image = pipe("a prompt", num_inference_steps={nfe}).images[0]
-```"""
+image = pipe({", ".join(filter(None, arguments))}).images[0]
+```{note}"""
 
 
-def _k_diffusion(size: str, guided: str) -> str:
+def _k_diffusion(size: str, guided: str, extra: str) -> str:
     return f"""\
 With a denoiser `model(x, sigma)` of k-diffusion{guided}:
 
 ```python
-schedule = {_SCHEDULE}
-sampler = fs.adapters.k_diffusion.sampler(solver, schedule)
-samples = sampler(model, fs.noise(16, {size}, seed=0) * sampler.sigmas[0])
+sampler = fs.adapters.k_diffusion.sampler(solver)
+samples = sampler(model, fs.noise(16, {size}, seed=0) * sampler.sigmas[0]{extra})
 ```"""
 
 
-def _flow_matching(size: str, options: str) -> str:
+def _flow_matching(solver: Solver, size: str, conditions: str) -> str:
+    options = _options(solver)
+    options.pop("shape", None)
+    listed = [f"{key.replace('schedule', 'scheduler')}={value}" for key, value in options.items()]
+    made = _call("fs.adapters.flow_matching.ODESolver", ["velocity_model", "solver", *listed])
     return f"""\
 With a velocity model of flow_matching:
 
 ```python
-ode = fs.adapters.flow_matching.ODESolver(velocity_model, solver{options})
-samples = ode.sample(fs.noise(16, {size}, seed=0))
+ode = {made}
+samples = ode.sample(fs.noise(16, {size}, seed=0){conditions})
 ```"""
 
 
-def _comfyui(name: str, file: str, guided: str) -> str:
+def _comfyui(name: str, file: str, facts: Mapping[str, Any]) -> str:
     title = name.rpartition("/")[2]
     fetch = f"hf download {name} {file} --local-dir" if "/" in name else f"cp {quote(f'{name}/{file}')}"
     target = f"ComfyUI/models/fewstep/{quote(title)}"
+    settings = line(comfyui_settings(facts))
     return f"""\
-In ComfyUI{guided}, with the nodes of `fewstep export comfyui`:
+In ComfyUI{settings and f" at {settings}"}, with the nodes of `fewstep export comfyui`:
 
 ```sh
 mkdir -p {target}
@@ -107,16 +125,19 @@ mkdir -p {target}
 ```"""
 
 
-def _field(facts: Mapping[str, Any]) -> str:
-    """Return the call of ``fs.Field`` for the facts of a field.
+def _field(solver: Solver) -> str:
+    """Return the call of ``fs.Field`` for the field of a solver."""
+    return _call("fs.Field", ["network", *(f"{key}={value}" for key, value in _options(solver).items())])
 
-    What a file cannot hold, such as the conditions that guidance leads away from, is a name there, so that
-    nobody leaves it out unawares.
-    """
+
+def _options(solver: Solver) -> dict[str, str]:
+    """Return options of ``fs.Field``, those of guidance last, as Python."""
+    facts, schedule = solver.fitted_for or {}, own_schedule(solver)
     options: dict[str, str] = {}
-    straight = _is_straight(facts)
-    if "schedule" in facts and not straight:
-        options["schedule"] = _SCHEDULE
+    straight = schedule is None or isinstance(schedule, CondOT)
+    if not straight:
+        fitted = 'fs.schedules.from_dict(solver.fitted_for["schedule"])'
+        options["schedule"] = "solver.schedule" if solver.schedule else fitted
     if facts.get("prediction", "velocity") != "velocity":
         options["prediction"] = repr(facts["prediction"])
     if facts.get("shape"):
@@ -127,24 +148,16 @@ def _field(facts: Mapping[str, Any]) -> str:
             options["clock"] = repr(tuple(clock))
     elif clock is not None:
         options["clock"] = repr(clock) if clock in ("sigma", "timestep", "integer") else "clock"
-    listed = [*(f"{key}={value}" for key, value in options.items()), *_guidance(facts)]
-    line = f"fs.Field({', '.join(['network', *listed])})"
-    if len(line) <= 90:
-        return line
-    return "fs.Field(\n    network,\n" + "".join(f"    {entry},\n" for entry in listed) + ")"
+    for key, value in fitted_guidance(facts).items():
+        if key != "scale":
+            options[key] = "guide" if key == "guide" else repr(value)
+        if key == "guidance":
+            options["unconditional"] = "unconditional"
+    return options
 
 
-def _guidance(facts: Mapping[str, Any]) -> list[str]:
-    """Return the options of guidance."""
-    if facts.get("guidance") in (None, 1):
-        return []
-    found = [f"guidance={facts['guidance']!r}", "unconditional=unconditional"]
-    if facts.get("guide") is not None:
-        found.append("guide=guide")
-    if list(facts.get("guidance_interval") or (0, 1)) != [0, 1]:
-        found.append(f"guidance_interval={tuple(facts['guidance_interval'])!r}")
-    return found
-
-
-def _is_straight(facts: Mapping[str, Any]) -> bool:
-    return facts.get("schedule") == {"name": "cond_ot"}
+def _call(function: str, arguments: list[str]) -> str:
+    whole = f"{function}({', '.join(arguments)})"
+    if len(whole) <= 90:
+        return whole
+    return f"{function}(\n" + "".join(f"    {entry},\n" for entry in arguments) + ")"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._json import finite
+from .schedules import Schedule, from_dict
 
-__all__ = ["differences", "mismatch", "shown"]
+if TYPE_CHECKING:
+    from .solver import Solver
+
+__all__ = ["differences", "mismatch", "own_schedule", "shown"]
 
 #: Facts of :meth:`fewstep.Field.describe` that decide which solver is good.
 _KEYS = ("model", "schedule", "guidance", "guidance_rescale")
@@ -44,6 +48,15 @@ def mismatch(name: str, fitted_for: Mapping[str, Any] | None, facts: Mapping[str
     """Describe in a sentence how a field differs from those that the solver of a name was fitted for."""
     found = differences(fitted_for, facts) if fitted_for is not None else None
     return None if found is None else f"solver {name!r} was fitted for {found}"
+
+
+def own_schedule(solver: Solver) -> Schedule | None:
+    """Return the schedule that a solver was built or fitted for; ``None`` if it names none, or several."""
+    if solver.schedule is not None:
+        return solver.schedule
+    fitted = solver.fitted_for or {}
+    named = [one["schedule"] for one in (fitted, *(fitted.get("also") or ())) if "schedule" in one]
+    return from_dict(named[0]) if named and all(one == named[0] for one in named) else None
 
 
 def _differ(key: str, fitted: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:

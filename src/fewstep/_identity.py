@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ._clock import Clock, describe_clock
 from ._conditions import Bound
+from ._fitted_guidance import fitted_guidance
 from ._hashing import fingerprint
 from ._predictions import Prediction
 from .schedules import Schedule
@@ -73,5 +74,5 @@ class Identity:
         return fingerprint([self.describe(), self.unconditional, self.data_moments, weights, *bound])
 
     def __repr__(self) -> str:
-        guided = "" if self.guidance is None else f", guidance={self.guidance}"
+        guided = "".join(f", {key}={value!r}" for key, value in fitted_guidance(self.describe()).items())
         return f"Field({self.name}, {self.schedule!r}, prediction={self.prediction!r}{guided})"

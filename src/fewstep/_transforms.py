@@ -42,6 +42,15 @@ class Derived(FieldBase):
             name=f"{field.name} {name}",
         )
         self.field = field
+        # For descriptions: the wrapped field guides.
+        self.guidance, self.guidance_rescale, self.guide = field.guidance, field.guidance_rescale, field.guide
+        if field.guidance_interval != (0, 1):
+            first, last = sorted(map(self._time, field.guidance_interval))
+            self.guidance_interval = first, last
+
+    def _time(self, t: float) -> float:
+        """Return the time of this field at a time of the wrapped one."""
+        raise NotImplementedError
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
@@ -54,6 +63,7 @@ class Derived(FieldBase):
     def with_guidance(self: Self, guidance: float | Tensor | None) -> Self:
         other = copy(self)
         other.field = self.field.with_guidance(guidance)
+        other.guidance = other.field.guidance
         return other
 
     def bind(
@@ -78,7 +88,7 @@ class Derived(FieldBase):
         return self.field.identifiable
 
     def describe(self) -> dict[str, Any]:
-        return {**super().describe(), "guidance": self.field.guidance, "of": self.field.describe()}
+        return {**super().describe(), "of": self.field.describe()}
 
     def fingerprint(self) -> str:
         return fingerprint([self.describe(), self.data_moments, self.field.fingerprint()])
@@ -95,7 +105,10 @@ class Reversing(Derived):
 
     @property
     def discontinuities(self) -> tuple[float, ...]:
-        return tuple(1 - t for t in reversed(self.field.discontinuities))
+        return tuple(map(self._time, reversed(self.field.discontinuities)))
+
+    def _time(self, t: float) -> float:
+        return 1 - t
 
     def initial_law(self, like: Tensor) -> tuple[float, None]:
         """Say that the noise is the state: this field starts from data."""
@@ -130,6 +143,9 @@ class Rescheduling(Derived):
         levels = [self._noisiest] * self._noisier + levels + [self._cleanest] * self._cleaner
         times = [float(self.schedule.inverse_log_snr(level)) for level in levels]
         return tuple(t for t in times if 0 < t < 1)
+
+    def _time(self, t: float) -> float:
+        return float(self.schedule.inverse_log_snr(self.field.schedule.log_snr(t)))
 
     def _predictor(self, t: Tensor | float, like: Tensor) -> Call:
         level, ratio, source = self._correspondence(as_float64(t))

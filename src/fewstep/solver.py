@@ -50,7 +50,7 @@ class Solver(Sampling, Shared):
         schedule: schedule of the table, if ``prediction`` is not the velocity.
         family: the family and theta that the table was built from.
         fitted_for: the field it was fitted to, from :meth:`Field.describe`; further fields are a list under
-            ``"also"``.
+            ``"also"``, names of the network's conditions one under ``"conditions"``.
         protocol: how it was fitted.
         scores: errors of the fit.
         citation: works to cite.
@@ -183,10 +183,7 @@ class Solver(Sampling, Shared):
         scores = self.scores or {}
         row = {**scores, "nfe": self.nfe, "errors": scores.get("validation_rmse")}
         load = f"solver = fs.Solver.from_pretrained({json.dumps(name)})"
-        bound = self.schedule is not None
-        return fitted_card(
-            name, SOLVER, load, [self.nfe], self.fitted_for, self.protocol or {}, [row], self.citation, bound
-        )
+        return fitted_card(name, SOLVER, load, [self.nfe], self, self.protocol or {}, [row])
 
     def _check_calls(self, table: Table, given: str, schedule: Schedule, remedy: str) -> None:
         undefined = (~table.finite_calls()).nonzero()

@@ -38,6 +38,14 @@ def fit_file(tmp_path):
     return "fit.json"
 
 
+def rescaled(prediction="v"):
+    """Write a solver for guidance of another size."""
+    options = {"guidance": 2.5, "unconditional": {}, "guidance_rescale": 0.7}
+    facts = fs.Field(lambda x, t: x, VP, prediction, name="bend", **options).describe()
+    replace(fs.classical.ddim(2, schedule=VP), fitted_for=facts).save("rescaled.json")
+    return "rescaled.json"
+
+
 @pytest.fixture
 def ddim_file(tmp_path):
     fs.classical.dpmpp("2M", 3, schedule=VP).save(tmp_path / "ddim.json")
@@ -105,6 +113,10 @@ class TestDiffusers:
         assert program(*words, "--guidance", 1, "--nfe", 3, "--json")["nfe"] == [3]
         assert "choose with guidance" in ended(*words)[2]
 
+    def test_all_of_the_guidance_is_told(self, program, folder):
+        said = program("export", "diffusers", rescaled(), "--scheduler", folder, "--out", "made")
+        assert "pipe(..., num_inference_steps=2, guidance_scale=2.5, guidance_rescale=0.7)" in said
+
     def test_another_schedule_is_a_note(self, ended, folder, tmp_path):
         solver = replace(fs.classical.euler(2), fitted_for={"schedule": fs.schedules.CondOT().to_dict()})
         solver.save(tmp_path / "flow.json")
@@ -170,6 +182,13 @@ class TestComfyUI:
         assert facts["solvers"][0]["sigmas"] is None
         facts = program("export", "comfyui", solver_file, "--out", ".", "--json", "--schedule", "cond_ot")
         assert facts["solvers"][0]["sigmas"] == ["1.0", "0.75", "0.5", "0.25", "0.0"]
+
+    def test_the_node_for_the_size_of_guidance_is_told(self, program):
+        Path("models").mkdir()
+        said = program("export", "comfyui", rescaled(), "--out", ".")
+        assert "2 network calls, cfg 2.5, node RescaleCFG with multiplier 0.7;" in said
+        said = program("export", "comfyui", rescaled("noise"), "--out", ".")
+        assert "multiplier 0.7 (which rescales v, and the fit noise, so that samples differ);" in said
 
     def test_another_folder(self, failure, ddim_file):
         assert "--out: must be the folder of ComfyUI" in failure("export", "comfyui", ddim_file, "--out", "x")
@@ -244,6 +263,13 @@ class TestKDiffusion:
         assert comments[0].startswith("# schedule: DDPM(betas='scaled_linear'")
         assert comments[-2:] == ["# fitted for: model bend, guidance 7.5", "# cite: A. Author, 2024"]
 
+    def test_all_of_its_guidance_is_told(self, program):
+        said = program("export", "k-diffusion", rescaled(), "--out", "mine.py")
+        assert "# the denoiser with guidance 2.5, guidance_rescale 0.7" in said
+        comments = Path("mine.py").read_text().replace("\n#  ", "")
+        assert "# fitted for: model bend, guidance 2.5, guidance_rescale 0.7\n" in comments
+        assert program("export", "k-diffusion", rescaled(), "--json")["guidance_rescale"] == 0.7
+
     def test_words_in_the_file_stay_words(self, program):
         """No name, fact or citation becomes code."""
         evil = 'x"""\nraise SystemExit(7)\r\u2028raise SystemExit(8)\n\0\\'
@@ -287,5 +313,5 @@ class TestKDiffusion:
 
 def test_a_result_as_json_is_all_that_is_printed(program, ddim_file):
     assert set(json.loads(json.dumps(program("export", "k-diffusion", ddim_file, "--json")))) == {
-        "files", "nfe", "function", "python",
+        "files", "nfe", "guidance", "function", "python",
     }  # fmt: skip

@@ -328,7 +328,7 @@ class TestFiles:
         assert len(sigmas) == 4
         expected = comfyui.sampler(several.at(3, 1.5), model.get_model_object("model_sampling"))
         assert torch.equal(sigmas, expected.sigmas)
-        assert "3 network calls, fitted for guidance 1.5: set cfg to it" in caplog.text
+        assert "3 network calls, fitted for guidance 1.5: set cfg 1.5" in caplog.text
         for options, said in (
             ({"guidance": 2.0}, "there are solvers of 2 and 3 calls; choose with nfe."),
             ({"nfe": 3}, "there are solvers for the guidance scales 1 to 2; choose with guidance."),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .._fitted_guidance import in_words
 from .._version import __version__
 from ..schedules import Schedule
 from ..solver import Solver
@@ -105,9 +106,9 @@ def module(solver: Solver, schedule: Schedule | None = None) -> str:
 def _facts(solver: Solver) -> str:
     """Return comments: the field that it was fitted for, and what to cite."""
     facts = solver.fitted_for or {}
-    shown = [f"{key} {facts[key]}" for key in ("model", "guidance", "scale") if facts.get(key) is not None]
+    shown = [*([f"model {facts['model']}"] if "model" in facts else []), in_words(facts)]
     lines = [f"schedule: {own_schedule(solver)!r}"] if own_schedule(solver) else []
-    lines += [f"fitted for: {', '.join(shown)}"] if shown else []
+    lines += [f"fitted for: {', '.join(filter(None, shown))}"] if any(shown) else []
     lines += [f"cite: {work}" for work in solver.citation]
     return "\n".join(piece for line in lines for piece in _wrapped(_line(line), "# ", "#   "))
 

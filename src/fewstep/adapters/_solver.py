@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from .._fitted_for import own_schedule
 from ..fitting import Fit, load
-from ..schedules import Schedule, from_dict
 from ..solver import Solver
 
 __all__ = ["checked_solver", "choose", "own_schedule", "read"]
@@ -19,15 +19,6 @@ def checked_solver(solver: object, function: str) -> Solver:
             "fit.solver, fit.at(nfe=8) or fewstep.classical.midpoint(4)."
         )
     return solver
-
-
-def own_schedule(solver: Solver) -> Schedule | None:
-    """Return the schedule that a solver was built or fitted for; ``None`` if it names none, or several."""
-    if solver.schedule is not None:
-        return solver.schedule
-    fitted = solver.fitted_for or {}
-    named = [one["schedule"] for one in (fitted, *(fitted.get("also") or ())) if "schedule" in one]
-    return from_dict(named[0]) if named and all(one == named[0] for one in named) else None
 
 
 def read(path: str | os.PathLike[str], nfe: int | None = None, guidance: float | None = None) -> Solver:

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._fitted_guidance import comfyui_settings, in_words
 from ..schedules import DDPM, CondOT, Discrete, Schedule
 from ..solver import Solver
 from ._k_diffusion_sampler import Coordinates, Sampler, level_at
@@ -74,13 +75,11 @@ def sampler(solver: Solver, model_sampling: Any) -> ComfySampler:
 
 
 def about(solver: Solver) -> str:
-    """Return a sentence about a solver, with the scale of guidance that it was fitted for."""
-    text = f"fewstep: {solver.name}, {solver.nfe} network calls"
-    for key, setting in (("guidance", "cfg"), ("scale", "the guidance of the model")):
-        scale = (solver.fitted_for or {}).get(key)
-        if scale is not None:
-            return f"{text}, fitted for guidance {scale:g}: set {setting} to it"
-    return text
+    """Return a sentence about a solver, with the guidance that it was fitted for and the settings for it."""
+    text, facts = f"fewstep: {solver.name}, {solver.nfe} network calls", solver.fitted_for
+    if not facts:
+        return text
+    return f"{text}, fitted for {in_words(facts) or 'no guidance'}: set {comfyui_settings(facts)}"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +13,11 @@ import numpy as np
 
 from .._extras import require
 from .._files import write_text
+from .._fitted_for import own_schedule
+from .._fitted_guidance import comfyui_settings, fitted_guidance, in_words, pipeline_arguments
 from ..adapters import diffusers as diffusers_adapter
 from ..adapters import k_diffusion as k_diffusion_adapter
-from ..adapters._solver import choose, own_schedule
+from ..adapters._solver import choose
 from ..fitting import Fit, load
 from ..schedules import CondOT, Schedule, from_dict
 from ..solver import Solver
@@ -57,14 +60,14 @@ def diffusers(
         print(f"note: {warning.message}", file=sys.stderr)
     made.save_pretrained(out)
     counts = [one.nfe for one in chosen]
-    scale = (chosen[-1].fitted_for or {}).get("guidance")
-    guided = "" if scale is None else f", guidance_scale={scale:g}"
+    facts = chosen[-1].fitted_for
+    arguments = [f"num_inference_steps={max(counts)}", *filter(None, [pipeline_arguments(facts)])]
     lines = [
         "from fewstep.adapters.diffusers import FewStepScheduler",
         f"pipe.scheduler = FewStepScheduler.from_pretrained({str(out)!r})",
-        f"pipe(..., num_inference_steps={max(counts)}{guided})",
+        f"pipe(..., {', '.join(arguments)})",
     ]
-    result = {"files": [str(out / _SETTINGS)], "nfe": counts, "guidance": scale, "python": lines}
+    result = {"files": [str(out / _SETTINGS)], "nfe": counts, **_guidance(facts), "python": lines}
     calls = " or ".join(map(str, counts))
     report(
         as_json, result, lambda: "\n".join([f"wrote {out / _SETTINGS}: {calls} network calls", "", *lines])
@@ -141,7 +144,12 @@ def k_diffusion(
         "x = torch.randn(shape, device=device) * SIGMAS[0]",
         f"samples = {name}(denoiser, x, extra_args=...)",
     ]
-    result = {"files": [str(path)], "nfe": chosen.nfe, "function": name, "python": lines}
+    facts = chosen.fitted_for
+    if in_words(facts):
+        lines[-1] += f"  # the denoiser with {in_words(facts)}"
+    result = {
+        "files": [str(path)], "nfe": chosen.nfe, **_guidance(facts), "function": name, "python": lines
+    }  # fmt: skip
     report(as_json, result, lambda: "\n".join([f"wrote {path}: {chosen.nfe} network calls", "", *lines]))
 
 
@@ -181,18 +189,23 @@ def _schedule(solver: Solver, name: str | None, needed: bool = True) -> Schedule
     return known if name is None else from_dict({"name": name})
 
 
+def _guidance(facts: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the scale of guidance, ``None`` if there is none, and its other options."""
+    return {"guidance": (facts or {}).get("guidance"), **fitted_guidance(facts)}
+
+
 def _row(solver: Solver, schedule: Schedule | None) -> dict[str, Any]:
     """Return the facts of a solver for ComfyUI, whose ManualSigmas cannot read numbers with an exponent."""
-    scale = (solver.fitted_for or {}).get("guidance")
-    guided = "" if scale is None else f", cfg {scale:g}"
-    words = f"{solver.nfe} network calls{guided}"
+    settings = comfyui_settings(solver.fitted_for)
+    words = f"{solver.nfe} network calls" + (settings and f", {settings}")
+    facts = {"nfe": solver.nfe, **_guidance(solver.fitted_for)}
     if schedule is None:
-        return {"nfe": solver.nfe, "guidance": scale, "sigmas": None, "words": words}
+        return {**facts, "sigmas": None, "words": words}
     straight = isinstance(schedule, CondOT)
     f = k_diffusion_adapter.sampler(solver, schedule, "straight" if straight else "VE")
     levels = [np.format_float_positional(float(s), precision=7, fractional=False, trim="0") for s in f.sigmas]
     words += f"; the levels alone, for another sampler: {', '.join(levels)}"
-    return {"nfe": solver.nfe, "guidance": scale, "sigmas": levels, "words": words}
+    return {**facts, "sigmas": levels, "words": words}
 
 
 def _scheduler(folder: Path) -> Any:

@@ -157,7 +157,7 @@ def run(
         notes=(*ledger.notes, *notes),
         feature_calls=_features_read(question.loss) - mapped,
     )
-    return _fit(question, theta, report, fallback)
+    return _fit(question, theta, report, fallback, data[0].train)
 
 
 def _best(
@@ -215,10 +215,12 @@ def _put_back(rows: Sequence[dict[str, Any]]) -> None:
             row.update(errors=errors, outdone_by=None, returned=rival, typical=1.0, left=None, by_chance=None)
 
 
-def _fit(question: Question, theta: Tensor, report: FitReport, fallback: str | None) -> Fit:
+def _fit(question: Question, theta: Tensor, report: FitReport, fallback: str | None, pairs: Pairs) -> Fit:
     """Return the fit with the chosen parameters, or with a classical solver."""
     fields = [source.field for source in question.sources if source.guidance == question.sources[-1].guidance]
     fitted_for = fields[0].describe()
+    if conditions := sorted({*pairs.conditions, *pairs.per_sample}):
+        fitted_for["conditions"] = conditions
     if len(fields) > 1:
         fitted_for["also"] = [field.describe() for field in fields[1:]]
     if fallback is not None:

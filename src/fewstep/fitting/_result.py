@@ -184,7 +184,7 @@ class Fit(Shared):
             load += f".at(nfe={nfe}" + ("" if guidance is None else f", guidance={guidance!r}") + ")"
         calls = sorted({nfe for nfe, _ in places})
         rows = report.pop("rows")
-        return fitted_card(name, FIT, load, calls, self.fitted_for, report, rows, solver.citation)
+        return fitted_card(name, FIT, load, calls, solver, report, rows)
 
     def _fitted_at(self, scale: float | None) -> Mapping[str, Any]:
         """Return the facts of the fields at one scale of several.

@@ -196,11 +196,13 @@ def _origin(solver: Solver) -> list[str]:
 
 
 def _plain(value: Any) -> str:
-    """Format a schedule as ``vp(beta_min=0.1)``, a shape as ``3x32x32``, other values with ``str``."""
+    """Return a schedule as ``vp(beta_min=0.1)``, a shape as ``3x32x32``, names with commas, or text."""
     if isinstance(value, Mapping) and "name" in value:
         options = ", ".join(f"{key}={option}" for key, option in value.items() if key != "name")
         return f"{value['name']}({options})" if options else str(value["name"])
-    return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return ("x" if all(isinstance(one, int) for one in value) else ", ").join(map(str, value))
+    return str(value)
 
 
 def _terms(coefficients: Sequence[Any], symbol: str) -> list[str]:
