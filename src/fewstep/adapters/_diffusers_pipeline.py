@@ -18,6 +18,8 @@ __all__ = ["from_pipeline"]
 
 #: Arguments of a pipeline that may have one row per prompt, by a part of their names.
 _BY_PROMPT = ("prompt", "latents", "generator", "class_labels", "image")
+#: Dimensions of several images in one array, and of several masks, which have no channels.
+_IMAGES, _MASKS = 4, 3
 
 
 def from_pipeline(pipe: Any, *, batch: int | None = None, **arguments: Any) -> Task:
@@ -98,6 +100,9 @@ def _prompts(arguments: Mapping[str, Any]) -> int:
 def _rows_each(name: str, value: Any, count: int) -> int:
     """Return how many rows of an argument belong to one of ``count`` prompts, 0 if all prompts share it."""
     rows = row_count(value) if any(part in name for part in _BY_PROMPT) else None
+    several = _MASKS if "mask" in name else _IMAGES
+    if name.endswith("image") and getattr(value, "ndim", several) < several:
+        return 0  # an array of one image, whose first dimension is that of channels, or of pixels
     if name == "latents" and rows is not None:
         return rows // count  # of several images a prompt
     return int(rows == count)
