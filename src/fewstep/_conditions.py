@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ __all__ = [
     "check_mappings",
     "cut",
     "expand_unconditional",
+    "in_turn",
     "most_rows",
     "refuse_conditions",
     "row_count",
@@ -142,6 +143,26 @@ def expand_unconditional(
 def cut(per_sample: Mapping[str, Any], index: slice | Tensor) -> dict[str, Any]:
     """Return the rows of some samples; values with one row are unchanged."""
     return _follow(per_sample, per_sample, lambda _, value, __: _cut(value, index))
+
+
+def in_turn(
+    per_sample: Mapping[str, Any], unconditional: Mapping[str, Any], numbers: Sequence[int]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the conditions of samples that take the rows in turn: sample ``k`` has row ``k`` modulo ``n``.
+
+    Args:
+        per_sample: one row for each of ``n`` samples, or one row for all, which is unchanged.
+        unconditional: replacements for guidance; those of per-sample values have as many rows, or one.
+        numbers: the numbers ``k``.
+
+    Returns:
+        Both, with a row for each number.
+    """
+    rows = most_rows(per_sample)
+    if not rows:
+        return dict(per_sample), dict(unconditional)
+    taken = bind({}, per_sample, unconditional, rows).rows(torch.as_tensor(numbers) % rows)
+    return dict(taken.per_sample), dict(taken.unconditional)
 
 
 def row_count(value: object) -> int | None:

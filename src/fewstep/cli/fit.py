@@ -78,10 +78,11 @@ def command(
         raise ValueError(f"--optimizer: must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}.")
     loaded = load_with_conditions(model, pipeline, conditions, per_sample, device)
     budgets = parse_numbers(nfe)
-    field = loaded.field
     if pairs is None:
         pairs = _pairs(loaded, max_calls)
-    given, batch = loaded.given(pairs), batch or loaded.batch(4096)
+    batch = batch or loaded.batch(4096)
+    loaded = loaded.of(pairs)
+    field = loaded.field
     chosen: dict[str, Any] = {} if iterations is None else {"iterations": iterations}
     options: dict[str, Any] = {
         "loss": loss,
@@ -92,7 +93,7 @@ def command(
         "batch": batch,
         "device": device,
         "progress": watched(as_json),
-        **given,
+        **loaded.given,
     }
     if family == "auto":
         if init is not None or guidance is not None:
@@ -130,9 +131,9 @@ def _next(model: str, files: list[str], nfe: str) -> str:
 
 def _pairs(loaded: Loaded, max_calls: int | None) -> int | None:
     """Return the number of pairs; ``None`` if the fit itself must choose."""
-    if loaded.pipeline and loaded.rows:
-        return max(_PAIRS, loaded.rows)
-    return None if max_calls or loaded.per_sample else _PAIRS
+    if loaded.pipeline and loaded.task.rows:
+        return max(_PAIRS, loaded.task.rows)
+    return None if max_calls or loaded.task.per_sample else _PAIRS
 
 
 def _write_search(name: str, found: Search, out: Path, model: str, as_json: bool) -> None:
