@@ -40,7 +40,7 @@ def test_parts_are_the_whole(kind, batch, sizes, monkeypatch):
 
 def test_what_parts_cannot_share_is_refused():
     pipe = build("sd", SCHEDULERS["sd"]())
-    with pytest.raises(ValueError, match="batch must be at least one prompt, not 0"):
+    with pytest.raises(ValueError, match="batch must be a whole number of prompts, at least 1, not 0"):
         from_pipeline(pipe, batch=0, **ARGUMENTS["sd"](3, True))
     text = [torch.randn(1, length, 16) for length in (5, 5, 3)]
     tasks = [from_pipeline(pipe, prompt_embeds=embedding, guidance_scale=1.0) for embedding in text]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from .._files import replacing, write_text
 from .._processes import join_torchrun, place
@@ -14,7 +14,7 @@ from ..fitting import LOSSES, OPTIMIZERS, Fit, Reference, Search, fit, search
 from ..fitting.losses import LeastSquares
 from ..report import front
 from ._common import parse_numbers, report, watched
-from ._options import Positive, helped
+from ._options import AtLeast, Positive, helped
 from ._pipelines import MODEL_OR_PIPELINE, PREFIX, Loaded, Pipeline, load_with_conditions
 
 __all__ = ["command"]
@@ -43,7 +43,7 @@ def command(
     loss: str = "rmse",
     optimizer: str = "gauss_newton",
     iterations: Positive | None = None,
-    pairs: int | None = None,
+    pairs: Annotated[int | None, AtLeast(4)] = None,
     max_calls: int | None = None,
     reference: Reference = Reference(),  # noqa: B008 -- frozen
     conditions: Path | None = None,
