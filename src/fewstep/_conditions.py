@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,11 +16,14 @@ __all__ = [
     "check_mappings",
     "cut",
     "expand_unconditional",
+    "explained",
     "in_turn",
     "most_rows",
     "refuse_conditions",
     "row_count",
 ]
+
+_T = TypeVar("_T")
 
 #: ``change(name, value, counterpart)`` returns the replacement of a value with rows.
 _Change = Callable[[str, Any, Any], Any]
@@ -138,6 +141,30 @@ def expand_unconditional(
         return _expand(value, count) if row_count(other) == count and row_count(value) == 1 else value
 
     return _follow(unconditional, conditions, widened) if count != 1 else dict(unconditional)
+
+
+def explained(
+    call: Callable[[], _T], unconditional: Mapping[str, Any], conditions: Mapping[str, Any], count: int
+) -> _T:
+    """Return the result of a guided call of the network.
+
+    Raises:
+        ValueError: when it fails and ``unconditional`` has rows for other samples than the ``count`` that
+            there are. Before it failed they could be those of something else, such as words.
+    """
+    if torch.compiler.is_compiling():
+        return call()
+
+    def checked(name: str, value: Any, other: Any) -> Any:
+        if row_count(other) == count:
+            _check_leaf(f"unconditional {name}", value, count, "samples")
+        return value
+
+    try:
+        return call()
+    except Exception:
+        _follow(unconditional, conditions, checked)
+        raise
 
 
 def cut(per_sample: Mapping[str, Any], index: slice | Tensor) -> dict[str, Any]:

@@ -92,6 +92,25 @@ def test_it_is_checked(ended, folder):
     assert "judged on its own samples: 16 at a time" in out
 
 
+def test_prompts_that_are_missing_are_asked_for(failure, monkeypatch):
+    pipe = build("sd", SCHEDULERS["sd"]())
+    monkeypatch.setattr("fewstep.cli._pipelines._loaded", lambda *_: pipe)
+    said = failure("fit", "diffusers:sd")
+    words = "error: diffusers:sd: --prompts: it needs a text file with one prompt a line, as it says: P"
+    assert said.startswith(words)
+
+
+@pytest.mark.parametrize("verb", ["recommend", "inspect", "distill"])
+def test_a_verb_that_takes_no_pipeline_says_so(failure, verb, tmp_path):
+    fs.classical.euler(2).save(tmp_path / "euler.json")
+    words = {"recommend": ["euler.json"], "inspect": [], "distill": ["--pairs", "none"]}
+    said = failure(verb, "diffusers:folder", *words[verb])
+    if verb == "inspect":
+        assert "error: SOLVER: diffusers:folder is a pipeline, not a solver; give a solver file, " in said
+    else:
+        assert "error: MODEL: diffusers:folder is a pipeline, which fewstep fit, compare, sample and " in said
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
@@ -104,6 +123,7 @@ def test_it_is_checked(ended, folder):
         (("diffusers:tiny dit", "--prompts", "none.txt"), "--prompts: none.txt cannot be read: "),
         (("diffusers:tiny dit", "--prompts", "blank.txt"), "--prompts: blank.txt has no prompts; "),
         (("diffusers:tiny dit", "--conditions", "c.yaml"), "--conditions, --per-sample: a pipeline makes "),
+        (("diffusers:",), "MODEL: diffusers: names no pipeline; add the folder of one, as in diff"),
         (("digits", "--prompts", "none.txt"), "--prompts: is for a pipeline, not for the model digits; "),
     ],
 )

@@ -6,6 +6,7 @@ import gc
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from .._extras import require
 from ..adapters.diffusers import Task, from_pipeline
 from ..field import Field
 from ..fitting import find_batch
-from ._common import MODEL, conditioned, load_model, move
+from ._common import MODEL, PREFIX, load_model, move
+from ._condition_files import conditioned
 from ._options import Positive
 
-__all__ = ["MODEL_OR_PIPELINE", "PREFIX", "Loaded", "Pipeline", "load_with_conditions"]
+__all__ = ["MODEL_OR_PIPELINE", "Loaded", "Pipeline", "load_with_conditions"]
 
 MODEL_OR_PIPELINE = f"{MODEL} Or diffusers:FOLDER, a pipeline with its --prompts (a name on the Hub, online)."
 
-PREFIX = "diffusers:"
 _TYPES = ("float32", "float16", "bfloat16")
 
 
@@ -121,7 +122,13 @@ def load_with_conditions(
         raise ValueError(
             "--conditions, --per-sample: a pipeline makes its own from --prompts and --call; leave them out."
         )
-    return _watched(spec.removeprefix(PREFIX), pipeline, check_device(device))
+    name = spec.removeprefix(PREFIX)
+    if not name:
+        raise ValueError(
+            f"MODEL: {PREFIX} names no pipeline; add the folder of one, as in diffusers:FOLDER, or its name "
+            "on the Hub."
+        )
+    return _watched(name, pipeline, check_device(device))
 
 
 def _watched(name: str, pipeline: Pipeline, device: torch.device) -> Loaded:
@@ -139,7 +146,10 @@ def _watched(name: str, pipeline: Pipeline, device: torch.device) -> Loaded:
     try:
         task = from_pipeline(pipe, batch=pipeline.encode, **arguments)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{PREFIX}{name}: {' '.join(str(error).split())}") from error
+        said = " ".join(str(error).split())
+        if "prompt" in signature(type(pipe).__call__).parameters and "prompt" not in arguments:
+            said = f"--prompts: it needs a text file with one prompt a line, as it says: {said}"
+        raise ValueError(f"{PREFIX}{name}: {said}") from error
     pipe.remove_all_hooks()
     del pipe
     gc.collect()

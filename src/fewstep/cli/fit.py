@@ -13,9 +13,9 @@ from ..families import FAMILIES
 from ..fitting import LOSSES, OPTIMIZERS, Fit, Reference, Search, fit, search
 from ..fitting.losses import LeastSquares
 from ..report import front
-from ._common import parse_numbers, report, watched
+from ._common import PREFIX, parse_numbers, report, watched
 from ._options import AtLeast, Positive, helped
-from ._pipelines import MODEL_OR_PIPELINE, PREFIX, Loaded, Pipeline, load_with_conditions
+from ._pipelines import MODEL_OR_PIPELINE, Loaded, Pipeline, load_with_conditions
 
 __all__ = ["command"]
 
