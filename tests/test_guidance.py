@@ -179,3 +179,34 @@ def test_no_guidance_is_not_resized(rescale):
 def test_other_rescaling_is_refused(rescale):
     with pytest.raises(ValueError, match=r"guidance_rescale must be a number in \[0, 1\], or 'norm', not"):
         guided(rescale)
+
+
+@pytest.mark.parametrize("rescale", [0.7, "norm"])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)], ids=str)
+def test_samples_of_one_number_have_no_deviation(shape, rescale):
+    options = {"guidance": 3.0, "unconditional": {"to": 1.0}, "guidance_rescale": rescale}
+    field = fs.Field(lambda x, t, to=0.0: to - x, **options)
+    with pytest.raises(ValueError, match=rf"^Field: guidance_rescale={rescale!r} measures .* has too few; "):
+        field(fs.noise(4, shape), 0.3)
+    assert field(fs.noise(4, (2,)), 0.3).isfinite().all()
+
+
+@pytest.mark.parametrize("rescale", [0.7, "norm"])
+def test_rescaling_needs_something_to_guide_away_from(rescale):
+    with pytest.raises(ValueError, match=rf"guidance_rescale={rescale!r} changes guided predictions, but"):
+        fs.Field(lambda x, t: x, guidance_rescale=rescale)
+    field = fs.Field(Network(), unconditional={"label": 0.0}, guidance_rescale=rescale)  # for with_guidance
+    assert field.with_guidance(2.0).guidance_rescale == rescale
+    assert fs.Field(Network(), guide=Network(), guidance=2, guidance_rescale=rescale).guidance == 2
+
+
+@pytest.mark.parametrize("joined", [None, False])
+def test_negative_conditions_of_other_samples_are_told(joined):
+    """Three rows for two samples; a network that fails for another reason says its own."""
+    options = {"guidance": 2.5, "unconditional": {"label": LABEL}, "joined_guidance": joined}
+    field = fs.Field(Network(), **options)
+    words = "^unconditional label has 3 rows for 2 samples; pass one row for each or for all.$"
+    with pytest.raises(ValueError, match=words):
+        fs.classical.euler(2).sample(field, X0[:2], label=LABEL[:2])
+    with pytest.raises(RuntimeError, match=r"must match the size"):
+        field(X0, 0.3, label=LABEL, shared=torch.ones(3), text=["a", "b"])

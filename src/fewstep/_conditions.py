@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,10 +16,14 @@ __all__ = [
     "check_mappings",
     "cut",
     "expand_unconditional",
+    "explained",
+    "in_turn",
     "most_rows",
     "refuse_conditions",
     "row_count",
 ]
+
+_T = TypeVar("_T")
 
 #: ``change(name, value, counterpart)`` returns the replacement of a value with rows.
 _Change = Callable[[str, Any, Any], Any]
@@ -139,9 +143,53 @@ def expand_unconditional(
     return _follow(unconditional, conditions, widened) if count != 1 else dict(unconditional)
 
 
+def explained(
+    call: Callable[[], _T], unconditional: Mapping[str, Any], conditions: Mapping[str, Any], count: int
+) -> _T:
+    """Return the result of a guided call of the network.
+
+    Raises:
+        ValueError: when it fails and ``unconditional`` has rows for other samples than the ``count`` that
+            there are. Before it failed they could be those of something else, such as words.
+    """
+    if torch.compiler.is_compiling():
+        return call()
+
+    def checked(name: str, value: Any, other: Any) -> Any:
+        if row_count(other) == count:
+            _check_leaf(f"unconditional {name}", value, count, "samples")
+        return value
+
+    try:
+        return call()
+    except Exception:
+        _follow(unconditional, conditions, checked)
+        raise
+
+
 def cut(per_sample: Mapping[str, Any], index: slice | Tensor) -> dict[str, Any]:
     """Return the rows of some samples; values with one row are unchanged."""
     return _follow(per_sample, per_sample, lambda _, value, __: _cut(value, index))
+
+
+def in_turn(
+    per_sample: Mapping[str, Any], unconditional: Mapping[str, Any], numbers: Sequence[int]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the conditions of samples that take the rows in turn: sample ``k`` has row ``k`` modulo ``n``.
+
+    Args:
+        per_sample: one row for each of ``n`` samples, or one row for all, which is unchanged.
+        unconditional: replacements for guidance; those of per-sample values have as many rows, or one.
+        numbers: the numbers ``k``.
+
+    Returns:
+        Both, with a row for each number.
+    """
+    rows = most_rows(per_sample)
+    if not rows:
+        return dict(per_sample), dict(unconditional)
+    taken = bind({}, per_sample, unconditional, rows).rows(torch.as_tensor(numbers) % rows)
+    return dict(taken.per_sample), dict(taken.unconditional)
 
 
 def row_count(value: object) -> int | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ._broadcast import affine, as_float64, factor
 from ._clock import Clock, check_clock, clock_jumps, default_clock, time_maker
-from ._conditions import Bound, bind, expand_unconditional
+from ._conditions import Bound, bind, expand_unconditional, explained
 from ._ends import finite_conversion
 from ._field_arguments import (
     check_network,
@@ -78,7 +78,7 @@ class FieldBase(Identity):
         self.unconditional = dict(unconditional or {})
         self.guide = guide
         self.guidance_interval = checked_interval(guidance_interval)
-        self.guidance_rescale = checked_rescale(guidance_rescale)
+        self.guidance_rescale = checked_rescale(guidance_rescale, unconditional, guide)
         self.joined_guidance = joined_guidance
         self.data_moments = data_moments
         self.name = name or type(model).__name__
@@ -174,7 +174,8 @@ class FieldBase(Identity):
                 return call_network(self.model, x, partial(time, x), given)
             other = {**given, **self._replaced(given, len(x))}
             doubled = self._doubled(given, other, len(x))
-            m, away = guided_pair(networks, x, time, (given, other), doubled)
+            pair = partial(guided_pair, networks, x, time, (given, other), doubled)
+            m, away = explained(pair, self.unconditional, given, len(x))
             return mixed(m, away, scale, self.guidance_rescale)
 
         return call

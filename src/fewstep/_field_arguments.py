@@ -58,12 +58,17 @@ def checked_interval(interval: Sequence[float]) -> tuple[float, float]:
     return float(ends[0]), float(ends[1])
 
 
-def checked_rescale(rescale: float | str) -> float | str:
+def checked_rescale(rescale: float | str, unconditional: object, guide: object) -> float | str:
     number = isinstance(rescale, Real) and not isinstance(rescale, bool)
     if not (rescale == "norm" or (number and 0 <= float(rescale) <= 1)):
         raise ValueError(
             f"Field: guidance_rescale must be a number in [0, 1], or 'norm', not {rescale!r}; 0 leaves "
             "guidance as it is."
+        )
+    if rescale != 0 and unconditional is None and guide is None:
+        raise ValueError(
+            f"Field: guidance_rescale={rescale!r} changes guided predictions, but there is nothing to guide "
+            "away from; pass guidance and unconditional={...} or guide=..., or leave it out."
         )
     return rescale if isinstance(rescale, str) else float(rescale)
 

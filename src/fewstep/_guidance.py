@@ -27,7 +27,15 @@ def mixed(m: Tensor, away: Tensor, scale: Tensor | float, rescale: float | str) 
         away: that to guide away from.
         scale: a number, or one for each sample.
         rescale: ``"norm"``, or a number.
+
+    Raises:
+        ValueError: when samples of one number are to be of another size.
     """
+    if rescale != 0 and m.shape[1:].numel() < 2:
+        raise ValueError(
+            f"Field: guidance_rescale={rescale!r} measures the size of a sample over its numbers, of which "
+            f"one of shape {tuple(m.shape[1:])} has too few; leave it out."
+        )
     c = away + scale * (m - away)
     if isinstance(rescale, str):
         return c * _ratio(m.norm(dim=-1, keepdim=True), c.norm(dim=-1, keepdim=True))

@@ -57,7 +57,9 @@ class Field(FieldBase):
         guidance_rescale: a number ``r`` in [0, 1] makes guided predictions smaller: the guided ``m`` of each
             sample is multiplied by ``1 + r (std(m_model) / std(m) - 1)``, with standard deviations over its
             entries (Lin et al. 2024, section 3.4); ``"norm"`` by the ratio of the norms of ``m_model`` and
-            ``m`` over the last dimension, as pipelines of QwenImage and Lumina2 do.
+            ``m`` over the last dimension, as the pipelines of QwenImage and Lumina2 do: that is the channels
+            of latents that are tokens, ``(B, tokens, channels)``, as in QwenImage, but the width of those
+            that are pictures, as in Lumina2. Samples must have two entries at least.
         joined_guidance: make both predictions of guidance in one call of a doubled batch, which is mostly
             faster, instead of two calls. By default this is done with bound conditions, of which it is known
             which have one row per sample; fits and comparisons bind them, and :meth:`bind` does.

@@ -328,7 +328,7 @@ def test_thresholding_is_warned_about():
     ("scheduler", "words"),
     [
         (None, "scheduler is missing"),
-        (3, "must be a scheduler of diffusers or the mapping of its settings, not a int"),
+        (3, "scheduler must be one of diffusers, .* or the mapping of its settings, not a int"),
         (
             diffusers.ScoreSdeVeScheduler(),
             "diffusers: the convention of ScoreSdeVeScheduler is unknown",

@@ -40,7 +40,7 @@ def test_parts_are_the_whole(kind, batch, sizes, monkeypatch):
 
 def test_what_parts_cannot_share_is_refused():
     pipe = build("sd", SCHEDULERS["sd"]())
-    with pytest.raises(ValueError, match="batch must be at least one prompt, not 0"):
+    with pytest.raises(ValueError, match="batch must be a whole number of prompts, at least 1, not 0"):
         from_pipeline(pipe, batch=0, **ARGUMENTS["sd"](3, True))
     text = [torch.randn(1, length, 16) for length in (5, 5, 3)]
     tasks = [from_pipeline(pipe, prompt_embeds=embedding, guidance_scale=1.0) for embedding in text]
@@ -57,3 +57,24 @@ def test_several_images_of_a_prompt_stay_together():
     assert torch.equal(task.per_sample["encoder_hidden_states"], whole.per_sample["encoder_hidden_states"])
     with pytest.raises(ValueError, match="latents has 7 rows, but there are 4 prompts with 2 samples each"):
         from_pipeline(pipe, batch=2, **{**arguments, "latents": arguments["latents"][:7]})
+
+
+@pytest.mark.filterwarnings("ignore:You have passed 3 text prompts")
+@pytest.mark.parametrize("several", [False, True], ids=["one image", "three images"])
+def test_an_image_is_not_split_by_channels(several):
+    """Three prompts share an image of three channels, or have one each."""
+    image = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    arguments = {**ARGUMENTS["sd"](3, True), "image": image if several else image[0]}
+    arguments.pop("latents")
+    pipe = build("img2img", SCHEDULERS["sd"](), vae=True)
+    whole, task = from_pipeline(pipe, **arguments), from_pipeline(pipe, batch=1, **arguments)
+    assert torch.equal(task.per_sample["encoder_hidden_states"], whole.per_sample["encoder_hidden_states"])
+
+
+def test_masks_have_no_channels():
+    """Three of them are an array of three dimensions, of which a part gets its own."""
+    masks = torch.arange(3.0).reshape(3, 1, 1).expand(3, 8, 8)
+    arguments = {"prompt": ["a", "b", "c"], "mask_image": masks, "image": masks}
+    parts = _diffusers_pipeline._parts(arguments, 1)
+    assert [part["mask_image"].unique().tolist() for part in parts] == [[0], [1], [2]]
+    assert all(part["image"] is masks for part in parts)

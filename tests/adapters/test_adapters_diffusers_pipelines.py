@@ -56,6 +56,28 @@ def test_image_to_image(strength):
     assert_same(latents, solver.sample(field, field.initial_noise(start)))
 
 
+def test_a_start_after_all_calls_names_a_way_on():
+    pipe, _, call = begun("img2img", like="sd")
+    pipe.scheduler = FewStep.from_solver(fs.classical.euler(7), pipe.scheduler)
+    call["image"] = call.pop("latents")
+    with pytest.raises(ValueError, match=r"begins after all 7 network calls; pass strength=0\.143 or more"):
+        run(pipe, 7, strength=0.142, **call)
+    assert len(run(pipe, 7, strength=0.143, **call)) == B
+
+
+@pytest.mark.parametrize("strength", [0.25, 0.1, 0.011])
+@pytest.mark.parametrize("calls", [None, 200])
+def test_a_small_strength_is_watched_in_more_steps(strength, calls):
+    """Also in those of the only solver that the scheduler has."""
+    pipe, field, call = begun("img2img", like="sd")
+    call["image"] = call.pop("latents")
+    if calls is not None:
+        pipe.scheduler = FewStep.from_solver(fs.classical.euler(calls), pipe.scheduler)
+    task = adapter.from_pipeline(pipe, strength=strength, **call)
+    whole = task.field.bind(task.conditions, task.per_sample, B)
+    assert (whole.describe(), task.noise) == (field.describe(), None)
+
+
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 def test_image_to_image_with_packed_latents(strength):
     pipe = build("flux_img2img", SCHEDULERS["flux"]())

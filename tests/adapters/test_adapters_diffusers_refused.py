@@ -44,6 +44,8 @@ def test_three_mixed_predictions_are_refused():
     [
         (SimpleNamespace(unet=Net()), "SimpleNamespace is no pipeline"),
         (Net(), "Net is no pipeline"),
+        (None, "NoneType is no pipeline"),
+        ("folder", "str is no pipeline"),
         (Loop(lambda x, t: x), "has no network that can be watched"),
         (Loop(Net(), lambda k, out: 2 * out), "multiplied by 2"),
         (Loop(Net(), lambda k, out: out / out.norm()), "no weighted sum of the network's outputs"),
@@ -92,6 +94,22 @@ def test_arguments_that_change_are_refused():
 
 def test_one_step_does_not_tell_the_clock():
     refused(Loop(Net()), "made one step", latents=X, num_inference_steps=1)
+
+
+def test_no_step_and_one_name_a_way_on():
+    pipe = build("img2img", SCHEDULERS["sd"](), vae=True)
+    call = {**ARGUMENTS["sd"](1, True), "image": draw(1, 3, 64, 64).sigmoid(), "num_inference_steps": 4}
+    call.pop("latents")
+    for strength, made in ((0.2, "no step of its scheduler"), (0.4, "one step")):
+        words = f"made {made}, but two tell the clock; pass more num_inference_steps, or a larger strength"
+        refused(pipe, words, strength=strength, **call)
+
+
+def test_empty_prompts_and_other_batches_are_refused():
+    refused(Loop(Net()), "prompt is empty; pass one at least", latents=X, prompt=[])
+    for batch in (1.5, "2", True, 0):
+        words = f"batch must be a whole number of prompts, at least 1, not {batch!r}"
+        refused(Loop(Net()), words, batch=batch)
 
 
 @pytest.mark.parametrize("prompt", [["a", "b"], "a", ("a",) * 4], ids=str)

@@ -6,6 +6,7 @@ import json
 import warnings
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -58,6 +59,10 @@ def test_settings_of_the_scheduler_before_are_kept(kind, tmp_path, caplog):
             {k: v for k, v in each.config.items() if k not in unsaved} for each in (restored, before)
         )
         assert kept == was
+        back = made.restored()
+        assert type(back) is type(before)
+        assert {k: v for k, v in back.config.items() if k not in unsaved} == was
+        assert "_fewstep" not in back.config
         assert type(FewStep.from_config(restored.config)) is FewStep
         assert made.convention == ours.convention
         assert torch.equal(made.timesteps, ours.timesteps)
@@ -273,8 +278,15 @@ def test_refusals():
         FewStep.from_solver([SOLVER, fs.classical.euler(6)], before)
     with pytest.raises(ValueError, match="solvers must be one or more"):
         FewStep.from_solver([], before)
-    with pytest.raises(ValueError, match="needs a Solver or Fit, or several, not a str"):
-        FewStep.from_solver(["fit.json"], before)
+    for given, name in ((["fit.json"], "str"), (None, "NoneType"), (before, "DDIM"), ([None], "NoneType")):
+        with pytest.raises(ValueError, match=f"solver must be a Solver or Fit, or several, not a {name}"):
+            FewStep.from_solver(given, before)
+    for given, name in ((None, "NoneType"), (SimpleNamespace(config={}, scheduler=before), "SimpleName")):
+        words = rf"scheduler must be one of diffusers, such as pipe\.scheduler, .* not a {name}"
+        with pytest.raises(ValueError, match=words):
+            FewStep.from_solver(SOLVER, given)
+    with pytest.raises(ValueError, match=r"^FewStepScheduler: Own, the scheduler before, is not one of diff"):
+        FewStep.from_solver(SOLVER, type("Own", (type(before),), {})()).restored()
     with pytest.raises(ValueError, match=r"table of data predictions for CondOT\(\)"):
         FewStep.from_solver(fs.classical.dpmpp("2M", 4), before)
     with pytest.raises(ValueError, match="convention of IPNDMScheduler is unknown"):

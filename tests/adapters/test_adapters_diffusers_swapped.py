@@ -38,7 +38,7 @@ def test_a_solver_gives_its_samples_inside_the_pipeline(name, tmp_path):
     made = solvers(task.field.schedule)
     pipe.scheduler = adapter.FewStepScheduler.from_solver(made, pipe.scheduler)
     # The noise is that of the new scheduler: DDIM starts from latents of unit variance, not from sigma(0).
-    again = from_pipeline(pipe, **arguments(), num_inference_steps=4)
+    again = from_pipeline(pipe, **arguments())  # in the steps of one of these solvers
     assert again.field.describe() == task.field.describe()
     assert adapter.field(pipe).describe() == by_name
     field = task.field.bind(task.conditions, task.per_sample, count)

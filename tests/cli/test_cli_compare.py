@@ -84,6 +84,12 @@ def test_solvers_that_cannot_have_an_nfe_are_left_out_there(program):
     assert [(row["solver"], row["nfe"]) for row in rows] == [("midpoint", 4), ("euler", 3), ("euler", 4)]
 
 
+def test_the_reference_may_be_on_a_fixed_grid(program):
+    result = program("compare", "mixture", "euler:2", "--count", 4, "--steps", 5, "--json")
+    assert result["protocols"]["mixture"]["reference"]["steps"] == 5
+    assert "--steps 5" in json.loads(Path("comparison/results.json").read_text())["command"]
+
+
 def test_a_grid_can_be_named(program):
     (row,) = program("compare", "mixture", "euler/cosine:4", "--count", 4, "--json")["rows"]
     assert row["solver"] == "euler/cosine"

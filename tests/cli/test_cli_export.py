@@ -67,6 +67,14 @@ def test_a_wrong_target_is_told_the_three(failure):
     )
 
 
+def test_one_file_too_many_is_told(failure):
+    said = failure("export", "comfyui", "a.json", "b.json", "--out", ".")
+    assert said == (
+        "error: b.json is one word too many; there is a place for SOLVER only; see fewstep export comfyui "
+        "--help.\n"
+    )
+
+
 class TestDiffusers:
     @pytest.fixture
     def folder(self, tmp_path):

@@ -93,7 +93,7 @@ def test_a_config_that_is_not_there_is_named(failure):
         (("--nfe", "8-4"), "error: --nfe: must be numbers of at least 1, not '8-4'."),
         (("--nfe", ""), "error: --nfe: must be numbers"),
         (("--batch", "0"), "error: --batch: must be at least 1, not 0"),
-        (("--pairs", "2"), "error: fit: needs at least 4 pairs"),
+        (("--pairs", "2"), "error: --pairs: must be at least 4, not 2; see fewstep fit --help."),
         (("--family", "magic"), "error: fit: family must be"),
         (("--max-calls", "10"), "error: fit: max_calls=10 is not enough"),
         (("--family", "auto", "--loss", "nonsense"), "error: fit: loss must be one of"),

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import fewstep as fs
 from fewstep.cli._app import VERBS
-from fewstep.cli._common import conditioned
+from fewstep.cli._condition_files import conditioned
 from fewstep.cli._options import AtLeast, call, helped
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import fewstep as fs
 
@@ -62,10 +63,52 @@ def test_prompts_are_lines_and_noises_take_them_in_turn(tmp_path):
     (tmp_path / "prompts.txt").write_text("a cat\n\n  a dog \n")
     call = Pipeline(tmp_path / "prompts.txt", 4.0, {"height": 64})
     assert call.arguments() == {"height": 64, "guidance_scale": 4.0, "prompt": ["a cat", "a dog"]}
-    loaded = Loaded(None, {"a": 1}, {"text": torch.arange(2), "ids": {"x": torch.zeros(1, 3)}}, "folder")
-    given = loaded.given(5)["per_sample"]
-    assert given["text"].tolist() == [0, 1, 0, 1, 0]
-    assert given["ids"]["x"].shape == (1, 3)
+    field = fs.Field(lambda x, t, text: x)
+    per_sample = {"text": torch.arange(2), "ids": {"x": torch.zeros(1, 3)}}
+    loaded = Loaded(fs.adapters.diffusers.Task(field, {"a": 1}, per_sample, None, 1.0), "folder")
+    given = loaded.of(5).given
+    assert given["conditions"] == {"a": 1}
+    assert given["per_sample"]["text"].tolist() == [0, 1, 0, 1, 0]
+    assert given["per_sample"]["ids"]["x"].shape == (1, 3)
+    assert loaded.of(range(3, 6)).given["per_sample"]["text"].tolist() == [1, 0, 1]
+
+
+def test_it_is_sampled_with_its_labels_in_turn(program, folder):
+    """The latents are those of the pipeline itself, sample by sample."""
+    words = ("sample", f"diffusers:{folder}", "ddim:3", *LABELS)
+    program(*words, "--seeds", "2-5", "--batch", 3, "--out", "some")
+    made = load_file("some/samples.safetensors")["samples"]
+    pipe = diffusers.DiffusionPipeline.from_pretrained(folder)
+    field = fs.adapters.diffusers.from_pipeline(pipe, class_labels=[3], guidance_scale=3).field
+    solver = fs.classical.ddim(3, schedule=field.schedule)
+    x0 = fs.noise(4, field.shape, seed=0, start=2)
+    expected = solver.sample(field, x0, class_labels=torch.tensor([3, 1, 2, 3]))
+    torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_it_is_checked(ended, folder):
+    status, out, err = ended("check", f"diffusers:{folder}", *LABELS, "--samples", 16)
+    assert status in (0, 1), err
+    assert "judged on its own samples: 16 at a time" in out
+
+
+def test_prompts_that_are_missing_are_asked_for(failure, monkeypatch):
+    pipe = build("sd", SCHEDULERS["sd"]())
+    monkeypatch.setattr("fewstep.cli._pipelines._loaded", lambda *_: pipe)
+    said = failure("fit", "diffusers:sd")
+    words = "error: diffusers:sd: --prompts: it needs a text file with one prompt a line, as it says: P"
+    assert said.startswith(words)
+
+
+@pytest.mark.parametrize("verb", ["recommend", "inspect", "distill"])
+def test_a_verb_that_takes_no_pipeline_says_so(failure, verb, tmp_path):
+    fs.classical.euler(2).save(tmp_path / "euler.json")
+    words = {"recommend": ["euler.json"], "inspect": [], "distill": ["--pairs", "none"]}
+    said = failure(verb, "diffusers:folder", *words[verb])
+    if verb == "inspect":
+        assert "error: SOLVER: diffusers:folder is a pipeline, not a solver; give a solver file, " in said
+    else:
+        assert "error: MODEL: diffusers:folder is a pipeline, which fewstep fit, compare, sample and " in said
 
 
 @pytest.mark.parametrize(
@@ -80,6 +123,7 @@ def test_prompts_are_lines_and_noises_take_them_in_turn(tmp_path):
         (("diffusers:tiny dit", "--prompts", "none.txt"), "--prompts: none.txt cannot be read: "),
         (("diffusers:tiny dit", "--prompts", "blank.txt"), "--prompts: blank.txt has no prompts; "),
         (("diffusers:tiny dit", "--conditions", "c.yaml"), "--conditions, --per-sample: a pipeline makes "),
+        (("diffusers:",), "MODEL: diffusers: names no pipeline; add the folder of one, as in diff"),
         (("digits", "--prompts", "none.txt"), "--prompts: is for a pipeline, not for the model digits; "),
     ],
 )

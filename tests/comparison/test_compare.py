@@ -45,6 +45,16 @@ def test_a_row_has_the_forwards_and_the_time_of_a_sample(monkeypatch):
     assert row["milliseconds"] == pytest.approx(1000 / 3)
 
 
+def test_the_reference_may_be_on_a_fixed_grid():
+    """Two Runge-Kutta steps for a rough network, as of :func:`fewstep.reference.pairs`."""
+    x0 = fs.noise(6, (2,), seed=3)
+    table = fs.compare(field(), [EULER], noise=x0, steps=2)
+    pairs = fs.reference.pairs(field(), x0, steps=2)
+    assert table.protocol["reference"]["steps"] == 2
+    assert table.protocol["reference"]["error"] == pairs.error > 1e-5
+    assert table.rows[0]["rmse"] == fs.compare(field(), [EULER], noise=pairs).rows[0]["rmse"]
+
+
 def test_noise_as_a_number_a_tensor_or_pairs_gives_the_same_rows():
     x0 = fs.noise(6, (2,), seed=3)
     pairs = fs.reference.pairs(field(), x0, rtol=1e-6, atol=1e-6)

@@ -57,7 +57,7 @@ from fewstep.fitting import Adam, GaussNewton, Nodes, Reference
             "known for scale-time solvers only; use family='scale_time'",
         ),
         ({"loss": "local", "optimizer": "adam", "init": "ab2"}, "one-step solver"),
-        ({"pairs": 3}, "needs at least 4 pairs, two of them for validation, not 3"),
+        ({"pairs": 3}, r"needs at least 4 pairs, two .* not 3; pass pairs=64, .* by task\.of\(64\)\.$"),
         ({"pairs": True}, "pairs must be a number of pairs or Pairs, not True"),
         ({"pairs": 8.5}, "pairs must be a number of pairs or Pairs, not 8.5"),
         ({"nfe": ()}, r"nfe must be .* or different ones such as \(4, 6, 8\), not \(\)"),

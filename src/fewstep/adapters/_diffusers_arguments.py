@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,16 +11,44 @@ import torch
 from torch import Tensor
 
 from .. import _solver_file
+from .._extras import require
 from .._fitted_for import differences
 from .._json import finite
 from ..fitting import Fit
 from ..schedules import Schedule
 from ..solver import Solver
+from ._diffusers_dialect import SAME
 
-__all__ = ["SAME", "by_calls", "check_even", "members", "schedule_mismatch", "shares_memory"]
+__all__ = [
+    "OURS",
+    "before",
+    "by_calls",
+    "check_begin",
+    "check_even",
+    "members",
+    "schedule_mismatch",
+    "shares_memory",
+]
 
-#: Largest distance of two timesteps that are taken as one, a thousandth of a step of training.
-SAME = 1e-3
+#: The name of our part of the settings. diffusers' own schedulers pass over names with an underscore, and
+#: keep them.
+OURS = "_fewstep"
+
+
+def before(settings: Mapping[str, Any]) -> Any:
+    """Return the scheduler whose settings became those of a :class:`FewStepScheduler`.
+
+    Raises:
+        ValueError: when it is not one of diffusers.
+    """
+    name = str(settings[OURS]["before"])
+    kind = getattr(require("diffusers", "diffusers"), name, None)
+    if kind is None:
+        raise ValueError(
+            f"FewStepScheduler: {name}, the scheduler before, is not one of diffusers; make it by "
+            f"{name}.from_config(scheduler.config)."
+        )
+    return kind.from_config({key: value for key, value in settings.items() if key != OURS})
 
 
 def members(given: Solver | Fit) -> list[Solver]:
@@ -28,8 +57,8 @@ def members(given: Solver | Fit) -> list[Solver]:
         return [given]
     if not isinstance(given, Fit):
         raise ValueError(
-            f"from_solver: needs a Solver or Fit, or several, not a {type(given).__name__}; load files with "
-            "fewstep.load."
+            f"from_solver: solver must be a Solver or Fit, or several, not a {type(given).__name__}; load "
+            "files with fewstep.load, and pass the pipeline's scheduler second."
         )
     places = {(row["nfe"], row["guidance"]) for row in given.report.rows if row["trained"]}
     if len({scale for _, scale in places}) > 1:
@@ -63,6 +92,15 @@ def schedule_mismatch(solver: Solver, schedule: Schedule) -> str | None:
     facts = json.loads(json.dumps({"schedule": schedule.to_dict()}))
     found = differences({**first, "also": more}, facts)
     return None if found is None else f"solver {solver.name!r} was fitted for {found}"
+
+
+def check_begin(index: int, calls: int) -> None:
+    """Raise a ``ValueError`` unless a call remains from an index on."""
+    if index >= calls:
+        raise ValueError(
+            f"FewStepScheduler: the pipeline begins after all {calls} network calls; pass strength="
+            f"{math.ceil(1000 / calls) / 1000:g} or more, or a solver with more calls."
+        )
 
 
 def check_even(name: str, given: Any, own: Sequence[float]) -> None:

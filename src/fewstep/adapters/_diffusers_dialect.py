@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,19 @@ from ._denoise import Denoise
 from ._diffusers_schedulers import Convention
 from .edm import precondition
 
-__all__ = ["Wire", "convention_from_dict", "convention_to_dict", "time_of", "timestep_at", "wire"]
+__all__ = [
+    "SAME",
+    "Wire",
+    "convention_from_dict",
+    "convention_to_dict",
+    "time_of",
+    "times_of",
+    "timestep_at",
+    "wire",
+]
+
+#: Largest distance of two timesteps that are taken as one, a thousandth of a step of training.
+SAME = 1e-3
 
 
 class Wire(NamedTuple):
@@ -70,6 +82,20 @@ def time_of(reading: Convention, timestep: Tensor) -> Tensor:
         assert isinstance(reading.schedule, DDPM | Discrete)
         t = (reading.schedule.count - 1 - k) / reading.schedule.count
     return t.clamp(0, 1)
+
+
+def times_of(reading: Convention, timesteps: Tensor, own: tuple[Sequence[float], Sequence[float]]) -> Tensor:
+    """Return the times of timesteps; of a solver's own, those of its states, which no rounding changes.
+
+    Args:
+        reading: the convention.
+        timesteps: ``()`` or ``(B,)``.
+        own: the solver's timesteps, and the times of its states.
+    """
+    steps, times = (timesteps.new_tensor(each, dtype=torch.float32) for each in own)
+    distances = (timesteps.float()[..., None] - steps).abs()
+    t = time_of(reading, timesteps).float()
+    return torch.where(distances.amin(dim=-1) < SAME, times.take(distances.argmin(dim=-1)), t)
 
 
 def convention_to_dict(reading: Convention) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -18,12 +19,14 @@ __all__ = ["from_pipeline"]
 
 #: Arguments of a pipeline that may have one row per prompt, by a part of their names.
 _BY_PROMPT = ("prompt", "latents", "generator", "class_labels", "image")
+#: Dimensions of several images in one array, and of several masks, which have no channels.
+_IMAGES, _MASKS = 4, 3
 
 
 def from_pipeline(pipe: Any, *, batch: int | None = None, **arguments: Any) -> Task:
     """Return the field of a call of a diffusers pipeline, by watching a few of its steps.
 
-    The pipeline runs for four steps (or ``num_inference_steps``), without decoding, and is left as it was.
+    The pipeline runs for a few steps (or ``num_inference_steps``), without decoding, and is left as it was.
     What it passes to its network and scheduler tells
 
     - the conditions: which of the network's arguments have one row per sample and which are shared,
@@ -56,8 +59,11 @@ def from_pipeline(pipe: Any, *, batch: int | None = None, **arguments: Any) -> T
             number; or when its steps are not those of one ODE with linear guidance, such as those with
             guidance rescale, guidance in an interval, or two networks.
     """
-    if batch is not None and batch < 1:
-        refuse(f"batch must be at least one prompt, not {batch}")
+    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, Integral) or batch < 1):
+        refuse(f"batch must be a whole number of prompts, at least 1, not {batch!r}")
+    for name, value in arguments.items():
+        if _is_by_prompt(name) and row_count(value) == 0:
+            refuse(f"{name} is empty; pass one at least")
     check_counts(arguments)
     pieces = [dict(arguments)] if batch is None else _parts(arguments, batch)
     return _joined([task_of(pipe, piece) for piece in pieces])
@@ -97,10 +103,17 @@ def _prompts(arguments: Mapping[str, Any]) -> int:
 
 def _rows_each(name: str, value: Any, count: int) -> int:
     """Return how many rows of an argument belong to one of ``count`` prompts, 0 if all prompts share it."""
-    rows = row_count(value) if any(part in name for part in _BY_PROMPT) else None
+    rows = row_count(value) if _is_by_prompt(name) else None
+    several = _MASKS if "mask" in name else _IMAGES
+    if name.endswith("image") and getattr(value, "ndim", several) < several:
+        return 0  # an array of one image, whose first dimension is that of channels, or of pixels
     if name == "latents" and rows is not None:
         return rows // count  # of several images a prompt
     return int(rows == count)
+
+
+def _is_by_prompt(name: str) -> bool:
+    return any(part in name for part in _BY_PROMPT)
 
 
 def _joined(tasks: Sequence[Task]) -> Task:

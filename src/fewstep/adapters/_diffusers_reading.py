@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .._conditions import row_count
 from ._diffusers_guidance import Guidance, mix
 from ._diffusers_values import plain, refuse, same, tolerance
-from ._diffusers_watch import NetworkCall, Recording, Step
+from ._diffusers_watch import FEWEST, NetworkCall, Recording, Step
 
 __all__ = ["Evaluation", "Form", "Reading", "form_of", "read"]
 
@@ -94,10 +94,12 @@ def read(record: Recording) -> Reading:
 
 def _loop(record: Recording) -> list[Step]:
     """Return the steps with the calls of the one network in the loop."""
-    if not record.steps:
-        refuse("the pipeline did not call scheduler.step, so that nothing could be watched")
-    if len(record.steps) < 2:
-        refuse("the pipeline made one step, which does not tell the clock; pass num_inference_steps=8")
+    if len(record.steps) < FEWEST:
+        made = "one step" if record.steps else "no step of its scheduler"
+        refuse(
+            f"the pipeline made {made}, but two tell the clock; pass more num_inference_steps, or a larger "
+            "strength"
+        )
     looped = {call.module: None for step in record.steps[1:] for call in step.calls}
     names = [record.names[module] for module in looped]
     if not names:

@@ -18,16 +18,13 @@ from .._json import finite
 from .._network import state_type
 from ..fitting import Fit
 from ..solver import Solver
-from ._diffusers_arguments import SAME, by_calls, check_even, members, schedule_mismatch, shares_memory
-from ._diffusers_dialect import convention_from_dict, convention_to_dict, time_of, timestep_at, wire
+from . import _diffusers_arguments as arguments
+from ._diffusers_arguments import OURS
+from ._diffusers_dialect import SAME, convention_from_dict, convention_to_dict, times_of, timestep_at, wire
 from ._diffusers_schedulers import Convention, convention
 from ._stepper import History, Stepper
 
 __all__ = ["FewStepScheduler"]
-
-#: The name of our part of the settings. diffusers' own schedulers pass over names with an underscore, and
-#: keep them.
-_OURS = "_fewstep"
 
 
 class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # both name the file
@@ -38,8 +35,9 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
     callbacks) stay changed. It may start later (``strength``): from the first of its timesteps on, the calls
     that remain are made by DPM-Solver++ 2M, as a solver has no history there. States are float32 at least.
 
-    The settings are those of the scheduler that it replaces, and its own under ``"_fewstep"``:
-    ``type(old).from_config(pipe.scheduler.config)`` restores the old one, and ``save_pretrained``,
+    The settings are those of the scheduler that it replaces, and its own under ``"_fewstep"``.
+    ``restored()`` is the old one. Schedulers of diffusers that are made from these settings keep that entry,
+    so that ``FewStepScheduler.from_config`` of theirs gives the solvers again. ``save_pretrained``,
     ``from_pretrained`` and ``push_to_hub`` write and read JSON. One object serves one pipeline at a time, as
     all schedulers of diffusers do. ``DDIMPipeline`` turns every scheduler that it is made with into its own
     kind: set its ``scheduler`` afterwards.
@@ -67,7 +65,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
     ) -> None:
         reading = convention_from_dict(convention) if isinstance(convention, Mapping) else convention
         self.convention = reading
-        self._solvers = by_calls(solvers)
+        self._solvers = arguments.by_calls(solvers)
         self._steppers = {
             n: Stepper.of(solver, reading.prediction, reading.schedule) for n, solver in self._solvers.items()
         }
@@ -77,7 +75,9 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
             "before": before,
         }
         ours = json.loads(json.dumps(ours))  # equal to what a file will hold
-        self.register_to_config(**{**(settings or {}), _OURS: ours})  # type: ignore[no-untyped-call]
+        self.register_to_config(**{**(settings or {}), OURS: ours})  # type: ignore[no-untyped-call]
+        #: Numbers of network calls of its solvers.
+        self.counts = tuple(self._solvers)
         #: What a pipeline multiplies the noise by.
         self.init_noise_sigma = float(reading.schedule(0.0).sigma)
         self.set_timesteps(max(self._steppers))
@@ -96,16 +96,16 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
         Warns:
             UserWarning: when a solver was fitted for another schedule.
         """
-        given = [solver] if isinstance(solver, Solver | Fit) else list(solver)
-        solvers = [member for one in given for member in members(one)]
+        given = list(solver) if isinstance(solver, Iterable) else [solver]
+        solvers = [member for one in given for member in arguments.members(one)]
+        reading = convention(scheduler)
         settings = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
         # Without their underscored names, all settings are taken as given, and none as a default to replace.
         kept = {key: value for key, value in settings.items() if not key.startswith("_")}
         before = settings.get("_class_name") if isinstance(scheduler, Mapping) else type(scheduler).__name__
         if before == cls.__name__:
-            before = settings[_OURS]["before"]
-        reading = convention(scheduler)
-        for found in filter(None, (schedule_mismatch(one, reading.schedule) for one in solvers)):
+            before = settings[OURS]["before"]
+        for found in filter(None, (arguments.schedule_mismatch(one, reading.schedule) for one in solvers)):
             warnings.warn(f"{found}; fit again for this scheduler's.", stacklevel=2)
         return cls(solvers, reading, kept, before)
 
@@ -123,22 +123,30 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
         Raises:
             ValueError: when the settings hold no solver.
         """
-        ours = (config or {}).get(_OURS)
+        ours = (config or {}).get(OURS)
         if not isinstance(ours, Mapping):
             raise ValueError(
                 "FewStepScheduler: these settings hold no solver; fit one, and use "
                 "FewStepScheduler.from_solver(solver, pipe.scheduler)."
             )
-        settings = {key: value for key, value in (config or {}).items() if key != _OURS}
+        settings = {key: value for key, value in (config or {}).items() if key != OURS}
         if "_class_name" in settings:
             settings["_class_name"] = cls.__name__
         made = cls(ours["solvers"], ours["convention"], settings, ours.get("before"))
         return (made, kwargs) if return_unused_kwargs else made
 
+    def restored(self) -> Any:
+        """Return the scheduler before, with its settings alone.
+
+        Raises:
+            ValueError: when it is not one of diffusers.
+        """
+        return arguments.before(self.config)
+
     @property
     def compatibles(self) -> list[type]:
         """The schedulers of diffusers that take these settings: the one before, and those it names."""
-        before = getattr(diffusers, str(self.config[_OURS]["before"]), None)
+        before = getattr(diffusers, str(self.config[OURS]["before"]), None)
         return [] if before is None else list(before._get_compatibles())
 
     @property
@@ -152,7 +160,12 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
         return self._begin_index
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """Begin at a later call; called by pipelines before the first step."""
+        """Begin at a later call; called by pipelines before the first step.
+
+        Raises:
+            ValueError: when no call remains, as with a small ``strength``.
+        """
+        arguments.check_begin(begin_index, len(self.timesteps))
         self._begin_index = begin_index
 
     def set_timesteps(
@@ -189,7 +202,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
         exact = [timestep_at(self.convention, t) for t in self._stepper.called]
         for name, given in (("sigmas", sigmas), ("timesteps", timesteps)):
             if given is not None:
-                check_even(name, given, exact)
+                arguments.check_even(name, given, exact)
         self.num_inference_steps = n
         self._own, self._own_times = exact, self._stepper.times[:-1]
         self.timesteps = torch.tensor(exact, dtype=torch.float32, device=device)
@@ -244,7 +257,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Return ``alpha data + sigma noise`` at timesteps, ``()`` or ``(B,)``."""
-        t = self._times_of(timesteps.to(original_samples.device))
+        t = times_of(self.convention, timesteps.to(original_samples.device), (self._own, self._own_times))
         alpha, sigma = (like(c, original_samples) for c in self.convention.schedule(t)[:2])
         return (alpha * original_samples + sigma * noise).to(original_samples.dtype)
 
@@ -278,18 +291,9 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
             return self._begin_index
         if timestep is None:
             return 0
-        if isinstance(timestep, Tensor) and shares_memory(timestep, self.timesteps):
+        if isinstance(timestep, Tensor) and arguments.shares_memory(timestep, self.timesteps):
             return int(timestep.storage_offset())  # the value would be waited for
         return self.index_for_timestep(timestep)
-
-    def _times_of(self, timesteps: Tensor) -> Tensor:
-        """Return the times of timesteps; of our own, those of the states, which no rounding changes."""
-        own = timesteps.new_tensor(self._own, dtype=torch.float32)
-        distances = (timesteps.float()[..., None] - own).abs()
-        nearest = distances.argmin(dim=-1)
-        times = timesteps.new_tensor(self._own_times, dtype=torch.float32)
-        t = time_of(self.convention, timesteps).float()
-        return torch.where(distances.amin(dim=-1) < SAME, times.take(nearest), t)
 
 
 # Saved pipelines name the module of their scheduler.

@@ -57,10 +57,10 @@ def convention(scheduler: Any) -> Convention:
     if isinstance(kept, Convention):
         return kept
     config = scheduler if isinstance(scheduler, Mapping) else getattr(scheduler, "config", None)
-    if not isinstance(config, Mapping):
+    if not isinstance(config, Mapping) or hasattr(scheduler, "scheduler"):
         raise ValueError(
-            "diffusers: scheduler must be a scheduler of diffusers or the mapping of its settings, not a "
-            f"{type(scheduler).__name__}."
+            "diffusers: scheduler must be one of diffusers, such as pipe.scheduler, or the mapping of its "
+            f"settings, not a {type(scheduler).__name__}."
         )
     classes = type(scheduler).__mro__
     names = [str(config.get("_class_name"))] if config is scheduler else [c.__name__ for c in classes]

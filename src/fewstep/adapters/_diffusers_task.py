@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._clock import Clock, default_clock
-from .._conditions import row_count
+from .._conditions import in_turn, most_rows, row_count
 from ..field import Field
 from ..schedules import DDPM, Discrete
 from ._diffusers_call import CONCATENATED, Call
@@ -45,6 +46,40 @@ class Task:
     per_sample: Mapping[str, Any]
     noise: Tensor | None
     shift: float
+
+    def __repr__(self) -> str:
+        conditions, per_sample = ([*names] for names in (self.conditions, self.per_sample))
+        return f"Task({self.field!r}, {conditions=}, {per_sample=}, rows={self.rows}, shift={self.shift:g})"
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in ``per_sample``, 0 if one serves all samples."""
+        return most_rows(self.per_sample)
+
+    def of(self, samples: int | Sequence[int]) -> Task:
+        """Return the task of other samples, which take the prompts in turn.
+
+        Of ``n`` rows that were watched, sample ``k`` has row ``k`` modulo ``n``, negative prompts included.
+        With a single prompt nothing changes, as its row serves any number of samples.
+
+        Args:
+            samples: their number, or the numbers ``k``.
+
+        Returns:
+            The task, without ``noise``, which belongs to the samples that were watched.
+
+        Raises:
+            ValueError: when ``samples`` is neither a number of at least 1 nor a sequence of numbers from 0.
+        """
+        numbers = range(samples) if isinstance(samples, int) else samples
+        if not isinstance(numbers, Sequence) or not numbers or min(numbers) < 0:
+            raise ValueError(
+                "Task.of: samples must be their number, at least 1, or a list of their numbers, from 0, not "
+                f"{samples!r}."
+            )
+        field = copy(self.field)
+        per_sample, field.unconditional = in_turn(self.per_sample, field.unconditional, numbers)
+        return replace(self, field=field, per_sample=per_sample, noise=None)
 
 
 def task_of(pipe: Any, arguments: Mapping[str, Any]) -> Task:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import wraps
+from numbers import Real
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 from ._diffusers_call import output_tensor
 from ._diffusers_values import refuse
 
-__all__ = ["NetworkCall", "Recording", "Step", "unwrapped", "watch"]
+__all__ = ["FEWEST", "NetworkCall", "Recording", "Step", "unwrapped", "watch"]
 
-#: Steps to watch: they span the times, and img2img at half strength still makes two of them.
-_STEPS = 4
+#: Steps to watch, which span the times; the fewest that tell the clock; and most that are asked for.
+_STEPS, FEWEST, _MOST = 4, 2, 1000
 
 
 @dataclass
@@ -72,19 +73,21 @@ def watch(pipe: Any, arguments: Mapping[str, Any]) -> Recording:
 
     Args:
         pipe: a pipeline with a ``scheduler`` and modules as attributes.
-        arguments: those of its call. By default four steps are made, and the samples are not decoded.
+        arguments: those of its call. By default four steps are made, or as many as one of the solvers of a
+            :class:`FewStepScheduler` has, more if ``strength`` leaves fewer than two of them, and the samples
+            are not decoded.
 
     Raises:
         ValueError: when the pipeline lacks a scheduler or modules.
     """
     kind, scheduler = type(pipe).__name__, getattr(pipe, "scheduler", None)
-    modules = {part: name for name, part in vars(pipe).items() if isinstance(part, nn.Module)}
     if not (callable(pipe) and hasattr(scheduler, "step")) or isinstance(pipe, nn.Module):
         lacks = "has no scheduler" if callable(pipe) and not isinstance(pipe, nn.Module) else "is no pipeline"
         refuse(
             f"{kind} {lacks}; pass a pipeline of diffusers, or a network and its scheduler to "
             "fewstep.adapters.diffusers.field"
         )
+    modules = {part: name for name, part in vars(pipe).items() if isinstance(part, nn.Module)}
     if not modules:
         refuse(f"{kind} has no network that can be watched; its unet or transformer must be a torch module")
     record = Recording(deepcopy(scheduler), modules)
@@ -111,10 +114,18 @@ def _with_defaults(pipe: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     known = inspect.signature(type(pipe).__call__).parameters
     told = dict(arguments)
     if "num_inference_steps" in known and not told.keys() & {"num_inference_steps", "timesteps", "sigmas"}:
-        told["num_inference_steps"] = _STEPS
+        strength = told["strength"] if "strength" in told else getattr(known.get("strength"), "default", 1)
+        told["num_inference_steps"] = _steps(getattr(pipe.scheduler, "counts", ()), strength)
     if "output_type" in known:
         told.setdefault("output_type", "latent")
     return told
+
+
+def _steps(counts: Sequence[int], strength: Any) -> int:
+    """Return a number of steps, of those that there are, of which ``strength`` leaves enough."""
+    known = counts or range(_STEPS, _MOST)
+    share = float(strength) if isinstance(strength, Real) else 1.0
+    return next((n for n in known if n >= _STEPS and int(n * share) >= FEWEST), known[-1])
 
 
 def _before(record: Recording) -> Callable[..., None]:

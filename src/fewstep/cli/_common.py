@@ -14,13 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
 import torch
-import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from .. import classical, reference
 from .._adaptive import Adaptive
@@ -41,8 +36,8 @@ from ..solver import Solver
 
 __all__ = [
     "MODEL",
+    "PREFIX",
     "choose_solver",
-    "conditioned",
     "draw_pairs",
     "is_solver_file",
     "load_model",
@@ -56,6 +51,8 @@ __all__ = [
 ]
 
 
+#: What names a pipeline of diffusers in the place of a model.
+PREFIX = "diffusers:"
 #: Help of the model argument.
 MODEL = (
     f"A bundled model ({', '.join(BUNDLED)}), FILE.safetensors or a folder with a network of fewstep, or "
@@ -66,6 +63,11 @@ MODEL = (
 def load_model(spec: str, device: str) -> Field:
     """Return the field named on the command line, on a device."""
     target = check_device(device)
+    if spec.startswith(PREFIX):
+        raise ValueError(
+            f"MODEL: {spec} is a pipeline, which fewstep fit, compare, sample and check take; here, name a "
+            "fewstep.Field as FILE.py:NAME."
+        )
     if spec.endswith(".safetensors") or (Path(spec) / NETWORK).is_file():
         field = load_field(spec)
     elif ":" in spec:
@@ -172,6 +174,11 @@ def read_solvers(
             for solver in _fitted(load(path), int(calls) if calls else None, budgets, guidance):
                 _add(found, shown_name(solver), solver, path)
             continue
+        if spec.startswith(PREFIX):
+            raise ValueError(
+                f"SOLVER: {spec} is a pipeline, not a solver; give a solver file, or a classical solver such "
+                "as midpoint:8."
+            )
         name, _, calls = spec.partition(":")
         if calls and not (calls.isdigit() and int(calls)):
             raise ValueError(f"SOLVER: {spec!r}: after the colon comes a number of calls, as in midpoint:8.")
@@ -250,58 +257,6 @@ def draw_pairs(field: Field, count: int, seed: int, device: str, as_json: bool, 
     facts = {"seed": seed}
     options = {"rtol": reference.finest(field), "atol": reference.finest(field), **options}
     return reference.pairs(field, x0, provenance=facts, progress=watched(as_json), **options)
-
-
-def conditioned(conditions: Path | None, per_sample: Path | None, device: str) -> dict[str, Any]:
-    """Return the conditions in the files of ``--conditions`` and ``--per-sample``, as keyword arguments."""
-    files = {"conditions": conditions, "per_sample": per_sample}
-    return {
-        name: _conditions(path, f"--{name.replace('_', '-')}", torch.device(device))
-        for name, path in files.items()
-        if path is not None
-    }
-
-
-def _conditions(path: Path, option: str, device: torch.device) -> dict[str, Any]:
-    """Read conditions from a file: arrays and lists of numbers as tensors, ``added.text`` as nested."""
-    readers: dict[str, Callable[[Path], Any]] = {
-        ".npz": lambda file: dict(np.load(file, allow_pickle=False)),
-        ".safetensors": load_file,
-        ".yaml": lambda file: yaml.safe_load(file.read_text(encoding="utf-8")),
-    }
-    if path.suffix not in readers:
-        raise ValueError(f"{option}: must be a file .npz, .safetensors or .yaml, not {path}.")
-    try:
-        entries = readers[path.suffix](path)
-    except (OSError, ValueError, BadZipFile, SafetensorError, yaml.YAMLError) as error:
-        raise ValueError(f"{option}: {path} cannot be read: {' '.join(str(error).split())}.") from None
-    if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries):
-        raise ValueError(f"{option}: {path} must hold conditions by name, not {entries!r:.80}.")
-    found: dict[str, Any] = {}
-    for name, value in entries.items():
-        *outer, inner = name.split(".")
-        place = found
-        for part in outer:
-            place = place.setdefault(part, {})
-        place[inner] = _condition(value, f"{option}: {name} of {path}", device)
-    return found
-
-
-def _condition(value: Any, where: str, device: torch.device) -> Any:
-    if isinstance(value, dict):
-        return {name: _condition(part, where, device) for name, part in value.items()}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "US":
-        return value.tolist()
-    if isinstance(value, list) and any(isinstance(part, str | dict) for part in value):
-        return value
-    if not isinstance(value, list | np.ndarray | torch.Tensor):
-        return value
-    try:
-        if isinstance(value, np.ndarray):
-            value = value.astype(value.dtype.newbyteorder("="))
-        return torch.as_tensor(value, device=device)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where} is no array of numbers: {error}.") from None
 
 
 def parse_numbers(text: str, option: str = "--nfe", least: int = 1) -> list[int]:

@@ -75,6 +75,9 @@ def call(command: Callable[..., None], program: str, words: Sequence[str]) -> No
         raise SystemExit(2)
     given, others = parser.parse_known_intermixed_args(words)
     if others:
+        if not others[0].startswith("-"):
+            places = [str(action.metavar) for action in parser._actions if not action.option_strings]
+            parser.error(f"{others[0]} is one word too many; there is a place for {', '.join(places)} only")
         guess = _guess(others[0], (flag for action in parser._actions for flag in action.option_strings))
         parser.error(f"{others[0]} is no option{guess}")
     found = {name: value for name, value in vars(given).items() if name != "config"}

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .._conditions import cut, most_rows
 from .._device import check_device
 from .._extras import require
-from ..adapters.diffusers import from_pipeline
+from ..adapters.diffusers import Task, from_pipeline
 from ..field import Field
 from ..fitting import find_batch
-from ._common import MODEL, conditioned, load_model, move
+from ._common import MODEL, PREFIX, load_model, move
+from ._condition_files import conditioned
 from ._options import Positive
 
-__all__ = ["MODEL_OR_PIPELINE", "PREFIX", "Loaded", "Pipeline", "load_with_conditions"]
+__all__ = ["MODEL_OR_PIPELINE", "Loaded", "Pipeline", "load_with_conditions"]
 
 MODEL_OR_PIPELINE = f"{MODEL} Or diffusers:FOLDER, a pipeline with its --prompts (a name on the Hub, online)."
 
-PREFIX = "diffusers:"
 _TYPES = ("float32", "float16", "bfloat16")
 
 
@@ -71,33 +71,34 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model, and the conditions of its samples, which for a pipeline, named so, take the rows in turn."""
+    """A model with the conditions of its samples, and the name of the pipeline, if it is that of one."""
 
-    field: Field
-    conditions: Mapping[str, Any] | None = None
-    per_sample: Mapping[str, Any] | None = None
+    task: Task
     pipeline: str | None = None
+
+    @property
+    def field(self) -> Field:
+        """The model."""
+        return self.task.field
 
     @property
     def name(self) -> str:
         """Name in files and results."""
         return self.pipeline or self.field.name
 
-    @property
-    def rows(self) -> int:
-        """Number of rows of the conditions, 0 if one serves all samples."""
-        return most_rows(self.per_sample or {})
+    def of(self, samples: int | Sequence[int] | None) -> Loaded:
+        """Return it for a number of samples, or their numbers, which take a pipeline's prompts in turn."""
+        return replace(self, task=self.task.of(samples)) if self.pipeline and samples is not None else self
 
-    def given(self, count: int | None) -> dict[str, Any]:
-        """Return the conditions of ``count`` samples, as keyword arguments."""
-        found = {"conditions": self.conditions, "per_sample": self.per_sample}
-        if self.pipeline and self.rows and count is not None:
-            found["per_sample"] = cut(self.per_sample or {}, torch.arange(count) % self.rows)
+    @property
+    def given(self) -> dict[str, Any]:
+        """The conditions, as keyword arguments."""
+        found = {"conditions": self.task.conditions, "per_sample": self.task.per_sample}
         return {name: value for name, value in found.items() if value}
 
     def batch(self, default: int) -> int:
         """Return the most samples per network call: the default, or of pipelines what is found by trying."""
-        return find_batch(self.field, most=default, **self.given(None)) if self.pipeline else default
+        return find_batch(self.field, most=default, **self.given) if self.pipeline else default
 
 
 def load_with_conditions(
@@ -114,12 +115,20 @@ def load_with_conditions(
                 f"--{given[0]}: is for a pipeline, not for the model {spec}; name the "
                 "pipeline as diffusers:FOLDER."
             )
-        return Loaded(load_model(spec, device), **conditioned(conditions, per_sample, device))
+        told = conditioned(conditions, per_sample, device)
+        field = load_model(spec, device)
+        return Loaded(Task(field, told.get("conditions", {}), told.get("per_sample", {}), None, 1.0))
     if conditions is not None or per_sample is not None:
         raise ValueError(
             "--conditions, --per-sample: a pipeline makes its own from --prompts and --call; leave them out."
         )
-    return _watched(spec.removeprefix(PREFIX), pipeline, check_device(device))
+    name = spec.removeprefix(PREFIX)
+    if not name:
+        raise ValueError(
+            f"MODEL: {PREFIX} names no pipeline; add the folder of one, as in diffusers:FOLDER, or its name "
+            "on the Hub."
+        )
+    return _watched(name, pipeline, check_device(device))
 
 
 def _watched(name: str, pipeline: Pipeline, device: torch.device) -> Loaded:
@@ -137,12 +146,15 @@ def _watched(name: str, pipeline: Pipeline, device: torch.device) -> Loaded:
     try:
         task = from_pipeline(pipe, batch=pipeline.encode, **arguments)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{PREFIX}{name}: {' '.join(str(error).split())}") from error
+        said = " ".join(str(error).split())
+        if "prompt" in signature(type(pipe).__call__).parameters and "prompt" not in arguments:
+            said = f"--prompts: it needs a text file with one prompt a line, as it says: {said}"
+        raise ValueError(f"{PREFIX}{name}: {said}") from error
     pipe.remove_all_hooks()
     del pipe
     gc.collect()
     move(task.field, device)
-    return Loaded(task.field, task.conditions, task.per_sample, Path(name).name)
+    return Loaded(task, Path(name).name)
 
 
 def _loaded(name: str, dtype: str) -> Any:

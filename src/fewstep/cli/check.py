@@ -10,8 +10,9 @@ import torch
 
 from .. import data as datasets
 from ..checking import check
-from ._common import MODEL, conditioned, load_model, report, sample_shape, watched
+from ._common import report, sample_shape, watched
 from ._options import AtLeast, helped
+from ._pipelines import MODEL_OR_PIPELINE, Pipeline, load_with_conditions
 
 __all__ = ["command"]
 
@@ -19,7 +20,7 @@ __all__ = ["command"]
 _DATA = 2048
 
 
-@helped(model=MODEL, data=f"What it was trained on: {', '.join(datasets.NAMES)}, or a path.")
+@helped(model=MODEL_OR_PIPELINE, data=f"What it was trained on: {', '.join(datasets.NAMES)}, or a path.")
 def command(
     model: str,
     *,
@@ -27,6 +28,7 @@ def command(
     samples: Annotated[int, AtLeast(16)] = 128,
     conditions: Path | None = None,
     per_sample: Path | None = None,
+    pipeline: Pipeline = Pipeline(),  # noqa: B008 -- frozen
     seed: int = 0,
     device: str = "cpu",
     as_json: bool = False,
@@ -36,7 +38,8 @@ def command(
     Args:
         samples: samples per network call.
     """
-    field = load_model(model, device)
+    loaded = load_with_conditions(model, pipeline, conditions, per_sample, device)
+    field = loaded.field
     known = None
     if data is not None:
         dataset = datasets.load(data)
@@ -49,8 +52,8 @@ def command(
         known = datasets.scale(torch.as_tensor(dataset[rows]))
     else:
         sample_shape(field)
-    given = conditioned(conditions, per_sample, device)
-    found = check(field, known, samples=samples, seed=seed, progress=watched(as_json), **given)
+    loaded = loaded.of(samples if known is None else len(known))
+    found = check(loaded.field, known, samples=samples, seed=seed, progress=watched(as_json), **loaded.given)
     report(as_json, found.to_dict(), lambda: str(found))
     if not found.ok:
         sys.exit(1)

@@ -49,6 +49,7 @@ def command(
     metrics: str = "rmse,psnr",
     keep: Annotated[int | None, AtLeast(1)] = None,
     batch: Positive | None = None,
+    steps: Positive | None = None,
     pipeline: Pipeline = Pipeline(),  # noqa: B008 -- frozen
     ref: str | None = None,
     data: str | None = None,
@@ -71,6 +72,7 @@ def command(
         count: number of noises.
         keep: samples on the page: 12, or 64 points in the plane, by default.
         batch: samples per batch; 256 by default, and for a pipeline as for fewstep fit.
+        steps: steps of a fixed grid for the reference instead of adaptive ones, for rough networks.
         data: measure the Fréchet distance to these data, by name or path, in --features, and kernel distance,
             precision, recall, density and coverage against as many of them as noises.
         out: folder of the results; an interrupted comparison is resumed there.
@@ -94,11 +96,13 @@ def command(
     _open(out)
     tables = []
     for name, field in fields.items():
-        given = loaded[name].given(count)
         batch = batch or loaded[name].batch(256)
+        taken = loaded[name].of(count)
+        field = taken.field
         cache = _cache(field, name, out)
         known = None if cache is None else cache / "reference"
-        pairs = draw_pairs(field, count, seed, device, as_json, batch=batch, cache=known, **given)
+        options = {"batch": batch, "steps": steps, "cache": known, **taken.given}
+        pairs = draw_pairs(field, count, seed, device, as_json, **options)
         table = compare_solvers(
             field,
             groups[name],
@@ -112,12 +116,12 @@ def command(
             progress=watched(as_json),
         )
         tables.append(table)
-    options = {
-        "nfe": nfe, "count": count, "metrics": metrics, "seed": seed, "batch": batch, "keep": keep,
-        "ref": ref, "data": data, "features": features, "device": device, "conditions": conditions,
-        "per-sample": per_sample, **pipeline.options(),
+    told = {
+        "nfe": nfe, "count": count, "metrics": metrics, "seed": seed, "batch": batch, "steps": steps,
+        "keep": keep, "ref": ref, "data": data, "features": features, "device": device,
+        "conditions": conditions, "per-sample": per_sample, **pipeline.options(),
     }  # fmt: skip
-    words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
+    words = [word for key, value in told.items() if value is not None for word in (f"--{key}", str(value))]
     typed = shlex.join(["fewstep", "compare", models, *solvers, *words])
     files = write_comparison(tables, out, command=typed)
     result = {

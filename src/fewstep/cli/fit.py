@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from .._files import replacing, write_text
 from .._processes import join_torchrun, place
@@ -13,9 +13,9 @@ from ..families import FAMILIES
 from ..fitting import LOSSES, OPTIMIZERS, Fit, Reference, Search, fit, search
 from ..fitting.losses import LeastSquares
 from ..report import front
-from ._common import parse_numbers, report, watched
-from ._options import Positive, helped
-from ._pipelines import MODEL_OR_PIPELINE, PREFIX, Loaded, Pipeline, load_with_conditions
+from ._common import PREFIX, parse_numbers, report, watched
+from ._options import AtLeast, Positive, helped
+from ._pipelines import MODEL_OR_PIPELINE, Loaded, Pipeline, load_with_conditions
 
 __all__ = ["command"]
 
@@ -43,7 +43,7 @@ def command(
     loss: str = "rmse",
     optimizer: str = "gauss_newton",
     iterations: Positive | None = None,
-    pairs: int | None = None,
+    pairs: Annotated[int | None, AtLeast(4)] = None,
     max_calls: int | None = None,
     reference: Reference = Reference(),  # noqa: B008 -- frozen
     conditions: Path | None = None,
@@ -78,10 +78,11 @@ def command(
         raise ValueError(f"--optimizer: must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}.")
     loaded = load_with_conditions(model, pipeline, conditions, per_sample, device)
     budgets = parse_numbers(nfe)
-    field = loaded.field
     if pairs is None:
         pairs = _pairs(loaded, max_calls)
-    given, batch = loaded.given(pairs), batch or loaded.batch(4096)
+    batch = batch or loaded.batch(4096)
+    loaded = loaded.of(pairs)
+    field = loaded.field
     chosen: dict[str, Any] = {} if iterations is None else {"iterations": iterations}
     options: dict[str, Any] = {
         "loss": loss,
@@ -92,7 +93,7 @@ def command(
         "batch": batch,
         "device": device,
         "progress": watched(as_json),
-        **given,
+        **loaded.given,
     }
     if family == "auto":
         if init is not None or guidance is not None:
@@ -130,9 +131,9 @@ def _next(model: str, files: list[str], nfe: str) -> str:
 
 def _pairs(loaded: Loaded, max_calls: int | None) -> int | None:
     """Return the number of pairs; ``None`` if the fit itself must choose."""
-    if loaded.pipeline and loaded.rows:
-        return max(_PAIRS, loaded.rows)
-    return None if max_calls or loaded.per_sample else _PAIRS
+    if loaded.pipeline and loaded.task.rows:
+        return max(_PAIRS, loaded.task.rows)
+    return None if max_calls or loaded.task.per_sample else _PAIRS
 
 
 def _write_search(name: str, found: Search, out: Path, model: str, as_json: bool) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..comparison import compare
-from ._common import MODEL, conditioned, draw_pairs, load_model, load_solvers, parse_numbers, report
+from ._common import MODEL, draw_pairs, load_model, load_solvers, parse_numbers, report
+from ._condition_files import conditioned
 from ._options import Positive, helped
 
 __all__ = ["command"]

@@ -10,28 +10,26 @@ from typing import Annotated, Any
 from ..data import is_picture
 from ..generation import FORMATS, generate
 from ._common import (
-    MODEL,
     choose_solver,
-    conditioned,
-    load_model,
     parse_numbers,
     report,
     sample_shape,
     watched,
 )
 from ._options import AtLeast, Positive, helped
+from ._pipelines import MODEL_OR_PIPELINE, Pipeline, load_with_conditions
 
 __all__ = ["command"]
 
 
-@helped(model=MODEL, format=f"What to write: some of {', '.join(FORMATS[:-1])}, with commas.")
+@helped(model=MODEL_OR_PIPELINE, format=f"What to write: some of {', '.join(FORMATS[:-1])}, with commas.")
 def command(
     model: str,
     solver: str,
     *,
     count: Annotated[int | None, AtLeast(1)] = None,
     seeds: str | None = None,
-    batch: Positive = 256,
+    batch: Positive | None = None,
     out: Path = Path("samples"),
     format: str = "safetensors",
     shard: Positive = 1000,
@@ -41,11 +39,12 @@ def command(
     atol: float | None = None,
     conditions: Path | None = None,
     per_sample: Path | None = None,
+    pipeline: Pipeline = Pipeline(),  # noqa: B008 -- frozen
     seed: int = 0,
     device: str = "cpu",
     as_json: bool = False,
 ) -> None:
-    """Sample a model; sample k depends only on the seed and k.
+    """Sample a model; sample k depends only on the seed and k. Those of a pipeline are latents.
 
     Under torchrun the processes share the work.
 
@@ -53,7 +52,8 @@ def command(
         solver: a solver file, a classical solver such as midpoint:8, or adaptive.
         count: number of samples; 64 by default.
         seeds: numbers of the samples, such as 0-49999, instead of --count.
-        batch: samples per batch; they do not depend on it.
+        batch: samples per batch; 256 by default, and for a pipeline as for fewstep fit. They do not depend
+            on it.
         out: folder of the samples; an interrupted run is resumed there.
         shard: samples per file, saved together.
         save_noise: write the noises too.
@@ -66,7 +66,11 @@ def command(
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if device == "cuda" and "LOCAL_RANK" in os.environ:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
-    field = load_model(model, device)
+    loaded = load_with_conditions(model, pipeline, conditions, per_sample, device)
+    batch = batch or loaded.batch(256)
+    numbers = range(count or 64) if seeds is None else parse_numbers(seeds, "--seeds", least=0)
+    loaded = loaded.of(numbers)
+    field = loaded.field
     chosen = choose_solver(solver, rtol, atol, field)
     path, provenance = Path(solver), {}
     if path.is_file():
@@ -75,7 +79,7 @@ def command(
     result = generate(
         field,
         chosen,
-        range(count or 64) if seeds is None else parse_numbers(seeds, "--seeds", least=0),
+        numbers,
         out,
         seed=seed,
         formats=[*format.split(","), *sheet],
@@ -88,7 +92,7 @@ def command(
         world=world,
         progress=watched(as_json) and rank == 0,
         provenance=provenance,
-        **conditioned(conditions, per_sample, device),
+        **loaded.given,
     )
     if result["complete"]:
         calls = f"{result['nfe']['mean']:g}"

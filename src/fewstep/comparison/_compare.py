@@ -34,6 +34,7 @@ def compare(
     seed: int = 1_000_003,
     rtol: float | None = None,
     atol: float | None = None,
+    steps: int | None = None,
     batch: int = 256,
     device: torch.device | str | None = None,
     keep: int = 0,
@@ -58,6 +59,8 @@ def compare(
         seed: seed of the noises that are drawn; not the default seed of fitting.
         rtol: relative tolerance of the reference; by default :func:`fewstep.reference.finest` of the field.
         atol: absolute tolerance of the reference; likewise.
+        steps: steps of a fixed grid for the reference instead of adaptive ones, for networks that are rough
+            in time; see :func:`fewstep.reference.pairs`.
         batch: samples per batch.
         device: device of the noises if ``noise`` is a number; by default that of the network.
         keep: number of samples of every solver to keep for the page.
@@ -81,7 +84,9 @@ def compare(
     if not named:
         raise ValueError("compare: there is no solver to score; pass at least one.")
     rtol, atol = (reference.finest(field) if given is None else given for given in (rtol, atol))
-    pairs = _with_reference(field, noise, seed, device, rtol, atol, batch, progress, conditions, per_sample)
+    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "steps": steps, "batch": batch}
+    options |= {"progress": progress, "conditions": conditions, "per_sample": per_sample}
+    pairs = _with_reference(field, noise, seed, device, options)
     machine = {
         "batch": batch,
         "device": device_name(pairs.x0.device),
@@ -186,21 +191,15 @@ def _with_reference(
     noise: int | Tensor | Pairs,
     seed: int,
     device: torch.device | str | None,
-    rtol: float,
-    atol: float,
-    batch: int,
-    progress: bool,
-    conditions: Mapping[str, Any] | None,
-    per_sample: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
 ) -> Pairs:
     if isinstance(noise, Pairs):
-        refuse_conditions("compare", conditions, per_sample)
+        refuse_conditions("compare", options["conditions"], options["per_sample"])
         noise.warn_of_another(field, "compare")
         return noise
     if not isinstance(noise, Tensor):
         noise = field_noise(field, int(noise), seed, device)
-    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "batch": batch, "progress": progress}
-    return reference.pairs(field, noise, conditions=conditions, per_sample=per_sample, **options)
+    return reference.pairs(field, noise, **options)
 
 
 def _kept(

@@ -112,7 +112,10 @@ def noise_shape(field: Field) -> tuple[int, ...]:
 def at_least_four(count: int) -> None:
     """Raise a ``ValueError`` unless there are enough pairs to split."""
     if count < 4:
-        raise ValueError(f"fit: needs at least 4 pairs, two of them for validation, not {count}.")
+        raise ValueError(
+            f"fit: needs at least 4 pairs, two of them for validation, not {count}; pass pairs=64, and "
+            "per_sample with as many rows, which those of a pipeline get by task.of(64)."
+        )
 
 
 def joined(first: Pairs, rest: Pairs) -> Pairs:
