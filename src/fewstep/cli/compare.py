@@ -96,19 +96,19 @@ def command(
     _open(out)
     tables = []
     for name, field in fields.items():
-        batch = batch or loaded[name].batch(256)
+        size = batch or loaded[name].batch(256)
         taken = loaded[name].of(count)
         field = taken.field
         cache = _cache(field, name, out)
         known = None if cache is None else cache / "reference"
-        options = {"batch": batch, "steps": steps, "cache": known, **taken.given}
+        options = {"batch": size, "steps": steps, "cache": known, **taken.given}
         pairs = draw_pairs(field, count, seed, device, as_json, **options)
         table = compare_solvers(
             field,
             groups[name],
             noise=pairs,
             metrics=measured,
-            batch=batch,
+            batch=size,
             keep=keep or (64 if sample_shape(field) == (2,) else 12),
             quality=quality,
             model=name,
