@@ -8,11 +8,12 @@ INSTALLED = .venv/.installed
 PIP = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 # Its build, for a CPU or one kind of GPU, is chosen by the indexes that pip is set up with, and so has no hash here.
 TORCH = torch==2.13.0
+RESOLUTION = highest
 
 # Tests run on every core, in at most WORKERS processes; in this one with ARGS='-n 0'.
 WORKERS = 8
 
-.PHONY: help demo test lint benchmark licences lock clean
+.PHONY: help demo test lint benchmark bounds licences lock clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +36,11 @@ lint: $(INSTALLED) ## ruff (rules and format) and mypy
 benchmark: $(INSTALLED) ## compare fitted solvers with classical ones
 	@$(BIN)/python benchmarks/learned_solvers.py $(ARGS)
 
+bounds: ## tests with the newest versions allowed, by uv; RESOLUTION=lowest-direct takes the oldest
+	@uv venv --quiet --clear --python $(PYTHON) .venv-bounds
+	@uv pip install --quiet --python .venv-bounds --resolution $(RESOLUTION) -e '.[dev]'
+	@.venv-bounds/bin/python -m pytest -q -n auto --maxprocesses $(WORKERS) --dist worksteal $(ARGS)
+
 licences: $(INSTALLED) ## list the licences of all that is installed, dependencies of dependencies too
 	@$(BIN)/pip-licenses --from=mixed --order=license --with-urls $(ARGS)
 
@@ -46,7 +52,7 @@ lock: ## resolve requirements.txt anew, by uv; ARGS=--upgrade takes new versions
 	@mv requirements.tmp requirements.txt
 
 clean: ## remove the environment, caches and builds
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf .venv .venv-bounds .mypy_cache .pytest_cache .ruff_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml requirements.txt
