@@ -36,10 +36,11 @@ lint: $(INSTALLED) ## ruff (rules and format) and mypy
 benchmark: $(INSTALLED) ## compare fitted solvers with classical ones
 	@$(BIN)/python benchmarks/learned_solvers.py $(ARGS)
 
+# Versions that we did not choose may warn.
 bounds: ## tests with the newest versions allowed, by uv; RESOLUTION=lowest-direct takes the oldest
 	@uv venv --quiet --clear --python $(PYTHON) .venv-bounds
 	@uv pip install --quiet --python .venv-bounds --resolution $(RESOLUTION) -e '.[dev]'
-	@.venv-bounds/bin/python -m pytest -q -n auto --maxprocesses $(WORKERS) --dist worksteal $(ARGS)
+	@.venv-bounds/bin/python -m pytest -q -o filterwarnings= -n auto --maxprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 licences: $(INSTALLED) ## list the licences of all that is installed, dependencies of dependencies too
 	@$(BIN)/pip-licenses --from=mixed --order=license --with-urls $(ARGS)
