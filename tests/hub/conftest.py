@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -75,6 +76,16 @@ class Hub:
         return 200, {"X-Repo-Commit": COMMIT, "ETag": f'"{digest}"'}, content
 
 
+def move_hub(monkeypatch, address):
+    """Let the Hub be at an address."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    file_download = pytest.importorskip("huggingface_hub.file_download")
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
+    for module in (constants, file_download):  # which has a copy in old versions
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """The Hub, at an address of this machine, with an empty cache."""
@@ -102,9 +113,8 @@ def hub(monkeypatch, tmp_path):
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     served = Hub(f"http://127.0.0.1:{server.server_address[1]}")
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, served.address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "ENDPOINT", served.address)
+    served.move = partial(move_hub, monkeypatch)
+    served.move(served.address)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)

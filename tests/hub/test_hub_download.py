@@ -153,14 +153,11 @@ def test_a_missing_revision(published, midpoint):
 
 class TestOffline:
     @pytest.fixture
-    def offline(self, hub, published, midpoint, monkeypatch):
+    def offline(self, hub, published, midpoint):
         """The Hub is gone after a solver was loaded once."""
         fs.Solver.from_pretrained(published(midpoint, REPO))
-        constants = pytest.importorskip("huggingface_hub.constants")
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, "http://127.0.0.1:9")
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-        return constants
+        hub.move("http://127.0.0.1:9")
+        return pytest.importorskip("huggingface_hub.constants")
 
     def test_the_cache_serves(self, offline, midpoint):
         start = time.monotonic()
