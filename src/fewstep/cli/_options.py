@@ -22,6 +22,9 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, Union, get_ar
 
 import yaml
 
+from .._reading import excerpt, read_bytes, reading
+from .._yaml import parse_yaml
+
 __all__ = ["AtLeast", "Positive", "call", "helped", "summary"]
 
 #: Help of options common to many verbs.
@@ -122,7 +125,7 @@ def _parser(
         known = [action.dest.removeprefix("as_") for action in parser._actions if action.dest != "help"]
         unknown = ", ".join(key + _guess(key, known) for key in entries)
         names = ", ".join(sorted(known))
-        raise ValueError(f"--config: {path} has unknown keys {unknown}; known are {names}.")
+        raise ValueError(f"--config: {path} has unknown keys {excerpt(unknown)}; known are {names}.")
     return parser, settings
 
 
@@ -144,7 +147,7 @@ def _add(
     facts: dict[str, Any] = {"help": (text + shown).replace("%", "%%"), "default": argparse.SUPPRESS}
     if plain is bool:
         if entry not in (None, True, False):
-            raise ValueError(f"{flag}: must be true or false, not {entry!r}.")
+            raise ValueError(f"{flag}: must be true or false, not {excerpt(repr(entry))}.")
         default = argparse.SUPPRESS if entry is None else entry
         group.add_argument(
             flag, dest=name, action=argparse.BooleanOptionalAction, **facts | {"default": default}
@@ -169,15 +172,15 @@ def _read(kind: Any, text: str) -> Any:
         try:
             value = plain(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {_WORDS[plain]}, not {text!r}") from None
+            raise argparse.ArgumentTypeError(f"must be {_WORDS[plain]}, not {excerpt(text)!r}") from None
         for bound in _bounds(kind):
             if value < bound.least:
                 raise argparse.ArgumentTypeError(f"must be at least {bound.least:g}, not {text}")
         return value
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not YAML") from None
+        value = parse_yaml(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{excerpt(text)!r} is not YAML ({excerpt(str(error))})") from None
     if get_origin(plain) is not tuple:
         return value
     values = value if isinstance(value, list) else text.split(",") if text else []
@@ -186,13 +189,18 @@ def _read(kind: Any, text: str) -> Any:
 
 def _file(path: Path) -> dict[str, Any]:
     """Return the entries of a YAML file."""
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"--config: {path} cannot be read: {' '.join(str(error).split())}") from None
+    with reading(f"--config: {path}", "YAML file", "any editor"):
+        entries = parse_yaml(read_bytes(path, 1 << 20).decode()) or {}
     if not isinstance(entries, dict):
-        raise ValueError(f"--config: {path} must hold options as 'name: value', not {entries!r}.")
-    return {str(key).replace("-", "_"): value for key, value in entries.items()}
+        raise ValueError(
+            f"--config: {path} must hold options as 'name: value', not {excerpt(repr(entries))}."
+        )
+    odd = [key for key in entries if not isinstance(key, str)]
+    if odd:
+        raise ValueError(
+            f"--config: {path} has the key {odd[0]!r:.60}, which YAML reads as no text; quote it."
+        )
+    return {key.replace("-", "_"): value for key, value in entries.items()}
 
 
 def _spelt(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,12 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._archives import read_member
 from .._hashing import fingerprint
+from .._reading import excerpt, read_bytes
 from ._dataset import Dataset
-from ._picture import Form, decode, pixels
+from ._picture import PIXELS, Form, decode, pixels
 
-__all__ = ["FolderRecords", "ImageFiles", "TableRecords", "ZipRecords"]
+__all__ = ["ENCODED", "FolderRecords", "ImageFiles", "TableRecords", "ZipRecords"]
 
+#: Most bytes of an encoded picture: those of the largest allowed, and not packed at all.
+ENCODED = 3 * PIXELS + 4096
 #: Number of images that a fingerprint reads.
 _HASHED = 16
 
@@ -52,7 +57,7 @@ class FolderRecords:
         return str(self.root / self.names[index])
 
     def read(self, index: int) -> bytes:
-        return (self.root / self.names[index]).read_bytes()
+        return read_bytes(self.root / self.names[index], ENCODED)
 
     def inventory(self) -> Sequence[str]:
         return [f"{name} {(self.root / name).stat().st_size}" for name in self.names]
@@ -83,9 +88,11 @@ class ZipRecords:
 
     def read(self, index: int) -> bytes:
         try:
-            return self._archive.read(self.names[index])
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-            raise ValueError(str(error)) from error  # damaged, encrypted, or packed in an unknown way
+            return read_member(self._archive, self._archive.getinfo(self.names[index]), ENCODED)
+        except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, RuntimeError, struct.error) as error:
+            raise ValueError(
+                excerpt(str(error))
+            ) from error  # damaged, encrypted, or packed in an unknown way
 
     def inventory(self) -> Sequence[str]:
         return [f"{name} {self._archive.getinfo(name).CRC}" for name in self.names]
@@ -105,9 +112,13 @@ class TableRecords:
 
     def read(self, index: int) -> bytes:
         record = next(iter(self.table[index].values()))
-        if not record or (record["bytes"] is None and record["path"] is None):
-            raise ValueError("the row is empty")
-        return record["bytes"] if record["bytes"] is not None else Path(record["path"]).read_bytes()
+        # A path there would be of a file on this machine, which whoever made the table may not choose.
+        if not record or record["bytes"] is None:
+            raise ValueError("the row holds no picture; write the table with the bytes of its pictures")
+        data = record["bytes"]
+        if not isinstance(data, bytes) or len(data) > ENCODED:
+            raise ValueError(f"the row holds no picture of at most {ENCODED:,} bytes")
+        return data
 
     def inventory(self) -> Sequence[str]:
         return [str(len(self))]
@@ -147,7 +158,7 @@ class ImageFiles(Dataset):
         try:
             data = self._records.read(index)
         except (OSError, ValueError) as error:
-            raise ValueError(f"{where}: cannot be read ({error}).") from error
+            raise ValueError(f"{where}: cannot be read ({excerpt(str(error))}).") from error
         return pixels(self._form.of(decode(data, where)))
 
     def fingerprint(self) -> str:

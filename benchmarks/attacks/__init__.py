@@ -1,0 +1,1 @@
+"""What ``benchmarks/attack.py`` and ``tests/attack`` do to the package."""

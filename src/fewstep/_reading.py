@@ -1,0 +1,235 @@
+"""Files that others made: they are data, and what is wrong with one is a sentence that names it."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+__all__ = [
+    "Tensors",
+    "check",
+    "excerpt",
+    "parse_json",
+    "read_bytes",
+    "read_object",
+    "read_tensors",
+    "reading",
+]
+
+#: What readers raise on damaged files: our own, and those of numpy, zipfile, safetensors, torch and Pillow.
+#: Under ``-W error`` their warnings are among it.
+_DAMAGE = (
+    ArithmeticError, AssertionError, AttributeError, BadZipFile, EOFError, LookupError, MemoryError, OSError,
+    RuntimeError, SafetensorError, SyntaxError, TypeError, ValueError, Warning, zlib.error,
+)  # fmt: skip
+
+#: Most characters of what a message quotes.
+_QUOTED = 300
+
+#: Most bytes of JSON, lists and objects in it, entries of these, and levels: ten times what our files need,
+#: and few enough that a file beyond is refused in less than 200 MB.
+_BYTES, _LISTS, _ENTRIES, _DEPTH = 1 << 25, 100_000, 2_000_000, 100
+#: Most digits of a whole number: those of 64 bits.
+_DIGITS = 20
+
+
+@contextmanager
+def reading(path: object, what: str, writer: str) -> Iterator[None]:
+    """Read a file in here: any damage becomes one sentence.
+
+    Args:
+        path: the file, for messages.
+        what: what it should be, such as ``"solver file"``.
+        writer: what writes such a file, such as ``"solver.save()"``.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        OSError: when it cannot be read, for want of permission for instance.
+        ValueError: when it is damaged, or something else.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such {what}; {writer} writes one.") from None
+    except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise type(error)(f"{path}: cannot be read ({error.strerror}).") from None
+        reason = _reason(error)
+        if isinstance(error, ValueError) and reason.startswith(f"{path}"):
+            raise ValueError(reason) from error
+        raise ValueError(
+            f"{path}: not a readable {what} ({reason.rstrip('.')}); write it again with {writer}."
+        ) from error
+
+
+def excerpt(text: str) -> str:
+    """Return a text, or its beginning where it is long."""
+    return text if len(text) <= _QUOTED else f"{text[: _QUOTED - 3]}..."
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    text = excerpt(" ".join(str(error).split()) or type(error).__name__)
+    return f"it lacks {text}" if isinstance(error, KeyError) else text
+
+
+def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
+    """Return what a file holds, unless that is more than ``most`` bytes."""
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content
+
+
+def read_object(path: str | os.PathLike[str], what: str, writer: str) -> dict[str, Any]:
+    """Read a JSON file that holds one object.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        OSError: when it cannot be read.
+        ValueError: when it holds something else.
+    """
+    with reading(path, what, writer):
+        return parse_json(read_bytes(path, _BYTES).decode())
+
+
+def parse_json(text: str) -> dict[str, Any]:
+    """Return the object in a text of JSON, whose size is checked before it is parsed.
+
+    Raises:
+        ValueError: when it is none, has a name twice, numbers beyond 64 bits, or is too long or too deep.
+        RecursionError: when it is very deep.
+    """
+    sizes = ((len(text), _BYTES, "characters"), (text.count(","), _ENTRIES, "entries"))
+    for size, most, label in (*sizes, (text.count("[") + text.count("{"), _LISTS, "lists and objects")):
+        if size > most:
+            raise ValueError(f"it has {size:,} {label}, and may have {most:,}")
+    try:
+        found = json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not complete JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"it must hold one JSON object, not {type(found).__name__}")
+    level: list[Any] = [found]
+    for _ in range(_DEPTH):
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, dict | list)
+        ]
+    if level:
+        raise ValueError(f"it is nested deeper than {_DEPTH} levels")
+    if "\\ud" in text or "\\uD" in text:
+        json.dumps(found, ensure_ascii=False).encode()  # raises on half a character, which nothing can print
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"it has {twice!r:.60} twice in one object")
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"it has a whole number of {len(digits)} digits")
+    return int(digits)
+
+
+def check(value: object, kind: Any, where: str) -> None:
+    """Raise a ``ValueError`` unless a value from JSON is of a kind.
+
+    Args:
+        value: the value.
+        kind: ``str``, ``int``, ``bool``, ``float`` (which whole numbers are, too), ``dict`` or ``None``;
+            ``[kind]`` for a list; ``{str: kind}`` for an object of any names; ``{"name": kind}`` for one with
+            these names among others, where a missing one is ``None``; a tuple of alternatives.
+        where: the name of the value, for the message.
+    """
+    if isinstance(kind, tuple):
+        if not any(_fits(value, one) for one in kind):
+            check(value, next(one for one in kind if one is not None), where)
+    elif isinstance(kind, list) and isinstance(value, list):
+        for index, one in enumerate(value):
+            check(one, kind[0], f"{where}[{index}]")
+    elif isinstance(kind, dict) and isinstance(value, Mapping):
+        for name in value if str in kind else kind:
+            check(value.get(name), kind.get(name, kind.get(str)), f"{where}.{name}" if where else str(name))
+    elif not _is(value, kind):
+        raise ValueError(f"{excerpt(where)}: must be {_words(kind)}, not {value!r:.60}")
+
+
+def _fits(value: object, kind: Any) -> bool:
+    try:
+        check(value, kind, "")
+    except ValueError:
+        return False
+    return True
+
+
+def _is(value: object, kind: Any) -> bool:
+    if not isinstance(kind, type):
+        return kind is None and value is None  # else a list or an object was wanted
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def _words(kind: Any) -> str:
+    if isinstance(kind, list):
+        return "a list"
+    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", None: "null"}
+    return names.get(kind, "an object of names and values") if not isinstance(kind, dict) else "an object"
+
+
+class Tensors(NamedTuple):
+    """What a safetensors file holds: its tensors by name, and one of its metadata, an object of JSON."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+def read_tensors(
+    path: str | os.PathLike[str],
+    key: str | None,
+    *,
+    only: tuple[str, ...] | None = None,
+    device: str = "cpu",
+) -> Tensors:
+    """Read a safetensors file, within :func:`reading`.
+
+    Args:
+        path: the file.
+        key: name of the metadata that hold the facts; ``None`` for a file without.
+        only: names of the tensors to read, which must be there; by default all.
+        device: device of the tensors.
+    """
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        # Ours are of kilobytes; only the prompts of pairs may be long. The library would take 100 MB.
+        if length > _BYTES:
+            raise ValueError(f"its header claims {length:,} bytes, and may have {_BYTES:,}")
+    with safe_open(path, "pt", device=device) as file:
+        metadata = file.metadata() or {}
+        if key is not None and key not in metadata:
+            raise ValueError(f"its metadata lack {key!r}")
+        facts = {} if key is None else parse_json(metadata[key])
+        return Tensors(
+            {name: file.get_tensor(name) for name in (file.keys() if only is None else only)}, facts
+        )
