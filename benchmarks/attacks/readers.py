@@ -72,7 +72,10 @@ def _solver(folder: Path) -> None:
 
 def _use_solver(solver: fs.Solver) -> None:
     if solver.nfe <= 64:
-        solver.sample(fs.Field(lambda x, t: -x, solver.schedule, solver.prediction, shape=(2,)), fs.noise(2, (2,)))
+        field = fs.Field(lambda x, t: -x, solver.schedule, solver.prediction, shape=(2,))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it was fitted for another
+            solver.sample(field, fs.noise(2, (2,)))
         str(fs.inspect(solver))
         solver._body("name", {})
 
@@ -80,7 +83,7 @@ def _use_solver(solver: fs.Solver) -> None:
 def _fit(**options: Any) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         field = fs.Field(lambda x, t: -x + 0.3 * torch.sin(5 * t) * x.sin(), shape=(2,), name="plain")
-        fs.fit(field, pairs=16, validation=8, iterations=2, **options).save(folder / "fit.json")
+        fs.fit(field, pairs=16, **options).save(folder / "fit.json")
 
     return make
 
@@ -89,7 +92,9 @@ def _use_fit(fit: Any) -> None:
     str(fit)
     for row in fit.report.rows[:2]:
         if row["trained"] and row["nfe"] <= 64:
-            fit.at(row["nfe"], row["guidance"]).sample(_field(), fs.noise(2, (2,)))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                fit.at(row["nfe"], row["guidance"]).sample(_field(), fs.noise(2, (2,)))
     fit._body("name", {})
 
 
@@ -138,7 +143,7 @@ def _moments(folder: Path) -> None:
 def _samples(*formats: str) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         field = fs.Field(lambda x, t: -x, shape=(1, 4, 4), name="plain")
-        fs.generate(field, fs.classical.euler(2), folder / "out", count=4, formats=formats, batch=2)
+        fs.generate(field, fs.classical.euler(2), range(4), folder / "out", formats=formats)
 
     return make
 
