@@ -46,8 +46,7 @@ def check_packed(path: str | os.PathLike[str]) -> None:
 
 def read_member(archive: ZipFile, member: ZipInfo, most: int) -> bytes:
     """Return what a member of a zip file holds, unless it claims more than ``most`` bytes."""
-    if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
-        raise BadZipFile("it is packed in another way than deflate")  # others unpack without bounds
+    _check_packing(member)
     if member.file_size > most:
         raise BadZipFile(f"it claims {member.file_size:,} bytes, and may have {most:,}")
     with archive.open(member) as file:
@@ -72,7 +71,7 @@ def read_arrays(path: str | os.PathLike[str], only: Collection[str] | None = Non
         only: names of those to read, where they are there; by default all.
 
     Raises:
-        Exception: of any kind, for :func:`fewstep._reading.reading`.
+        Exception: of any kind on a damaged file, for :func:`fewstep._reading.reading`.
     """
     found = {}
     # Opened here, because zipfile leaves a damaged file open.
@@ -107,9 +106,13 @@ def read_exactly(file: Readable, size: int) -> NDArray[np.uint8]:
     return content
 
 
+def _check_packing(member: ZipInfo) -> None:
+    if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):  # others unpack without bounds
+        raise BadZipFile(f"{member.filename!r:.60} is packed in another way than deflate")
+
+
 def _array(archive: ZipFile, member: ZipInfo, name: str) -> NDArray[Any]:
-    if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
-        raise BadZipFile(f"array {name!r} is packed in another way than deflate")
+    _check_packing(member)
     with archive.open(member) as file:
         version = npy.read_magic(file)
         if version not in ((1, 0), (2, 0)):

@@ -1,18 +1,18 @@
-"""Files that others made: they are data, and what is wrong with one is a sentence that names it."""
+"""Reading of files: bounded sizes, checked kinds, and one sentence that names the file on any damage."""
 
 from __future__ import annotations
 
 import json
 import os
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from safetensors import safe_open
+
+if TYPE_CHECKING:  # the options of the command line need no torch, which takes seconds to import
+    from torch import Tensor
 
 __all__ = [
     "Tensors",
@@ -25,31 +25,25 @@ __all__ = [
     "reading",
 ]
 
-#: What readers raise on damaged files: our own, and those of numpy, zipfile, safetensors, torch and Pillow.
-#: Under ``-W error`` their warnings are among it.
-_DAMAGE = (
-    ArithmeticError, AssertionError, AttributeError, BadZipFile, EOFError, LookupError, MemoryError, OSError,
-    RuntimeError, SafetensorError, SyntaxError, TypeError, ValueError, Warning, zlib.error,
-)  # fmt: skip
-
 #: Most characters of what a message quotes.
 _QUOTED = 300
 
 #: Most bytes of JSON, lists and objects in it, entries of these, and levels: ten times what our files need,
 #: and few enough that a file beyond is refused in less than 200 MB.
 _BYTES, _LISTS, _ENTRIES, _DEPTH = 1 << 25, 100_000, 2_000_000, 100
+_TOO_DEEP = f"it is nested deeper than {_DEPTH} levels"
 #: Most digits of a whole number: those of 64 bits.
 _DIGITS = 20
 
 
 @contextmanager
-def reading(path: object, what: str, writer: str) -> Iterator[None]:
+def reading(path: object, what: str, writer: str | None = None) -> Iterator[None]:
     """Read a file in here: any damage becomes one sentence.
 
     Args:
         path: the file, for messages.
         what: what it should be, such as ``"solver file"``.
-        writer: what writes such a file, such as ``"solver.save()"``.
+        writer: what writes such a file, such as ``"solver.save()"``, if that is known.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -59,16 +53,18 @@ def reading(path: object, what: str, writer: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such {what}; {writer} writes one.") from None
-    except _DAMAGE as error:
+        mend = f"; {writer} writes one" if writer else ""
+        raise FileNotFoundError(f"{path}: there is no such {what}{mend}.") from None
+    except Exception as error:  # damaged bytes make numpy, zipfile, torch and others raise nearly anything
+        if type(error).__name__ == "OutOfMemoryError":
+            raise  # of torch: the device is too small, and the file may be sound
         if isinstance(error, OSError) and error.errno is not None:
             raise type(error)(f"{path}: cannot be read ({error.strerror}).") from None
+        if isinstance(error, ValueError) and str(error).startswith(f"{path}"):
+            raise  # it says all
         reason = _reason(error)
-        if isinstance(error, ValueError) and reason.startswith(f"{path}"):
-            raise ValueError(reason) from error
-        raise ValueError(
-            f"{path}: not a readable {what} ({reason.rstrip('.')}); write it again with {writer}."
-        ) from error
+        mend = f"write it again with {writer}" if writer else "fetch or make it again"
+        raise ValueError(f"{path}: not a readable {what} ({reason.rstrip('.')}); {mend}.") from error
 
 
 def excerpt(text: str) -> str:
@@ -79,8 +75,6 @@ def excerpt(text: str) -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "it needs more memory than there is"
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
     text = excerpt(" ".join(str(error).split()) or type(error).__name__)
     return f"it lacks {text}" if isinstance(error, KeyError) else text
 
@@ -111,7 +105,6 @@ def parse_json(text: str) -> dict[str, Any]:
 
     Raises:
         ValueError: when it is none, has a name twice, numbers beyond 64 bits, or is too long or too deep.
-        RecursionError: when it is very deep.
     """
     sizes = ((len(text), _BYTES, "characters"), (text.count(","), _ENTRIES, "entries"))
     for size, most, label in (*sizes, (text.count("[") + text.count("{"), _LISTS, "lists and objects")):
@@ -121,6 +114,8 @@ def parse_json(text: str) -> dict[str, Any]:
         found = json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
     except json.JSONDecodeError as error:
         raise ValueError(f"not complete JSON: {error}") from None
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
     if not isinstance(found, dict):
         raise ValueError(f"it must hold one JSON object, not {type(found).__name__}")
     level: list[Any] = [found]
@@ -132,7 +127,7 @@ def parse_json(text: str) -> dict[str, Any]:
             if isinstance(inner, dict | list)
         ]
     if level:
-        raise ValueError(f"it is nested deeper than {_DEPTH} levels")
+        raise ValueError(_TOO_DEEP)
     if "\\ud" in text or "\\uD" in text:
         json.dumps(found, ensure_ascii=False).encode()  # raises on half a character, which nothing can print
     return found
@@ -192,10 +187,10 @@ def _is(value: object, kind: Any) -> bool:
 
 
 def _words(kind: Any) -> str:
-    if isinstance(kind, list):
-        return "a list"
-    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", None: "null"}
-    return names.get(kind, "an object of names and values") if not isinstance(kind, dict) else "an object"
+    if isinstance(kind, list | dict):
+        return "a list" if isinstance(kind, list) else "an object"
+    words = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "an object"}
+    return words.get(kind, "null")
 
 
 class Tensors(NamedTuple):

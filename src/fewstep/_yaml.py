@@ -1,24 +1,32 @@
-"""YAML of settings: plain values in a bounded number, without anchors, and every name once."""
+"""YAML of settings: plain values in a bounded number, without aliases, and every name once."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import Any
 
 import yaml
 
-__all__ = ["parse_yaml"]
+from ._reading import read_bytes, reading
+
+__all__ = ["parse_yaml", "read_yaml"]
 
 #: Most characters and values: a second of PyYAML's time.
 _CHARACTERS, _VALUES = 1 << 18, 10_000
+
+
+def read_yaml(path: str | os.PathLike[str], where: str) -> Any:
+    """Read a YAML file, called ``where`` in the one sentence on its damage."""
+    with reading(where, "YAML file", "an editor"):
+        return parse_yaml(read_bytes(path, 4 * _CHARACTERS).decode())
 
 
 def parse_yaml(text: str) -> Any:
     """Return what a text of YAML says.
 
     Raises:
-        ValueError: when it is no YAML, is too long, or has aliases, or a name twice in one mapping.
-        RecursionError: when it is nested very deeply.
+        ValueError: when it is no YAML, too long or too deep, or has aliases or a name twice in one mapping.
     """
     if len(text) > _CHARACTERS:
         raise ValueError(
@@ -28,6 +36,8 @@ def parse_yaml(text: str) -> Any:
         return yaml.load(text, _Loader)  # a SafeLoader
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 class _Loader(yaml.SafeLoader):

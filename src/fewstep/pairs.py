@@ -194,7 +194,9 @@ class Pairs:
         with reading(path, "file of pairs", "Pairs.save()"):
             tensors, facts = read_tensors(path, FACTS, device=str(device))
             check(facts, KINDS, "")
-            given = {key: facts[key] for key in facts if key != "error"}
+            if unknown := sorted(facts.keys() - KINDS.keys()):
+                raise ValueError(f"its metadata have unknown keys {', '.join(map(repr, unknown))}")
+            given = {key: facts[key] for key in KINDS if key != "error"}
             for name in ("conditions", "per_sample"):
                 given[name] = _unpacked({"mapping": facts[name]}, tensors)
             error = math.nan if facts["error"] is None else float(facts["error"])

@@ -206,7 +206,7 @@ class TestConditions:
             ("text.npz", "no zip", "--per-sample: text.npz: not a readable file of conditions"),
             ("text.safetensors", "none", "--per-sample: text.safetensors: not a readable file of conditions"),
             ("rows.pt", "x", "--per-sample: must be a file .npz, .safetensors or .yaml, not rows.pt."),
-            ("rows.yaml", "[1", "--per-sample: rows.yaml: not a readable file of conditions"),
+            ("rows.yaml", "[1", "--per-sample: rows.yaml: not a readable YAML file"),
             ("rows.yaml", "[1, 2]", "--per-sample: rows.yaml must hold conditions by name, not [1, 2]."),
             ("rows.yaml", "label: [[1], [2, 3]]", "--per-sample: label of rows.yaml is no array of numbers"),
         ],

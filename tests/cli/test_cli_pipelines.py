@@ -77,7 +77,10 @@ def test_prompts_are_lines_and_noises_take_them_in_turn(tmp_path):
         (("diffusers:tiny dit", *LABELS, "--dtype", "int8"), "--dtype: must be one of float32, float16, "),
         (("diffusers:tiny dit", "--call", "3"), "--call: must be a mapping, as {height: 512}, not 3."),
         (("diffusers:tiny dit", "--call", "{size: 3}"), "diffusers:tiny dit: "),
-        (("diffusers:tiny dit", "--prompts", "none.txt"), "--prompts: none.txt cannot be read: "),
+        (
+            ("diffusers:tiny dit", "--prompts", "none.txt"),
+            "--prompts: none.txt: there is no such text of a prompt a line; ",
+        ),
         (("diffusers:tiny dit", "--prompts", "blank.txt"), "--prompts: blank.txt has no prompts; "),
         (("diffusers:tiny dit", "--conditions", "c.yaml"), "--conditions, --per-sample: a pipeline makes "),
         (("digits", "--prompts", "none.txt"), "--prompts: is for a pipeline, not for the model digits; "),

@@ -25,9 +25,9 @@ from .._device import check_device
 from .._field import FieldBase
 from .._hub_files import FIT, NETWORK, SOLVER
 from .._json import finite
-from .._reading import excerpt, read_bytes, read_tensors, reading
+from .._reading import excerpt, read_tensors, reading
 from .._transforms import Derived
-from .._yaml import parse_yaml
+from .._yaml import read_yaml
 from ..comparison import shown_name
 from ..families import Guided
 from ..field import Field
@@ -263,14 +263,15 @@ def conditioned(conditions: Path | None, per_sample: Path | None, device: str) -
 
 def _conditions(path: Path, option: str, device: torch.device) -> dict[str, Any]:
     """Read conditions from a file: arrays and lists of numbers as tensors, ``added.text`` as nested."""
+    where = f"{option}: {path}"
     readers: dict[str, Callable[[Path], Any]] = {
         ".npz": read_arrays,
         ".safetensors": lambda file: read_tensors(file, None).tensors,
-        ".yaml": lambda file: parse_yaml(read_bytes(file, 1 << 20).decode()),
+        ".yaml": lambda file: read_yaml(file, where),
     }
     if path.suffix not in readers:
         raise ValueError(f"{option}: must be a file .npz, .safetensors or .yaml, not {path}.")
-    with reading(f"{option}: {path}", "file of conditions", "numpy.savez, safetensors or an editor"):
+    with reading(where, "file of conditions", "numpy.savez, safetensors or an editor"):
         entries = readers[path.suffix](path)
     if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries):
         raise ValueError(f"{option}: {path} must hold conditions by name, not {entries!r:.80}.")

@@ -22,8 +22,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, Union, get_ar
 
 import yaml
 
-from .._reading import excerpt, read_bytes, reading
-from .._yaml import parse_yaml
+from .._reading import excerpt
+from .._yaml import parse_yaml, read_yaml
 
 __all__ = ["AtLeast", "Positive", "call", "helped", "summary"]
 
@@ -179,7 +179,7 @@ def _read(kind: Any, text: str) -> Any:
         return value
     try:
         value = parse_yaml(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise argparse.ArgumentTypeError(f"{excerpt(text)!r} is not YAML ({excerpt(str(error))})") from None
     if get_origin(plain) is not tuple:
         return value
@@ -189,8 +189,7 @@ def _read(kind: Any, text: str) -> Any:
 
 def _file(path: Path) -> dict[str, Any]:
     """Return the entries of a YAML file."""
-    with reading(f"--config: {path}", "YAML file", "any editor"):
-        entries = parse_yaml(read_bytes(path, 1 << 20).decode()) or {}
+    entries = read_yaml(path, f"--config: {path}") or {}
     if not isinstance(entries, dict):
         raise ValueError(
             f"--config: {path} must hold options as 'name: value', not {excerpt(repr(entries))}."

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._archives import array_names, check_growth, read_arrays, read_exactly
-from .._reading import reading
-from ._picture import decode
+from .._reading import read_bytes, reading
+from ._picture import ENCODED, decode
 from ._splits import pick
 
 __all__ = ["SPRITE_SIZE", "read_cifar_binary", "read_idx", "read_npz", "read_sprites"]
@@ -68,7 +68,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     The header is 0, 0, the type (8 for uint8), the number of axes (3), and their lengths, big-endian.
     """
     packed = path.suffix == ".gz"
-    with reading(path, "idx file of images", "whoever made it"):
+    with reading(path, "idx file of images"):
         with gzip.open(path) if packed else path.open("rb") as file:
             head = file.read(16)
             if head[:4] != bytes([0, 0, 8, 3]):
@@ -94,9 +94,10 @@ def read_cifar_binary(paths: Sequence[Path]) -> NDArray[np.uint8]:
     """Read CIFAR-10's *binary version* (Krizhevsky 2009), ``data_batch_1.bin`` and so on."""
     batches = []
     for path in paths:
-        with reading(path, "file of CIFAR-10's binary version", "whoever made it"):
-            content = np.fromfile(path, np.uint8)
-        if content.size == 0 or content.size % _CIFAR_RECORD or (content[::_CIFAR_RECORD] > 9).any():
+        with reading(path, "file of CIFAR-10's binary version"):
+            size = path.stat().st_size
+            content = np.fromfile(path, np.uint8, size - size % _CIFAR_RECORD)
+        if size == 0 or size % _CIFAR_RECORD or (content[::_CIFAR_RECORD] > 9).any():
             raise ValueError(
                 f"{path}: is not a complete file of CIFAR-10's binary version, which holds records of "
                 f"{_CIFAR_RECORD} bytes that begin with a label of 0 to 9."
@@ -109,7 +110,8 @@ def read_sprites(paths: Sequence[Path]) -> NDArray[np.uint8]:
     """Read CIFAR-10 from sprites: image ``i`` of a file is in row ``i // 40``, column ``i % 40``."""
     x = np.empty((len(paths), _ROWS, _COLUMNS, 3, _SIDE, _SIDE), np.uint8)
     for sheet, path in zip(x, paths, strict=True):
-        image = decode(path.read_bytes(), str(path))
+        with reading(path, "sprite of CIFAR-10"):
+            image = decode(read_bytes(path, ENCODED), str(path))
         if image.size != SPRITE_SIZE or image.mode != "RGB":
             raise ValueError(
                 f"{path}: a CIFAR-10 sprite must be {SPRITE_SIZE[0]} x {SPRITE_SIZE[1]} in RGB, "

@@ -8,8 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .._archives import check_growth
 from .._extras import require
 from .._reach import no_answer
+from .._reading import excerpt, reading
 
 __all__ = ["table_from_hub", "table_from_parquet"]
 
@@ -19,17 +21,18 @@ _PATIENCE = 5.0
 
 def table_from_parquet(paths: Sequence[Path]) -> Any:
     """Return the image column of local parquet files, which ``datasets`` maps from its cache."""
-    datasets, parquet, arrow = (require(x, "data") for x in ("datasets", "pyarrow.parquet", "pyarrow"))
+    datasets, parquet = require("datasets", "data"), require("pyarrow.parquet", "data")
     for path in paths:
+        with reading(path, "parquet file", "datasets"):
+            with parquet.ParquetFile(path) as file:
+                parts = range(file.metadata.num_row_groups)
+                check_growth(sum(file.metadata.row_group(k).total_byte_size for k in parts), path)
+                column = _picture_column(file.schema_arrow, str(path))
+    with reading(excerpt(", ".join(map(str, paths))), "table of pictures", "datasets"):
         try:
-            column = _picture_column(parquet.read_schema(path), str(path))
-        except (arrow.ArrowException, OSError) as error:
-            raise ValueError(f"{path}: cannot be read as a parquet file ({error}).") from error
-    try:
-        table = datasets.Dataset.from_parquet([str(path) for path in paths], columns=[column])
-    except datasets.exceptions.DatasetGenerationError as error:
-        names = ", ".join(map(str, paths))
-        raise ValueError(f"{names}: cannot be read as parquet files ({error.__cause__ or error}).") from error
+            table = datasets.Dataset.from_parquet([str(path) for path in paths], columns=[column])
+        except datasets.exceptions.DatasetGenerationError as error:
+            raise error.__cause__ or error  # noqa: B904  # which says what is wrong
     return _undecoded(datasets, table, column)
 
 

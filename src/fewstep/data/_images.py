@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,14 +15,12 @@ from torch import Tensor
 
 from .._archives import read_member
 from .._hashing import fingerprint
-from .._reading import excerpt, read_bytes
+from .._reading import read_bytes, reading
 from ._dataset import Dataset
-from ._picture import PIXELS, Form, decode, pixels
+from ._picture import ENCODED, Form, decode, pixels
 
-__all__ = ["ENCODED", "FolderRecords", "ImageFiles", "TableRecords", "ZipRecords"]
+__all__ = ["FolderRecords", "ImageFiles", "TableRecords", "ZipRecords"]
 
-#: Most bytes of an encoded picture: those of the largest allowed, and not packed at all.
-ENCODED = 3 * PIXELS + 4096
 #: Number of images that a fingerprint reads.
 _HASHED = 16
 
@@ -38,7 +34,7 @@ class Records(Protocol):
         """Return the location of an image, for messages."""
 
     def read(self, index: int) -> bytes:
-        """Return an encoded image, or raise ``OSError`` or ``ValueError``."""
+        """Return an encoded image, or raise an exception of any kind."""
 
     def inventory(self) -> Sequence[str]:
         """Return facts about all images that need no reading, for the fingerprint."""
@@ -87,12 +83,7 @@ class ZipRecords:
         return f"{self.path}, member {self.names[index]}"
 
     def read(self, index: int) -> bytes:
-        try:
-            return read_member(self._archive, self._archive.getinfo(self.names[index]), ENCODED)
-        except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, RuntimeError, struct.error) as error:
-            raise ValueError(
-                excerpt(str(error))
-            ) from error  # damaged, encrypted, or packed in an unknown way
+        return read_member(self._archive, self._archive.getinfo(self.names[index]), ENCODED)
 
     def inventory(self) -> Sequence[str]:
         return [f"{name} {self._archive.getinfo(name).CRC}" for name in self.names]
@@ -113,11 +104,9 @@ class TableRecords:
     def read(self, index: int) -> bytes:
         record = next(iter(self.table[index].values()))
         # A path there would be of a file on this machine, which whoever made the table may not choose.
-        if not record or record["bytes"] is None:
-            raise ValueError("the row holds no picture; write the table with the bytes of its pictures")
-        data = record["bytes"]
+        data = record and record["bytes"]
         if not isinstance(data, bytes) or len(data) > ENCODED:
-            raise ValueError(f"the row holds no picture of at most {ENCODED:,} bytes")
+            raise ValueError(f"the row must have the bytes of a picture, at most {ENCODED:,}")
         return data
 
     def inventory(self) -> Sequence[str]:
@@ -154,16 +143,15 @@ class ImageFiles(Dataset):
         return torch.from_numpy(batch)
 
     def _read(self, index: int) -> NDArray[np.uint8]:
-        where = self._records.where(index)
-        try:
-            data = self._records.read(index)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{where}: cannot be read ({excerpt(str(error))}).") from error
-        return pixels(self._form.of(decode(data, where)))
+        return pixels(self._form.of(decode(self._encoded(index), self._records.where(index))))
+
+    def _encoded(self, index: int) -> bytes:
+        with reading(self._records.where(index), "picture"):
+            return self._records.read(index)
 
     def fingerprint(self) -> str:
         some = range(0, len(self), max(1, len(self) // _HASHED))
-        contents = [self._records.read(index) for index in some]
+        contents = [self._encoded(index) for index in some]
         return fingerprint([self.shape, "\n".join(self._records.inventory()), contents])
 
 

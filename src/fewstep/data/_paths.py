@@ -17,8 +17,8 @@ from .._reading import read_bytes, reading
 from ._arrays import SPRITE_SIZE, read_cifar_binary, read_idx, read_npz, read_sprites
 from ._dataset import ArrayDataset, Dataset
 from ._hub import table_from_parquet
-from ._images import ENCODED, FolderRecords, ImageFiles, TableRecords, ZipRecords
-from ._picture import Form, opened
+from ._images import FolderRecords, ImageFiles, TableRecords, ZipRecords
+from ._picture import ENCODED, Form, opened
 from ._splits import pick, splits_by_file, splits_by_folder
 
 __all__ = ["from_array", "from_path"]
@@ -100,7 +100,7 @@ def _from_folder(root: Path, split: str, name: str, form: Form) -> Dataset:
 
 
 def _from_zip(path: Path, split: str, name: str, form: Form) -> Dataset:
-    with reading(path, "zip file of pictures", "any program that packs folders"):
+    with reading(path, "zip file of pictures"):
         with zipfile.ZipFile(path) as archive:
             names = sorted({each for each in archive.namelist() if _visible(each)})
     pictures = [each for each in names if each.lower().endswith(_PICTURES)]

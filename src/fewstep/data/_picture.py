@@ -16,12 +16,14 @@ from .._reading import excerpt
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["PIXELS", "Form", "decode", "opened", "pixels"]
+__all__ = ["ENCODED", "Form", "decode", "opened", "pixels"]
 
 #: The decoders of Pillow that may be used.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 #: Most pixels of a picture: four bytes each while it is decoded.
-PIXELS = 1 << 25
+_PIXELS = 1 << 25
+#: Most bytes of an encoded picture: those of the largest allowed, and not packed at all.
+ENCODED = 4 * _PIXELS
 
 #: Pillow's modes with plain 8-bit channels, by number of channels.
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -112,8 +114,8 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _check_size(width: int, height: int) -> None:
-    if width * height > PIXELS:
-        raise ValueError(f"it has {width} x {height} pixels, and may have {PIXELS:,}")
+    if width * height > _PIXELS:
+        raise ValueError(f"it has {width} x {height} pixels, and may have {_PIXELS:,}")
 
 
 def decode(data: bytes, where: str) -> Image:

@@ -49,12 +49,9 @@ def from_torchscript(path: Path, device: torch.device, name: str | None = None) 
 
     A network other than the standard one needs a ``name``.
     """
-    try:
+    with reading(path, "TorchScript network", "torch.jit.save"):
+        check_packed(path)
         content = path.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path}: there is no such file; {_FILE} or the path given must name a TorchScript network."
-        ) from None
     found = sha256(content).hexdigest()
     known = "inception" if found == _DIGEST else name
     if known is None:
@@ -64,7 +61,6 @@ def from_torchscript(path: Path, device: torch.device, name: str | None = None) 
             "which its distance is reported instead of FID."
         )
     with reading(path, "TorchScript network", "torch.jit.save"):
-        check_packed(path)
         network = _TorchScript(_read(content)).to(device).eval()
         with torch.no_grad():
             trial = network(torch.zeros(1, 3, 299, 299, dtype=torch.uint8, device=device))

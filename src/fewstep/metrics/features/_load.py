@@ -127,7 +127,7 @@ def _find(name: str) -> Path:
 
 def _from_tensors(path: Path, device: torch.device, expected: str | None = None) -> FeatureNetwork:
     """Load a known network with the weights in a safetensors file."""
-    with reading(path, "safetensors file of a feature network", "where it comes from"):
+    with reading(path, "safetensors file of a feature network"):
         weights = read_tensors(path, None).tensors
     name = next((name for name, kind in _KINDS.items() if kind.key in weights), None)
     if name is None or expected not in (None, name):
@@ -137,7 +137,7 @@ def _from_tensors(path: Path, device: torch.device, expected: str | None = None)
         )
     kind = _KINDS[name]
     network: Any = kind.build()
-    with reading(path, "safetensors file of a feature network", "where it comes from"):
+    with reading(path, "safetensors file of a feature network"):
         load_weights(network, kind.rename(weights), str(path))
         digest = sha256(path.read_bytes()).hexdigest()
     network.to(device).requires_grad_(False)

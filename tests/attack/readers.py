@@ -58,7 +58,12 @@ def _field() -> fs.Field:
 def _solver(folder: Path) -> None:
     facts = {
         "fitted_for": {**_field().describe(), "also": [_field().describe()]},
-        "scores": {"validation_rmse": {"fitted": 0.1, "euler": None}, "typical": 0.5, "left": 0.1, "by_chance": None},
+        "scores": {
+            "validation_rmse": {"fitted": 0.1, "euler": None},
+            "typical": 0.5,
+            "left": 0.1,
+            "by_chance": None,
+        },
         "family": {"name": "non_stationary", "theta": [0.1]},
         "protocol": {"pairs": {"train": 2, "validation": 2}, "notes": ["few"]},
         "schedule": fs.schedules.VP(0.2, 15.0),
@@ -115,7 +120,9 @@ def _use_pairs(pairs: fs.Pairs) -> None:
 
 
 def _shards(folder: Path) -> None:
-    fs.Pairs(fs.noise(4, (2,)), fs.noise(4, (2,), seed=1)).save(folder / "pairs-00000000-00000003.safetensors")
+    fs.Pairs(fs.noise(4, (2,)), fs.noise(4, (2,), seed=1)).save(
+        folder / "pairs-00000000-00000003.safetensors"
+    )
 
 
 def _read_shards(folder: Path) -> Any:
@@ -125,11 +132,19 @@ def _read_shards(folder: Path) -> Any:
 
 
 def _network(folder: Path) -> None:
-    save_network(folder / "net.safetensors", MLP((2,), 8, 1), shape=[2], schedule={"name": "vp", "beta_min": 0.1})
+    save_network(
+        folder / "net.safetensors", MLP((2,), 8, 1), shape=[2], schedule={"name": "vp", "beta_min": 0.1}
+    )
 
 
 def _fast_ode(folder: Path) -> None:
-    config = {"img_resolution": 4, "in_channels": 1, "out_channels": 1, "model_channels": 32, "channel_mult": [1]}
+    config = {
+        "img_resolution": 4,
+        "in_channels": 1,
+        "out_channels": 1,
+        "model_channels": 32,
+        "channel_mult": [1],
+    }
     config |= {"num_blocks": 1, "attn_resolutions": []}
     torch.save(SongUNet(**config).state_dict(), folder / "model.pth")
     (folder / "config.json").write_text(json.dumps(config))
@@ -174,14 +189,20 @@ def _read_checkpoint(folder: Path) -> Any:
 
 
 def _run(folder: Path) -> None:
-    run = {"settings": {"steps": 4, "batch": 2}, "objective": {"name": "Flow"}, "data": {"name": "x", "count": 4}}
+    run = {
+        "settings": {"steps": 4, "batch": 2},
+        "objective": {"name": "Flow"},
+        "data": {"name": "x", "count": 4},
+    }
     record = {
         "format": "fewstep.run", "schema": 1, "run": run, "data": {"name": "x", "shape": [1, 4, 4]},
         "parameters": {"flow": 10}, "device": {"kind": "cpu"}, "started": 1.0, "ended": None,
         "versions": {"torch": "2"},
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(record))
-    lines = ({"step": k, "loss": 1.0 / k, "samples": 2 * k, "samples_per_second": 3.0, "time": 1.0} for k in (1, 2))
+    lines = (
+        {"step": k, "loss": 1.0 / k, "samples": 2 * k, "samples_per_second": 3.0, "time": 1.0} for k in (1, 2)
+    )
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
 
@@ -231,25 +252,33 @@ def _read_parquet(folder: Path) -> Any:
 def _idx(folder: Path, packed: bool = False) -> None:
     content = struct.pack(">4B3I", 0, 0, 8, 3, 3, 8, 8) + levels()[..., 0].tobytes()
     name = "train-images-idx3-ubyte"
-    (folder / f"{name}.gz").write_bytes(gzip.compress(content)) if packed else (folder / name).write_bytes(content)
+    (folder / f"{name}.gz").write_bytes(gzip.compress(content)) if packed else (folder / name).write_bytes(
+        content
+    )
 
 
 def _conditions(folder: Path, suffix: str) -> None:
     if suffix == ".npz":
-        np.savez_compressed(folder / "c.npz", a=np.zeros((2, 3)), **{"b.c": np.arange(2), "words": np.array(["x"])})
+        np.savez_compressed(
+            folder / "c.npz", a=np.zeros((2, 3)), **{"b.c": np.arange(2), "words": np.array(["x"])}
+        )
     elif suffix == ".safetensors":
         from safetensors.torch import save_file
 
         save_file({"a": torch.zeros(2, 3), "b.c": torch.arange(2)}, folder / "c.safetensors")
     else:
-        (folder / "c.yaml").write_text("a: [[1, 2], [3, 4]]\nb: {c: [1, 2], d: word}\nscale: 2.5\nnames: [x, y]\n")
+        (folder / "c.yaml").write_text(
+            "a: [[1, 2], [3, 4]]\nb: {c: [1, 2], d: word}\nscale: 2.5\nnames: [x, y]\n"
+        )
 
 
 def _read_conditions(suffix: str) -> Callable[[Path], Any]:
     return lambda folder: conditioned(None, folder / f"c{suffix}", "cpu")
 
 
-def _command(*, count: int = 3, rate: float = 1.0, names: tuple[str, ...] = (), extra: dict | None = None) -> None:
+def _command(
+    *, count: int = 3, rate: float = 1.0, names: tuple[str, ...] = (), extra: dict | None = None
+) -> None:
     """Do nothing.
 
     Args:

@@ -17,7 +17,15 @@ _VALUES: tuple[Any, ...] = (
     {"x": 1}, {"name": "vp"}, {"name": "ddpm", "steps": 10**9}, {"tensor": "x0"}, {"list": 3}, {"mapping": []},
 )  # fmt: skip
 #: The same as text, where a JSON library would not write it.
-_TEXTS = ("1" + "0" * 400, "1e999", "-1e999", "[" * 5000 + "]" * 5000, '{"a":' * 500 + "1" + "}" * 500, "[1,]", "nul")
+_TEXTS = (
+    "1" + "0" * 400,
+    "1e999",
+    "-1e999",
+    "[" * 5000 + "]" * 5000,
+    '{"a":' * 500 + "1" + "}" * 500,
+    "[1,]",
+    "nul",
+)
 _MARK = "\u0001 a value \u0001"
 
 
@@ -115,7 +123,7 @@ def _json(text: str, random: Random) -> str:
             holder[key:key] = [holder[key]] * random.choice((1, 2, 50))
         case _:
             if isinstance(holder, dict):
-                raw = f'{json.dumps(_MARK)}: 1, {json.dumps(_MARK)}: 2'
+                raw = f"{json.dumps(_MARK)}: 1, {json.dumps(_MARK)}: 2"
                 holder[random.choice(("x", "name", "nfe", "theta", "a.b"))] = random.choice(_VALUES)
     out = json.dumps(found if key != "" or "" not in holder else holder[""])
     return out if raw is None else out.replace(json.dumps(_MARK), raw, 1)
@@ -148,7 +156,9 @@ def _zip(content: bytes, random: Random) -> bytes:
             if k == chosen:
                 match random.randint(0, 5):
                     case 0:
-                        name = random.choice(("x", "../../x.png", "train/\x01.png", members[0].filename, "/x.npy"))
+                        name = random.choice(
+                            ("x", "../../x.png", "train/\x01.png", members[0].filename, "/x.npy")
+                        )
                     case 1:
                         continue
                     case 2 | 3 if data[:6] == b"\x93NUMPY":
@@ -157,15 +167,44 @@ def _zip(content: bytes, random: Random) -> bytes:
                         data = _bytes(data, random)
             if name in new.namelist():
                 name += "2"
-            new.writestr(name, data, random.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, member.compress_type)))
+            new.writestr(
+                name, data, random.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, member.compress_type))
+            )
     return out.getvalue()
 
 
 def _npy(data: bytes, random: Random) -> bytes:
     length = int.from_bytes(data[8:10], "little")
     header = data[10 : 10 + length].decode("latin1")
-    kinds = ("|u1", "<f8", "<f4", ">f8", "<f2", "<f16", "<c16", "|O", "<U9", "|S3", "<M8[s]", "|V8", "<i8", "|b1", "x")
-    shapes = ("()", "(2,)", "(1000000000000,)", "(-1,)", "(0,)", "(3, 8)", "(2, 2)", "'x'", "(3, 8, 8, 3)", "(1.5,)")
+    kinds = (
+        "|u1",
+        "<f8",
+        "<f4",
+        ">f8",
+        "<f2",
+        "<f16",
+        "<c16",
+        "|O",
+        "<U9",
+        "|S3",
+        "<M8[s]",
+        "|V8",
+        "<i8",
+        "|b1",
+        "x",
+    )
+    shapes = (
+        "()",
+        "(2,)",
+        "(1000000000000,)",
+        "(-1,)",
+        "(0,)",
+        "(3, 8)",
+        "(2, 2)",
+        "'x'",
+        "(3, 8, 8, 3)",
+        "(1.5,)",
+    )
     if random.random() < 0.5:
         start = header.index("'descr': ") + 9
         header = header[:start] + repr(random.choice(kinds)) + header[header.index(", 'fortran") :]

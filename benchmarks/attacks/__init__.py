@@ -1,1 +1,0 @@
-"""What ``benchmarks/attack.py`` and ``tests/attack`` do to the package."""
