@@ -13,11 +13,19 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-__all__ = ["array_names", "check_growth", "check_packed", "read_arrays", "read_exactly", "read_member"]
+__all__ = [
+    "array_names",
+    "check_growth",
+    "check_packed",
+    "most_unpacked",
+    "read_arrays",
+    "read_exactly",
+    "read_member",
+]
 
 #: Bytes that any file may unpack to, and times its own size beyond these: pictures, samples and weights do
 #: not shrink so much, and files made to fill the memory do.
-_FREE, _GROWTH = 1 << 26, 100
+_FREE, _GROWTH = 1 << 26, 50
 
 #: Bytes read at a time.
 _PIECE = 1 << 22
@@ -26,10 +34,15 @@ _PIECE = 1 << 22
 _KINDS, _WIDEST = "biufU", 8
 
 
+def most_unpacked(path: str | os.PathLike[str]) -> int:
+    """Return the most bytes that a packed file may hold."""
+    return max(_FREE, _GROWTH * os.stat(path).st_size)
+
+
 def check_growth(size: int, path: str | os.PathLike[str]) -> None:
     """Raise a ``ValueError`` when a packed file claims to hold far more bytes than it has."""
-    own = os.stat(path).st_size
-    if size > max(_FREE, _GROWTH * own):
+    if size > most_unpacked(path):
+        own = os.stat(path).st_size
         raise ValueError(
             f"it claims to hold {size:,} bytes in {own:,}, more than {_GROWTH} times as many; if it does, "
             "write it unpacked"

@@ -59,7 +59,7 @@ def read_json(
     if missing or unknown:
         raise ValueError(
             f"{path}: " + " and ".join(
-                f"{label} {excerpt(', '.join(map(repr, keys)))}"
+                f"{label} {excerpt(', '.join(map(repr, keys)), 100)}"
                 for label, keys in (("lacks", missing), ("has unknown keys", unknown))
                 if keys
             ) + f"; a {kind} file has {', '.join((*names, *optional))}."

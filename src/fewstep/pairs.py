@@ -20,15 +20,15 @@ from ._files import write_safetensors
 from ._fitted_for import differences
 from ._json import finite
 from ._network import state_type
-from ._reading import check, read_tensors, reading
+from ._reading import check, excerpt, read_tensors, reading
 from .field import Field
 
-__all__ = ["FACTS", "KINDS", "Pairs", "field_noise", "noise"]
+__all__ = ["FACTS", "Pairs", "check_file", "field_noise", "noise"]
 
 #: Metadata key of the facts in a safetensors file of pairs.
 FACTS = "fewstep.pairs"
 #: Kinds of these facts.
-KINDS = {
+_KINDS = {
     "nfe": int,
     "calls": int,
     "error": (float, None),
@@ -193,10 +193,8 @@ class Pairs:
         """
         with reading(path, "file of pairs", "Pairs.save()"):
             tensors, facts = read_tensors(path, FACTS, device=str(device))
-            check(facts, KINDS, "")
-            if unknown := sorted(facts.keys() - KINDS.keys()):
-                raise ValueError(f"its metadata have unknown keys {', '.join(map(repr, unknown))}")
-            given = {key: facts[key] for key in KINDS if key != "error"}
+            check_file(tensors, facts)
+            given = {key: facts[key] for key in _KINDS if key != "error"}
             for name in ("conditions", "per_sample"):
                 given[name] = _unpacked({"mapping": facts[name]}, tensors)
             error = math.nan if facts["error"] is None else float(facts["error"])
@@ -204,6 +202,16 @@ class Pairs:
             if seeds is not None and (seeds.dtype != torch.int64 or seeds.shape != (len(tensors["x0"]),)):
                 raise ValueError(f"seeds are {seeds.dtype} of {tuple(seeds.shape)}, not int64, one a pair")
             return cls(tensors["x0"], tensors["x1"], error=error, seeds=seeds, **given)
+
+
+def check_file(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Raise a ``ValueError`` where the tensors or facts of a file are not those of pairs."""
+    check(facts, _KINDS, "")
+    if unknown := sorted(facts.keys() - _KINDS.keys()):
+        raise ValueError(f"its metadata have unknown keys {excerpt(', '.join(map(repr, unknown)), 100)}")
+    for name in ("x0", "x1"):
+        if not tensors[name].is_floating_point():
+            raise ValueError(f"{name} must be floating-point numbers, not {tensors[name].dtype}")
 
 
 def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -70,7 +70,10 @@ def test_config_may_name_the_model(program, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("nfee: 3\n", "--config: fit.yaml has unknown keys nfee (did you mean nfe?); known are atol, batch"),
+        (
+            "nfee: 3\n",
+            "--config: fit.yaml has unknown keys nfee (did you mean nfe?); fewstep fit --help lists",
+        ),
         ("just words\n", "--config: fit.yaml must hold options as 'name: value', not 'just words'"),
         ("3\n", "--config: fit.yaml must hold options as 'name: value', not 3"),
         ("a: [\n", "--config: fit.yaml: not a readable YAML file"),

@@ -124,8 +124,9 @@ def _parser(
     if entries:
         known = [action.dest.removeprefix("as_") for action in parser._actions if action.dest != "help"]
         unknown = ", ".join(key + _guess(key, known) for key in entries)
-        names = ", ".join(sorted(known))
-        raise ValueError(f"--config: {path} has unknown keys {excerpt(unknown)}; known are {names}.")
+        raise ValueError(
+            f"--config: {path} has unknown keys {excerpt(unknown, 100)}; {first.prog} --help lists all."
+        )
     return parser, settings
 
 

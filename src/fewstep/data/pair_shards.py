@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from .._hashing import fingerprint
-from .._network import state_type
-from .._reading import check, read_tensors, reading
-from ..pairs import FACTS, KINDS
+from .._reading import read_tensors, reading
+from ..pairs import FACTS, check_file
 from ._dataset import Dataset
 
 __all__ = ["PairShards"]
@@ -169,10 +168,8 @@ def _shape(shard: _Shard) -> tuple[int, ...]:
     """Return the shape of one sample of a file; raise unless the file matches its name."""
     with reading(shard.path, "file of pairs", "fewstep sample --format pairs"):
         tensors, facts = read_tensors(shard.path, FACTS, only=("x0", "x1"))
-        check(facts, KINDS, "")
+        check_file(tensors, facts)
         x0, x1 = (tuple(each.shape) for each in tensors.values())
-        for each in tensors.values():
-            state_type(each.dtype)
     count = shard.last - shard.first + 1
     if x0 != x1 or not x0 or x0[0] != count:
         raise ValueError(

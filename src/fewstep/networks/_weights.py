@@ -13,7 +13,7 @@ __all__ = ["describe", "load_weights", "no_larger_than"]
 
 _SHOWN = 3
 #: Numbers and layers that any file's settings may ask for, so that the weights that differ can be named.
-_FREE, _LAYERS = 1 << 24, 10_000
+_FREE, _LAYERS = 1 << 24, 5_000
 
 
 def describe(network: nn.Module) -> dict[str, Any]:
