@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from safetensors import safe_open
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:  # the options of the command line need no torch, which takes 
 __all__ = [
     "Tensors",
     "check",
+    "check_arguments",
     "excerpt",
     "parse_json",
     "read_bytes",
@@ -33,6 +36,8 @@ _QUOTED = 250
 _BYTES, _DEPTH = 1 << 25, 100
 #: Most of the characters by which entries, names, and lists or objects are counted before they are made.
 _COUNTS = {",": 2_000_000, ":": 200_000, "[": 100_000, "{": 100_000}
+#: Kinds that :func:`check_arguments` checks.
+_PLAIN = {str, int, float, bool, None}
 _TOO_DEEP = f"it is nested deeper than {_DEPTH} levels"
 #: Most digits of a whole number: those of 64 bits.
 _DIGITS = 20
@@ -173,6 +178,16 @@ def check(value: object, kind: Any, where: str) -> None:
             check(value.get(name), kind.get(name, kind.get(str)), f"{where}.{name}" if where else str(name))
     elif not _is(value, kind):
         raise ValueError(f"{excerpt(where)}: must be {_words(kind)}, not {value!r:.60}")
+
+
+def check_arguments(make: Callable[..., object], arguments: Mapping[str, Any]) -> None:
+    """Raise a ``ValueError`` unless numbers and text from JSON are of the kinds in a signature."""
+    parameters = inspect.signature(make, eval_str=True).parameters
+    for name in arguments.keys() & parameters.keys():
+        annotation = parameters[name].annotation
+        kinds = [None if kind is NoneType else kind for kind in get_args(annotation) or (annotation,)]
+        if _PLAIN.issuperset(kinds):
+            check(arguments[name], tuple(kinds), name)
 
 
 def _fits(value: object, kind: Any) -> bool:

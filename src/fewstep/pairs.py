@@ -21,6 +21,7 @@ from ._fitted_for import differences
 from ._json import finite
 from ._network import state_type
 from ._reading import check, excerpt, read_tensors, reading
+from ._solver_file import FITTED_FOR
 from .field import Field
 
 __all__ = ["FACTS", "Pairs", "check_file", "field_noise", "noise"]
@@ -32,7 +33,7 @@ _KINDS = {
     "nfe": int,
     "calls": int,
     "error": (float, None),
-    "provenance": dict,
+    "provenance": {"field": (FITTED_FOR, None)},
     "conditions": dict,
     "per_sample": dict,
 }

@@ -9,6 +9,7 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ from fewstep.report.training import training_page
 __all__ = ["READERS", "Reader"]
 
 CPU = torch.device("cpu")
+SHARD, IDX = "pairs-00000000-00000003.safetensors", "train-images-idx3-ubyte"
 
 
 class Reader(NamedTuple):
@@ -87,7 +89,7 @@ def _use_solver(solver: fs.Solver) -> None:
 
 def _fit(**options: Any) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
-        field = fs.Field(lambda x, t: -x + 0.3 * torch.sin(5 * t) * x.sin(), shape=(2,), name="plain")
+        field = fs.Field(lambda x, t: -x + 0.3 * x.sin(), shape=(2,), name="plain")
         fs.fit(field, pairs=16, **options).save(folder / "fit.json")
 
     return make
@@ -218,12 +220,16 @@ def encoded(picture: np.ndarray, format: str) -> bytes:
     return stream.getvalue()
 
 
+def _all(data: fs.data.Dataset) -> torch.Tensor:
+    return data[range(len(data))]
+
+
 def _picture(format: str, suffix: str) -> Reader:
     def make(folder: Path) -> None:
         for k, each in enumerate(levels()):
             (folder / f"{k}{suffix}").write_bytes(encoded(each, format))
 
-    return Reader(make, f"0{suffix}", lambda folder: fs.data.load(folder)[range(3)])
+    return Reader(make, f"0{suffix}", lambda folder: _all(fs.data.load(folder)))
 
 
 def _zip(folder: Path) -> None:
@@ -246,15 +252,13 @@ def _read_parquet(folder: Path) -> Any:
 
     datasets.disable_progress_bars()
     datasets.config.HF_DATASETS_CACHE = folder / "cache"
-    return fs.data.load(folder / "data.parquet")[range(3)]
+    return _all(fs.data.load(folder / "data.parquet"))
 
 
 def _idx(folder: Path, packed: bool = False) -> None:
     content = struct.pack(">4B3I", 0, 0, 8, 3, 3, 8, 8) + levels()[..., 0].tobytes()
-    name = "train-images-idx3-ubyte"
-    (folder / f"{name}.gz").write_bytes(gzip.compress(content)) if packed else (folder / name).write_bytes(
-        content
-    )
+    path = folder / (f"{IDX}.gz" if packed else IDX)
+    path.write_bytes(gzip.compress(content, mtime=0) if packed else content)
 
 
 def _conditions(folder: Path, suffix: str) -> None:
@@ -308,25 +312,55 @@ def _features(folder: Path) -> None:
     (folder / "net.safetensors").write_bytes(weights.read_bytes())
 
 
+def _generated(folder: Path) -> Any:
+    return _all(read_generated(folder / "out").samples)
+
+
+def _cifar(folder: Path) -> None:
+    (folder / "data_batch_1.bin").write_bytes((bytes([3]) + bytes(range(256)) * 12) * 2)
+
+
+def _npz(folder: Path) -> None:
+    np.savez_compressed(folder / "data.npz", x_train=levels(), x_test=levels(2))
+
+
+def _config(folder: Path) -> None:
+    (folder / "c.yaml").write_text("count: 4\nrate: 2.5\nnames: [a, b]\nextra: {x: [1, 2], y: ~}\n")
+
+
+def _solver_or_fit(folder: Path) -> Any:
+    return fs.load(next(folder.glob("*.json")))
+
+
+def _load_fast_ode(folder: Path) -> Any:
+    return load_fast_ode(folder / "model.pth", folder / "config.json")
+
+
+_CURVE = {"nfe": (3, 4), "family": "smooth_corrections"}
+
 READERS: dict[str, Reader] = {
-    "solver": Reader(_solver, "solver.json", lambda f: fs.load(f / "solver.json"), _use_solver),
-    "fit": Reader(_fit(nfe=3), "fit.json", lambda f: fs.load(f / "fit.json"), _use_fit),
-    "curve": Reader(_fit(nfe=(3, 4), family="smooth_corrections"), "fit.json", lambda f: fs.load(f / "fit.json"), _use_fit),
-    "pairs": Reader(_pairs, "pairs.safetensors", lambda f: fs.Pairs.load(f / "pairs.safetensors"), _use_pairs),
-    "shards": Reader(_shards, "pairs-00000000-00000003.safetensors", _read_shards),
+    "solver": Reader(_solver, "solver.json", _solver_or_fit, _use_solver),
+    "fit": Reader(_fit(nfe=3), "fit.json", _solver_or_fit, _use_fit),
+    "curve": Reader(_fit(**_CURVE), "fit.json", _solver_or_fit, _use_fit),
+    "pairs": Reader(
+        _pairs, "pairs.safetensors", lambda f: fs.Pairs.load(f / "pairs.safetensors"), _use_pairs
+    ),
+    "shards": Reader(_shards, SHARD, _read_shards),
     "network": Reader(
-        _network, "net.safetensors", lambda f: load_field(f / "net.safetensors"),
+        _network,
+        "net.safetensors",
+        lambda f: load_field(f / "net.safetensors"),
         lambda field: field(fs.noise(2, field.shape), torch.tensor(0.5)),
     ),
-    "fast_ode": Reader(_fast_ode, "model.pth", lambda f: load_fast_ode(f / "model.pth", f / "config.json")),
-    "fast_ode config": Reader(_fast_ode, "config.json", lambda f: load_fast_ode(f / "model.pth", f / "config.json")),
-    "moments": Reader(_moments, "stats.npz", lambda f: load_reference(f / "stats.npz"), lambda r: r.moments.covariance),
-    "result": Reader(_samples("safetensors"), "out/result.json", lambda f: read_generated(f / "out").samples[[0, 3]]),
-    "block": Reader(_samples("safetensors"), "out/blocks/000000.json", lambda f: read_generated(f / "out").samples[[0, 3]]),
-    "samples": Reader(
-        _samples("safetensors"), "out/samples.safetensors", lambda f: read_generated(f / "out").samples[[0, 3]]
+    "fast_ode": Reader(_fast_ode, "model.pth", _load_fast_ode),
+    "fast_ode config": Reader(_fast_ode, "config.json", _load_fast_ode),
+    "moments": Reader(
+        _moments, "stats.npz", lambda f: load_reference(f / "stats.npz"), lambda r: r.moments.covariance
     ),
-    "npz samples": Reader(_samples("npz"), "out/samples.npz", lambda f: read_generated(f / "out").samples[[0, 3]]),
+    "result": Reader(_samples("safetensors"), "out/result.json", _generated),
+    "block": Reader(_samples("safetensors"), "out/blocks/000000.json", _generated),
+    "samples": Reader(_samples("safetensors"), "out/samples.safetensors", _generated),
+    "npz samples": Reader(_samples("npz"), "out/samples-00000000-00000003.npz", _generated),
     "checkpoint": Reader(_checkpoint, "step-00000001.safetensors", _read_checkpoint),
     "run": Reader(_run, "run.json", training_page),
     "metrics": Reader(_run, "metrics.jsonl", training_page),
@@ -334,28 +368,21 @@ READERS: dict[str, Reader] = {
     "jpeg": _picture("JPEG", ".jpg"),
     "webp": _picture("WEBP", ".webp"),
     "bmp": _picture("BMP", ".bmp"),
-    "zip": Reader(_zip, "data.zip", lambda f: fs.data.load(f / "data.zip")[range(3)]),
-    "npz": Reader(
-        lambda f: np.savez_compressed(f / "data.npz", x_train=levels(), x_test=levels(2)), "data.npz",
-        lambda f: fs.data.load(f / "data.npz")[[0, 2]],
-    ),
+    "zip": Reader(_zip, "data.zip", lambda f: _all(fs.data.load(f / "data.zip"))),
+    "npz": Reader(_npz, "data.npz", lambda f: _all(fs.data.load(f / "data.npz"))),
     "parquet": Reader(_parquet, "data.parquet", _read_parquet),
-    "idx": Reader(_idx, "train-images-idx3-ubyte", lambda f: fs.data.load(f)[[0, 2]]),
-    "idx.gz": Reader(lambda f: _idx(f, True), "train-images-idx3-ubyte.gz", lambda f: fs.data.load(f)[[0, 2]]),
-    "cifar": Reader(
-        lambda f: (f / "data_batch_1.bin").write_bytes((bytes([3]) + bytes(range(256)) * 12) * 2) and None,
-        "data_batch_1.bin", lambda f: fs.data.load(f)[[0, 1]],
-    ),
+    "idx": Reader(_idx, IDX, lambda f: _all(fs.data.load(f))),
+    "idx.gz": Reader(partial(_idx, packed=True), f"{IDX}.gz", lambda f: _all(fs.data.load(f))),
+    "cifar": Reader(_cifar, "data_batch_1.bin", lambda f: _all(fs.data.load(f))),
     **{
         f"conditions{suffix}": Reader(
-            lambda folder, suffix=suffix: _conditions(folder, suffix), f"c{suffix}", _read_conditions(suffix)
+            partial(_conditions, suffix=suffix), f"c{suffix}", _read_conditions(suffix)
         )
         for suffix in (".npz", ".safetensors", ".yaml")
     },
     "config": Reader(
-        lambda f: (f / "c.yaml").write_text("count: 4\nrate: 2.5\nnames: [a, b]\nextra: {x: [1, 2], y: ~}\n") and None,
-        "c.yaml", lambda f: call(_command, "fewstep try", ["--config", str(f / "c.yaml")]),
+        _config, "c.yaml", lambda f: call(_command, "fewstep try", ["--config", str(f / "c.yaml")])
     ),
     "torchscript": Reader(_torchscript, "net.pt", lambda f: from_torchscript(f / "net.pt", CPU, "own")),
     "features": Reader(_features, "net.safetensors", lambda f: load_features(f / "net.safetensors")),
-}  # fmt: skip
+}

@@ -104,7 +104,25 @@ def _parser(
         allow_abbrev=False,
         parents=[first],
     )
-    kinds, settings = get_type_hints(command, include_extras=True), {}
+    try:
+        settings = _add_all(parser, command, entries)
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"--config: {path}: {error}.") from None
+    if entries:
+        known = [action.dest.removeprefix("as_") for action in parser._actions if action.dest != "help"]
+        unknown = ", ".join(key + _guess(key, known) for key in entries)
+        raise ValueError(
+            f"--config: {path} has unknown keys {excerpt(unknown, 100)}; {first.prog} --help lists all."
+        )
+    return parser, settings
+
+
+def _add_all(
+    parser: _Parser, command: Callable[..., None], entries: dict[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """Add the arguments and options of a command, and return its dataclass parameters."""
+    parameters, settings = inspect.signature(command).parameters, dict[str, tuple[Any, Any]]()
+    kinds = get_type_hints(command, include_extras=True)
     helps = COMMON | vars(command).get("words", {}) | _documented(command)
     for name, parameter in parameters.items():
         kind, start = kinds[name], MISSING if parameter.default is parameter.empty else parameter.default
@@ -121,13 +139,7 @@ def _parser(
             one_of = f" One of {', '.join(field.metadata['choices'])}." if "choices" in field.metadata else ""
             text = texts.get(field.name, "") + one_of
             _add(group, field.name, inner[field.name], default, text, entries)
-    if entries:
-        known = [action.dest.removeprefix("as_") for action in parser._actions if action.dest != "help"]
-        unknown = ", ".join(key + _guess(key, known) for key in entries)
-        raise ValueError(
-            f"--config: {path} has unknown keys {excerpt(unknown, 100)}; {first.prog} --help lists all."
-        )
-    return parser, settings
+    return settings
 
 
 def _add(
@@ -148,7 +160,7 @@ def _add(
     facts: dict[str, Any] = {"help": (text + shown).replace("%", "%%"), "default": argparse.SUPPRESS}
     if plain is bool:
         if entry not in (None, True, False):
-            raise ValueError(f"{flag}: must be true or false, not {excerpt(repr(entry))}.")
+            raise argparse.ArgumentTypeError(f"{key} must be true or false, not {excerpt(repr(entry))}")
         default = argparse.SUPPRESS if entry is None else entry
         group.add_argument(
             flag, dest=name, action=argparse.BooleanOptionalAction, **facts | {"default": default}
@@ -157,9 +169,13 @@ def _add(
     facts |= {"type": partial(_read, kind), "metavar": flag if positional else _metavar(plain)}
     needed = default is MISSING and entry is None
     if entry is not None:
-        facts["default"] = (
-            [str(each) for each in entry] if many and isinstance(entry, list) else _spelt(entry)
-        )
+        words = [str(each) for each in entry] if many and isinstance(entry, list) else [_spelt(entry)]
+        for word in words:
+            try:
+                _read(kind, word)
+            except argparse.ArgumentTypeError as error:
+                raise argparse.ArgumentTypeError(f"{key} {error}") from None
+        facts["default"] = words if many and isinstance(entry, list) else words[0]
     if positional:
         group.add_argument(name, nargs=("+" if needed else "*") if many else None if needed else "?", **facts)
     else:

@@ -37,7 +37,7 @@ _KINDS = {
     "run": {str: (dict, None), "settings": dict},
     "scaler": (dict, None),
 }
-_MEND = "a training, which goes on from an earlier one if this is removed"
+_MEND = "a training, or remove it to go on from an earlier one"
 
 
 class RunFolder:

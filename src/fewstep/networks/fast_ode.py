@@ -71,7 +71,7 @@ def load_fast_ode(checkpoint: str | Path, config: str | Path | Mapping[str, Any]
     network = _song_unet(config, checkpoint)
     if network.out_channels != network.in_channels:
         raise ValueError(
-            f"load_fast_ode: the configuration has out_channels={network.out_channels} and "
+            f"{_name(config)}: has out_channels={network.out_channels} and "
             f"in_channels={network.in_channels}, but a flow has as many of both; read an encoder with "
             "load_fast_ode_encoder."
         )
@@ -98,8 +98,12 @@ def load_fast_ode_encoder(checkpoint: str | Path, config: str | Path | Mapping[s
     return encoder.eval().requires_grad_(False)
 
 
+def _name(config: str | Path | Mapping[str, Any]) -> str:
+    return "config" if isinstance(config, Mapping) else str(config)
+
+
 def _song_unet(config: str | Path | Mapping[str, Any], checkpoint: str | Path) -> SongUNet:
-    source = "config" if isinstance(config, Mapping) else str(config)
+    source = _name(config)
     fields = config if isinstance(config, Mapping) else read_object(source, "configuration file", _MAKER)
     missing = [key for key in _REQUIRED if key not in fields]
     if missing:

@@ -11,7 +11,7 @@ from torch import nn
 
 from .._files import write_safetensors
 from .._hub_files import NETWORK, within
-from .._reading import check, read_tensors, reading
+from .._reading import check, check_arguments, read_tensors, reading
 from ._weights import describe, load_weights, no_larger_than
 
 __all__ = ["NETWORKS", "build_network", "load_network", "network_config", "save_network"]
@@ -98,7 +98,9 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
         key: build_network(value) if _is_description(value) else value
         for key, value in config["arguments"].items()
     }
-    return NETWORKS[config["class"]](**arguments)
+    build = NETWORKS[config["class"]]
+    check_arguments(build, arguments)
+    return build(**arguments)
 
 
 def _check_class(config: Mapping[str, Any], label: str) -> None:

@@ -7,9 +7,9 @@ derivatives, the log signal-to-noise ratio ``lambda = log(alpha / sigma)`` and t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Any
 
-from .._reading import check
+from .._reading import check_arguments
 from ._continuous import VE, VP, CondOT, Cosine, LinearVP, Polynomial
 from ._discrete import DDPM, Discrete
 from ._schedule import Reversed, Schedule, SchedulePoint
@@ -46,11 +46,8 @@ def from_dict(description: Mapping[str, Any]) -> Schedule:
         raise ValueError(f"schedule: unknown name {name!r:.60}; known are {', '.join(_SCHEDULES)}.")
     if isinstance(options.get("schedule"), Mapping):
         options["schedule"] = from_dict(options["schedule"])
-    kinds = get_type_hints(_SCHEDULES[name])
     try:
-        for key, value in options.items():
-            if kinds.get(key) in (int, float, bool):
-                check(value, kinds[key], key)
+        check_arguments(_SCHEDULES[name], options)
         return _SCHEDULES[name](**options)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(f"schedule {name!r}: parameters {options!r:.60} do not fit: {error}.") from None
