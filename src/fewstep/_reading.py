@@ -8,8 +8,8 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import NoneType
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, NamedTuple, Union, get_args, get_origin
 
 from safetensors import safe_open
 
@@ -37,7 +37,7 @@ _BYTES, _DEPTH = 1 << 25, 100
 #: Most of the characters by which entries, names, and lists or objects are counted before they are made.
 _COUNTS = {",": 2_000_000, ":": 200_000, "[": 100_000, "{": 100_000}
 #: Kinds that :func:`check_arguments` checks.
-_PLAIN = {str, int, float, bool, None}
+_PLAIN = (str, int, float, bool, None)
 _TOO_DEEP = f"it is nested deeper than {_DEPTH} levels"
 #: Most digits of a whole number: those of 64 bits.
 _DIGITS = 20
@@ -185,8 +185,11 @@ def check_arguments(make: Callable[..., object], arguments: Mapping[str, Any]) -
     parameters = inspect.signature(make, eval_str=True).parameters
     for name in arguments.keys() & parameters.keys():
         annotation = parameters[name].annotation
-        kinds = [None if kind is NoneType else kind for kind in get_args(annotation) or (annotation,)]
-        if _PLAIN.issuperset(kinds):
+        union = get_origin(annotation) in (Union, UnionType)
+        kinds = (
+            [None if kind is NoneType else kind for kind in get_args(annotation)] if union else [annotation]
+        )
+        if all(kind in _PLAIN for kind in kinds):
             check(arguments[name], tuple(kinds), name)
 
 

@@ -14,7 +14,7 @@ from mutations import damaged
 from readers import READERS
 
 #: Damages to each file; more with FEWSTEP_ATTACKS=2000.
-EXAMPLES = int(os.environ.get("FEWSTEP_ATTACKS", "150"))
+EXAMPLES = int(os.environ.get("FEWSTEP_ATTACKS", "100"))
 #: Most characters of a message, beside the path.
 LONGEST = 400
 

@@ -137,8 +137,11 @@ def test_help_comes_from_the_docstrings(capsys):
             ["--config", "key.yaml"],
             "--config: key.yaml has unknown keys sped (did you mean speed?);",
         ),
-        (["--config", "flag.yaml"], "--spare: must be true or false, not 'maybe'."),
-        (["here", "a", "--config", "word.yaml"], "--count: must be a whole number, not 'many';"),
+        (["--config", "flag.yaml"], "--config: flag.yaml: spare must be true or false, not 'maybe'."),
+        (
+            ["here", "a", "--config", "word.yaml"],
+            "--config: word.yaml: count must be a whole number, not 'many'.",
+        ),
     ],
 )
 def test_mistakes_are_said_in_a_sentence(tmp_path, monkeypatch, words, said):

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
+from .._reading import excerpt
+
 __all__ = ["describe", "load_weights", "no_larger_than"]
 
 _SHOWN = 3
@@ -49,7 +51,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
     if faults:
         raise ValueError(
             f"{source}: not the weights of the {type(network).__name__} that its configuration describes: "
-            f"{'; '.join(faults)}; give the configuration that it was trained with."
+            f"{excerpt('; '.join(faults))}; give the configuration that it was trained with."
         )
     network.load_state_dict(weights)
 
