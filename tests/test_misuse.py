@@ -148,7 +148,7 @@ def test_a_fit_file_with_odd_facts_is_refused(field, tmp_path, key):
     path = tmp_path / "fit.json"
     fs.fit(field, 2, pairs=8, optimizer=fs.fitting.GaussNewton(iterations=1)).save(path)
     path.write_text(json.dumps({**json.loads(path.read_text()), key: 7}))
-    with pytest.raises(ValueError, match=f"{key} must be an object, not 7"):
+    with pytest.raises(ValueError, match=f"{key}: must be an object, not 7"):
         fs.load(path)
 
 

@@ -137,7 +137,7 @@ def test_a_damaged_file_is_named(tmp_path, damage):
     path = tmp_path / "pairs.safetensors"
     make_pairs().save(path)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"pairs\.safetensors: not a complete file of pairs"):
+    with pytest.raises(ValueError, match=r"pairs\.safetensors: not a readable file of pairs"):
         fs.Pairs.load(path)
 
 
@@ -145,7 +145,7 @@ def test_another_safetensors_file_is_no_pairs(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"x0": torch.zeros(1)}, tmp_path / "weights.safetensors")
-    with pytest.raises(ValueError, match="not a complete file of pairs"):
+    with pytest.raises(ValueError, match="not a readable file of pairs"):
         fs.Pairs.load(tmp_path / "weights.safetensors")
     with pytest.raises(FileNotFoundError):
         fs.Pairs.load(tmp_path / "none.safetensors")

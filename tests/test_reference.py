@@ -208,7 +208,7 @@ def test_a_damaged_shard_is_named(cached, tmp_path):
     cached()
     shard = next(tmp_path.glob("cache/*/*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:50])
-    with pytest.raises(ValueError, match=r"not a complete file of pairs .* make it again"):
+    with pytest.raises(ValueError, match=r"not a readable file of pairs .* write it again"):
         cached()
 
 

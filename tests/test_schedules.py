@@ -227,7 +227,7 @@ def test_what_is_no_table_is_named(table):
         ({"betas": "sigmoid"}, "betas must be one of .*, not 'sigmoid'"),
         ({"beta_start": 0.0}, "beta_start must be between 0 and 1, not 0.0"),
         ({"beta_end": 2.0}, "beta_end must be between 0 and 1, not 2.0"),
-        ({"steps": 1}, "steps must be 2 or more, not 1"),
+        ({"steps": 1}, "steps must be 2 to 10000, not 1"),
     ],
 )
 def test_bad_discrete_parameters_are_named(options, words):

@@ -83,16 +83,16 @@ def edited(path, change):
         (lambda c: c.pop("D"), "lacks 'D'; a solver file has"),
         (lambda c: c.update(nfe=7), "nfe: says 7, but there are 4 times"),
         (lambda c: c["C"][1].__setitem__(0, float("nan")), "C: row 1 must be finite"),
-        (lambda c: c["D"][0].__setitem__(0, "1"), "coefficients and times must be numbers, not '1'"),
-        (lambda c: c["times"].__setitem__(0, True), "coefficients and times must be numbers, not True"),
+        (lambda c: c["D"][0].__setitem__(0, "1"), "D\\[0\\]\\[0\\]: must be a number, not '1'"),
+        (lambda c: c["times"].__setitem__(0, True), "times\\[0\\]: must be a number, not True"),
         (lambda c: c["times"].__setitem__(0, -1.0), "must lie in"),
         (lambda c: c["C"].pop(), "C: 4 calls need rows"),
         (lambda c: c.update(C=3), "C: must be a list, .*not 3"),
-        (lambda c: c.update(points=[0, 1.5, 4]), "points: must be whole numbers, not 1.5"),
+        (lambda c: c.update(points=[0, 1.5, 4]), "points\\[1\\]: must be a whole number, not 1.5"),
         (lambda c: c.update(points=[0, 3]), "points: must increase from 0 to 4"),
         (lambda c: c.update(schedule={"name": "linear"}), "schedule: unknown name 'linear'"),
         (lambda c: c.update(schedule="vp"), "schedule: must be an object"),
-        (lambda c: c.update(fitted_for=7), "fitted_for: must be an object with names and values, not 7"),
+        (lambda c: c.update(fitted_for=7), "fitted_for: must be an object, not 7"),
         (lambda c: c.update(prediction="x0"), "prediction: must be one of"),
         (lambda c: c.update(prediction="data"), "schedule: a table of data predictions"),
     ],
@@ -111,7 +111,7 @@ def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, change, words):
 def test_what_is_no_solver_file_is_named(tmp_path, content):
     path = tmp_path / "solver.json"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"solver\.json: not (complete JSON|a solver file)"):
+    with pytest.raises(ValueError, match=r"solver\.json: not a readable solver file \("):
         fs.Solver.load(path)
 
 
@@ -121,7 +121,7 @@ def test_a_truncated_file_is_named(tmp_path, fraction):
     random_solver().save(path)
     text = path.read_text()
     path.write_text(text[: int(len(text) * fraction)])
-    with pytest.raises(ValueError, match=r"solver\.json: not complete JSON .* truncated or damaged"):
+    with pytest.raises(ValueError, match=r"solver\.json: .* \(not complete JSON: .*write it again"):
         fs.Solver.load(path)
 
 

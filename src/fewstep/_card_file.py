@@ -8,10 +8,13 @@ from pathlib import Path
 from ._extras import require
 from ._hashing import fingerprint
 from ._hub_files import require_hub
+from ._reading import read_bytes, reading
 
 __all__ = ["CARD", "complete"]
 
 CARD = "README.md"
+#: Most bytes of one.
+_LONGEST = 1 << 24
 
 
 def complete(
@@ -63,12 +66,10 @@ def _parsed(text: str, where: str):  # type: ignore[no-untyped-def]  # of huggin
 
 def _edited(path: Path) -> str | None:
     """Return the card at ``path`` if a person wrote or edited it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is not UTF-8 text; pass card=..., or move it away.") from error
+    with reading(path, "model card", "an editor, or pass card=..., or move it away"):
+        text = read_bytes(path, _LONGEST).decode()
     kept, found, _ = text.rpartition("\n<!-- fewstep ")
     return None if found and text == kept + _mark(kept) else text
 

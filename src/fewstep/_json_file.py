@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from ._files import write_text
 from ._json import finite
+from ._reading import check, excerpt, read_object
 
 __all__ = ["read_format", "read_json", "write_json"]
 
@@ -26,8 +26,8 @@ def read_json(
     saved_by: str,
     format: str,
     schema: int,
-    required: Sequence[str],
-    optional: Sequence[str] = (),
+    required: Mapping[str, Any],
+    optional: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Read the object in the file at ``path``.
 
@@ -37,50 +37,48 @@ def read_json(
         saved_by: the call that writes such a file, for messages.
         format: required value of ``format``.
         schema: required value of ``schema``.
-        required: further keys that must be present.
-        optional: keys that may be present.
+        required: further keys that must be present, with the kinds of their values for
+            :func:`fewstep._reading.check`.
+        optional: keys that may be present, likewise; ``null`` is as if they were not.
 
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: when it is not a complete object of this format and schema with these keys.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such {kind} file; {saved_by} writes one.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: not complete JSON ({error}); the file is truncated or damaged, write it again "
-            f"with {saved_by}."
-        ) from None
-    if not isinstance(content, dict) or content.get("format") != format:
+    content = read_object(path, f"{kind} file", saved_by)
+    if content.get("format") != format:
         raise ValueError(f"{path}: not a {kind} file; its 'format' must be {format!r}.")
     if content.get("schema") != schema:
         raise ValueError(
-            f"{path}: written with schema {content.get('schema')!r}, but this version of fewstep reads "
-            f"schema {schema}; upgrade fewstep."
+            f"{path}: written with schema {content.get('schema')!r:.60}, but this version of fewstep "
+            f"reads schema {schema}; upgrade fewstep."
         )
-    required = ("format", "schema", *required)
-    missing = [key for key in required if key not in content]
-    unknown = [key for key in content if key not in (*required, *optional)]
+    names = ("format", "schema", *required)
+    missing = [key for key in names if key not in content]
+    unknown = [key for key in content if key not in (*names, *optional)]
     if missing or unknown:
         raise ValueError(
             f"{path}: " + " and ".join(
-                f"{label} {', '.join(map(repr, keys))}"
+                f"{label} {excerpt(', '.join(map(repr, keys)), 100)}"
                 for label, keys in (("lacks", missing), ("has unknown keys", unknown))
                 if keys
-            ) + f"; a {kind} file has {', '.join((*required, *optional))}."
+            ) + f"; a {kind} file has {', '.join((*names, *optional))}."
         )  # fmt: skip
+    given = {key: value for key, value in optional.items() if content.get(key) is not None}
+    try:
+        check(content, {**required, **given}, "")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; write it again with {saved_by}.") from None
     return content
 
 
 def read_format(path: str | os.PathLike[str]) -> str | None:
     """The ``format`` that a JSON file names; ``None`` where it cannot be read as an object of JSON."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = read_object(path, "file", "fewstep").get("format")
     except (OSError, ValueError):
         return None
-    return content.get("format") if isinstance(content, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _layout(value: Any) -> str:

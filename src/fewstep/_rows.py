@@ -11,6 +11,9 @@ from .metrics import figure
 
 __all__ = ["cell", "csv_of", "markdown_of"]
 
+#: How cells begin that spreadsheets run.
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
 
 def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as comma-separated values; empty where a row has no such column."""
@@ -18,8 +21,13 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = dict.fromkeys(column for row in rows for column in row)
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _plain(value: object) -> object:
+    """Return a value as a spreadsheet shows it: text that it would run begins with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
 
 
 def markdown_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

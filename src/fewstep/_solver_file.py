@@ -7,17 +7,42 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from . import schedules
+from ._gains import GAINS
 from ._json_file import read_json, write_json
+from ._reading import reading
 
-__all__ = ["arguments", "content", "read", "write"]
+__all__ = ["FITTED_FOR", "KINDS", "arguments", "content", "read", "write"]
 
 FORMAT = "fewstep.solver"
 SCHEMA = 1
 
-_REQUIRED = ("nfe", "times", "C", "D", "points")
-_OPTIONAL = (
-    "name", "end", "prediction", "schedule", "family", "fitted_for", "protocol", "scores", "citation",
-)  # fmt: skip
+_NUMBER = (float, None)
+#: What :meth:`fewstep.Field.describe` says, and with which other fields it may come.
+_FIELD: dict[str, Any] = {
+    "model": (str, None),
+    "prediction": (str, None),
+    "schedule": ({"name": str}, None),
+    "clock": ([float], str, None),
+    "guidance": _NUMBER,
+    "guidance_interval": ([float], None),
+    "shape": ([int], None),
+    "scale": _NUMBER,
+}
+FITTED_FOR: dict[str, Any] = {**_FIELD, "of": (_FIELD, None), "also": ([_FIELD], None)}
+_REQUIRED: dict[str, Any] = {"nfe": int, "times": [float], "C": [[float]], "D": [[float]], "points": [int]}
+_OPTIONAL: dict[str, Any] = {
+    "name": str,
+    "end": float,
+    "prediction": str,
+    "schedule": {"name": str},
+    "family": {"name": str},
+    "fitted_for": FITTED_FOR,
+    "protocol": dict,
+    "scores": {"validation_rmse": ({str: _NUMBER}, None), **dict.fromkeys(GAINS, _NUMBER)},
+    "citation": [str],
+}
+#: The kinds of what a solver file holds, beside its format and schema.
+KINDS = {**_REQUIRED, **{key: (kind, None) for key, kind in _OPTIONAL.items()}}
 #: In the order in which a person reads them.
 _KEYS = (
     "name", "nfe", "prediction", "schedule", "times", "end", "points", "C", "D", "family", "fitted_for",
@@ -51,56 +76,23 @@ def read(path: str | os.PathLike[str], make: Callable[..., Made]) -> Made:
         ValueError: when it is not a solver file that this version understands.
     """
     found = read_json(path, "solver", "solver.save()", FORMAT, SCHEMA, _REQUIRED, _OPTIONAL)
-    try:
+    with reading(path, "solver file", "solver.save()"):
         return make(**arguments(found))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
-def arguments(content: dict[str, Any]) -> dict[str, Any]:
-    times = tuple(map(_number, _list("times", content["times"])))
+def arguments(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of :class:`~fewstep.Solver` in the object of its file, which is of :data:`KINDS`."""
+    times = tuple(map(float, content["times"]))
     if content["nfe"] != len(times):
         raise ValueError(f"nfe: says {content['nfe']}, but there are {len(times)} times.")
-    arguments: dict[str, Any] = {
+    given = {key: content[key] for key in _OPTIONAL if content.get(key) is not None}
+    if "schedule" in given:
+        given["schedule"] = schedules.from_dict(given["schedule"])
+    return {
+        **given,
         "times": times,
-        **{
-            key: tuple(tuple(map(_number, _list(key, row))) for row in _list(key, content[key]))
-            for key in "CD"
-        },
-        "points": tuple(map(_index, _list("points", content["points"]))),
-        "end": _number(content.get("end", 1.0)),
-        "citation": tuple(_list("citation", content.get("citation") or [])),
+        **{key: tuple(tuple(map(float, row)) for row in content[key]) for key in "CD"},
+        "points": tuple(content["points"]),
+        "end": float(given.get("end", 1.0)),
+        "citation": tuple(given.get("citation", ())),
     }
-    if content.get("schedule") is not None:
-        arguments["schedule"] = schedules.from_dict(_object("schedule", content["schedule"]))
-    for key in ("family", "fitted_for", "protocol", "scores"):
-        if content.get(key) is not None:
-            arguments[key] = _object(key, content[key])
-    for key in ("name", "prediction"):
-        if content.get(key) is not None:
-            arguments[key] = content[key]
-    return arguments
-
-
-def _list(key: str, value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"{key}: must be a list, with rows that are lists in C and D, not {value!r}.")
-    return value
-
-
-def _object(key: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{key}: must be an object with names and values, not {value!r}.")
-    return value
-
-
-def _index(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"points: must be whole numbers, not {value!r}.")
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"coefficients and times must be numbers, not {value!r}.")
-    return float(value)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ._conditions import bind, cut
@@ -21,12 +20,23 @@ from ._files import write_safetensors
 from ._fitted_for import differences
 from ._json import finite
 from ._network import state_type
+from ._reading import check, excerpt, read_tensors, reading
+from ._solver_file import FITTED_FOR
 from .field import Field
 
-__all__ = ["FACTS", "Pairs", "field_noise", "noise"]
+__all__ = ["FACTS", "Pairs", "check_file", "field_noise", "noise"]
 
 #: Metadata key of the facts in a safetensors file of pairs.
 FACTS = "fewstep.pairs"
+#: Kinds of these facts.
+_KINDS = {
+    "nfe": int,
+    "calls": int,
+    "error": (float, None),
+    "provenance": {"field": (FITTED_FOR, None)},
+    "conditions": dict,
+    "per_sample": dict,
+}
 
 
 def noise(
@@ -182,16 +192,27 @@ class Pairs:
         Raises:
             ValueError: when the file is damaged or holds no pairs.
         """
-        try:
-            with safe_open(path, "pt", device=str(device)) as file:
-                facts = json.loads(file.metadata()[FACTS])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
+        with reading(path, "file of pairs", "Pairs.save()"):
+            tensors, facts = read_tensors(path, FACTS, device=str(device))
+            check_file(tensors, facts)
+            given = {key: facts[key] for key in _KINDS if key != "error"}
             for name in ("conditions", "per_sample"):
-                facts[name] = _unpacked({"mapping": facts[name]}, tensors)
-            facts["error"] = math.nan if facts["error"] is None else facts["error"]
-            return cls(tensors["x0"], tensors["x1"], seeds=tensors.get("seeds"), **facts)
-        except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not a complete file of pairs ({error}); make it again.") from error
+                given[name] = _unpacked({"mapping": facts[name]}, tensors)
+            error = math.nan if facts["error"] is None else float(facts["error"])
+            seeds = tensors.get("seeds")
+            if seeds is not None and (seeds.dtype != torch.int64 or seeds.shape != (len(tensors["x0"]),)):
+                raise ValueError(f"seeds are {seeds.dtype} of {tuple(seeds.shape)}, not int64, one a pair")
+            return cls(tensors["x0"], tensors["x1"], error=error, seeds=seeds, **given)
+
+
+def check_file(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Raise a ``ValueError`` where the tensors or facts of a file are not those of pairs."""
+    check(facts, _KINDS, "")
+    if unknown := sorted(facts.keys() - _KINDS.keys()):
+        raise ValueError(f"its metadata have unknown keys {excerpt(', '.join(map(repr, unknown)), 100)}")
+    for name in ("x0", "x1"):
+        if not tensors[name].is_floating_point():
+            raise ValueError(f"{name} must be floating-point numbers, not {tensors[name].dtype}")
 
 
 def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -140,8 +140,8 @@ class TestDiffusers:
         ("content", "said"),
         [
             (None, "--scheduler: given has neither model_index.json nor scheduler_config.json;"),
-            ("[", "scheduler_config.json is no scheduler of diffusers; it names no class."),
-            ("{}", "it names no class."),
+            ("[", "scheduler_config.json: not a readable scheduler (not complete JSON: "),
+            ("{}", "scheduler_config.json is of the class None, which is no scheduler"),
             ('{"_class_name": "UNet2DModel"}', "is of the class 'UNet2DModel', which is no scheduler"),
         ],
     )

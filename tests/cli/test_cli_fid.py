@@ -238,7 +238,7 @@ class TestRefusals:
         program("sample", "mnist", "euler:1", "--count", 2, "--format", "npz", "--out", "made")
         (path,) = fs.generation.read_generated("made").samples._files
         path.write_bytes(path.read_bytes()[:1000])
-        assert "cannot be read" in failure("fid", "calc", "made", "--ref", "mnist")
+        assert "not a readable" in failure("fid", "calc", "made", "--ref", "mnist")
 
 
 @pytest.mark.slow

@@ -70,10 +70,13 @@ def test_config_may_name_the_model(program, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("nfee: 3\n", "--config: fit.yaml has unknown keys nfee (did you mean nfe?); known are atol, batch"),
+        (
+            "nfee: 3\n",
+            "--config: fit.yaml has unknown keys nfee (did you mean nfe?); fewstep fit --help lists",
+        ),
         ("just words\n", "--config: fit.yaml must hold options as 'name: value', not 'just words'"),
         ("3\n", "--config: fit.yaml must hold options as 'name: value', not 3"),
-        ("a: [\n", "--config: fit.yaml cannot be read"),
+        ("a: [\n", "--config: fit.yaml: not a readable YAML file"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_named(failure, tmp_path, content, words):
@@ -82,7 +85,9 @@ def test_a_config_that_makes_no_sense_is_named(failure, tmp_path, content, words
 
 
 def test_a_config_that_is_not_there_is_named(failure):
-    assert "--config: none.yaml cannot be read" in failure("fit", "mixture", "--config", "none.yaml")
+    assert "--config: none.yaml: there is no such YAML file" in failure(
+        "fit", "mixture", "--config", "none.yaml"
+    )
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_inspect_warns_of_a_call_at_the_end(program, tmp_path):
     [
         (None, "there is no such solver file"),
         ("", "not complete JSON"),
-        ('{"format": "fewstep.solver", "schema": 1, ', "the file is truncated or damaged"),
+        ('{"format": "fewstep.solver", "schema": 1, ', "not a readable solver file"),
         ("{}", "not a solver file"),
         ('{"format": "fewstep.solver", "schema": 99}', "this version of fewstep reads schema 1"),
     ],

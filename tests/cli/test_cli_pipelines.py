@@ -120,7 +120,10 @@ def test_a_verb_that_takes_no_pipeline_says_so(failure, verb, tmp_path):
         (("diffusers:tiny dit", *LABELS, "--dtype", "int8"), "--dtype: must be one of float32, float16, "),
         (("diffusers:tiny dit", "--call", "3"), "--call: must be a mapping, as {height: 512}, not 3."),
         (("diffusers:tiny dit", "--call", "{size: 3}"), "diffusers:tiny dit: "),
-        (("diffusers:tiny dit", "--prompts", "none.txt"), "--prompts: none.txt cannot be read: "),
+        (
+            ("diffusers:tiny dit", "--prompts", "none.txt"),
+            "--prompts: none.txt: there is no such text of a prompt a line; ",
+        ),
         (("diffusers:tiny dit", "--prompts", "blank.txt"), "--prompts: blank.txt has no prompts; "),
         (("diffusers:tiny dit", "--conditions", "c.yaml"), "--conditions, --per-sample: a pipeline makes "),
         (("diffusers:",), "MODEL: diffusers: names no pipeline; add the folder of one, as in diff"),

@@ -162,7 +162,7 @@ def test_a_model_in_a_module(program, model_file):
         (("own_model.py:none", "euler:2"), "MODEL: own_model.py has no 'none'"),
         (("own_model.py:shapeless", "euler:2"), "MODEL: the field does not say what shape it samples"),
         (("mixture", "none.json"), "none.json: there is no such solver file"),
-        (("mixture", "truncated.json"), "truncated.json: not complete JSON"),
+        (("mixture", "truncated.json"), "truncated.json: not a readable solver file (not complete JSON"),
         (
             ("mixture", "magic"),
             "SOLVER: 'magic' is neither a solver file nor a classical one; ",

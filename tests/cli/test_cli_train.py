@@ -69,8 +69,8 @@ def test_a_dry_run_writes_nothing(program, tmp_path, monkeypatch):
     [
         (["--data", "digits", "--stepz", "1"], "--stepz is no option (did you mean --steps?)"),
         (["--data", "digits", "--steps", "many"], "--steps: must be a whole number, not 'many';"),
-        (["--data", "digits", "--ema", "[1"], "--ema: '[1' is not YAML;"),
-        (["--config", "absent.yaml"], "--config: absent.yaml cannot be read"),
+        (["--data", "digits", "--ema", "[1"], "--ema: '[1' is not YAML ("),
+        (["--config", "absent.yaml"], "--config: absent.yaml: there is no such YAML file"),
         (["--data", "digits", "--device", "nonsense"], "device: 'nonsense' cannot be used"),
         (["--data", "digits", "--network", "cifar10"], "this network was built for (B, 3, 32, 32)"),
         (["--data", "absent.npz"], "absent.npz"),

@@ -100,7 +100,7 @@ class TestCache:
         self.compare(counted, tmp_path, [EULER])
         (file,) = tmp_path.iterdir()
         file.write_bytes(file.read_bytes()[:-9])
-        with pytest.raises(ValueError, match=r"not a complete measurement .*; remove it"):
+        with pytest.raises(ValueError, match=r"not a readable measurement .* if it is removed"):
             self.compare(counted, tmp_path, [EULER])
 
     def test_a_function_without_a_name_is_refused(self, tmp_path):

@@ -89,21 +89,21 @@ class TestNpz:
                 np.zeros((5, 8, 8, 8), np.uint8),
                 r"no axis of its shape \(5, 8, 8, 8\) can be the 1, 3 or 4 channels",
             ),
-            (np.array([{}]), r"cannot be read \(.*allow_pickle"),
+            (np.array([{}]), r" is of type object"),
         ],
     )
     def test_other_arrays_are_refused(self, tmp_path, x, message):
-        with pytest.raises(ValueError, match=rf"data\.npz, array 'data'.*{message}"):
+        with pytest.raises(ValueError, match=rf"data\.npz.*array 'data'.*{message}"):
             fs.data.load(self.save(tmp_path, data=x))
 
     def test_damage_is_named(self, tmp_path, pictures):
         path = self.save(tmp_path, data=pictures(400))
         content = path.read_bytes()
         path.write_bytes(content[:-200])
-        with pytest.raises(ValueError, match=r"data\.npz: is not a complete npz file"):
+        with pytest.raises(ValueError, match=r"data\.npz: not a readable npz file"):
             fs.data.load(path)
         path.write_bytes(content[:5000] + bytes(100) + content[5100:])
-        with pytest.raises(ValueError, match=r"array 'data': cannot be read .*CRC"):
+        with pytest.raises(ValueError, match=r"not a readable npz file .*CRC"):
             fs.data.load(path)
 
 
@@ -146,7 +146,7 @@ class TestIdx:
     def test_damaged_gzip_is_named(self, tmp_path, pictures, keep):
         path = tmp_path / "some.idx.gz"
         path.write_bytes(gzip.compress(idx(pictures(4, channels=1)))[:keep])
-        with pytest.raises(ValueError, match=r"some\.idx\.gz: cannot be read"):
+        with pytest.raises(ValueError, match=r"some\.idx\.gz: not a readable idx file"):
             fs.data.load(path)
 
 

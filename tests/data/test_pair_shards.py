@@ -141,7 +141,7 @@ def spoil(paths, how):
             "pairs 107 to 111 are missing between pairs-00000100-00000106.safetensors and pairs-00000112",
         ),
         ("overlap", "pairs 105 to 106 appear twice between pairs-00000100-00000106"),
-        ("truncated", r"pairs-00000107-00000111.safetensors: not a complete file of pairs"),
+        ("truncated", r"pairs-00000107-00000111.safetensors: not a readable file of pairs"),
         ("count", r"pairs-00000107-00000111.safetensors: must hold 5 noises and samples of one shape, but"),
         (
             "shape",

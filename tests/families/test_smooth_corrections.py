@@ -120,10 +120,10 @@ def test_the_solver_file_tells_the_functions_at_its_number_of_calls(tmp_path):
     [
         ({"base": "euler/none"}, "none"),
         ({"base": "heun"}, "'heun' makes several calls a step, .* take 'deis3/cosine' or 'ab2'"),
-        ({"degree": 0}, "degree must be a whole number of at least 1, not 0"),
-        ({"terms": 1.5}, "terms must be a whole number of at least 1, not 1.5"),
-        ({"differences": -1}, "differences must be a whole number of at least 0, not -1"),
-        ({"startup": True}, "startup must be a whole number of at least 0, not True"),
+        ({"degree": 0}, "degree must be a whole number from 1 to 100, not 0"),
+        ({"terms": 1.5}, "terms must be a whole number from 1 to 100, not 1.5"),
+        ({"differences": -1}, "differences must be a whole number from 0 to 100, not -1"),
+        ({"startup": True}, "startup must be a whole number from 0 to 100, not True"),
     ],
 )
 def test_bad_arguments_are_named(options, words):

@@ -129,7 +129,7 @@ def test_missing_data_is_told():
         ({"width": 3}, r"network: must name its class, as in \{class: UNet"),
         ({"class": "UNet", "depth": 3}, "network: UNet cannot be built: .*'depth'"),
         ({"class": "ResNet"}, "'ResNet' is not a network of this version of fewstep"),
-        ("absent.json", "network: absent.json cannot be read as a JSON object"),
+        ("absent.json", "network: absent.json: there is no such configuration"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(network, message):

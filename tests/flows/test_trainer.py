@@ -343,7 +343,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     train(tmp_path, steps=5).run()
     path = tmp_path / "checkpoints" / "step-00000005.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"step-00000005.safetensors: not a complete checkpoint"):
+    with pytest.raises(ValueError, match=r"step-00000005.safetensors: not a readable checkpoint"):
         train(tmp_path, steps=6)
 
 

@@ -187,11 +187,11 @@ class TestFile:
             ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, r"mu must be \(d,\)"),
             ({"mu": np.zeros(2), "sigma": np.full((2, 2), np.nan)}, "sigma must be finite"),
             ({"mu": np.zeros(2, int), "sigma": np.eye(2)}, "mu must be finite floating-point"),
-            ({"mu": np.array([{}]), "sigma": np.eye(1)}, "cannot be read as arrays"),
-            ({"mu": np.zeros(2), "sigma": np.eye(2), "facts": np.array("{")}, "its facts cannot be read"),
+            ({"mu": np.array([{}]), "sigma": np.eye(1)}, "not a readable npz file .*object"),
+            ({"mu": np.zeros(2), "sigma": np.eye(2), "facts": np.array("{")}, "not complete JSON"),
             (
                 {"mu": np.zeros(2), "sigma": np.eye(2), "facts": np.array('{"count": 1, "protocol": {}}')},
-                "count must be an integer above 1",
+                "count must be above 1",
             ),
         ],
     )
@@ -202,7 +202,7 @@ class TestFile:
 
     def test_a_file_that_is_no_archive(self, tmp_path):
         (tmp_path / "m.npz").write_bytes(b"nothing")
-        with pytest.raises(ValueError, match=r"m\.npz: is not a complete npz file"):
+        with pytest.raises(ValueError, match=r"m\.npz: not a readable npz file"):
             Moments.load(tmp_path / "m.npz")
 
     def test_a_damaged_file(self, features, tmp_path):
@@ -213,7 +213,7 @@ class TestFile:
         content = bytearray(path.read_bytes())
         content[start : start + 8] = bytes(8)
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"m\.npz: cannot be read as arrays \("):
+        with pytest.raises(ValueError, match=r"m\.npz: not a readable npz file"):
             Moments.load(path)
 
 

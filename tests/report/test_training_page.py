@@ -299,6 +299,7 @@ def test_what_is_no_run_is_told(tmp_path):
     (tmp_path / "run.json").write_text("{")
     assert holds_training(tmp_path)
     with pytest.raises(
-        ValueError, match=r"run\.json: not complete JSON .* write it again with fewstep train"
+        ValueError,
+        match=r"run\.json: .* \(not complete JSON.* write it again with fewstep train",
     ):
         training_page(tmp_path)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
-import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+
+from .._archives import read_arrays
+from .._reading import excerpt, read_tensors, reading
+from .._yaml import read_yaml
 
 __all__ = ["conditioned"]
 
@@ -28,17 +28,16 @@ def conditioned(conditions: Path | None, per_sample: Path | None, device: str) -
 
 def _conditions(path: Path, option: str, device: torch.device) -> dict[str, Any]:
     """Read conditions from a file: arrays and lists of numbers as tensors, ``added.text`` as nested."""
+    where = f"{option}: {path}"
     readers: dict[str, Callable[[Path], Any]] = {
-        ".npz": lambda file: dict(np.load(file, allow_pickle=False)),
-        ".safetensors": load_file,
-        ".yaml": lambda file: yaml.safe_load(file.read_text(encoding="utf-8")),
+        ".npz": read_arrays,
+        ".safetensors": lambda file: read_tensors(file, None).tensors,
+        ".yaml": lambda file: read_yaml(file, where),
     }
     if path.suffix not in readers:
         raise ValueError(f"{option}: must be a file .npz, .safetensors or .yaml, not {path}.")
-    try:
+    with reading(where, "file of conditions", "numpy.savez, safetensors or an editor"):
         entries = readers[path.suffix](path)
-    except (OSError, ValueError, BadZipFile, SafetensorError, yaml.YAMLError) as error:
-        raise ValueError(f"{option}: {path} cannot be read: {' '.join(str(error).split())}.") from None
     if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries):
         raise ValueError(f"{option}: {path} must hold conditions by name, not {entries!r:.80}.")
     found: dict[str, Any] = {}
@@ -46,7 +45,9 @@ def _conditions(path: Path, option: str, device: torch.device) -> dict[str, Any]
         *outer, inner = name.split(".")
         place = found
         for part in outer:
-            place = place.setdefault(part, {})
+            place = place.setdefault(part, {}) if isinstance(place, dict) else place
+        if not isinstance(place, dict) or inner in place:
+            raise ValueError(f"{option}: {path} has {excerpt(name)!r} beside a condition of that name.")
         place[inner] = _condition(value, f"{option}: {name} of {path}", device)
     return found
 

@@ -22,6 +22,9 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, Union, get_ar
 
 import yaml
 
+from .._reading import excerpt
+from .._yaml import parse_yaml, read_yaml
+
 __all__ = ["AtLeast", "Positive", "call", "helped", "summary"]
 
 #: Help of options common to many verbs.
@@ -104,7 +107,25 @@ def _parser(
         allow_abbrev=False,
         parents=[first],
     )
-    kinds, settings = get_type_hints(command, include_extras=True), {}
+    try:
+        settings = _add_all(parser, command, entries)
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"--config: {path}: {error}.") from None
+    if entries:
+        known = [action.dest.removeprefix("as_") for action in parser._actions if action.dest != "help"]
+        unknown = ", ".join(key + _guess(key, known) for key in entries)
+        raise ValueError(
+            f"--config: {path} has unknown keys {excerpt(unknown, 100)}; {first.prog} --help lists all."
+        )
+    return parser, settings
+
+
+def _add_all(
+    parser: _Parser, command: Callable[..., None], entries: dict[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """Add the arguments and options of a command, and return its dataclass parameters."""
+    parameters, settings = inspect.signature(command).parameters, dict[str, tuple[Any, Any]]()
+    kinds = get_type_hints(command, include_extras=True)
     helps = COMMON | vars(command).get("words", {}) | _documented(command)
     for name, parameter in parameters.items():
         kind, start = kinds[name], MISSING if parameter.default is parameter.empty else parameter.default
@@ -121,12 +142,7 @@ def _parser(
             one_of = f" One of {', '.join(field.metadata['choices'])}." if "choices" in field.metadata else ""
             text = texts.get(field.name, "") + one_of
             _add(group, field.name, inner[field.name], default, text, entries)
-    if entries:
-        known = [action.dest.removeprefix("as_") for action in parser._actions if action.dest != "help"]
-        unknown = ", ".join(key + _guess(key, known) for key in entries)
-        names = ", ".join(sorted(known))
-        raise ValueError(f"--config: {path} has unknown keys {unknown}; known are {names}.")
-    return parser, settings
+    return settings
 
 
 def _add(
@@ -147,7 +163,7 @@ def _add(
     facts: dict[str, Any] = {"help": (text + shown).replace("%", "%%"), "default": argparse.SUPPRESS}
     if plain is bool:
         if entry not in (None, True, False):
-            raise ValueError(f"{flag}: must be true or false, not {entry!r}.")
+            raise argparse.ArgumentTypeError(f"{key} must be true or false, not {excerpt(repr(entry))}")
         default = argparse.SUPPRESS if entry is None else entry
         group.add_argument(
             flag, dest=name, action=argparse.BooleanOptionalAction, **facts | {"default": default}
@@ -156,9 +172,13 @@ def _add(
     facts |= {"type": partial(_read, kind), "metavar": flag if positional else _metavar(plain)}
     needed = default is MISSING and entry is None
     if entry is not None:
-        facts["default"] = (
-            [str(each) for each in entry] if many and isinstance(entry, list) else _spelt(entry)
-        )
+        words = [str(each) for each in entry] if many and isinstance(entry, list) else [_spelt(entry)]
+        for word in words:
+            try:
+                _read(kind, word)
+            except argparse.ArgumentTypeError as error:
+                raise argparse.ArgumentTypeError(f"{key} {error}") from None
+        facts["default"] = words if many and isinstance(entry, list) else words[0]
     if positional:
         group.add_argument(name, nargs=("+" if needed else "*") if many else None if needed else "?", **facts)
     else:
@@ -172,15 +192,15 @@ def _read(kind: Any, text: str) -> Any:
         try:
             value = plain(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {_WORDS[plain]}, not {text!r}") from None
+            raise argparse.ArgumentTypeError(f"must be {_WORDS[plain]}, not {excerpt(text)!r}") from None
         for bound in _bounds(kind):
             if value < bound.least:
                 raise argparse.ArgumentTypeError(f"must be at least {bound.least:g}, not {text}")
         return value
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not YAML") from None
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{excerpt(text)!r} is not YAML ({excerpt(str(error))})") from None
     if get_origin(plain) is not tuple:
         return value
     values = value if isinstance(value, list) else text.split(",") if text else []
@@ -189,13 +209,17 @@ def _read(kind: Any, text: str) -> Any:
 
 def _file(path: Path) -> dict[str, Any]:
     """Return the entries of a YAML file."""
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"--config: {path} cannot be read: {' '.join(str(error).split())}") from None
+    entries = read_yaml(path, f"--config: {path}") or {}
     if not isinstance(entries, dict):
-        raise ValueError(f"--config: {path} must hold options as 'name: value', not {entries!r}.")
-    return {str(key).replace("-", "_"): value for key, value in entries.items()}
+        raise ValueError(
+            f"--config: {path} must hold options as 'name: value', not {excerpt(repr(entries))}."
+        )
+    odd = [key for key in entries if not isinstance(key, str)]
+    if odd:
+        raise ValueError(
+            f"--config: {path} has the key {odd[0]!r:.60}, which YAML reads as no text; quote it."
+        )
+    return {key.replace("-", "_"): value for key, value in entries.items()}
 
 
 def _spelt(value: Any) -> str:

@@ -14,6 +14,7 @@ import torch
 
 from .._device import check_device
 from .._extras import require
+from .._reading import excerpt, read_bytes, reading
 from ..adapters.diffusers import Task, from_pipeline
 from ..field import Field
 from ..fitting import find_batch
@@ -26,6 +27,8 @@ __all__ = ["MODEL_OR_PIPELINE", "Loaded", "Pipeline", "load_with_conditions"]
 MODEL_OR_PIPELINE = f"{MODEL} Or diffusers:FOLDER, a pipeline with its --prompts (a name on the Hub, online)."
 
 _TYPES = ("float32", "float16", "bfloat16")
+#: Most bytes of a file of prompts.
+_PROMPTS = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -170,17 +173,15 @@ def _loaded(name: str, dtype: str) -> Any:
         pipe = diffusers.DiffusionPipeline.from_pretrained(name, **given)
     except Exception as error:  # of many packages
         what = "cannot be loaded" if local else "is no folder here, and cannot be loaded from the Hub"
-        reason = " ".join(str(error).split()).rstrip(".")
+        reason = excerpt(" ".join(str(error).split())).rstrip(".")
         raise ValueError(f"MODEL: {name} {what}: {reason}.") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--prompts: {path} cannot be read: {error}.") from None
+    with reading(f"--prompts: {path}", "text of a prompt a line", "an editor"):
+        lines = [line.strip() for line in read_bytes(path, _PROMPTS).decode().splitlines()]
     found = [line for line in lines if line]
     if not found:
         raise ValueError(f"--prompts: {path} has no prompts; write one a line.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from .._extras import require
 from .._files import write_text
 from .._fitted_for import own_schedule
 from .._fitted_guidance import comfyui_settings, fitted_guidance, in_words, pipeline_arguments
+from .._reading import read_object, reading
 from ..adapters import diffusers as diffusers_adapter
 from ..adapters import k_diffusion as k_diffusion_adapter
 from ..adapters._solver import choose
@@ -217,13 +217,13 @@ def _scheduler(folder: Path) -> Any:
             f"--scheduler: {folder} has neither {_PIPELINE} nor {_SETTINGS}; give the folder of a pipeline "
             "of diffusers, or of its scheduler."
         )
-    try:
-        name = json.loads(path.read_text(encoding="utf-8"))["_class_name"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"--scheduler: {path} is no scheduler of diffusers; it names no class.") from None
+    name = read_object(path, "scheduler", "save_pretrained() of diffusers").get("_class_name")
     ours, library = diffusers_adapter.FewStepScheduler, require("diffusers", "diffusers")
     kind: Any = ours if name == ours.__name__ else getattr(library, str(name), None)
     known = isinstance(kind, type) and issubclass(kind, library.SchedulerMixin)
     if not known:
-        raise ValueError(f"--scheduler: {path} is of the class {name!r}, which is no scheduler of diffusers.")
-    return kind.from_pretrained(parent)
+        raise ValueError(
+            f"--scheduler: {path} is of the class {name!r:.60}, which is no scheduler of diffusers."
+        )
+    with reading(path, "scheduler", "save_pretrained() of diffusers"):
+        return kind.from_pretrained(parent)

@@ -107,7 +107,7 @@ def calc(
     reference = load_reference(ref)
     known = reference.moments.protocol.get("pictures")
     pictures = open_pictures(samples, taken)
-    _check_size(pictures, known and known["shape"], ref)
+    _check_size(pictures, known and known.get("shape"), ref)
     show = watched(as_json) and not rank
     network = load(features or reference.features["name"], device, name=features_name, progress=show)
     reference.check(network)

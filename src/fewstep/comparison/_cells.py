@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .._files import write_safetensors
 from .._hashing import fingerprint
 from .._json import finite
+from .._reading import check, read_tensors, reading
 from ..field import Field
 from ..pairs import Pairs
 from ._measure import Measured, OfReference, Quality
@@ -28,6 +28,8 @@ REFERENCE = "paths of the reference"
 
 #: Metadata key of everything that is not a tensor.
 _FACTS = "fewstep.measured"
+#: Kinds of these facts.
+_KINDS = {"figures": {str: (float, None)}, "seconds": (float, None), "failure": (str, None)}
 
 #: Incremented when the measurements change, so that older files are not reused.
 _SCHEMA = 3
@@ -68,16 +70,12 @@ class Cells:
         path = self._path(key)
         if path is None or not path.exists():
             return None
-        try:
-            with safe_open(path, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-                facts = json.loads(file.metadata()[_FACTS])
+        with reading(path, "measurement", "a comparison, if it is removed"):
+            tensors, facts = read_tensors(path, _FACTS)
+            check(facts, _KINDS, "")
             figures = {name: math.nan if y is None else y for name, y in facts.pop("figures").items()}
-            return kind(**tensors, **facts, figures=figures)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}: not a complete measurement ({error}); remove it, and compare again."
-            ) from error
+            content: dict[str, Any] = {**tensors, **facts, "figures": figures}
+            return kind(**content)
 
     def save(self, key: str, found: Measured | OfReference) -> None:
         """Save measurements."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._picture import decode
+from .._archives import array_names, check_growth, read_arrays, read_exactly
+from .._reading import read_bytes, reading
+from ._picture import ENCODED, decode
 from ._splits import pick
 
 __all__ = ["SPRITE_SIZE", "read_cifar_binary", "read_idx", "read_npz", "read_sprites"]
@@ -26,20 +26,12 @@ SPRITE_SIZE = (_COLUMNS * _SIDE, _ROWS * _SIDE)
 #: Bytes per record of CIFAR-10's binary version: a label, then 32 x 32 levels each of R, G and B.
 _CIFAR_RECORD = 1 + 3 * _SIDE**2
 
-#: Exceptions that readers raise on a damaged archive.
-_DAMAGE = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile)
-
 
 def read_npz(path: Path, split: str) -> NDArray[Any]:
     """Read a split of an npz file, uint8 ``(N, C, H, W)`` or floats; see :func:`fewstep.data.load`."""
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: is not a complete npz file; make or download it again.")
-    with np.load(path, allow_pickle=False) as archive:
-        key = pick(_keys(archive.files, path), split, path)
-        try:
-            x: NDArray[Any] = archive[key]
-        except _DAMAGE as error:
-            raise ValueError(f"{path}, array {key!r}: cannot be read ({error}).") from error
+    with reading(path, "npz file", "numpy.savez"):
+        key = pick(_keys(array_names(path), path), split, path)
+        x = read_arrays(path, (key,))[key]
     where = f"{path}, array {key!r}"
     if np.issubdtype(x.dtype, np.floating):
         return x
@@ -75,31 +67,37 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
     The header is 0, 0, the type (8 for uint8), the number of axes (3), and their lengths, big-endian.
     """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read()
-    except _DAMAGE as error:
-        raise ValueError(f"{path}: cannot be read ({error}).") from error
-    if content[:4] != bytes([0, 0, 8, 3]):
-        raise ValueError(
-            f"{path}: is not an idx file of images; it begins with {content[:4].hex(' ')}, not with "
-            "00 00 08 03 (bytes, three axes)."
-        )
-    lengths = struct.unpack(">3I", content[4:16].ljust(12, b"\0"))
-    if len(content) != 16 + math.prod(lengths):
-        raise ValueError(
-            f"{path}: has {len(content)} bytes, but its header needs {16 + math.prod(lengths)}; "
-            "download it again."
-        )
-    return np.frombuffer(bytearray(content), np.uint8, offset=16).reshape(lengths)[:, None]
+    packed = path.suffix == ".gz"
+    with reading(path, "idx file of images"):
+        with gzip.open(path) if packed else path.open("rb") as file:
+            head = file.read(16)
+            if head[:4] != bytes([0, 0, 8, 3]):
+                raise ValueError(
+                    f"{path}: is not an idx file of images; it begins with {head[:4].hex(' ')}, not with "
+                    "00 00 08 03 (bytes, three axes)."
+                )
+            if len(head) < 16:
+                raise ValueError(f"{path}: has {len(head)} bytes, and no complete header; download it again.")
+            lengths = struct.unpack(">3I", head[4:])
+            size = math.prod(lengths)
+            if packed:
+                check_growth(size, path)
+            elif (there := path.stat().st_size) != 16 + size:
+                raise ValueError(
+                    f"{path}: has {there} bytes, but its header needs {16 + size}; download it again."
+                )
+            content = read_exactly(file, size)
+    return content.reshape(lengths)[:, None]
 
 
 def read_cifar_binary(paths: Sequence[Path]) -> NDArray[np.uint8]:
     """Read CIFAR-10's *binary version* (Krizhevsky 2009), ``data_batch_1.bin`` and so on."""
     batches = []
     for path in paths:
-        content = np.fromfile(path, np.uint8)
-        if content.size == 0 or content.size % _CIFAR_RECORD or (content[::_CIFAR_RECORD] > 9).any():
+        with reading(path, "file of CIFAR-10's binary version"):
+            size = path.stat().st_size
+            content = np.fromfile(path, np.uint8, size - size % _CIFAR_RECORD)
+        if size == 0 or size % _CIFAR_RECORD or (content[::_CIFAR_RECORD] > 9).any():
             raise ValueError(
                 f"{path}: is not a complete file of CIFAR-10's binary version, which holds records of "
                 f"{_CIFAR_RECORD} bytes that begin with a label of 0 to 9."
@@ -112,7 +110,8 @@ def read_sprites(paths: Sequence[Path]) -> NDArray[np.uint8]:
     """Read CIFAR-10 from sprites: image ``i`` of a file is in row ``i // 40``, column ``i % 40``."""
     x = np.empty((len(paths), _ROWS, _COLUMNS, 3, _SIDE, _SIDE), np.uint8)
     for sheet, path in zip(x, paths, strict=True):
-        image = decode(path.read_bytes(), str(path))
+        with reading(path, "sprite of CIFAR-10"):
+            image = decode(read_bytes(path, ENCODED), str(path))
         if image.size != SPRITE_SIZE or image.mode != "RGB":
             raise ValueError(
                 f"{path}: a CIFAR-10 sprite must be {SPRITE_SIZE[0]} x {SPRITE_SIZE[1]} in RGB, "

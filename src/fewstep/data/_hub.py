@@ -8,8 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .._archives import check_growth, most_unpacked
 from .._extras import require
 from .._reach import no_answer
+from .._reading import excerpt, reading
 
 __all__ = ["table_from_hub", "table_from_parquet"]
 
@@ -19,18 +21,37 @@ _PATIENCE = 5.0
 
 def table_from_parquet(paths: Sequence[Path]) -> Any:
     """Return the image column of local parquet files, which ``datasets`` maps from its cache."""
-    datasets, parquet, arrow = (require(x, "data") for x in ("datasets", "pyarrow.parquet", "pyarrow"))
+    datasets, parquet = require("datasets", "data"), require("pyarrow.parquet", "data")
     for path in paths:
+        with reading(path, "parquet file", "datasets"):
+            with parquet.ParquetFile(path) as file:
+                column = _picture_column(file.schema_arrow, str(path))
+            _check_size(path, column)
+    with reading(excerpt(", ".join(map(str, paths))), "table of pictures", "datasets"):
         try:
-            column = _picture_column(parquet.read_schema(path), str(path))
-        except (arrow.ArrowException, OSError) as error:
-            raise ValueError(f"{path}: cannot be read as a parquet file ({error}).") from error
-    try:
-        table = datasets.Dataset.from_parquet([str(path) for path in paths], columns=[column])
-    except datasets.exceptions.DatasetGenerationError as error:
-        names = ", ".join(map(str, paths))
-        raise ValueError(f"{names}: cannot be read as parquet files ({error.__cause__ or error}).") from error
+            table = datasets.Dataset.from_parquet([str(path) for path in paths], columns=[column])
+        except datasets.exceptions.DatasetGenerationError as error:
+            raise error.__cause__ or error  # noqa: B904  # which says what is wrong
     return _undecoded(datasets, table, column)
+
+
+def _check_size(path: Path, column: str) -> None:
+    """Raise a ``ValueError`` where a column unpacks to far more bytes than its file has."""
+    parquet, arrow, compute = (require(f"pyarrow{part}", "data") for part in (".parquet", "", ".compute"))
+    inner = [f"{column}.bytes", f"{column}.path"]
+    with parquet.ParquetFile(path, read_dictionary=inner) as file:
+        parts = [file.metadata.row_group(k) for k in range(file.metadata.num_row_groups)]
+        check_growth(sum(part.total_byte_size for part in parts), path)
+        # Columns of a damaged file are not asked whether they have a dictionary: pyarrow would abort.
+        if sum(part.num_rows * part.total_byte_size for part in parts) <= most_unpacked(path):
+            return
+        size = 0  # a dictionary may say each of its pictures often, so they are counted
+        for batch in file.iter_batches(64, columns=inner):
+            for each in batch.column(0).flatten():
+                if arrow.types.is_dictionary(each.type):
+                    lengths = compute.binary_length(each.dictionary).take(each.indices)
+                    size += compute.sum(lengths).as_py() or 0
+            check_growth(size, path)
 
 
 def table_from_hub(hub: str, split: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._archives import read_member
 from .._hashing import fingerprint
+from .._reading import read_bytes, reading
 from ._dataset import Dataset
-from ._picture import Form, decode, pixels
+from ._picture import ENCODED, Form, decode, pixels
 
 __all__ = ["FolderRecords", "ImageFiles", "TableRecords", "ZipRecords"]
 
@@ -33,7 +34,7 @@ class Records(Protocol):
         """Return the location of an image, for messages."""
 
     def read(self, index: int) -> bytes:
-        """Return an encoded image, or raise ``OSError`` or ``ValueError``."""
+        """Return an encoded image, or raise an exception of any kind."""
 
     def inventory(self) -> Sequence[str]:
         """Return facts about all images that need no reading, for the fingerprint."""
@@ -52,7 +53,7 @@ class FolderRecords:
         return str(self.root / self.names[index])
 
     def read(self, index: int) -> bytes:
-        return (self.root / self.names[index]).read_bytes()
+        return read_bytes(self.root / self.names[index], ENCODED)
 
     def inventory(self) -> Sequence[str]:
         return [f"{name} {(self.root / name).stat().st_size}" for name in self.names]
@@ -82,10 +83,7 @@ class ZipRecords:
         return f"{self.path}, member {self.names[index]}"
 
     def read(self, index: int) -> bytes:
-        try:
-            return self._archive.read(self.names[index])
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-            raise ValueError(str(error)) from error  # damaged, encrypted, or packed in an unknown way
+        return read_member(self._archive, self._archive.getinfo(self.names[index]), ENCODED)
 
     def inventory(self) -> Sequence[str]:
         return [f"{name} {self._archive.getinfo(name).CRC}" for name in self.names]
@@ -105,9 +103,11 @@ class TableRecords:
 
     def read(self, index: int) -> bytes:
         record = next(iter(self.table[index].values()))
-        if not record or (record["bytes"] is None and record["path"] is None):
-            raise ValueError("the row is empty")
-        return record["bytes"] if record["bytes"] is not None else Path(record["path"]).read_bytes()
+        # A path there would be of a file on this machine, which whoever made the table may not choose.
+        data = record and record["bytes"]
+        if not isinstance(data, bytes) or len(data) > ENCODED:
+            raise ValueError(f"the row must have the bytes of a picture, at most {ENCODED:,}")
+        return data
 
     def inventory(self) -> Sequence[str]:
         return [str(len(self))]
@@ -143,16 +143,15 @@ class ImageFiles(Dataset):
         return torch.from_numpy(batch)
 
     def _read(self, index: int) -> NDArray[np.uint8]:
-        where = self._records.where(index)
-        try:
-            data = self._records.read(index)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{where}: cannot be read ({error}).") from error
-        return pixels(self._form.of(decode(data, where)))
+        return pixels(self._form.of(decode(self._encoded(index), self._records.where(index))))
+
+    def _encoded(self, index: int) -> bytes:
+        with reading(self._records.where(index), "picture"):
+            return self._records.read(index)
 
     def fingerprint(self) -> str:
         some = range(0, len(self), max(1, len(self) // _HASHED))
-        contents = [self._records.read(index) for index in some]
+        contents = [self._encoded(index) for index in some]
         return fingerprint([self.shape, "\n".join(self._records.inventory()), contents])
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .._extras import require
+from .._reading import read_bytes, reading
 from ._arrays import SPRITE_SIZE, read_cifar_binary, read_idx, read_npz, read_sprites
 from ._dataset import ArrayDataset, Dataset
 from ._hub import table_from_parquet
 from ._images import FolderRecords, ImageFiles, TableRecords, ZipRecords
-from ._picture import Form
+from ._picture import ENCODED, Form, opened
 from ._splits import pick, splits_by_file, splits_by_folder
 
 __all__ = ["from_array", "from_path"]
@@ -100,11 +100,9 @@ def _from_folder(root: Path, split: str, name: str, form: Form) -> Dataset:
 
 
 def _from_zip(path: Path, split: str, name: str, form: Form) -> Dataset:
-    try:
+    with reading(path, "zip file of pictures"):
         with zipfile.ZipFile(path) as archive:
-            names = sorted(each for each in archive.namelist() if _visible(each))
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as a zip file ({error}).") from error
+            names = sorted({each for each in archive.namelist() if _visible(each)})
     pictures = [each for each in names if each.lower().endswith(_PICTURES)]
     if not pictures:
         raise ValueError(f"{path}: holds no pictures ({', '.join(_PICTURES)}).")
@@ -145,9 +143,7 @@ def _numbered(names: Sequence[str], pattern: re.Pattern[str], root: Path) -> dic
 
 def _is_sprite(path: Path) -> bool:
     """True for an image of a sprite's size; single images may be called ``train_00.webp``, too."""
-    Image = require("PIL.Image", "data")
     try:
-        with Image.open(path) as image:
-            return bool(image.size == SPRITE_SIZE)
-    except (OSError, SyntaxError):
+        return opened(read_bytes(path, ENCODED)).size == SPRITE_SIZE
+    except Exception:  # of Pillow, of every kind; who reads the file will say it
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -10,11 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._extras import require
+from .._reading import excerpt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Form", "decode", "pixels"]
+__all__ = ["ENCODED", "Form", "decode", "opened", "pixels"]
+
+#: The decoders of Pillow that may be used.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+#: Most pixels of a picture: four bytes each while it is decoded.
+_PIXELS = 1 << 25
+#: Most bytes of an encoded picture: those of the largest allowed, and not packed at all.
+ENCODED = 4 * _PIXELS
 
 #: Pillow's modes with plain 8-bit channels, by number of channels.
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -75,6 +84,40 @@ class Form:
         return fitted
 
 
+def opened(data: bytes) -> Image:
+    """Open a picture of one of the four formats, after a look at its size.
+
+    Other decoders of Pillow are not tried: that of PostScript would start a program.
+
+    Raises:
+        Exception: of any kind, on a damaged picture; ``ValueError`` on a large one.
+    """
+    pillow = require("PIL.Image", "data")
+    if data[:4] == b"RIFF":
+        _check_size(*_webp_size(data))  # Pillow allots whole canvases before it tells their size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # our limit is lower
+        image: Image = pillow.open(BytesIO(data), formats=FORMATS)
+    _check_size(*image.size)
+    return image
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height in the header of a WebP file, in one of its three layouts; zeros in another."""
+    if data[12:16] == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if data[12:16] == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+    return width, height
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > _PIXELS:
+        raise ValueError(f"it has {width} x {height} pixels, and may have {_PIXELS:,}")
+
+
 def decode(data: bytes, where: str) -> Image:
     """Decode an image file to 1 to 4 channels of 8 bits, with its EXIF orientation applied.
 
@@ -82,12 +125,12 @@ def decode(data: bytes, where: str) -> Image:
     """
     pillow, operations = require("PIL.Image", "data"), require("PIL.ImageOps", "data")
     try:
-        image: Image = pillow.open(BytesIO(data))
+        image = opened(data)
         image.load()
         operations.exif_transpose(image, in_place=True)
     except Exception as error:  # on damaged files Pillow's plugins raise exceptions of every kind
         unknown = isinstance(error, pillow.UnidentifiedImageError)
-        reason = "its format is unknown" if unknown else error
+        reason = f"it is none of {', '.join(FORMATS)}" if unknown else excerpt(str(error))
         raise ValueError(
             f"{where}: cannot be read as a picture ({reason}); replace or remove the file."
         ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -11,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .._hashing import fingerprint
-from ..pairs import FACTS
+from .._reading import read_tensors, reading
+from ..pairs import FACTS, check_file
 from ._dataset import Dataset
 
 __all__ = ["PairShards"]
@@ -128,8 +127,10 @@ class PairShards(Dataset):
     def _tensors(self, k: int) -> tuple[Tensor, Tensor]:
         """Return the noises and samples of a file, as views of its mapping, which holds no file handle."""
         if k not in self._open:
-            with safe_open(self._shards[k].path, "pt") as file:
-                self._open[k] = file.get_tensor("x0"), file.get_tensor("x1")
+            path = self._shards[k].path
+            with reading(path, "file of pairs", "fewstep sample --format pairs"):
+                tensors = read_tensors(path, FACTS, only=("x0", "x1")).tensors
+                self._open[k] = tensors["x0"], tensors["x1"]
         return self._open[k]
 
 
@@ -165,21 +166,17 @@ def _find(folder: Path) -> list[_Shard]:
 
 def _shape(shard: _Shard) -> tuple[int, ...]:
     """Return the shape of one sample of a file; raise unless the file matches its name."""
-    try:
-        with safe_open(shard.path, "pt") as file:
-            x0, x1 = (tuple(file.get_slice(key).get_shape()) for key in ("x0", "x1"))
-            facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{shard.path}: not a complete file of pairs ({error}); remove it and make it again."
-        ) from error
+    with reading(shard.path, "file of pairs", "fewstep sample --format pairs"):
+        tensors, facts = read_tensors(shard.path, FACTS, only=("x0", "x1"))
+        check_file(tensors, facts)
+        x0, x1 = (tuple(each.shape) for each in tensors.values())
     count = shard.last - shard.first + 1
     if x0 != x1 or not x0 or x0[0] != count:
         raise ValueError(
             f"{shard.path}: must hold {count} noises and samples of one shape, but holds {x0} and {x1}; "
             "remove it and make it again."
         )
-    conditions = sorted(name for kind in ("conditions", "per_sample") for name in facts.get(kind, {}))
+    conditions = sorted(name for kind in ("conditions", "per_sample") for name in facts[kind])
     if conditions:
         raise ValueError(
             f"{shard.path}: its pairs have the conditions {', '.join(conditions)}, which training does not "

@@ -18,12 +18,24 @@ import torch
 from torch import Tensor
 
 from .. import schedules
+from .._reading import check
 from ._family import Linked, series
 from .non_stationary import NonStationary
 from .smooth_corrections import SmoothCorrections
 from .timesteps import Timesteps
 
 __all__ = ["Guided", "describe_solvers", "solvers_from_dict"]
+
+#: Kinds of what :meth:`Guided.describe` returns, and the most calls of its solvers, whose tables are squares
+#: of so many.
+_KINDS = {
+    "low": float,
+    "high": float,
+    "terms": int,
+    "curve": ({"name": str}, None),
+    "non_stationary": ({"base": str, "nfe": int, "schedule": {"name": str}}, None),
+}
+_CALLS = 1000
 
 
 class Guided:
@@ -121,13 +133,16 @@ class Guided:
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Guided:
         """Return the solvers described by :meth:`describe`."""
+        check(facts, _KINDS, "family")
         range_ = {key: facts[key] for key in ("low", "high", "terms")}
-        if "curve" in facts:
+        if facts.get("curve") is not None:
             curves = solvers_from_dict(facts["curve"])
             if isinstance(curves, Guided):
                 raise ValueError("family: a guided one is made of a curve, not of another guided one.")
             return cls(curves, **range_)
         start = facts["non_stationary"]
+        if not 1 <= start["nfe"] <= _CALLS:
+            raise ValueError(f"family: nfe must be 1 to {_CALLS}, not {start['nfe']}")
         schedule = schedules.from_dict(start["schedule"])
         times = Timesteps(start["base"], start["nfe"], schedule, decoupled=True)
         return cls(NonStationary(times), **range_)

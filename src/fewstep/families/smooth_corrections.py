@@ -41,6 +41,8 @@ __all__ = ["SmoothCorrections", "bernstein"]
 UNIT = 4
 #: Terms of the series in ``1 / n``.
 TERMS = 4
+#: Most of each of them: sizes of dense tables.
+_MOST = 100
 _COUNTS = {"degree": 1, "terms": 1, "differences": 0, "startup": 0}
 
 
@@ -85,10 +87,10 @@ class SmoothCorrections:
             )
         counts = {"degree": degree, "terms": terms, "differences": differences, "startup": startup}
         for label, value in counts.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < _COUNTS[label]:
+            if isinstance(value, bool) or not isinstance(value, int) or not _COUNTS[label] <= value <= _MOST:
                 raise ValueError(
-                    f"SmoothCorrections: {label} must be a whole number of at least {_COUNTS[label]}, not "
-                    f"{value!r}."
+                    f"SmoothCorrections: {label} must be a whole number from {_COUNTS[label]} to {_MOST}, "
+                    f"not {value!r:.60}."
                 )
         self.base, self.schedule, self.degree, self.terms = base, schedule or CondOT(), degree, terms
         self.differences, self.startup = differences, startup

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .._gains import GAINS, best_rival, gains, ratio_to_rival, times
 from .._json import finite
 
-__all__ = ["FitReport", "few_decide", "place"]
+__all__ = ["KINDS", "FitReport", "few_decide", "place"]
 
 #: Factor between the ratios of the mean and of the typical noise above which a note says so.
 FAR = 1.3
@@ -18,6 +18,35 @@ LEFT = (
     "left: gain of the best last row for each sample, of the noise and the calls at the states visited here "
     "(by chance: with another sample's added); other states, or one more call, may gain more"
 )
+
+_NUMBER, _TEXT = (float, None), (str, None)
+#: The kinds of what :meth:`FitReport.to_dict` returns; of those with ``None``, older records may lack some.
+KINDS: dict[str, Any] = {
+    **dict.fromkeys(("family", "start", "optimizer", "loss", "stopped"), str),
+    **dict.fromkeys(("parameters", "best_iteration"), int),
+    **dict.fromkeys(("seed", "feature_calls", "last_steps"), (int, None)),
+    "pairs": {"train": int, "validation": int},
+    "calls": {str: int},
+    "seconds": {str: float},
+    "reference_error": _NUMBER,
+    "curve": [{str: _NUMBER}],
+    "reference": (dict, None),
+    "notes": [str],
+    "rows": [
+        {
+            "nfe": int,
+            "guidance": _NUMBER,
+            "model": _TEXT,
+            "trained": bool,
+            "errors": {str: _NUMBER},
+            "outdone_by": _TEXT,
+            "returned": _TEXT,
+            **dict.fromkeys(GAINS, _NUMBER),
+        }
+    ],
+}
+#: Most calls of a solver in a record: its table is a square of so many.
+_CALLS = 1000
 
 
 @dataclass(frozen=True)
@@ -119,14 +148,15 @@ class FitReport:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> FitReport:
         """Return the report of :meth:`to_dict`; errors of ``None`` are infinite."""
-        rows = (
+        rows = [
             {
                 **row,
-                **{key: row.get(key) for key in GAINS},  # older records have none
+                **{key: row.get(key) for key in ("guidance", "model", *GAINS)},  # older records have none
                 "errors": {k: math.inf if v is None else v for k, v in row["errors"].items()},
             }
             for row in record["rows"]
-        )
+        ]
+        _check_rows(rows)
         unknown = record["reference_error"] is None
         return cls(**{
             **record,
@@ -159,6 +189,17 @@ class FitReport:
         if self.feature_calls:
             lines.append(f"{self.feature_calls:,} samples were given to the feature map")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def _check_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise a ``ValueError`` on the rows of a file that no fit could have."""
+    if not any(row["trained"] for row in rows):
+        raise ValueError("rows: none is of a fitted solver")
+    for row in rows:
+        if not 1 <= row["nfe"] <= _CALLS:
+            raise ValueError(f"rows: nfe must be 1 to {_CALLS}, not {row['nfe']}")
+        if len(row["errors"]) < 2 or "fitted" not in row["errors"]:
+            raise ValueError("rows: errors must be those of the fitted solver and of others")
 
 
 def few_decide(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:

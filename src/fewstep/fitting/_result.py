@@ -18,14 +18,17 @@ from .._card import fitted_card
 from .._hub import Shared
 from .._hub_files import FIT, SOLVER
 from .._json_file import read_format, read_json, write_json
+from .._reading import reading
 from ..families import Guided, SmoothCorrections
 from ..families.guided import describe_solvers, solvers_from_dict
 from ..solver import Path, Solver
-from ._report import FitReport
+from ._report import KINDS, FitReport
 
 __all__ = ["Fit", "load"]
 
 FORMAT, SCHEMA = "fewstep.fit", 1
+_REQUIRED = {"fitted_for": _solver_file.FITTED_FOR, "report": KINDS}
+_OPTIONAL = {"solver": _solver_file.KINDS, "family": {"name": str}, "theta": [float]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,12 +146,8 @@ class Fit(Shared):
             FileNotFoundError: when there is no such file.
             ValueError: when the file is truncated, newer than this version, or not a fit.
         """
-        optional = ("solver", "family", "theta")
-        content = read_json(path, "fit", "fit.save()", FORMAT, SCHEMA, ("fitted_for", "report"), optional)
-        for key in ("fitted_for", "report"):
-            if not isinstance(content[key], dict):
-                raise ValueError(f"{path}: {key} must be an object, not {content[key]!r:.60}.")
-        try:
+        content = read_json(path, "fit", "fit.save()", FORMAT, SCHEMA, _REQUIRED, _OPTIONAL)
+        with reading(path, "fit file", "fit.save()"):
             report = FitReport.from_dict(content["report"])
             if "solver" in content:
                 solver = Solver(**_solver_file.arguments(content["solver"]))
@@ -157,10 +156,6 @@ class Fit(Shared):
             if not bool(theta.isfinite().all()):
                 raise ValueError("theta: must be finite numbers.")
             return cls(solvers_from_dict(content["family"]), theta, report, content["fitted_for"])
-        except KeyError as error:
-            raise ValueError(f"{path}: lacks {error}; write it again with fit.save().") from None
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: {error}") from None
 
     def __str__(self) -> str:
         return str(self.report)

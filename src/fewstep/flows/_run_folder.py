@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .._files import write_safetensors, write_text
 from .._json import finite
+from .._reading import check, parse_json, read_tensors, reading
 from ..models import save_network
 from .settings import Settings
 
@@ -30,6 +29,15 @@ _NAME = re.compile(r"step-(\d{8})\.safetensors")
 _SCHEMA = 1
 
 _FACTS = "fewstep.checkpoint"
+#: Kinds of the facts of a checkpoint.
+_KINDS = {
+    "schema": int,
+    "step": int,
+    "best": (float, None),
+    "run": {str: (dict, None), "settings": dict},
+    "scaler": (dict, None),
+}
+_MEND = "a training, or remove it to go on from an earlier one"
 
 
 class RunFolder:
@@ -151,7 +159,8 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         if path.exists():
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            with reading(path, "file of metrics", "a training, if it is removed,"):
+                kept = [line for line in lines if parse_json(line)["step"] <= step]
             write_text(path, "".join(f"{line}\n" for line in kept))
 
 
@@ -202,14 +211,9 @@ def _write(
 
 def _read_facts(path: Path) -> dict[str, Any]:
     """Return the facts of a checkpoint."""
-    try:
-        with safe_open(path, "pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {})[_FACTS])
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path}: not a complete checkpoint of a training ({error}); remove it to resume from an "
-            "earlier one."
-        ) from error
+    with reading(path, "checkpoint of a training", _MEND):
+        facts = read_tensors(path, _FACTS, only=()).facts
+        check(facts, _KINDS, "")
     if facts["schema"] > _SCHEMA:
         raise ValueError(
             f"{path}: has schema {facts['schema']}, but this version of fewstep reads up to {_SCHEMA}; "
@@ -220,7 +224,8 @@ def _read_facts(path: Path) -> dict[str, Any]:
 
 def _restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> None:
     """Load the saved state into modules and optimiser, of the same architecture."""
-    tensors = load_file(path)
+    with reading(path, "checkpoint of a training", _MEND):
+        tensors = read_tensors(path, None).tensors
     for name, module in modules.items():
         own = {k.removeprefix(f"{name}."): tensors.pop(k) for k in list(tensors) if k.startswith(f"{name}.")}
         expected = module.state_dict()
@@ -233,7 +238,18 @@ def _restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.opti
             )
         module.load_state_dict(own)
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        _, index, name = key.split(".")
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    with reading(path, "checkpoint of a training", _MEND):
+        for key, value in tensors.items():
+            _, index, name = key.split(".")
+            state.setdefault(int(index), {})[name] = value
+        _check_state(state, optimizer)
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _check_state(state: Mapping[int, Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> None:
+    """Raise ``ValueError`` unless each state is of a weight, and of its shape or a single number."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for index, values in state.items():
+        for name, value in values.items():
+            if not 0 <= index < len(weights) or value.shape not in ((), weights[index].shape):
+                raise ValueError(f"the optimiser's {name} of weight {index} has shape {tuple(value.shape)}")

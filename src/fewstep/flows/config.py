@@ -7,12 +7,12 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
 
 from .._extras import require
+from .._reading import read_object
 from ..data import Dataset, load
 from ..networks import GaussianEncoder, build_network, song_unet_preset
 from .couplings import COUPLINGS
@@ -175,8 +175,8 @@ def _entries(spec: Spec, encoder: bool) -> dict[str, Any]:
         return {"class": {"unet": "UNet", "mlp": "MLP"}[spec]}
     if spec.endswith(".json"):
         try:
-            return {"class": "SongUNet", **json.loads(Path(spec).read_text(encoding="utf-8"))}
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError(f"network: {spec} cannot be read as a JSON object ({error}).") from None
+            return {"class": "SongUNet", **read_object(spec, "configuration of a network", "EDM's training")}
+        except OSError as error:
+            raise ValueError(f"network: {error}") from None
     # Published networks embed t unscaled, where most sinusoids are nearly constant; new ones scale it.
     return {"class": "SongUNet", **song_unet_preset(spec, encoder=encoder), "time_scale": 1000.0}

@@ -12,6 +12,7 @@ from torch import nn
 
 from .._adaptive import Adaptive
 from .._json_file import write_json
+from .._reading import read_object
 from ..data import PairShards
 from ..field import Field
 from ..generation import generate
@@ -127,7 +128,7 @@ def reflow(
 def _open(path: Path, facts: Mapping[str, Any]) -> None:
     """Record the facts of a run, or check that the folder's run has the same."""
     new = json.loads(json.dumps(facts))
-    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else new
+    old = read_object(path, "record of a reflow", "fewstep reflow") if path.exists() else new
     if old != new:
         key = next(key for key in new if old.get(key) != new[key])
         raise ValueError(

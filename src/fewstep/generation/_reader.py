@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .._archives import read_arrays
 from .._hashing import fingerprint
+from .._reading import check, read_object, read_tensors, reading
 from ..data import Dataset, load
 
 __all__ = ["Generated", "read_generated"]
@@ -24,8 +22,6 @@ __all__ = ["Generated", "read_generated"]
 _FORMATS = {"samples": "samples", "npz": "samples", "pairs": "x1"}
 #: Number of samples that a fingerprint reads.
 _HASHED = 64
-#: Errors of the readers on a damaged file.
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, SafetensorError)
 
 
 class Generated(NamedTuple):
@@ -48,11 +44,10 @@ def read_generated(folder: str | os.PathLike[str]) -> Generated:
         raise FileNotFoundError(
             f"{folder}: has no result.json; its samples are not complete, or were not made by fewstep sample."
         )
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        patterns, count = {kind: Path(name).name for kind, name in facts["files"].items()}, facts["count"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: is not a result of fewstep sample ({error!r}).") from None
+    facts = read_object(path, "result of fewstep sample", "fewstep sample")
+    with reading(path, "result of fewstep sample", "fewstep sample"):
+        check(facts, {"files": {str: str}, "count": int}, "")
+    patterns, count = {kind: Path(name).name for kind, name in facts["files"].items()}, facts["count"]
     kind = next((kind for kind in (*_FORMATS, "png") if kind in patterns), None)
     if kind is None:
         raise ValueError(
@@ -72,8 +67,11 @@ def _counts(folder: Path, pattern: str) -> dict[Path, int]:
     """Return the files of one format in the order of their samples, with the number of samples in each."""
     counts: dict[Path, int] = {}
     for path in sorted((folder / "blocks").glob("[0-9]*.json")):
-        block = json.loads(path.read_text(encoding="utf-8"))
-        counts |= {folder / name: block["count"] for name in block["files"] if fnmatch(name, pattern)}
+        block = read_object(path, "record of samples", "fewstep sample")
+        with reading(path, "record of samples", "fewstep sample"):
+            check(block, {"count": int, "files": [str]}, "")
+        names = (Path(name).name for name in block["files"])  # of this folder
+        counts |= {folder / name: block["count"] for name in names if fnmatch(name, pattern)}
     return counts
 
 
@@ -81,9 +79,10 @@ class _Blocks(Dataset):
     """Samples in files of many samples, of which one is open at a time; ``counts`` has the number in each."""
 
     def __init__(self, name: str, counts: Mapping[Path, int], key: str) -> None:
-        self.name, self._files, self._key = name, list(counts), key
-        self._ends = torch.tensor(list(counts.values())).cumsum(0)
+        self.name, self._files, self._counts, self._key = name, list(counts), list(counts.values()), key
+        self._ends = torch.tensor(self._counts).cumsum(0)
         self._open: tuple[int, Tensor] | None = None
+        self.shape = ()
         self.shape = tuple(self._samples(0).shape[1:])
 
     def __len__(self) -> int:
@@ -105,23 +104,17 @@ class _Blocks(Dataset):
     def _samples(self, k: int) -> Tensor:
         if self._open is None or self._open[0] != k:
             path = self._files[k]
-            try:
-                self._open = k, (_from_npz if path.suffix == ".npz" else _from_tensors)(path, self._key)
-            except _DAMAGE as error:
-                raise ValueError(
-                    f"{path}: cannot be read ({error}); repeat the fewstep sample that made it."
-                ) from None
+            with reading(path, "file of samples", "fewstep sample"):
+                samples = _samples(path, self._key)
+                shape = tuple(samples.shape)
+                if shape != (self._counts[k], *(self.shape or shape[1:])):
+                    raise ValueError(f"it holds samples of shape {shape}")
+                self._open = k, samples
         return self._open[1]
 
 
-def _from_tensors(path: Path, key: str) -> Tensor:
-    with safe_open(path, "pt") as file:
-        samples: Tensor = file.get_tensor(key)
-    return samples
-
-
-def _from_npz(path: Path, key: str) -> Tensor:
-    # Opened here, because numpy leaves a damaged file open.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        samples = torch.from_numpy(archive[key])
+def _samples(path: Path, key: str) -> Tensor:
+    if path.suffix != ".npz":
+        return read_tensors(path, None, only=(key,)).tensors[key]
+    samples = torch.from_numpy(read_arrays(path, (key,))[key])
     return samples.permute(0, 3, 1, 2) if samples.dtype == torch.uint8 else samples

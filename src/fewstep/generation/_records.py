@@ -12,10 +12,27 @@ from torch import Tensor
 
 from .._json import finite
 from .._json_file import write_json
+from .._reading import check, read_object, reading
 from ._plan import Block, parse_ranges, spell
 from ._writer import Layout
 
 __all__ = ["Records"]
+
+#: Kinds of the facts of a block.
+_BLOCK = {
+    "seeds": str,
+    "count": int,
+    "files": [str],
+    "nfe": {"sum": int, "min": int, "max": int},
+    "curvature": (float, None),
+    "displacement": (float, None),
+    "seconds": float,
+    "device": str,
+    "batch": int,
+    "processes": int,
+    "torch": str,
+    "fewstep": str,
+}
 
 
 class Records:
@@ -39,7 +56,7 @@ class Records:
         new = json.loads(json.dumps(finite(settings)))
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else new
+            old = _read(path) if path.exists() else new
             # Also if the file exists, to check that the folder can be written.
             write_json(path, old)
             for folder in ["blocks", *(["png"] if self._layout.png else [])]:
@@ -84,7 +101,7 @@ class Records:
         (self._folder / "result.json").unlink(missing_ok=True)
         path = self._path(block)
         if path.exists():
-            old = json.loads(path.read_text(encoding="utf-8"))
+            old = _read_block(path)
             path.unlink()
             for name in set(old["files"]) - set(self._layout.once.values()):
                 (self._folder / name).unlink(missing_ok=True)
@@ -158,12 +175,26 @@ class Records:
 
     def _all_facts(self) -> list[dict[str, Any]]:
         paths = sorted((self._folder / "blocks").glob("[0-9]*.json"))
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        return [_read_block(path) for path in paths]
 
     def _complete(self, block: Block) -> bool:
         path, files = self._path(block), self._layout.of_block(block).values()
         if not path.exists():
             return False
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = _read_block(path)
         same = facts["seeds"] == spell(block.seeds) and facts["files"] == [file.name for file in files]
         return same and all(file.exists() for file in [*files, *self._layout.pictures(block.seeds)])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_object(path, "record of samples", "fewstep sample")
+
+
+def _read_block(path: Path) -> dict[str, Any]:
+    facts = _read(path)
+    with reading(path, "record of samples", "fewstep sample"):
+        check(facts, _BLOCK, "")
+        parse_ranges(facts["seeds"])
+        if any(Path(name).name != name for name in facts["files"]):
+            raise ValueError("files must be names in this folder")
+    return facts

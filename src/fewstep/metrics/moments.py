@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._archives import array_names, read_arrays
 from .._files import replacing
 from .._processes import exchange, total
+from .._reading import check, excerpt, parse_json, reading
 from ._features import check_features, to_float64
 
 __all__ = ["Moments"]
@@ -26,8 +26,9 @@ _UNKNOWN = -1
 #: Vectors converted to float64 at a time.
 _ROWS = 1024
 
-#: Exceptions that the reader raises on a damaged archive.
-_DAMAGE = (EOFError, ValueError, zlib.error, zipfile.BadZipFile)
+_SOURCE = ({"name": str, "sha256": (str, None)}, None)
+#: Kinds of the facts in a file.
+_KINDS = {"count": (int, None), "protocol": {"features": _SOURCE}}
 
 
 class Moments:
@@ -229,18 +230,11 @@ class Moments:
 
 def _read(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Read mean, covariance, and facts, which may be empty."""
-    with open(path, "rb") as file:
-        if not zipfile.is_zipfile(file):
-            raise ValueError(f"{path}: is not a complete npz file; make or download it again.")
-        file.seek(0)
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in ("mu", "sigma", "facts") if key in archive.files}
-                names = ", ".join(archive.files) or "nothing"
-        except _DAMAGE as error:
-            raise ValueError(f"{path}: cannot be read as arrays ({error}).") from error
-    if not {"mu", "sigma"} <= arrays.keys():
-        raise ValueError(f"{path}: holds {names}, but a file of moments holds mu and sigma.")
+    with reading(path, "npz file of mu and sigma", "fewstep fid ref"):
+        arrays = read_arrays(path, ("mu", "sigma", "facts"))
+        if not {"mu", "sigma"} <= arrays.keys():
+            names = ", ".join(array_names(path)) or "nothing"
+            raise ValueError(f"{path}: holds {excerpt(names)}, but a file of moments holds mu and sigma.")
     mu, sigma = (_float64(path, key, arrays[key]) for key in ("mu", "sigma"))
     if mu.ndim != 1 or not len(mu) or sigma.shape != (len(mu), len(mu)):
         shapes = f"{tuple(mu.shape)} and {tuple(sigma.shape)}"
@@ -255,11 +249,10 @@ def _float64(path: str | os.PathLike[str], key: str, x: NDArray[Any]) -> Tensor:
 
 
 def _facts(path: str | os.PathLike[str], text: NDArray[Any]) -> dict[str, Any]:
-    try:
-        facts = json.loads(str(text))
+    with reading(path, "file of moments", "fewstep fid ref"):
+        facts = parse_json(str(text))
+        check(facts, _KINDS, "")
         count, protocol = facts["count"], facts["protocol"]
-        if not isinstance(protocol, dict) or not (count is None or (type(count) is int and count > 1)):
-            raise ValueError("count must be an integer above 1 or null, and protocol an object")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its facts cannot be read ({error}); make it again.") from error
+        if count is not None and not 1 < count < 1 << 53:
+            raise ValueError(f"count must be above 1, not {count}")
     return {"count": count, "protocol": protocol}

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from .. import schedules
+from .._reading import reading
 from ..data import digits
 from ..field import Field
 from ..networks import load_network, network_config
@@ -27,16 +28,21 @@ def load_field(path: str | Path) -> Field:
         ValueError: when the file is damaged or holds no fewstep network.
     """
     config = network_config(path)
-    shape = config.get("shape") or config["arguments"].get("shape")
+    given, own = config.get("shape"), config["arguments"].get("shape")
+    shape = given or own
     schedule, clock = config.get("schedule"), config.get("clock")
-    return Field(
-        load_network(path),
-        None if schedule is None else schedules.from_dict(schedule),
-        config.get("prediction", "velocity"),
-        shape=None if shape is None else tuple(shape),
-        clock=tuple(clock) if isinstance(clock, list) else clock,
-        name=Path(path).resolve().name if Path(path).is_dir() else Path(path).stem,
-    )
+    network = load_network(path)
+    with reading(path, "network file", "save_network"):
+        if given and own and given != own:
+            raise ValueError(f"its samples are of shape {given}, but its network is for {own}")
+        return Field(
+            network,
+            None if schedule is None else schedules.from_dict(schedule),
+            config.get("prediction", "velocity"),
+            shape=None if shape is None else tuple(shape),
+            clock=tuple(clock) if isinstance(clock, list) else clock,
+            name=Path(path).resolve().name if Path(path).is_dir() else Path(path).stem,
+        )
 
 
 def _trained(name: str, shape: tuple[int, ...]) -> Field:

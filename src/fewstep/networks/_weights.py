@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules import module as registration
 
-__all__ = ["describe", "load_weights"]
+from .._reading import excerpt
+
+__all__ = ["describe", "load_weights", "no_larger_than"]
 
 _SHOWN = 3
+#: Numbers and layers that any file's settings may ask for, so that the weights that differ can be named.
+_FREE, _LAYERS = 1 << 24, 5_000
 
 
 def describe(network: nn.Module) -> dict[str, Any]:
@@ -45,9 +51,38 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
     if faults:
         raise ValueError(
             f"{source}: not the weights of the {type(network).__name__} that its configuration describes: "
-            f"{'; '.join(faults)}; give the configuration that it was trained with."
+            f"{excerpt('; '.join(faults))}; give the configuration that it was trained with."
         )
     network.load_state_dict(weights)
+
+
+@contextmanager
+def no_larger_than(numbers: int) -> Iterator[None]:
+    """Stop building a network, in here, that has far more numbers than its file, or very many layers.
+
+    Raises:
+        ValueError: then.
+    """
+    left = {"numbers": 2 * numbers + _FREE, "layers": _LAYERS}
+
+    def spend(of: str, count: int) -> None:
+        left[of] -= count
+        if left[of] < 0:
+            raise ValueError(f"its settings ask for far more {of} than its weights can fill")
+
+    def tensor(module: nn.Module, name: str, value: Tensor | None) -> None:
+        spend("numbers", 0 if value is None else value.numel())
+
+    hooks = (
+        registration.register_module_parameter_registration_hook(tensor),
+        registration.register_module_buffer_registration_hook(tensor),
+        registration.register_module_module_registration_hook(lambda *_: spend("layers", 1)),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _first(items: Sequence[str]) -> str:

@@ -5,7 +5,6 @@ Fast-ODE's time runs from 0 (data) to 1 (noise), and its velocity is noise minus
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._archives import check_packed
+from .._reading import read_object, reading
 from ._shared import SharedNetwork
-from ._weights import describe, load_weights
+from ._weights import describe, load_weights, no_larger_than
 from .encoder import GaussianEncoder
 from .song_unet import SongUNet
 
@@ -23,6 +24,7 @@ __all__ = ["ReverseTime", "load_fast_ode", "load_fast_ode_encoder"]
 
 _REQUIRED = ("img_resolution", "in_channels", "out_channels")
 _ENCODER = "encoder."
+_MAKER = "Fast-ODE's training"
 #: Keys of Fast-ODE's training state, which is not a file of weights.
 _TRAINING_STATE = {"model_state_dict", "optimizer_state_dict", "forward_model_state_dict", "iter"}
 
@@ -66,10 +68,10 @@ def load_fast_ode(checkpoint: str | Path, config: str | Path | Mapping[str, Any]
         FileNotFoundError: when a file does not exist.
         ValueError: when a file is damaged or of the wrong kind, or the two do not match.
     """
-    network = _song_unet(config)
+    network = _song_unet(config, checkpoint)
     if network.out_channels != network.in_channels:
         raise ValueError(
-            f"load_fast_ode: the configuration has out_channels={network.out_channels} and "
+            f"{_name(config)}: has out_channels={network.out_channels} and "
             f"in_channels={network.in_channels}, but a flow has as many of both; read an encoder with "
             "load_fast_ode_encoder."
         )
@@ -90,38 +92,28 @@ def load_fast_ode_encoder(checkpoint: str | Path, config: str | Path | Mapping[s
         checkpoint: ``forward_model_*.pth``, a bare state dict.
         config: ``config_encoder.json``, one of Fast-ODE's ``configs/*_en.json``, or its content.
     """
-    network = _song_unet(config)
+    network = _song_unet(config, checkpoint)
     encoder = GaussianEncoder(network)
     load_weights(network, _without_prefix(_read_weights(checkpoint), _ENCODER), str(checkpoint))
     return encoder.eval().requires_grad_(False)
 
 
-def _song_unet(config: str | Path | Mapping[str, Any]) -> SongUNet:
-    fields, source = (config, "config") if isinstance(config, Mapping) else (_read_json(config), str(config))
+def _name(config: str | Path | Mapping[str, Any]) -> str:
+    return "config" if isinstance(config, Mapping) else str(config)
+
+
+def _song_unet(config: str | Path | Mapping[str, Any], checkpoint: str | Path) -> SongUNet:
+    source = _name(config)
+    fields = config if isinstance(config, Mapping) else read_object(source, "configuration file", _MAKER)
     missing = [key for key in _REQUIRED if key not in fields]
     if missing:
         raise ValueError(
             f"{source}: lacks {', '.join(map(repr, missing))}; give the configuration of a network, such as "
             "config_flow_model.json or config_encoder.json."
         )
-    try:
+    size = os.path.getsize(checkpoint) if os.path.isfile(checkpoint) else 0
+    with reading(source, "configuration", _MAKER), no_larger_than(size):  # a byte a number, or more
         return SongUNet(**fields)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{source}: {error}") from None
-
-
-def _read_json(path: str | Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such configuration file.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: not complete JSON ({error}); give the configuration of the network."
-        ) from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: must hold one JSON object, the configuration of a network.")
-    return content
 
 
 def _read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -129,6 +121,7 @@ def _read_weights(path: str | Path) -> dict[str, Tensor]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path}: there is no such checkpoint file.")
     try:
+        check_packed(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # reading damaged bytes may end in nearly any exception
         raise ValueError(

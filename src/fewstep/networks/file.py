@@ -7,18 +7,27 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from .._files import write_safetensors
 from .._hub_files import NETWORK, within
-from ._weights import describe, load_weights
+from .._reading import check, check_arguments, read_tensors, reading
+from ._weights import describe, load_weights, no_larger_than
 
 __all__ = ["NETWORKS", "build_network", "load_network", "network_config", "save_network"]
 
 #: Functions that build the networks of this package from their arguments, by class.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {}
 _CONFIG = "fewstep.network"
+#: Kinds of what is known there, beside further facts.
+_KINDS = {
+    "class": str,
+    "arguments": {"shape": ([int], None)},
+    "shape": ([int], None),
+    "schedule": ({"name": str}, None),
+    "prediction": (str, None),
+    "clock": ([float], str, None),
+}
 
 
 def save_network(path: str | Path, network: nn.Module, **facts: Any) -> None:
@@ -49,13 +58,11 @@ def load_network(path: str | Path) -> nn.Module:
     """
     path = within(path, NETWORK)
     config = network_config(path)
-    with safe_open(path, "pt") as file:
-        weights = {key: file.get_tensor(key) for key in file.keys()}
-    try:
-        network = build_network(config)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its network cannot be built: {error}") from None
-    load_weights(network, weights, str(path))
+    with reading(path, "network file", "save_network"):
+        weights = read_tensors(path, None).tensors
+        with no_larger_than(sum(each.numel() for each in weights.values())):
+            network = build_network(config)
+        load_weights(network, weights, str(path))
     return network.eval().requires_grad_(False)
 
 
@@ -67,35 +74,16 @@ def network_config(path: str | Path) -> dict[str, Any]:
         ValueError: when the file is damaged, or holds no network of this package.
     """
     path = within(path, NETWORK)
-    try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(_CONFIG)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path}: there is no such network file; fewstep.networks.save_network writes one."
-        ) from None
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path}: not a complete safetensors file ({error}); write it again with save_network."
-        ) from None
-    if text is None:
-        raise ValueError(f"{path}: holds no network of fewstep; its metadata lacks {_CONFIG!r}.")
-    try:
-        config = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}: its metadata {_CONFIG!r} is not JSON ({error}); write it again with save_network."
-        ) from None
-    if not _is_description(config):
-        raise ValueError(
-            f"{path}: its metadata {_CONFIG!r} does not name a class and arguments; write it again with "
-            "save_network."
-        )
-    return dict(config)
+    with reading(path, "network file", "fewstep.networks.save_network"):
+        config = read_tensors(path, _CONFIG, only=()).facts
+        check(config, _KINDS, "")
+    return config
 
 
 def _is_description(value: object) -> bool:
-    return isinstance(value, Mapping) and "class" in value and isinstance(value.get("arguments"), Mapping)
+    if not isinstance(value, Mapping):
+        return False
+    return isinstance(value.get("class"), str) and isinstance(value.get("arguments"), Mapping)
 
 
 def build_network(config: Mapping[str, Any]) -> nn.Module:
@@ -110,7 +98,9 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
         key: build_network(value) if _is_description(value) else value
         for key, value in config["arguments"].items()
     }
-    return NETWORKS[config["class"]](**arguments)
+    build = NETWORKS[config["class"]]
+    check_arguments(build, arguments)
+    return build(**arguments)
 
 
 def _check_class(config: Mapping[str, Any], label: str) -> None:

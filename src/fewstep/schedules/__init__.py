@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .._reading import check_arguments
 from ._continuous import VE, VP, CondOT, Cosine, LinearVP, Polynomial
 from ._discrete import DDPM, Discrete
 from ._schedule import Reversed, Schedule, SchedulePoint
@@ -41,11 +42,12 @@ def from_dict(description: Mapping[str, Any]) -> Schedule:
     """
     options = dict(description)
     name = options.pop("name", None)
-    if name not in _SCHEDULES:
-        raise ValueError(f"schedule: unknown name {name!r}; known are {', '.join(_SCHEDULES)}.")
+    if not isinstance(name, str) or name not in _SCHEDULES:
+        raise ValueError(f"schedule: unknown name {name!r:.60}; known are {', '.join(_SCHEDULES)}.")
     if isinstance(options.get("schedule"), Mapping):
         options["schedule"] = from_dict(options["schedule"])
     try:
+        check_arguments(_SCHEDULES[name], options)
         return _SCHEDULES[name](**options)
-    except TypeError as error:
-        raise ValueError(f"schedule {name!r}: parameters {options} do not fit: {error}.") from None
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(f"schedule {name!r}: parameters {options!r:.60} do not fit: {error}.") from None

@@ -26,6 +26,9 @@ from ._schedule import Schedule, SchedulePoint, as_time, require
 
 __all__ = ["DDPM", "Betas", "Discrete"]
 
+#: Most timesteps: the spline solves a square of so many numbers.
+_MOST = 10_000
+
 Betas = Literal["linear", "scaled_linear", "squared_cosine"]
 
 
@@ -132,6 +135,8 @@ class Discrete(_Tabulated):
 
     def __post_init__(self) -> None:
         table = tuple(float(value) for value in self.alphas_cumprod)
+        size = len(table)
+        require(size <= _MOST, "Discrete", "alphas_cumprod", f"{size} numbers", f"at most {_MOST} numbers")
         object.__setattr__(self, "alphas_cumprod", table)
         decreasing = len(table) > 1 and all(a > b for a, b in pairwise(table))
         require(
@@ -182,7 +187,7 @@ class DDPM(_Tabulated):
         require(0 < self.beta_start < 1, "DDPM", "beta_start", self.beta_start, "between 0 and 1")
         require(0 < self.beta_end < 1, "DDPM", "beta_end", self.beta_end, "between 0 and 1")
         least = 3 if self.zero_terminal_snr else 2
-        require(self.steps >= least, "DDPM", "steps", self.steps, f"{least} or more")
+        require(least <= self.steps <= _MOST, "DDPM", "steps", self.steps, f"{least} to {_MOST}")
 
     @cached_property
     def table(self) -> tuple[float, ...]:

@@ -190,7 +190,7 @@ class TestInception:
 
     def test_a_damaged_file_is_named(self, tmp_path):
         (tmp_path / "net.pt").write_bytes(b"x" * 100)
-        with pytest.raises(ValueError, match=r"net\.pt: cannot be read as a TorchScript network"):
+        with pytest.raises(ValueError, match=r"net\.pt: not a readable TorchScript network"):
             features.load(tmp_path / "net.pt", name="net")
 
     def test_fetched_once_and_checked(self, inception, tmp_path, monkeypatch):
@@ -252,9 +252,9 @@ class TestFiles:
         with pytest.raises(ValueError, match="holds no network that is known here"):
             features.load(tmp_path / "a.safetensors")
         (tmp_path / "b.safetensors").write_bytes(b"12")
-        with pytest.raises(ValueError, match="not a complete safetensors file"):
+        with pytest.raises(ValueError, match="not a readable safetensors file"):
             features.load(tmp_path / "b.safetensors")
-        with pytest.raises(FileNotFoundError, match="no such file"):
+        with pytest.raises(FileNotFoundError, match="no such"):
             features.load(tmp_path / "c.safetensors")
 
     def test_what_is_not_there_is_said(self, tmp_path, monkeypatch):

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._archives import check_packed
 from ..._files import replacing
 from ..._progress import progress_bar
+from ..._reading import reading
 from ._network import FeatureNetwork
 
 __all__ = ["from_torchscript", "inception"]
@@ -47,12 +49,9 @@ def from_torchscript(path: Path, device: torch.device, name: str | None = None) 
 
     A network other than the standard one needs a ``name``.
     """
-    try:
+    with reading(path, "TorchScript network", "torch.jit.save"):
+        check_packed(path)
         content = path.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path}: there is no such file; {_FILE} or the path given must name a TorchScript network."
-        ) from None
     found = sha256(content).hexdigest()
     known = "inception" if found == _DIGEST else name
     if known is None:
@@ -61,9 +60,12 @@ def from_torchscript(path: Path, device: torch.device, name: str | None = None) 
             f"{found[:8]}...; fetch it again from {_ADDRESS}, or give this network a name of its own, under "
             "which its distance is reported instead of FID."
         )
-    network = _TorchScript(_read(content, path)).to(device).eval()
-    with torch.no_grad():
-        trial = network(torch.zeros(1, 3, 299, 299, dtype=torch.uint8, device=device))
+    with reading(path, "TorchScript network", "torch.jit.save"):
+        network = _TorchScript(_read(content)).to(device).eval()
+        with torch.no_grad():
+            trial = network(torch.zeros(1, 3, 299, 299, dtype=torch.uint8, device=device))
+        if not isinstance(trial, Tensor) or trial.ndim != 2 or len(trial) != 1:
+            raise ValueError("it does not map a picture to a row of numbers")
     title = "FID" if found == _DIGEST else f"Fréchet distance, {known}"
     return FeatureNetwork(network, known, trial.shape[-1], title, found, device)
 
@@ -85,15 +87,11 @@ class _TorchScript(nn.Module):
         return features
 
 
-def _read(content: bytes, path: Path) -> torch.jit.ScriptModule:
+def _read(content: bytes) -> torch.jit.ScriptModule:
     with warnings.catch_warnings():
         # The one format that the standard network exists in.
         warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
-        try:
-            network: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), map_location="cpu")
-        except RuntimeError as error:
-            reason = str(error).split("\n")[0]
-            raise ValueError(f"{path}: cannot be read as a TorchScript network ({reason}).") from None
+        network: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), map_location="cpu")
     return network
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as parse
 from torch import Tensor, nn
 
 from ..._device import check_device
+from ..._reading import read_tensors, reading
 from ...networks._weights import load_weights
 from ._classifiers import MnistClassifier, MobileNetTrunk, ResNet56
 from ._inception import from_torchscript, inception
@@ -128,13 +127,8 @@ def _find(name: str) -> Path:
 
 def _from_tensors(path: Path, device: torch.device, expected: str | None = None) -> FeatureNetwork:
     """Load a known network with the weights in a safetensors file."""
-    try:
-        content = path.read_bytes()
-        weights = parse(content)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such file of a feature network.") from None
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a complete safetensors file ({error}); fetch it again.") from None
+    with reading(path, "safetensors file of a feature network"):
+        weights = read_tensors(path, None).tensors
     name = next((name for name, kind in _KINDS.items() if kind.key in weights), None)
     if name is None or expected not in (None, name):
         raise ValueError(
@@ -143,7 +137,9 @@ def _from_tensors(path: Path, device: torch.device, expected: str | None = None)
         )
     kind = _KINDS[name]
     network: Any = kind.build()
-    load_weights(network, kind.rename(weights), str(path))
+    with reading(path, "safetensors file of a feature network"):
+        load_weights(network, kind.rename(weights), str(path))
+        digest = sha256(path.read_bytes()).hexdigest()
     network.to(device).requires_grad_(False)
-    digest, title = sha256(content).hexdigest(), f"Fréchet distance, {kind.title}"
+    title = f"Fréchet distance, {kind.title}"
     return FeatureNetwork(network, name, network.num_features, title, digest, device, kind.shape)

@@ -9,6 +9,7 @@ import shlex
 import time
 from pathlib import Path
 
+from ..._reading import reading
 from ..page import Code, Facts, Page, Part, Section, Table, Text
 from ._charts import figure_sections, progress_section
 from ._previews import preview_section
@@ -34,6 +35,11 @@ def training_page(folder: str | os.PathLike[str], every: float | None = None) ->
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder.")
+    with reading(folder, "folder of a training", "fewstep train"):
+        return _page(folder, every)
+
+
+def _page(folder: Path, every: float | None) -> Page:
     run = read_run(folder)
     if every is None:
         every = run.fact("settings", "page_every") or 0

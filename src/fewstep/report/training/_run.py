@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import statistics
@@ -13,14 +12,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError, safe_open
-
 from ..._json_file import read_json
+from ..._reading import check, parse_json, read_tensors, reading
 
 __all__ = ["FORMAT", "SCHEMA", "Metrics", "Run", "holds_training", "read_metrics", "read_run"]
 
 #: Format of ``run.json``.
 FORMAT, SCHEMA = "fewstep.run", 1
+
+_RUN = {str: (dict, None)}
+_REQUIRED = {
+    "run": _RUN,
+    "started": float,
+    "ended": ({"how": str, "why": (str, None), "time": float}, None),
+}
+_OPTIONAL = {
+    "data": {"name": (str, None), "shape": ([int], None)},
+    "validation": dict,
+    "parameters": {str: int},
+    "device": dict,
+    "versions": dict,
+}
 
 _PREVIEW = re.compile(r"step-(\d+)-(.+)\.png")
 
@@ -126,9 +138,10 @@ def read_metrics(path: Path) -> Metrics:
             for text in file:
                 whole = True
                 try:
-                    line = json.loads(text)
-                    step = int(line["step"])
-                except (ValueError, KeyError, TypeError):
+                    line = parse_json(text)
+                    check(line, {"step": int}, "")
+                    step = line["step"]
+                except ValueError:
                     damaged += 1
                     whole = text.endswith("\n")
                     continue
@@ -145,14 +158,14 @@ def read_metrics(path: Path) -> Metrics:
 def _record(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if path.exists():
-        others = ("data", "validation", "parameters", "device", "versions")
-        return read_json(path, "run", "fewstep train", FORMAT, SCHEMA, ("run", "started", "ended"), others)
+        return read_json(path, "run", "fewstep train", FORMAT, SCHEMA, _REQUIRED, _OPTIONAL)
     for path in reversed(_checkpoints(folder)):
         try:
-            with safe_open(path, "pt") as file:
-                saved = json.loads((file.metadata() or {})["fewstep.checkpoint"])
+            with reading(path, "checkpoint", "fewstep train"):
+                saved = read_tensors(path, "fewstep.checkpoint", only=()).facts
+                check(saved, {"run": _RUN}, "")
             return {"run": saved["run"], "torch": saved.get("torch")}
-        except (SafetensorError, OSError, KeyError, ValueError):
+        except (OSError, ValueError):
             continue  # damaged, or just removed by the run
     return {}
 

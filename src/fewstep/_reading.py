@@ -1,0 +1,253 @@
+"""Reading of files: bounded sizes, checked kinds, and one sentence that names the file on any damage."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, NamedTuple, Union, get_args, get_origin
+
+from safetensors import safe_open
+
+if TYPE_CHECKING:  # the options of the command line need no torch, which takes seconds to import
+    from torch import Tensor
+
+__all__ = [
+    "Tensors",
+    "check",
+    "check_arguments",
+    "excerpt",
+    "parse_json",
+    "read_bytes",
+    "read_object",
+    "read_tensors",
+    "reading",
+]
+
+#: Most characters of what a message quotes.
+_QUOTED = 250
+
+#: Most bytes and levels of JSON: ten times what our files need, and few enough that a file beyond is refused
+#: in less than 200 MB and two seconds.
+_BYTES, _DEPTH = 1 << 25, 100
+#: Most of the characters by which entries, names, and lists or objects are counted before they are made.
+_COUNTS = {",": 2_000_000, ":": 200_000, "[": 100_000, "{": 100_000}
+#: Kinds that :func:`check_arguments` checks.
+_PLAIN = (str, int, float, bool, None)
+_TOO_DEEP = f"it is nested deeper than {_DEPTH} levels"
+#: Most digits of a whole number: those of 64 bits.
+_DIGITS = 20
+
+
+@contextmanager
+def reading(path: object, what: str, writer: str | None = None) -> Iterator[None]:
+    """Read a file in here: any damage becomes one sentence.
+
+    Args:
+        path: the file, for messages.
+        what: what it should be, such as ``"solver file"``.
+        writer: what writes such a file, such as ``"solver.save()"``, if that is known.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        OSError: when it cannot be read, for want of permission for instance.
+        ValueError: when it is damaged, or something else.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        mend = f"; {writer} writes one" if writer else ""
+        raise FileNotFoundError(f"{path}: there is no such {what}{mend}.") from None
+    except Exception as error:  # damaged bytes make numpy, zipfile, torch and others raise nearly anything
+        if type(error).__name__ == "OutOfMemoryError":
+            raise  # of torch: the device is too small, and the file may be sound
+        if isinstance(error, OSError) and error.errno is not None:
+            raise type(error)(f"{path}: cannot be read ({error.strerror}).") from None
+        if isinstance(error, ValueError) and str(error).startswith(f"{path}"):
+            raise  # it says all
+        reason = _reason(error)
+        mend = f"write it again with {writer}" if writer else "fetch or make it again"
+        raise ValueError(f"{path}: not a readable {what} ({reason.rstrip('.')}); {mend}.") from error
+
+
+def excerpt(text: str, most: int = _QUOTED) -> str:
+    """Return a text, or its beginning where it has more than ``most`` characters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
+    text = excerpt(" ".join(str(error).split()) or type(error).__name__)
+    return f"it lacks {text}" if isinstance(error, KeyError) else text
+
+
+def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
+    """Return what a file holds, unless that is more than ``most`` bytes."""
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content
+
+
+def read_object(path: str | os.PathLike[str], what: str, writer: str) -> dict[str, Any]:
+    """Read a JSON file that holds one object.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        OSError: when it cannot be read.
+        ValueError: when it holds something else.
+    """
+    with reading(path, what, writer):
+        return parse_json(read_bytes(path, _BYTES).decode())
+
+
+def parse_json(text: str) -> dict[str, Any]:
+    """Return the object in a text of JSON, whose size is checked before it is parsed.
+
+    Raises:
+        ValueError: when it is none, has a name twice, numbers beyond 64 bits, or is too long or too deep.
+    """
+    if len(text) > _BYTES:
+        raise ValueError(f"it has {len(text):,} characters, and may have {_BYTES:,}")
+    for mark, most in _COUNTS.items():
+        if (count := text.count(mark)) > most:
+            raise ValueError(f"it has {count:,} {mark!r}, and may have {most:,}")
+    try:
+        found = json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not complete JSON: {error}") from None
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    if not isinstance(found, dict):
+        raise ValueError(f"it must hold one JSON object, not {type(found).__name__}")
+    level: list[Any] = [found]
+    for _ in range(_DEPTH):
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, dict | list)
+        ]
+    if level:
+        raise ValueError(_TOO_DEEP)
+    if "\\ud" in text or "\\uD" in text:
+        json.dumps(found, ensure_ascii=False).encode()  # raises on half a character, which nothing can print
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"it has {twice!r:.60} twice in one object")
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"it has a whole number of {len(digits)} digits")
+    return int(digits)
+
+
+def check(value: object, kind: Any, where: str) -> None:
+    """Raise a ``ValueError`` unless a value from JSON is of a kind.
+
+    Args:
+        value: the value.
+        kind: ``str``, ``int``, ``bool``, ``float`` (which whole numbers are, too), ``dict`` or ``None``;
+            ``[kind]`` for a list; ``{str: kind}`` for an object of any names; ``{"name": kind}`` for one with
+            these names among others, where a missing one is ``None``; a tuple of alternatives.
+        where: the name of the value, for the message.
+    """
+    if isinstance(kind, tuple):
+        if not any(_fits(value, one) for one in kind):
+            check(value, next(one for one in kind if one is not None), where)
+    elif isinstance(kind, list) and isinstance(value, list):
+        if kind[0] is float and {float, int}.issuperset(map(type, value)):
+            return  # most of what is long, in a tenth of the time
+        for index, one in enumerate(value):
+            check(one, kind[0], f"{where}[{index}]")
+    elif isinstance(kind, dict) and isinstance(value, Mapping):
+        for name in value if str in kind else kind:
+            check(value.get(name), kind.get(name, kind.get(str)), f"{where}.{name}" if where else str(name))
+    elif not _is(value, kind):
+        raise ValueError(f"{excerpt(where)}: must be {_words(kind)}, not {value!r:.60}")
+
+
+def check_arguments(make: Callable[..., object], arguments: Mapping[str, Any]) -> None:
+    """Raise a ``ValueError`` unless numbers and text from JSON are of the kinds in a signature."""
+    parameters = inspect.signature(make, eval_str=True).parameters
+    for name in arguments.keys() & parameters.keys():
+        annotation = parameters[name].annotation
+        union = get_origin(annotation) in (Union, UnionType)
+        kinds = (
+            [None if kind is NoneType else kind for kind in get_args(annotation)] if union else [annotation]
+        )
+        if all(kind in _PLAIN for kind in kinds):
+            check(arguments[name], tuple(kinds), name)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    try:
+        check(value, kind, "")
+    except ValueError:
+        return False
+    return True
+
+
+def _is(value: object, kind: Any) -> bool:
+    if not isinstance(kind, type):
+        return kind is None and value is None  # else a list or an object was wanted
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def _words(kind: Any) -> str:
+    if isinstance(kind, list | dict):
+        return "a list" if isinstance(kind, list) else "an object"
+    words = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "an object"}
+    return words.get(kind, "null")
+
+
+class Tensors(NamedTuple):
+    """What a safetensors file holds: its tensors by name, and one of its metadata, an object of JSON."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+def read_tensors(
+    path: str | os.PathLike[str],
+    key: str | None,
+    *,
+    only: tuple[str, ...] | None = None,
+    device: str = "cpu",
+) -> Tensors:
+    """Read a safetensors file, within :func:`reading`.
+
+    Args:
+        path: the file.
+        key: name of the metadata that hold the facts; ``None`` for a file without.
+        only: names of the tensors to read, which must be there; by default all.
+        device: device of the tensors.
+    """
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        # Ours are of kilobytes; only the prompts of pairs may be long. The library would take 100 MB.
+        if length > _BYTES:
+            raise ValueError(f"its header claims {length:,} bytes, and may have {_BYTES:,}")
+    with safe_open(path, "pt", device=device) as file:
+        metadata = file.metadata() or {}
+        if key is not None and key not in metadata:
+            raise ValueError(f"its metadata lack {key!r}")
+        facts = {} if key is None else parse_json(metadata[key])
+        return Tensors(
+            {name: file.get_tensor(name) for name in (file.keys() if only is None else only)}, facts
+        )

@@ -1,0 +1,59 @@
+"""Damage of any sort to any file that is read ends in one sentence that names the file, or is harmless."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from contextlib import suppress
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mutations import damaged
+from readers import READERS
+
+#: Damages to each file; more with FEWSTEP_ATTACKS=2000.
+EXAMPLES = int(os.environ.get("FEWSTEP_ATTACKS", "100"))
+#: Most characters of a message, beside the path.
+LONGEST = 400
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numpy and Pillow on odd files
+        yield
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_damage_is_one_sentence(name, tmp_path):
+    reader = READERS[name]
+    reader.make(tmp_path)
+    path = tmp_path / reader.file
+    whole = path.read_bytes()
+    reader.use(reader.read(tmp_path))
+
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.integers(0, 2**64 - 1))
+    def attack(seed):
+        path.write_bytes(damaged(whole, Random(seed)))
+        said = f"{tmp_path}"
+        try:
+            found = reader.read(tmp_path)
+        except (ValueError, OSError) as error:
+            said = str(error)
+        else:
+            with suppress(ValueError, OSError, ArithmeticError, RuntimeError):  # as the command line
+                reader.use(found)
+        assert str(tmp_path) in said
+        assert "\n" not in said
+        assert len(said.replace(str(tmp_path), "")) < LONGEST
+
+    attack()
