@@ -24,8 +24,8 @@ __all__ = [
 ]
 
 #: Bytes that any file may unpack to, and times its own size beyond these: pictures, samples and weights do
-#: not shrink so much, and files made to fill the memory do.
-_FREE, _GROWTH = 1 << 26, 50
+#: not shrink so much (dSprites, black and white, 113 times), and files made to fill the memory do.
+_FREE, _GROWTH = 1 << 26, 150
 
 #: Bytes read at a time.
 _PIECE = 1 << 22

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import fewstep as fs
-from fewstep.cli._common import conditioned
+from fewstep.cli._condition_files import conditioned
 from fewstep.cli._options import call
 from fewstep.data import PairShards
 from fewstep.flows._run_folder import _read_facts, _restore, _write

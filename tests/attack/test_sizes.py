@@ -29,7 +29,7 @@ SCRIPT = """
 import json, sys, time
 import datasets, pyarrow.parquet, torch, yaml, PIL.Image
 import fewstep as fs
-from fewstep.cli._common import conditioned
+from fewstep.cli._condition_files import conditioned
 from fewstep.models import load_field
 from pathlib import Path
 
