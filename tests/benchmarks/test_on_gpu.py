@@ -79,7 +79,8 @@ def test_speed_measures_every_part(uncompiled, stage, capsys):
         else:
             parts = [row[f"{part}_s"] for part in ("reference", "search", "fit", "errors")]
             assert 0 < row["network_s"] < row["seconds"]
-            assert sum(parts) == pytest.approx(row["seconds"], rel=0.2)
+            # Between the parts this process may have to wait for others.
+            assert 0.5 * row["seconds"] < sum(parts) <= row["seconds"]
             assert 0 < row["forwards"] < row["network_calls"]
     places = {(row["network"], row["batch"]) for row in content["rows"] if row["part"] == "bf16"}
     assert places == {(case.name, 2) for case in CASES}
