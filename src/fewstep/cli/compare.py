@@ -11,6 +11,8 @@ from typing import Annotated
 import torch
 
 from .. import data as datasets
+from .._files import sweep
+from .._locks import lock_folder, unlock_folder
 from ..comparison import Comparison, FeatureQuality, check_metrics
 from ..comparison import compare as compare_solvers
 from ..field import Field
@@ -120,6 +122,7 @@ def command(
     words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
     typed = shlex.join(["fewstep", "compare", models, *solvers, *words])
     files = write_comparison(tables, out, command=typed)
+    unlock_folder(out)
     result = {
         "rows": [row for table in tables for row in table.rows],
         "protocols": {table.model: table.protocol for table in tables},
@@ -188,13 +191,15 @@ def _cache(field: Field, name: str, out: Path) -> Path | None:
 
 
 def _open(out: Path) -> None:
-    """Make the folder, or raise before anything is measured."""
+    """Make the folder, and this process its only writer, or raise before anything is measured."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"--out: {out} cannot be a folder ({error.strerror}); name another.") from None
     if not os.access(out, os.W_OK):
         raise ValueError(f"--out: {out} is a folder that may not be written to; name another.")
+    lock_folder(out)
+    sweep(out)
 
 
 def _of_model(words: list[str], model: str, models: list[str]) -> list[str]:

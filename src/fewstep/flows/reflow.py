@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from .._adaptive import Adaptive
+from .._files import sweep
 from .._json_file import write_json
+from .._locks import lock_folder, unlock_folder
 from ..data import PairShards
 from ..field import Field
 from ..generation import generate
@@ -79,7 +81,7 @@ def reflow(
 
     Raises:
         OSError: when the disk has no room.
-        ValueError: when an argument is wrong, or the folder holds another run.
+        ValueError: when an argument is wrong, the folder holds another run, or another process writes there.
     """
     settings, out = settings or Settings(), Path(out)
     network, shape = warm_start(field), field.shape
@@ -92,10 +94,31 @@ def reflow(
             "reflow: runs in one process; on several devices, make pairs with fewstep.generate(rank=..., "
             "world=...), and train on PairShards with the coupling Paired."
         )
-    RunFolder(out, {}, settings).check_space(sum(p.numel() * p.element_size() for p in network.parameters()))
-    facts = {"field": field.fingerprint(), "solver": solver.describe(), "pairs": pairs, "seed": settings.seed}
-    _open(out / "reflow.json", facts)
+    lock_folder(out)
+    try:
+        sweep(out)
+        weights = sum(p.numel() * p.element_size() for p in network.parameters())
+        RunFolder(out, {}, settings).check_space(weights)
+        facts = {"field": field.fingerprint(), "solver": solver.describe(), "pairs": pairs}
+        _open(out / "reflow.json", {**facts, "seed": settings.seed})
+        return _rounds(field, shape, solver, pairs, out, rounds, settings, batch, progress)
+    finally:
+        unlock_folder(out)
 
+
+def _rounds(
+    field: Field,
+    shape: tuple[int, ...],
+    solver: Solver | Adaptive,
+    pairs: int,
+    out: Path,
+    rounds: int,
+    settings: Settings,
+    batch: int,
+    progress: bool,
+) -> Reflowed:
+    """Take the rounds, in a folder of which this process is the only writer."""
+    network = warm_start(field)
     device = next(network.parameters()).device
     fresh = noise(_FRESH, shape, seed=stream(settings.seed, 1), device=device)
     figures = [how_straight(field, fresh)]

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .._network import bare
+
 __all__ = ["describe", "load_weights"]
 
 _SHOWN = 3
@@ -14,6 +16,7 @@ _SHOWN = 3
 
 def describe(network: nn.Module) -> dict[str, Any]:
     """Return class and constructor arguments, as :func:`~fewstep.networks.save_network` writes them."""
+    network = bare(network)
     config = getattr(network, "config", None)
     if config is None:
         raise ValueError(

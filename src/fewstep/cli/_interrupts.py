@@ -1,0 +1,68 @@
+"""The end of the program on Ctrl-C and SIGTERM: one line, and status 130 or 143, whenever they come."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
+from typing import Any, NoReturn
+
+__all__ = ["leave", "leave_at_once", "say", "watch_signals"]
+
+#: Process that watches, whose forked children end without a word; the signal that it ends of, or 0; whether
+#: it has said so.
+_state: dict[str, Any] = {"pid": None, "ending": None, "said": False}
+
+
+def watch_signals() -> None:
+    """From now on Ctrl-C and SIGTERM, which batch systems send, raise ``KeyboardInterrupt(number)``.
+
+    Where that would be lost or change its kind, in an import, a finaliser or while the program is ending
+    already, they end it at once. To be called before imports that take long.
+    """
+    _state.update(pid=os.getpid(), ending=None, said=False)
+    sys.unraisablehook = _unraisable
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # What starts in the background of a shell ignores Ctrl-C. Only the main thread may set handlers.
+        with suppress(ValueError):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _interrupt)
+
+
+def leave_at_once() -> int:
+    """From now on signals end the program at once; return the one that has come before, or 0."""
+    _state["ending"] = _state["ending"] or 0
+    number: int = _state["ending"]
+    return number
+
+
+def leave(number: int) -> NoReturn:
+    """End the program now, with one line and the status of a signal."""
+    say()
+    os._exit(128 + number)
+
+
+def say() -> None:
+    """Write the line, once."""
+    if os.getpid() == _state["pid"] and not _state["said"]:
+        _state["said"] = True
+        with suppress(OSError):
+            os.write(2, b"interrupted; what was finished is kept\n")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    importing = False
+    while frame is not None and not importing:
+        importing, frame = frame.f_code.co_filename.startswith("<frozen importlib"), frame.f_back
+    if importing or _state["ending"] is not None or os.getpid() != _state["pid"]:
+        leave(number)
+    _state["ending"] = number
+    raise KeyboardInterrupt(number)
+
+
+def _unraisable(what: Any) -> None:
+    if isinstance(what.exc_value, KeyboardInterrupt) and what.exc_value.args:
+        leave(what.exc_value.args[0])
+    sys.__unraisablehook__(what)
