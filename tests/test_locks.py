@@ -1,5 +1,6 @@
 """One writer a folder, and what killed writers leave."""
 
+import errno
 import json
 import os
 import signal
@@ -49,7 +50,7 @@ def writer(tmp_path):
 
 
 def parts(folder):
-    return [path.name for path in folder.rglob(".part-*")]
+    return [path.name for path in folder.rglob(".fewstep-*")]
 
 
 def test_a_second_writer_is_told_who_the_first_is(tmp_path, writer):
@@ -68,9 +69,9 @@ def test_a_killed_writer_is_followed_with_a_word(tmp_path, writer, forks):
     first.wait()
     with pytest.warns(UserWarning, match=rf"taken over from process {first.pid} on .+, which is gone"):
         lock_folder(tmp_path)
-    (tmp_path / "sub" / ".part-of-a-stranger").mkdir()
+    (tmp_path / "sub" / ".fewstep-of-a-stranger").mkdir()
     sweep(tmp_path)
-    assert parts(tmp_path) == [".part-of-a-stranger"]
+    assert parts(tmp_path) == [".fewstep-of-a-stranger"]
     assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
     lock_folder(tmp_path)  # again by the same process
     unlock_folder(tmp_path)
@@ -79,7 +80,10 @@ def test_a_killed_writer_is_followed_with_a_word(tmp_path, writer, forks):
 
 
 def test_without_locks_of_the_file_system_the_process_number_decides(tmp_path, monkeypatch, writer):
-    monkeypatch.setattr(_locks, "_flock", lambda handle: None)
+    def flock(handle, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(_locks.fcntl, "flock", flock)
     first = writer()
     with pytest.raises(ValueError, match=f"written by process {first.pid}"):
         lock_folder(tmp_path)

@@ -15,12 +15,15 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ._locks import hold, let_go, seize
+from ._locks import let_go, lock_folder, try_lock, unlock_folder
 
-__all__ = ["check_room", "plain_name", "replacing", "room_told", "sweep", "write_safetensors", "write_text"]
+__all__ = [
+    "check_room", "only_writer", "plain_name", "replacing", "room_told", "sweep", "write_safetensors",
+    "write_text",
+]  # fmt: skip
 
 #: How the names of temporary files begin.
-_PART = ".part-"
+_PART = ".fewstep-"
 
 #: Errors of a full disk, a used-up quota and a limit on file sizes.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -39,26 +42,45 @@ def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with room_told(target, size):
-        temporary, handle = _temporary(target)
-        try:
-            with room_told(target, size, temporary):
-                yield temporary
-                os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with room_told(target, size), _temporary(target) as temporary:
+        yield temporary
+        os.replace(temporary, target)
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """Make a temporary file, locked as long as its writer lives, with the permissions of any new file."""
+    while True:
+        temporary = target.with_name(f"{_PART}{secrets.token_hex(4)}-{target.name[-32:]}")  # with the suffix
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        if try_lock(handle) is not False and temporary.exists():
+            break
+        let_go(handle)  # a sweep has come in between
+    windows = os.name == "nt"  # which has no locks, and renames no open files
+    if windows:
+        let_go(handle)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+        if not windows:
             let_go(handle)
 
 
-def _temporary(target: Path) -> tuple[Path, int]:
-    """Make a temporary file, locked as long as its writer lives, with the permissions of any new file."""
-    while True:
-        name = f"{_PART}{secrets.token_hex(4)}-{target.name[-32:]}"  # with the suffix
-        temporary = target.with_name(name)
-        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        if hold(handle) and temporary.exists():  # a sweep may have come in between
-            return temporary, handle
-        let_go(handle)
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Let nobody else write in a folder, without what killed writers have left there.
+
+    Raises:
+        OSError: when the folder cannot be written.
+        ValueError: when another process is writing there.
+    """
+    lock_folder(folder)
+    try:
+        sweep(folder)
+        yield
+    finally:
+        unlock_folder(folder)
 
 
 def sweep(folder: Path) -> None:
@@ -66,24 +88,24 @@ def sweep(folder: Path) -> None:
     for path in folder.rglob(f"{_PART}*"):
         with suppress(OSError):
             handle = os.open(path, os.O_RDWR)
-            if seize(handle):
+            if try_lock(handle):
                 path.unlink()
             let_go(handle)
 
 
 @contextmanager
-def room_told(path: Path, size: int | None = None, temporary: Path | None = None) -> Iterator[None]:
+def room_told(path: Path, size: int | None = None) -> Iterator[None]:
     """Give errors of a full disk the name of the file, the bytes that it needs and those that are left."""
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        written = temporary.stat().st_size if temporary is not None and temporary.exists() else 0
-        needed = f"more than {written:,}" if size is None else f"{size:,}"
+        free = shutil.disk_usage(path.parent).free
+        needed = "more" if size is None else f"{size:,} bytes"
         raise OSError(
-            f"{path}: cannot be written ({error.strerror}): it needs {needed} bytes, and the disk has "
-            f"{shutil.disk_usage(path.parent).free:,} bytes left; free some space, or choose another folder."
+            f"{path}: cannot be written ({error.strerror}): it needs {needed}, and the disk has {free:,} "
+            "bytes left; free some space, or choose another folder."
         ) from error
 
 
@@ -121,12 +143,10 @@ def write_safetensors(
         try:
             save_file(content, temporary, dict(metadata))
         except SafetensorError as error:
-            full = next((number for number in _FULL if os.strerror(number) in str(error)), None)
-            raise (
-                OSError(full, os.strerror(full))
-                if full
-                else OSError(f"{path}: could not be written ({error}).")
-            ) from error
+            for number in _FULL:  # which safetensors puts in words alone
+                if os.strerror(number) in str(error):
+                    raise OSError(number, os.strerror(number)) from error
+            raise OSError(f"{path}: could not be written ({error}).") from error
         _sort_metadata(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # without it, a power cut may leave an empty file under this name
@@ -156,6 +176,5 @@ def _sort_metadata(path: Path) -> None:
         header = json.loads(file.read(size))
         header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        if len(text) <= size:
-            file.seek(8)
-            file.write(text.ljust(size))
+        file.seek(8)
+        file.write(text.ljust(size))  # as long as it was, or padded

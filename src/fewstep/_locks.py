@@ -22,7 +22,7 @@ try:
 except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["LOCK", "hold", "let_go", "lock_folder", "seize", "unlock_folder"]
+__all__ = ["LOCK", "let_go", "lock_folder", "try_lock", "unlock_folder"]
 
 #: Name of the file in a folder that is being written.
 LOCK = ".lock"
@@ -32,16 +32,22 @@ _HELD: set[int] = set()
 _FOLDERS: dict[Path, int] = {}
 
 
-def hold(handle: int) -> bool:
-    """Lock an open file until :func:`let_go`; ``False`` if another process has."""
-    _HELD.add(handle)
-    return _flock(handle) is not False
+def try_lock(handle: int) -> bool | None:
+    """Lock an open file until :func:`let_go`, or this process ends.
 
-
-def seize(handle: int) -> bool:
-    """Lock an open file, if the file system has locks and nobody else has it."""
+    Returns:
+        ``False`` when another process has locked it, ``None`` where there are no locks.
+    """
     _HELD.add(handle)
-    return _flock(handle) is True
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # of a file system without locks
+    return None
 
 
 def let_go(handle: int) -> None:
@@ -92,23 +98,9 @@ def unlock_folder(folder: Path) -> None:
         let_go(handle)
 
 
-def _flock(handle: int) -> bool | None:
-    """Return whether the lock was free, or ``None`` where there are no locks."""
-    try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # of a file system without locks
-    return None
-
-
 def _free(handle: int, writer: dict[str, Any]) -> bool:
     """Lock the file of a folder; without locks, believe the process that it names."""
-    _HELD.add(handle)
-    locked = _flock(handle)
+    locked = try_lock(handle)
     if locked is not None or not writer:
         return locked is not False
     return writer.get("host") == socket.gethostname() and not _lives(writer.get("pid"))

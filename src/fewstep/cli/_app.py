@@ -38,29 +38,30 @@ _ABOUT = "Samples of ODE-based generative models in very few network calls."
 def run(words: Sequence[str] | None = None) -> None:
     """Run the program; a user error is one sentence and exit status 2."""
     warnings.formatwarning = _note
-    status = 2
     try:
         _run(sys.argv[1:] if words is None else words)
         sys.stdout.flush()
-        status = 0
-    except KeyboardInterrupt as error:
-        status = 128 + (error.args[0] if error.args else signal.SIGINT)
-    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
-        if _broken_output(error):
-            error = OSError(f"standard output cannot be written ({error}).")
-        number = leave_at_once()
-        status = 128 + number if number else 2  # another error may come of an interrupt
-        if not number:
-            print(_sentence(error), file=sys.stderr)
+    except (KeyboardInterrupt, ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
+        sys.exit(_ended(error))
     finally:
         leave_at_once()
-    if status > 2:
+
+
+def _ended(error: BaseException) -> int:
+    """Say in a line why the program ends, and return its status."""
+    number = leave_at_once()  # an interrupt may have become another error on its way
+    if isinstance(error, KeyboardInterrupt):
+        number = error.args[0] if error.args else signal.SIGINT
+    if number:
         say()
-    if status:
-        sys.exit(status)
+        return 128 + number
+    if _broken_output(error):
+        error = OSError(f"standard output cannot be written ({error}).")
+    print(_sentence(error), file=sys.stderr)
+    return 2
 
 
-def _broken_output(error: Exception) -> bool:
+def _broken_output(error: BaseException) -> bool:
     """Return whether an error is of standard output, which then takes no more, not even at Python's end."""
     if not isinstance(error, OSError) or error.errno not in _UNWRITTEN or error.filename is not None:
         return False
@@ -72,7 +73,7 @@ def _broken_output(error: Exception) -> bool:
     return False
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     """Return the message of an error, without torch's backtrace in C++, with the rank under torchrun."""
     text = str(error).partition("\nException raised from")[0]
     rank = f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""

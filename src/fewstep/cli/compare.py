@@ -11,8 +11,7 @@ from typing import Annotated
 import torch
 
 from .. import data as datasets
-from .._files import sweep
-from .._locks import lock_folder, unlock_folder
+from .._files import only_writer
 from ..comparison import Comparison, FeatureQuality, check_metrics
 from ..comparison import compare as compare_solvers
 from ..field import Field
@@ -94,35 +93,37 @@ def command(
         for name, field in fields.items()
     }
     _open(out)
-    tables = []
-    for name, field in fields.items():
-        given = loaded[name].given(count)
-        batch = batch or loaded[name].batch(256)
-        cache = _cache(field, name, out)
-        known = None if cache is None else cache / "reference"
-        pairs = draw_pairs(field, count, seed, device, as_json, batch=batch, cache=known, **given)
-        table = compare_solvers(
-            field,
-            groups[name],
-            noise=pairs,
-            metrics=measured,
-            batch=batch,
-            keep=keep or (64 if sample_shape(field) == (2,) else 12),
-            quality=quality,
-            model=name,
-            cache=None if cache is None else cache / "solvers",
-            progress=watched(as_json),
-        )
-        tables.append(table)
-    options = {
-        "nfe": nfe, "count": count, "metrics": metrics, "seed": seed, "batch": batch, "keep": keep,
-        "ref": ref, "data": data, "features": features, "device": device, "conditions": conditions,
-        "per-sample": per_sample, **pipeline.options(),
-    }  # fmt: skip
-    words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
-    typed = shlex.join(["fewstep", "compare", models, *solvers, *words])
-    files = write_comparison(tables, out, command=typed)
-    unlock_folder(out)
+    with only_writer(out):
+        tables = []
+        for name, field in fields.items():
+            given = loaded[name].given(count)
+            batch = batch or loaded[name].batch(256)
+            cache = _cache(field, name, out)
+            known = None if cache is None else cache / "reference"
+            pairs = draw_pairs(field, count, seed, device, as_json, batch=batch, cache=known, **given)
+            table = compare_solvers(
+                field,
+                groups[name],
+                noise=pairs,
+                metrics=measured,
+                batch=batch,
+                keep=keep or (64 if sample_shape(field) == (2,) else 12),
+                quality=quality,
+                model=name,
+                cache=None if cache is None else cache / "solvers",
+                progress=watched(as_json),
+            )
+            tables.append(table)
+        options = {
+            "nfe": nfe, "count": count, "metrics": metrics, "seed": seed, "batch": batch, "keep": keep,
+            "ref": ref, "data": data, "features": features, "device": device, "conditions": conditions,
+            "per-sample": per_sample, **pipeline.options(),
+        }  # fmt: skip
+        words = [
+            word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))
+        ]
+        typed = shlex.join(["fewstep", "compare", models, *solvers, *words])
+        files = write_comparison(tables, out, command=typed)
     result = {
         "rows": [row for table in tables for row in table.rows],
         "protocols": {table.model: table.protocol for table in tables},
@@ -191,15 +192,13 @@ def _cache(field: Field, name: str, out: Path) -> Path | None:
 
 
 def _open(out: Path) -> None:
-    """Make the folder, and this process its only writer, or raise before anything is measured."""
+    """Make the folder, or raise before anything is measured."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"--out: {out} cannot be a folder ({error.strerror}); name another.") from None
     if not os.access(out, os.W_OK):
         raise ValueError(f"--out: {out} is a folder that may not be written to; name another.")
-    lock_folder(out)
-    sweep(out)
 
 
 def _of_model(words: list[str], model: str, models: list[str]) -> list[str]:

@@ -30,8 +30,9 @@ def pick(splits: Mapping[str, T], split: str, where: str | os.PathLike[str]) -> 
 def splits_by_folder(names: Sequence[str], where: str | os.PathLike[str]) -> dict[str, list[str]]:
     """Group files, relative names with slashes, by their folder: ``train/``, ``test/``, ``validation/``.
 
-    Names such as ``Training/``, ``testset/`` and ``val/`` mean the same. Without a folder ``train/``, all files are for training. The split folders may be inside one folder that
-    holds everything, as in many zip files.
+    Names such as ``Training/``, ``testset/`` and ``val/`` mean the same. Without a folder ``train/``, all
+    files are for training. The split folders may be inside one folder that holds everything, as in many zip
+    files.
     """
     parts = [PurePosixPath(name).parts for name in names]
     common = os.path.commonpath([f"/{PurePosixPath(name).parent}" for name in names])

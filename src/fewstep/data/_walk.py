@@ -47,9 +47,9 @@ def walk(root: Path) -> list[str]:
                     waiting.append(name)
     if dangling:
         more = f" (and {len(dangling) - 1} more)" if len(dangling) > 1 else ""
+        target = os.readlink(root / dangling[0])
         raise ValueError(
-            f"{root}: {dangling[0]}{more} is a link to {os.readlink(root / dangling[0])}, which is not there; "
-            "mend or remove it."
+            f"{root}: {dangling[0]}{more} is a link to {target}, which is not there; mend or remove it."
         )
     if again:
         warnings.warn(

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from .._adaptive import Adaptive
-from .._files import sweep
+from .._files import only_writer
 from .._json_file import write_json
-from .._locks import lock_folder, unlock_folder
 from ..data import PairShards
 from ..field import Field
 from ..generation import generate
@@ -94,57 +93,37 @@ def reflow(
             "reflow: runs in one process; on several devices, make pairs with fewstep.generate(rank=..., "
             "world=...), and train on PairShards with the coupling Paired."
         )
-    lock_folder(out)
-    try:
-        sweep(out)
+    facts = {"field": field.fingerprint(), "solver": solver.describe(), "pairs": pairs, "seed": settings.seed}
+    with only_writer(out):
         weights = sum(p.numel() * p.element_size() for p in network.parameters())
         RunFolder(out, {}, settings).check_space(weights)
-        facts = {"field": field.fingerprint(), "solver": solver.describe(), "pairs": pairs}
-        _open(out / "reflow.json", {**facts, "seed": settings.seed})
-        return _rounds(field, shape, solver, pairs, out, rounds, settings, batch, progress)
-    finally:
-        unlock_folder(out)
-
-
-def _rounds(
-    field: Field,
-    shape: tuple[int, ...],
-    solver: Solver | Adaptive,
-    pairs: int,
-    out: Path,
-    rounds: int,
-    settings: Settings,
-    batch: int,
-    progress: bool,
-) -> Reflowed:
-    """Take the rounds, in a folder of which this process is the only writer."""
-    network = warm_start(field)
-    device = next(network.parameters()).device
-    fresh = noise(_FRESH, shape, seed=stream(settings.seed, 1), device=device)
-    figures = [how_straight(field, fresh)]
-    for k in range(rounds):
-        folder = out / f"round-{k + 1}"
-        numbers = range(k * pairs, (k + 1) * pairs)
-        generate(
-            field,
-            solver,
-            numbers,
-            folder / "pairs",
-            seed=settings.seed,
-            formats=["pairs"],
-            batch=batch,
-            device=device,
-            progress=progress,
-        )
-        objective = FlowMatching(warm_start(field), Paired())
-        data = PairShards(folder / "pairs")
-        on = "cpu" if device.type == "cpu" else None
-        trainer = Trainer(objective, data, settings, out=folder, device=on, progress=progress)
-        network = trainer.run().to(device)
-        field = Field(network, shape=shape, name=f"round {k + 1} of reflow")
-        figures.append(how_straight(field, fresh))
-        write_json(out / "result.json", {"straightness": figures})
-    return Reflowed(network, figures)
+        _open(out / "reflow.json", facts)
+        device = next(network.parameters()).device
+        fresh = noise(_FRESH, shape, seed=stream(settings.seed, 1), device=device)
+        figures = [how_straight(field, fresh)]
+        for k in range(rounds):
+            folder = out / f"round-{k + 1}"
+            numbers = range(k * pairs, (k + 1) * pairs)
+            generate(
+                field,
+                solver,
+                numbers,
+                folder / "pairs",
+                seed=settings.seed,
+                formats=["pairs"],
+                batch=batch,
+                device=device,
+                progress=progress,
+            )
+            objective = FlowMatching(warm_start(field), Paired())
+            data = PairShards(folder / "pairs")
+            on = "cpu" if device.type == "cpu" else None
+            trainer = Trainer(objective, data, settings, out=folder, device=on, progress=progress)
+            network = trainer.run().to(device)
+            field = Field(network, shape=shape, name=f"round {k + 1} of reflow")
+            figures.append(how_straight(field, fresh))
+            write_json(out / "result.json", {"straightness": figures})
+        return Reflowed(network, figures)
 
 
 def _open(path: Path, facts: Mapping[str, Any]) -> None:

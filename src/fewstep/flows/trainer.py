@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import data as datasets
-from .._locks import unlock_folder
+from .._files import only_writer
 from .._progress import ProgressBar, progress_bar
 from ..data import Dataset, is_picture
 from . import _monitor
@@ -125,11 +125,10 @@ class Trainer:
                 saved.
             FloatingPointError: when the loss is no longer finite; the last checkpoint is an earlier one.
         """
-        try:
-            with self._live if self.main else contextlib.nullcontext():
-                return self._train()
-        finally:
-            unlock_folder(self.folder.path)
+        if not self.main:
+            return self._train()
+        with only_writer(self.folder.path), self._live:
+            return self._train()
 
     def stop(self) -> None:
         """Stop the run after the current step; for other threads, as a timer's, of every process."""
