@@ -83,7 +83,7 @@ def lock_folder(folder: Path) -> None:
         let_go(handle)  # its holder removed it meanwhile
     _FOLDERS[folder] = handle
     if writer:
-        warnings.warn(f"{folder}: taken over from {_words(writer)}, which is gone.", stacklevel=3)
+        warnings.warn(f"{folder}: taken over from {_words(writer)}, which is gone.", stacklevel=4)
     now = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.strftime("%Y-%m-%d %H:%M:%S%z")}
     os.ftruncate(handle, 0)
     os.pwrite(handle, json.dumps(now).encode(), 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
@@ -16,11 +18,17 @@ __all__ = ["leave", "leave_at_once", "say", "watch_signals"]
 _state: dict[str, Any] = {"pid": None, "ending": None, "said": False}
 
 
+#: Seconds that a call outside of Python, such as one that waits for other processes, may hold up a signal;
+#: less than the 30 that torchrun and batch systems leave.
+_PATIENCE = 20.0
+
+
 def watch_signals() -> None:
     """From now on Ctrl-C and SIGTERM, which batch systems send, raise ``KeyboardInterrupt(number)``.
 
     Where that would be lost or change its kind, in an import, a finaliser or while the program is ending
-    already, they end it at once. To be called before imports that take long.
+    already, they end it at once, and soon in a call that does not return to Python. To be called before
+    imports that take long.
     """
     _state.update(pid=os.getpid(), ending=None, said=False)
     sys.unraisablehook = _unraisable
@@ -29,6 +37,12 @@ def watch_signals() -> None:
         with suppress(ValueError):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _interrupt)
+    if threading.current_thread() is threading.main_thread() and os.name == "posix":
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+        threading.Thread(target=_hasten, args=(read,), daemon=True).start()
 
 
 def leave_at_once() -> int:
@@ -60,6 +74,22 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         leave(number)
     _state["ending"] = number
     raise KeyboardInterrupt(number)
+
+
+def _hasten(read: int) -> None:
+    """End the program if the main thread, which handles signals, stays where it is when one comes."""
+    while True:
+        number = os.read(read, 1)[0]
+        place, end = _place(), time.monotonic() + _PATIENCE
+        while number in (signal.SIGINT, signal.SIGTERM) and _place() == place:
+            if time.monotonic() > end:
+                leave(number)
+            time.sleep(0.05)
+
+
+def _place() -> tuple[int, int]:
+    frame = sys._current_frames()[threading.main_thread().ident or 0]
+    return id(frame), frame.f_lasti
 
 
 def _unraisable(what: Any) -> None:
