@@ -112,13 +112,7 @@ def same(run: str, out: Path) -> Faults:
     expected, found = whole(run)[1], contents(run, out)
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
-            how = (
-                "differs"
-                if name in expected and name in found
-                else "is left over"
-                if name in found
-                else "lacks"
-            )
+            how = "is missing" if name not in found else "differs" if name in expected else "is left over"
             yield f"{run}: {name} {how}"
     for path in [*out.rglob(".fewstep-*"), *out.rglob(".lock")]:
         yield f"{run}: leaves {re.sub('[0-9a-f]{8}', '*', path.name)}"
@@ -221,15 +215,15 @@ def lost_rank(folder: Path, chance: Random) -> Faults:
     process = start(TRAIN, out, launcher=(*launcher, *redirected))
     time.sleep(any_moment("train", chance) + 2)
     ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for rank in ranks[chance.randrange(len(ranks)) :][:1] if ranks else []:
-        os.kill(int(rank), signal.SIGKILL)
+    if ranks:
+        os.kill(int(chance.choice(ranks)), signal.SIGKILL)
     status, _ = end(process)
     for path in logs.rglob("stderr.log"):
         said = [line for line in path.read_text().splitlines() if not line.startswith(_NOTES)]
         if len(said) > 1 or status < 0:
             yield f"rank: status {status}, {len(said)} lines: {said[:3]}"
     status, said = end(start(TRAIN, out, launcher=chance.choice([(), launcher])))
-    if status or (out / "checkpoints").exists() is False:
+    if status or not (out / "flow.safetensors").exists():
         yield f"resumed with another number of processes: status {status}: {said[-3:]}"
 
 

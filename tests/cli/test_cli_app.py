@@ -69,6 +69,11 @@ def swallow(*_):
     except KeyboardInterrupt:
         raise RuntimeError("DataLoader worker exited")
 
+def fail(*_):
+    import atexit
+    atexit.register(os.kill, os.getpid(), {number})
+    raise ValueError("no.")
+
 def wait(*_):
     import datetime, threading
     from torch.distributed import TCPStore
@@ -84,7 +89,8 @@ elif moment == "end":
 else:
     from fewstep.cli import _app, _interrupts
     _interrupts._PATIENCE = 0.3
-    _app._run = {{"swallowed": swallow, "waiting": wait}}.get(moment, lambda words: Finalised() and None)
+    runs = {{"swallowed": swallow, "waiting": wait, "failed": fail}}
+    _app._run = runs.get(moment, lambda words: Finalised() and None)
 sys.argv = ["fewstep", "check", "digits"] if moment == "import" else ["fewstep", "--version"]
 main()
 """
@@ -110,6 +116,14 @@ def test_a_signal_at_any_moment_ends_in_one_line(moment, module, sent):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stderr == "interrupted; what was finished is kept\n"
     assert done.returncode == 128 + sent
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
+def test_a_signal_after_an_error_adds_no_line():
+    code = MOMENTS.format(moment="failed", module=None, number=int(signal.SIGTERM))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr == "error: no.\n"
+    assert done.returncode == 128 + signal.SIGTERM
 
 
 def test_output_that_cannot_be_written_is_told(tmp_path):

@@ -57,6 +57,7 @@ def _ended(error: BaseException) -> int:
         return 128 + number
     if _broken_output(error):
         error = OSError(f"standard output cannot be written ({error}).")
+    leave_at_once(said=True)
     print(_sentence(error), file=sys.stderr)
     return 2
 

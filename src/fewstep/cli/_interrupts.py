@@ -45,9 +45,13 @@ def watch_signals() -> None:
         threading.Thread(target=_hasten, args=(read,), daemon=True).start()
 
 
-def leave_at_once() -> int:
-    """From now on signals end the program at once; return the one that has come before, or 0."""
-    _state["ending"] = _state["ending"] or 0
+def leave_at_once(said: bool = False) -> int:
+    """From now on signals end the program at once; return the one that has come before, or 0.
+
+    Args:
+        said: without a line, as another one tells why the program ends.
+    """
+    _state.update(ending=_state["ending"] or 0, said=_state["said"] or said)
     number: int = _state["ending"]
     return number
 

@@ -53,8 +53,8 @@ def walk(root: Path) -> list[str]:
         )
     if again:
         warnings.warn(
-            f"{root}: {', '.join(again[:3])}{' ...' if len(again) > 3 else ''} lead to folders that are read "
-            "already; each is read once.",
+            f"{root}: {', '.join(again[:3])}{' ...' if len(again) > 3 else ''}: links to folders that are "
+            "read already; each folder is read once.",
             stacklevel=5,
         )
     return sorted(names)
