@@ -91,9 +91,10 @@ def _hasten(read: int) -> None:
             time.sleep(0.05)
 
 
-def _place() -> tuple[int, int]:
-    frame = sys._current_frames()[threading.main_thread().ident or 0]
-    return id(frame), frame.f_lasti
+def _place() -> tuple[int, int] | None:
+    """Return where the main thread is, or ``None`` when Python has left it."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    return (id(frame), frame.f_lasti) if frame else None
 
 
 def _unraisable(what: Any) -> None:
