@@ -124,8 +124,8 @@ def same(run: str, out: Path) -> Faults:
 
 
 def any_moment(run: str, chance: Random) -> float:
-    """Return seconds after the start, up to the usual end."""
-    return chance.uniform(0.05, whole(run)[0])
+    """Return seconds after the start, when Python itself has begun, up to the usual end."""
+    return chance.uniform(0.3, whole(run)[0])
 
 
 def signalled(folder: Path, chance: Random) -> Faults:
