@@ -24,7 +24,7 @@ from ._field_arguments import (
 )
 from ._guidance import doubled_conditions, guided_pair, mixed, scale_at
 from ._identity import Identity
-from ._network import call_network, floating_type, home, state_type
+from ._network import bare, call_network, floating_type, home, state_type
 from ._predictions import Prediction, check_prediction
 from .schedules import CondOT, Schedule
 
@@ -81,7 +81,7 @@ class FieldBase(Identity):
         self.guidance_rescale = checked_rescale(guidance_rescale, unconditional, guide)
         self.joined_guidance = joined_guidance
         self.data_moments = data_moments
-        self.name = name or type(model).__name__
+        self.name = name or type(bare(model)).__name__
         self._named = name is not None
         self._bound: Bound | None = None
 

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from ._clock import Clock, describe_clock
 from ._conditions import Bound
+from ._files import plain_name
 from ._fitted_guidance import fitted_guidance
 from ._hashing import fingerprint
+from ._network import bare
 from ._predictions import Prediction
 from .schedules import Schedule
 
@@ -39,7 +41,7 @@ class Identity:
         """Return JSON-ready facts that identify this field in a solver file or a cache."""
         guided = {} if self.guidance is None else {
             "guidance_interval": list(self.guidance_interval),
-            "guide": None if self.guide is None else type(self.guide).__name__,
+            "guide": None if self.guide is None else type(bare(self.guide)).__name__,
             **({"guidance_rescale": self.guidance_rescale} if self.guidance_rescale else {}),
         }  # fmt: skip
         return {
@@ -69,7 +71,10 @@ class Identity:
                 "Field: a cache cannot tell one plain function from another; pass Field(..., name='...') "
                 "with a name that changes when the model does."
             )
-        weights = [m.state_dict() if isinstance(m, nn.Module) else {} for m in (self.model, self.guide)]
+        weights = [
+            {plain_name(k): v for k, v in m.state_dict().items()} if isinstance(m, nn.Module) else {}
+            for m in (self.model, self.guide)
+        ]
         bound = [] if self._bound is None else [vars(self._bound)]
         return fingerprint([self.describe(), self.unconditional, self.data_moments, weights, *bound])
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 from weakref import finalize
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["call_network", "floating_type", "home", "in_own_type", "state_type"]
+__all__ = ["bare", "call_network", "floating_type", "home", "in_own_type", "state_type"]
 
 #: PyTorch's errors for tensors of two types.
 _MIXED_TYPES = re.compile(r"dtype|scalar type|Input type|same type", re.IGNORECASE)
+
+_Network = TypeVar("_Network")
 
 #: Identities of networks of half precision that have refused a time in float32.
 _OWN_TIME: set[int] = set()
@@ -23,6 +25,12 @@ _OWN_TIME: set[int] = set()
 def state_type(dtype: torch.dtype) -> torch.dtype:
     """Return the type of states for noise of type ``dtype``: float32 at least."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def bare(network: _Network) -> _Network:
+    """Return the network that ``torch.compile`` wrapped, or the network itself."""
+    found: _Network = getattr(network, "_orig_mod", network)
+    return found
 
 
 def floating_type(network: object) -> torch.dtype | None:

@@ -94,7 +94,7 @@ def test_a_full_disk_is_told_before_training(failure, pairs, monkeypatch, tmp_pa
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     said = failure("distill", "digits", "--pairs", "pairs", "--test-pairs", 20, "--out", "run", *FEW)
-    assert "run: has 0 MB free, but the checkpoints of this run need" in said
+    assert "run: the checkpoints of this run need" in said
     assert not list(tmp_path.glob("run/checkpoints/*"))
 
 

@@ -56,5 +56,5 @@ def test_a_full_disk_is_told_before_pairs_are_made(failure, tmp_path, monkeypatc
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     said = failure("reflow", "digits", "--out", "run", *FEW)
-    assert "has 0 MB free" in said
+    assert "bytes, but the disk has 1,000 bytes left" in said
     assert not list(tmp_path.glob("run/round-1/*"))

@@ -75,6 +75,37 @@ class TestFilesOfAFolderOrZip:
         with pytest.raises(ValueError, match="has no split 'dev', only 'test' and 'train' and 'validation'"):
             fs.data.load(path, split="dev")
 
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ("Train", "Test", "Val"),
+            ("training", "testing", "valid"),
+            ("trainset", "testset", "Validation"),
+            ("TRAIN_SET", "test-set", "validation set"),
+        ],
+    )
+    def test_splits_have_many_names(self, lay, pictures, kind, names):
+        x = pictures(6)
+        counts = dict(zip(names, (3, 2, 1), strict=True))
+        files = [f"{name}/{k}.png" for name, count in counts.items() for k in range(count)]
+        path = lay(kind, dict(zip(files, x, strict=True)))
+        assert [len(fs.data.load(path, split=s)) for s in ("train", "test", "validation")] == [3, 2, 1]
+
+    def test_words_that_only_begin_like_splits_are_none(self, lay, pictures, kind):
+        path = lay(
+            kind, {f"{name}/0.png": x for name, x in zip(("trains", "tested"), pictures(2), strict=True)}
+        )
+        assert len(fs.data.load(path)) == 2
+
+    def test_files_that_look_like_pictures_and_are_not_read_are_named(self, lay, pictures, kind):
+        path = lay(kind, {"a.png": pictures(1)[0], "b.TIF": b"", "c/d.gif": b"", "e.txt": b""})
+        with pytest.warns(UserWarning, match=r"files, so 2 files such as b\.TIF will not be read; convert"):
+            assert len(fs.data.load(path)) == 1
+
+    def test_nothing_but_pictures_that_are_not_read(self, lay, kind):
+        with pytest.raises(ValueError, match=r"holds no pictures \(\.png.*\), only b\.tiff; convert"):
+            fs.data.load(lay(kind, {"b.tiff": b"", "c.txt": b""}))
+
     def test_no_splits_means_all_for_training(self, lay, pictures, kind):
         path = lay(kind, {"a/0.png": pictures(1)[0], "test/1.png": pictures(1)[0]})
         assert len(fs.data.load(path)) == 2
@@ -148,6 +179,33 @@ class TestFilesOfAFolderOrZip:
         )
         for batch, indices in zip(loader, batches, strict=True):
             assert torch.equal(batch, data[torch.tensor(indices)])
+
+
+def test_links_that_lead_back_are_followed_once(lay, pictures, tmp_path):
+    x = pictures(5)
+    path = lay("folder", {"train/0.png": x[0], "train/1.png": x[1], "test/2.png": x[2]})
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "folder" / "train" / "1.png").rename(tmp_path / "1.png")
+    elsewhere.mkdir()
+    (tmp_path / "1.png").rename(elsewhere / "1.png")
+    # Before train/ in the alphabet, and still read at its own place.
+    for link, target in (("a", path / "train"), ("train/up", path), ("train/z", elsewhere)):
+        (path / link).symlink_to(target)
+    (elsewhere / "back").symlink_to(path)
+    with pytest.warns(UserWarning, match=r"a, train/up, train/z/back: links to folders that are"):
+        data = fs.data.load(path)
+    assert np.array_equal(levels(data), x[:2].transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("target", ["gone.png", "itself.png"])
+def test_a_link_that_leads_nowhere_is_named(lay, pictures, target):
+    path = lay("folder", {"a.png": pictures(1)[0]})
+    for name in ("itself.png", "z.png"):
+        (path / name).symlink_to(target)
+    with pytest.raises(
+        ValueError, match=rf"itself\.png \(and 1 more\) is a link to {target}, which is not there"
+    ):
+        fs.data.load(path)
 
 
 def test_another_process_opens_the_zip_file_for_itself(lay, pictures, monkeypatch):

@@ -72,6 +72,7 @@ def finish(monkeypatch, script, out):
     exec(textwrap.dedent(script), {"__name__": "__main__"})
 
 
+@pytest.mark.filterwarnings("ignore:.*taken over from process")
 def test_a_run_killed_at_any_moment_and_resumed_gives_the_weights_of_a_whole_one(tmp_path, monkeypatch):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(monkeypatch, SCRIPT, whole)
@@ -132,7 +133,7 @@ def encoder():
 def train(out, flow=None, data=None, coupling=None, validation=None, **settings):
     options = {"steps": 20, "batch": 16, "lr": 1e-2, "warmup": 2, "ema": (100,), "checkpoint_every": 5}
     return Trainer(
-        FlowMatching(flow or network(), coupling),
+        FlowMatching(network() if flow is None else flow, coupling),
         data or points(),
         Settings(**{**options, **settings}),
         out=out,
@@ -351,7 +352,9 @@ def test_a_full_disk_is_told_before_the_start_and_loses_nothing(tmp_path, monkey
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda _: full)
-        with pytest.raises(OSError, match=r"has 0 MB free, but the checkpoints of this run need"):
+        with pytest.raises(
+            OSError, match=r"checkpoints of this run need [\d,]+ bytes, but .* 1,000 bytes left"
+        ):
             train(tmp_path / "full")
 
     trainer = train(tmp_path / "later", steps=12)
@@ -430,3 +433,63 @@ def test_trackers_receive_the_metrics(tmp_path):
     pytest.importorskip("tensorboard", reason="logs to TensorBoard, which is not installed")
     train(tmp_path, trackers=("tensorboard",), log_every=5).run()
     assert list(Path(tmp_path).rglob("events.out.tfevents*"))
+
+
+def test_two_runs_cannot_train_in_one_folder(tmp_path):
+    process = launch(tmp_path / "run")
+    while not list((tmp_path / "run").glob("checkpoints/step-*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)
+    with pytest.raises(ValueError, match=f"is being written by process {process.pid} on"):
+        train(tmp_path / "run")
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_other_things_in_the_folder_are_told_once(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.warns(UserWarning, match=r"holds other things, such as thesis\.tex, and"):
+        train(tmp_path, steps=5).run()
+    train(tmp_path, steps=6).run()
+    assert (tmp_path / "thesis.tex").exists()
+
+
+class Tied(nn.Module):
+    """Weights of one memory in two layers, as language models have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x, t):
+        return self.second(self.first(x).tanh()) * t[:, None]
+
+
+def test_tied_weights_train_are_exported_and_resume(tmp_path):
+    flow = train(tmp_path, Tied()).run()
+    saved = load_file(tmp_path / "flow.safetensors")
+    assert torch.equal(saved["first.weight"], saved["second.weight"])
+    again = Tied()
+    again.load_state_dict(saved)
+    x, t = torch.randn(4, 3), torch.rand(4)
+    assert torch.equal(again(x, t), flow(x, t))
+    longer = train(tmp_path, Tied(), steps=25)
+    assert longer.step == 20
+    longer.run()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.*:DeprecationWarning")
+def test_a_compiled_flow_is_exported_and_resumed_under_its_plain_names(tmp_path):
+    bare, compiled = network(), torch.compile(network(), backend="eager")
+    train(tmp_path / "bare", bare, steps=10).run()
+    train(tmp_path / "compiled", compiled, steps=5).run()
+    assert set(load_file(tmp_path / "compiled" / "flow.safetensors")) == set(bare.state_dict())
+    # Resumed without compilation, then with it.
+    train(tmp_path / "compiled", network(), steps=8).run()
+    train(tmp_path / "compiled", torch.compile(network(), backend="eager"), steps=10).run()
+    loaded, expected = (load_network(tmp_path / run / "flow.safetensors") for run in ("compiled", "bare"))
+    x, t = torch.randn(4, 3), torch.rand(4)
+    torch.testing.assert_close(loaded(x, t), expected(x, t))

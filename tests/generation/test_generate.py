@@ -354,5 +354,5 @@ def test_a_read_only_folder_is_told_before_sampling(make, tmp_path):
 
 def test_a_disk_without_room_is_told_before_sampling(make, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(OSError, match=r"out: 100000 samples need 0\.0 GB, but .* has 0\.0 GB left"):
+    with pytest.raises(OSError, match=r"100000 samples need [\d,]+ bytes, but the disk has 1,?\d* bytes"):
         make(range(100_000), model=None, shard=1000)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
+import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.util import find_spec
-from types import FrameType
+from pathlib import Path
+from typing import Any
 
 from .._version import __version__
+from ._interrupts import leave_at_once, say
 from ._options import call, summary
 
 __all__ = ["VERBS", "run"]
@@ -23,21 +26,67 @@ VERBS = (
     "export", "view", "fid",
 )  # fmt: skip
 
+#: The folder of the package, and Python's way to show a warning.
+_PACKAGE, _format = str(Path(__file__).parents[1]), warnings.formatwarning
+
+#: Errors of an output without room, or without a reader.
+_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE)
+
 _ABOUT = "Samples of ODE-based generative models in very few network calls."
 
 
 def run(words: Sequence[str] | None = None) -> None:
     """Run the program; a user error is one sentence and exit status 2."""
+    warnings.formatwarning = _note
     try:
-        with _terminated_as_interrupted():
-            _run(sys.argv[1:] if words is None else words)
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
-        notes = getattr(error, "__notes__", [])  # with the call of the network that raised it
-        print("\n".join([f"error: {error}", *notes]), file=sys.stderr)
-        sys.exit(2)
+        _run(sys.argv[1:] if words is None else words)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
+        sys.exit(_ended(error))
+    finally:
+        leave_at_once()
+
+
+def _ended(error: BaseException) -> int:
+    """Say in a line why the program ends, and return its status."""
+    number = leave_at_once()  # an interrupt may have become another error on its way
+    if isinstance(error, KeyboardInterrupt):
+        number = error.args[0] if error.args else signal.SIGINT
+    if number:
+        say()
+        return 128 + number
+    if _broken_output(error):
+        error = OSError(f"standard output cannot be written ({error}).")
+    leave_at_once(said=True)
+    print(_sentence(error), file=sys.stderr)
+    return 2
+
+
+def _broken_output(error: BaseException) -> bool:
+    """Return whether an error is of standard output, which then takes no more, not even at Python's end."""
+    if not isinstance(error, OSError) or error.errno not in _UNWRITTEN or error.filename is not None:
+        return False
+    try:
+        print(flush=True)
+    except OSError:
+        sys.stdout = open(os.devnull, "w")
+        return True
+    return False
+
+
+def _sentence(error: BaseException) -> str:
+    """Return the message of an error, without torch's backtrace in C++, with the rank under torchrun."""
+    text = str(error).partition("\nException raised from")[0]
+    rank = f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
+    notes = getattr(error, "__notes__", [])  # with the call of the network that raised it
+    return "\n".join([f"error: {rank}{text}", *notes])
+
+
+def _note(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+    """Return the text of a warning: a sentence of ours, and with its place what libraries warn of."""
+    if category is UserWarning and isinstance(place[0], str) and _PACKAGE in place[0]:
+        return f"note: {message}\n"
+    return _format(message, category, *place, **line)
 
 
 def _run(words: Sequence[str]) -> None:
@@ -80,20 +129,3 @@ def _summary(verb: str) -> str:
     source = spec and spec.loader and spec.loader.get_source(spec.name)  # type: ignore[attr-defined]
     functions = [node for node in ast.parse(source or "").body if isinstance(node, ast.FunctionDef)]
     return next(summary(ast.get_docstring(node) or "") for node in functions if node.name == "command")
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM, sent by batch systems and ``timeout``, end the program like Ctrl-C."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .. import networks
 from .._device import check_device
+from .._network import bare
 from ..field import Field
 from ..flows import Settings, Trainer
 from ._common import load_model
@@ -25,7 +26,7 @@ def load_trainable(spec: str, device: str) -> Field:
             "CUDA_VISIBLE_DEVICES."
         )
     field = load_model(spec, device)
-    kind = type(field.model)
+    kind = type(bare(field.model))
     if getattr(networks, kind.__name__, None) is not kind:
         raise ValueError(
             f"MODEL: {spec} is a {kind.__name__}, which no file of fewstep holds, but must be a network of "

@@ -11,6 +11,7 @@ from typing import Annotated
 import torch
 
 from .. import data as datasets
+from .._files import only_writer
 from ..comparison import Comparison, FeatureQuality, check_metrics
 from ..comparison import compare as compare_solvers
 from ..field import Field
@@ -94,36 +95,39 @@ def command(
         for name, field in fields.items()
     }
     _open(out)
-    tables = []
-    for name, field in fields.items():
-        size = batch or loaded[name].batch(256)
-        taken = loaded[name].of(count)
-        field = taken.field
-        cache = _cache(field, name, out)
-        known = None if cache is None else cache / "reference"
-        options = {"batch": size, "steps": steps, "cache": known, **taken.given}
-        pairs = draw_pairs(field, count, seed, device, as_json, **options)
-        table = compare_solvers(
-            field,
-            groups[name],
-            noise=pairs,
-            metrics=measured,
-            batch=size,
-            keep=keep or (64 if sample_shape(field) == (2,) else 12),
-            quality=quality,
-            model=name,
-            cache=None if cache is None else cache / "solvers",
-            progress=watched(as_json),
-        )
-        tables.append(table)
-    told = {
-        "nfe": nfe, "count": count, "metrics": metrics, "seed": seed, "batch": batch, "steps": steps,
-        "keep": keep, "ref": ref, "data": data, "features": features, "device": device,
-        "conditions": conditions, "per-sample": per_sample, **pipeline.options(),
-    }  # fmt: skip
-    words = [word for key, value in told.items() if value is not None for word in (f"--{key}", str(value))]
-    typed = shlex.join(["fewstep", "compare", models, *solvers, *words])
-    files = write_comparison(tables, out, command=typed)
+    with only_writer(out):
+        tables = []
+        for name, field in fields.items():
+            size = batch or loaded[name].batch(256)
+            taken = loaded[name].of(count)
+            field = taken.field
+            cache = _cache(field, name, out)
+            known = None if cache is None else cache / "reference"
+            options = {"batch": size, "steps": steps, "cache": known, **taken.given}
+            pairs = draw_pairs(field, count, seed, device, as_json, **options)
+            table = compare_solvers(
+                field,
+                groups[name],
+                noise=pairs,
+                metrics=measured,
+                batch=size,
+                keep=keep or (64 if sample_shape(field) == (2,) else 12),
+                quality=quality,
+                model=name,
+                cache=None if cache is None else cache / "solvers",
+                progress=watched(as_json),
+            )
+            tables.append(table)
+        told = {
+            "nfe": nfe, "count": count, "metrics": metrics, "seed": seed, "batch": batch, "steps": steps,
+            "keep": keep, "ref": ref, "data": data, "features": features, "device": device,
+            "conditions": conditions, "per-sample": per_sample, **pipeline.options(),
+        }  # fmt: skip
+        words = [
+            word for key, value in told.items() if value is not None for word in (f"--{key}", str(value))
+        ]
+        typed = shlex.join(["fewstep", "compare", models, *solvers, *words])
+        files = write_comparison(tables, out, command=typed)
     result = {
         "rows": [row for table in tables for row in table.rows],
         "protocols": {table.model: table.protocol for table in tables},

@@ -57,8 +57,8 @@ def load(
     - CIFAR-10's binary version, a folder of ``data_batch_1.bin`` ... and ``test_batch.bin``; or sprites,
       ``train_00.webp`` ... and ``test_00.webp`` ... of 25 x 40 pictures each.
     - a folder or zip file of images (png, jpg, jpeg, webp, bmp; searched recursively, sorted, without hidden
-      files). If it has a folder ``train/``, its splits are ``train/``, ``test/`` and ``validation/`` (or
-      ``val/``).
+      files; links are followed, each folder once). If it has a folder ``train/``, its splits are ``train/``,
+      ``test/`` and ``validation/``, also as ``Training/``, ``testset/``, ``val/`` and such.
     - a parquet file, or a folder of them, with an image column as Hugging Face writes it; splits come from
       file names that begin with ``train``, ``test`` or ``validation``.
 

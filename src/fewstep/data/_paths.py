@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,14 @@ from ._hub import table_from_parquet
 from ._images import FolderRecords, ImageFiles, TableRecords, ZipRecords
 from ._picture import ENCODED, Form, opened
 from ._splits import pick, splits_by_file, splits_by_folder
+from ._walk import visible, walk
 
 __all__ = ["from_array", "from_path"]
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+#: Files that others read as pictures.
+_UNREAD = (".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".jp2", ".jfif", ".tga", ".ppm", ".pgm")
 
 #: File names of CIFAR-10 and of the MNIST family, with the groups ``split`` and ``number``.
 _SPRITES = re.compile(r"(?P<split>train|test)_(?P<number>\d+)\.webp")
@@ -70,7 +74,7 @@ def from_array(x: NDArray[Any], name: str, form: Form) -> Dataset:
 
 
 def _from_folder(root: Path, split: str, name: str, form: Form) -> Dataset:
-    names = _walk(root)
+    names = walk(root)
     here = [each for each in names if "/" not in each]
     readers: list[tuple[re.Pattern[str], Callable[[Sequence[Path]], NDArray[np.uint8]]]] = [
         (_SPRITES, read_sprites),
@@ -87,9 +91,8 @@ def _from_folder(root: Path, split: str, name: str, form: Form) -> Dataset:
     tables = [each for each in names if each.lower().endswith(".parquet")]
     if pictures and tables:
         raise ValueError(f"{root}: holds both images and parquet files; give the path of one of them.")
-    if pictures:
-        chosen = pick(splits_by_folder(pictures, root), split, root)
-        return ImageFiles(FolderRecords(root, chosen), name, form)
+    if pictures or (not tables and any(each.lower().endswith(_UNREAD) for each in names)):
+        return ImageFiles(FolderRecords(root, _chosen(names, split, root)), name, form)
     if tables:
         table = table_from_parquet([root / each for each in pick(splits_by_file(tables, root), split, root)])
         return ImageFiles(TableRecords(table, str(root)), name, form)
@@ -102,27 +105,25 @@ def _from_folder(root: Path, split: str, name: str, form: Form) -> Dataset:
 def _from_zip(path: Path, split: str, name: str, form: Form) -> Dataset:
     with reading(path, "zip file of pictures"):
         with zipfile.ZipFile(path) as archive:
-            names = sorted({each for each in archive.namelist() if _visible(each)})
+            names = sorted({each for each in archive.namelist() if visible(each)})
+    return ImageFiles(ZipRecords(path, _chosen(names, split, path)), name, form)
+
+
+def _chosen(names: Sequence[str], split: str, where: Path) -> list[str]:
+    """Return the pictures of a split, with a note on files that look like pictures and are not read."""
+    unread = [each for each in names if each.lower().endswith(_UNREAD)]
+    which = f"{len(unread)} files such as {unread[0]}" if len(unread) > 1 else "".join(unread)
     pictures = [each for each in names if each.lower().endswith(_PICTURES)]
+    if unread and pictures:
+        warnings.warn(
+            f"{where}: pictures are {', '.join(_PICTURES)} files, so {which} will not be read; convert what "
+            "belongs to the data.",
+            stacklevel=5,
+        )
     if not pictures:
-        raise ValueError(f"{path}: holds no pictures ({', '.join(_PICTURES)}).")
-    chosen = pick(splits_by_folder(pictures, path), split, path)
-    return ImageFiles(ZipRecords(path, chosen), name, form)
-
-
-def _walk(root: Path) -> list[str]:
-    """Return the sorted relative names of all files below a folder, with slashes."""
-    found = (
-        Path(folder, file).relative_to(root).as_posix()
-        for folder, _, files in os.walk(root, followlinks=True)
-        for file in files
-    )
-    return sorted(name for name in found if _visible(name))
-
-
-def _visible(name: str) -> bool:
-    """True unless the file is hidden or macOS metadata in a zip."""
-    return not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+        instead = f", only {which}; convert them" if unread else ""
+        raise ValueError(f"{where}: holds no pictures ({', '.join(_PICTURES)}){instead}.")
+    return pick(splits_by_folder(pictures, where), split, where)
 
 
 def _numbered(names: Sequence[str], pattern: re.Pattern[str], root: Path) -> dict[str, list[str]]:

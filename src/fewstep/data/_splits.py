@@ -12,8 +12,12 @@ __all__ = ["pick", "splits_by_file", "splits_by_folder"]
 
 T = TypeVar("T")
 
-#: Folder names, and prefixes of file names, with their splits.
-_SPLITS = {"train": "train", "test": "test", "validation": "validation", "val": "validation"}
+#: The words for splits, in names of folders and at the start of those of files: ``train``, ``Training-Set``.
+_WORDS = (
+    ("train", re.compile(r"train(ing)?[-_ ]?(set)?", re.IGNORECASE)),
+    ("test", re.compile(r"test(ing)?[-_ ]?(set)?", re.IGNORECASE)),
+    ("validation", re.compile(r"val(id|idation)?[-_ ]?(set)?", re.IGNORECASE)),
+)
 
 
 def pick(splits: Mapping[str, T], split: str, where: str | os.PathLike[str]) -> T:
@@ -26,8 +30,9 @@ def pick(splits: Mapping[str, T], split: str, where: str | os.PathLike[str]) -> 
 def splits_by_folder(names: Sequence[str], where: str | os.PathLike[str]) -> dict[str, list[str]]:
     """Group files, relative names with slashes, by their folder: ``train/``, ``test/``, ``validation/``.
 
-    Without a folder ``train/``, all files are for training. The split folders may be inside one folder that
-    holds everything, as in many zip files.
+    Names such as ``Training/``, ``testset/`` and ``val/`` mean the same. Without a folder ``train/``, all
+    files are for training. The split folders may be inside one folder that holds everything, as in many zip
+    files.
     """
     parts = [PurePosixPath(name).parts for name in names]
     common = os.path.commonpath([f"/{PurePosixPath(name).parent}" for name in names])
@@ -35,7 +40,7 @@ def splits_by_folder(names: Sequence[str], where: str | os.PathLike[str]) -> dic
         found: dict[str, list[str]] = {}
         for name, each in zip(names, parts, strict=True):
             folder = each[level] if len(each) > level + 1 else ""
-            found.setdefault(_SPLITS.get(folder, ""), []).append(name)
+            found.setdefault(_split(folder), []).append(name)
         if "train" in found and "" in found:
             raise ValueError(
                 f"{where}: has a folder train/ and files outside train/, test/ and validation/, such as "
@@ -46,10 +51,15 @@ def splits_by_folder(names: Sequence[str], where: str | os.PathLike[str]) -> dic
     return {"train": list(names)}
 
 
+def _split(word: str) -> str:
+    """Return the split that a word means, or an empty one."""
+    return next((split for split, pattern in _WORDS if pattern.fullmatch(word)), "")
+
+
 def splits_by_file(names: Sequence[str], where: str | os.PathLike[str]) -> dict[str, list[str]]:
     """Group files by the start of their names, as in ``data/test-00000-of-00001.parquet``, else by folder."""
     found: dict[str, list[str]] = {}
     for name in names:
-        begin = re.match(r"[a-z]*", PurePosixPath(name).name)
-        found.setdefault(_SPLITS.get(begin[0] if begin else "", ""), []).append(name)
+        begin = re.match(r"[A-Za-z]*", PurePosixPath(name).name)
+        found.setdefault(_split(begin[0] if begin else ""), []).append(name)
     return splits_by_folder(names, where) if "" in found else found

@@ -40,7 +40,8 @@ class Live:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         how = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
-        self._record({"how": how, "why": None if error is None else str(error), "time": time.time()})
+        why = str(error) if how == "failed" else None
+        self._record({"how": how, "why": why, "time": time.time()})
         self._due = 0.0
         self.show()
 

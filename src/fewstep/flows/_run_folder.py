@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._files import write_safetensors, write_text
+from .._files import check_room, plain_name, replacing, room_told, sweep, write_safetensors, write_text
 from .._json import finite
+from .._locks import lock_folder
 from .._reading import check, parse_json, read_tensors, reading
 from ..models import save_network
 from .settings import Settings
@@ -39,6 +40,9 @@ _KINDS = {
 }
 _MEND = "a training, or remove it to go on from an earlier one"
 
+#: What a folder holds that a run is about to begin in, trackers' folders among them.
+_OWN = re.compile(r"\..*|config\.yaml|pairs|fewstep|wandb|mlruns")
+
 
 class RunFolder:
     """The folder in which a run keeps its checkpoints, metrics and exported networks.
@@ -50,6 +54,22 @@ class RunFolder:
         self.path, self.facts, self.settings = Path(path), facts, settings
         self.best = math.inf
         self._is_best = False
+
+    def lock(self) -> None:
+        """Make the folder, and this process its only writer; remove what a killed one left half-written.
+
+        Raises:
+            ValueError: when another process is writing there.
+        """
+        lock_folder(self.path)
+        sweep(self.path)
+        others = sorted(path.name for path in self.path.iterdir() if not _OWN.fullmatch(path.name))
+        if others and not (self.path / "run.json").exists():
+            warnings.warn(
+                f"{self.path}: holds other things, such as {others[0]}, and the files of this run will lie "
+                "among them; name an empty folder to keep them apart.",
+                stacklevel=4,
+            )
 
     @property
     def checkpoints(self) -> list[Path]:
@@ -131,15 +151,10 @@ class RunFolder:
 
     def check_space(self, weights: int) -> None:
         """Raise ``OSError`` unless there is room for the checkpoints of ``weights`` bytes of weights."""
-        self.path.mkdir(parents=True, exist_ok=True)
         each = (3 + len(self.settings.ema)) * weights  # with Adam's two moments
         needed = each * max(1, self.settings.keep + 2 - len(self.checkpoints))
-        free = shutil.disk_usage(self.path).free
-        if free < needed:
-            raise OSError(
-                f"{self.path}: has {free / 1e6:.0f} MB free, but the checkpoints of this run need "
-                f"{needed / 1e6:.0f} MB; free some space, or keep fewer (keep={self.settings.keep})."
-            )
+        fewer = f"keep fewer (keep={self.settings.keep})"
+        check_room(self.path, needed, "the checkpoints of this run", fewer)
 
     def export(self, name: str, network: nn.Module, facts: dict[str, Any]) -> None:
         """Write a network for inference: a network file if it is one of this package, else its weights."""
@@ -151,8 +166,9 @@ class RunFolder:
 
     def log(self, line: Mapping[str, float]) -> None:
         """Append a line of metrics."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite(dict(line)), allow_nan=False) + "\n")
+        path, text = self.path / "metrics.jsonl", json.dumps(finite(dict(line)), allow_nan=False) + "\n"
+        with room_told(path, len(text)), path.open("a", encoding="utf-8") as file:
+            file.write(text)
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps that will be repeated, and an incomplete last line."""
@@ -185,13 +201,12 @@ def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _link(source: Path, target: Path) -> None:
     """Make ``target`` a hard link to ``source``, or a copy if the file system has no links."""
-    temporary = target.with_suffix(".part")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError:
-        shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
+    with replacing(target) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
 
 
 def _write(
@@ -204,8 +219,6 @@ def _write(
     tensors = {f"{name}.{k}": v for name, module in modules.items() for k, v in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    # Copies, as the format cannot hold tensors that share memory.
-    tensors = {key: value.detach().to("cpu", copy=True) for key, value in tensors.items()}
     write_safetensors(path, tensors, {_FACTS: json.dumps({"schema": _SCHEMA, **facts})})
 
 
@@ -228,7 +241,9 @@ def _restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.opti
         tensors = read_tensors(path, None).tensors
     for name, module in modules.items():
         own = {k.removeprefix(f"{name}."): tensors.pop(k) for k in list(tensors) if k.startswith(f"{name}.")}
-        expected = module.state_dict()
+        present = module.state_dict()
+        names = {plain_name(key): key for key in present}
+        expected = {plain: present[key] for plain, key in names.items()}
         odd = sorted(own.keys() ^ expected.keys())
         odd += [key for key in own.keys() & expected.keys() if own[key].shape != expected[key].shape]
         if odd:
@@ -236,7 +251,7 @@ def _restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.opti
                 f"{path}: is of another architecture; {name} differs in {len(odd)} tensors, such as "
                 f"{odd[0]!r}; resume with the network it was made with, or train into another folder."
             )
-        module.load_state_dict(own)
+        module.load_state_dict({names[key]: value for key, value in own.items()})
     state: dict[int, dict[str, Tensor]] = {}
     with reading(path, "checkpoint of a training", _MEND):
         for key, value in tensors.items():

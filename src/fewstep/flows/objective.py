@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._network import bare
 from ..field import Field
 from ..schedules import CondOT, Schedule
 from . import _monitor
@@ -91,7 +92,8 @@ class Objective(nn.Module, ABC):
 
     def describe(self) -> dict[str, Any]:
         """Return the facts that a resumed run must share, ready for JSON."""
-        flow = {"name": type(self.flow).__name__, **getattr(self.flow, "config", {})}
+        bare_flow = bare(self.flow)
+        flow = {"name": type(bare_flow).__name__, **getattr(bare_flow, "config", {})}
         # The default path is left out.
         path = {} if self.schedule == CondOT() else {"schedule": self.schedule.to_dict()}
         return {"objective": {"name": type(self).__name__, **path}, "flow": flow}

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from .._adaptive import Adaptive
+from .._files import only_writer
 from .._json_file import write_json
 from .._reading import read_object
 from ..data import PairShards
@@ -80,7 +81,7 @@ def reflow(
 
     Raises:
         OSError: when the disk has no room.
-        ValueError: when an argument is wrong, or the folder holds another run.
+        ValueError: when an argument is wrong, the folder holds another run, or another process writes there.
     """
     settings, out = settings or Settings(), Path(out)
     network, shape = warm_start(field), field.shape
@@ -93,36 +94,37 @@ def reflow(
             "reflow: runs in one process; on several devices, make pairs with fewstep.generate(rank=..., "
             "world=...), and train on PairShards with the coupling Paired."
         )
-    RunFolder(out, {}, settings).check_space(sum(p.numel() * p.element_size() for p in network.parameters()))
     facts = {"field": field.fingerprint(), "solver": solver.describe(), "pairs": pairs, "seed": settings.seed}
-    _open(out / "reflow.json", facts)
-
-    device = next(network.parameters()).device
-    fresh = noise(_FRESH, shape, seed=stream(settings.seed, 1), device=device)
-    figures = [how_straight(field, fresh)]
-    for k in range(rounds):
-        folder = out / f"round-{k + 1}"
-        numbers = range(k * pairs, (k + 1) * pairs)
-        generate(
-            field,
-            solver,
-            numbers,
-            folder / "pairs",
-            seed=settings.seed,
-            formats=["pairs"],
-            batch=batch,
-            device=device,
-            progress=progress,
-        )
-        objective = FlowMatching(warm_start(field), Paired())
-        data = PairShards(folder / "pairs")
-        on = "cpu" if device.type == "cpu" else None
-        trainer = Trainer(objective, data, settings, out=folder, device=on, progress=progress)
-        network = trainer.run().to(device)
-        field = Field(network, shape=shape, name=f"round {k + 1} of reflow")
-        figures.append(how_straight(field, fresh))
-        write_json(out / "result.json", {"straightness": figures})
-    return Reflowed(network, figures)
+    with only_writer(out):
+        weights = sum(p.numel() * p.element_size() for p in network.parameters())
+        RunFolder(out, {}, settings).check_space(weights)
+        _open(out / "reflow.json", facts)
+        device = next(network.parameters()).device
+        fresh = noise(_FRESH, shape, seed=stream(settings.seed, 1), device=device)
+        figures = [how_straight(field, fresh)]
+        for k in range(rounds):
+            folder = out / f"round-{k + 1}"
+            numbers = range(k * pairs, (k + 1) * pairs)
+            generate(
+                field,
+                solver,
+                numbers,
+                folder / "pairs",
+                seed=settings.seed,
+                formats=["pairs"],
+                batch=batch,
+                device=device,
+                progress=progress,
+            )
+            objective = FlowMatching(warm_start(field), Paired())
+            data = PairShards(folder / "pairs")
+            on = "cpu" if device.type == "cpu" else None
+            trainer = Trainer(objective, data, settings, out=folder, device=on, progress=progress)
+            network = trainer.run().to(device)
+            field = Field(network, shape=shape, name=f"round {k + 1} of reflow")
+            figures.append(how_straight(field, fresh))
+            write_json(out / "result.json", {"straightness": figures})
+        return Reflowed(network, figures)
 
 
 def _open(path: Path, facts: Mapping[str, Any]) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import data as datasets
+from .._files import only_writer
 from .._progress import ProgressBar, progress_bar
 from ..data import Dataset, is_picture
 from . import _monitor
@@ -23,6 +22,7 @@ from ._batches import Batches, Loaded, loader, seed_default, stream
 from ._environment import circumstances, identity, make_accelerator
 from ._live import Live
 from ._run_folder import RunFolder
+from ._stop import Stop
 from .objective import Objective
 from .settings import Settings
 
@@ -53,7 +53,7 @@ class Trainer:
 
     Raises:
         ValueError: before training, when data, networks and settings do not match, or the folder holds
-            another run.
+            another run, or another process trains there.
         OSError: when the disk has no room for the checkpoints.
     """
 
@@ -105,6 +105,8 @@ class Trainer:
         decay = settings.weight_decay
         self._adam = kind(objective.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=decay)
         self.folder = RunFolder(out, identity(objective, data, settings), settings)
+        if self.main:
+            self.folder.lock()
         self.step = self.folder.resume(self._modules(), self._adam, self.accelerator.scaler)
         if self.main:
             self.folder.check_space(sum(p.numel() * p.element_size() for p in objective.parameters()))
@@ -113,7 +115,7 @@ class Trainer:
         facts = circumstances(objective.exports(), data, validation, self.device, processes)
         self._live = Live(self.folder.path, {"run": self.folder.facts, **facts}, settings.page_every)
         self._model, self._optimizer = self.accelerator.prepare(objective, self._adam)
-        self._stop = False
+        self._stop = Stop()
 
     def run(self) -> nn.Module:
         """Train to the last step and return the averaged flow, in evaluation mode.
@@ -123,12 +125,14 @@ class Trainer:
                 saved.
             FloatingPointError: when the loss is no longer finite; the last checkpoint is an earlier one.
         """
-        with self._live if self.main else contextlib.nullcontext():
+        if not self.main:
+            return self._train()
+        with only_writer(self.folder.path), self._live:
             return self._train()
 
     def stop(self) -> None:
         """Stop the run after the current step; for other threads, as a timer's, of every process."""
-        self._stop = True
+        self._stop.ask()
 
     def _train(self) -> nn.Module:
         settings = self.settings
@@ -139,26 +143,26 @@ class Trainer:
         )
         meter = Meter(self.step)
         self._model.train()
-        with bar, self._signals():
+        with bar, self._stop.on_signals():
             while self.step < settings.steps:
                 meter.add(self._advance(batches))
                 bar.update()
                 # Only reports and validations synchronise with the device.
-                end = self.step == settings.steps
+                end, stop = self.step == settings.steps, self._stop.agreed(self.step, self.accelerator)
                 look = end or self.step % settings.validate_every == 0
-                save = look or self._stop or self.step % settings.checkpoint_every == 0
+                save = look or stop or self.step % settings.checkpoint_every == 0
                 if report := save or self.step % settings.log_every == 0:
                     self._report(meter, bar)
                 with meter.paused():
-                    if look and self.main and not self._stop:
+                    if look and self.main and not stop:
                         self._look()
                     if save and self.main:
-                        scaler, final = self.accelerator.scaler, end or self._stop
+                        scaler, final = self.accelerator.scaler, end or stop
                         self.folder.save(self.step, self._modules(), self._adam, scaler, final=final)
                     if report and self.main:
                         self._live.show()
-                if self._stop:
-                    raise KeyboardInterrupt
+                if stop:
+                    raise self._stop.error()
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         averaged = self.averages.first
@@ -281,18 +285,3 @@ class Trainer:
             "prediction": "velocity",
             "training": {"steps": self.step, **self.folder.facts},
         }
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM stop the run after the current step, saved."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may handle signals
-            return
-        before = {
-            name: signal.signal(name, lambda *_: self.stop()) for name in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            yield
-        finally:
-            for kind, handler in before.items():
-                signal.signal(kind, handler)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from .._files import check_room, sweep
 from .._json import finite
 from .._json_file import write_json
 from .._reading import check, read_object, reading
@@ -61,6 +61,7 @@ class Records:
             write_json(path, old)
             for folder in ["blocks", *(["png"] if self._layout.png else [])]:
                 (self._folder / folder).mkdir(exist_ok=True)
+            sweep(self._folder)
         except OSError as error:
             raise OSError(
                 f"out: {self._folder} cannot be written ({error.strerror or error}); choose another folder."
@@ -89,12 +90,8 @@ class Records:
 
     def check_room(self, samples: int) -> None:
         """Raise an ``OSError`` when the disk has no room for so many samples."""
-        needed, free = self._layout.size(samples), shutil.disk_usage(self._folder).free
-        if needed > free:
-            raise OSError(
-                f"out: {samples} samples need {needed / 1e9:.1f} GB, but {self._folder} has "
-                f"{free / 1e9:.1f} GB left; choose another folder, or format png."
-            )
+        needed, advice = self._layout.size(samples), "choose another folder, or format png"
+        check_room(self._folder, needed, f"{samples} samples", advice)
 
     def begin(self, block: Block) -> None:
         """Delete an earlier, smaller version of a block, and the result that included it."""

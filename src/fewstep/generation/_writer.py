@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -130,10 +129,9 @@ class BlockWriter:
 def _write_pictures(paths: Sequence[Path], pixels: npt.NDArray[np.uint8]) -> None:
     image = require("PIL.Image", "plot")
     for path, picture in zip(paths, pixels, strict=True):
-        # fewstep._files.replacing reads the umask by setting it, which is not thread-safe.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(temporary, format="png")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            grey = picture.shape[2] == 1
+            image.fromarray(picture[:, :, 0] if grey else picture).save(temporary, format="png")
 
 
 def _write_npz(path: Path, **arrays: Tensor) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
+from .._network import bare
 from .._reading import excerpt
 
 __all__ = ["describe", "load_weights", "no_larger_than"]
@@ -20,6 +21,7 @@ _FREE, _LAYERS = 1 << 24, 5_000
 
 def describe(network: nn.Module) -> dict[str, Any]:
     """Return class and constructor arguments, as :func:`~fewstep.networks.save_network` writes them."""
+    network = bare(network)
     config = getattr(network, "config", None)
     if config is None:
         raise ValueError(

@@ -35,7 +35,7 @@ def save_network(path: str | Path, network: nn.Module, **facts: Any) -> None:
 
     Args:
         path: where to write, atomically.
-        network: an unwrapped instance of a class of :mod:`fewstep.networks`.
+        network: an instance of a class of :mod:`fewstep.networks`, or what ``torch.compile`` made of one.
         **facts: further JSON values to store beside the configuration.
 
     Raises:
