@@ -18,6 +18,7 @@ from .._device import check_device, device_name
 from .._extras import require
 from .._hashing import fingerprint
 from .._progress import progress_bar
+from .._ranges import COUNT, NATURAL, check_range
 from .._version import __version__
 from ..data import is_picture
 from ..field import Field, check_field
@@ -98,13 +99,15 @@ def generate(
         ValueError: when an argument is wrong, or the folder holds samples made with other settings.
     """
     check_field(field, "generate")
+    check_range("generate", COUNT, batch=batch, shard=shard, world=world)
+    check_range("generate", NATURAL, seed=seed, rank=rank, save_trajectory=save_trajectory)
     solver = getattr(solver, "solver", solver)  # of a fit
     seeds = _ordered(seeds, per_sample)
     formats, shape, wanted = sorted(set(formats)), field.shape, blocks(seeds, shard)
     total = sum(len(block.seeds) for block in wanted)
     if shape is None:
         raise ValueError("field: does not say what shape it samples; give it Field(..., shape=...).")
-    _check(formats, shape, batch, rank, world, save_trajectory, len(wanted[0].seeds))
+    _check(formats, shape, rank, world, save_trajectory, len(wanted[0].seeds))
     device = check_device(field.device if device is None else device)
     bound = field.bind(conditions, per_sample, total)
     layout = Layout(Path(out), shape, formats, save_noise, save_trajectory, single=len(wanted) == 1)
@@ -186,7 +189,6 @@ def _ordered(seeds: Iterable[int], per_sample: Mapping[str, Any] | None) -> list
 def _check(
     formats: Sequence[str],
     shape: tuple[int, ...],
-    batch: int,
     rank: int,
     world: int,
     save_trajectory: int,
@@ -203,11 +205,9 @@ def _check(
         )
     if pictures or (save_trajectory and is_picture(shape)):
         require("matplotlib.image", "plot")  # now rather than after the first block
-    if batch < 1:
-        raise ValueError(f"batch: must be at least 1, not {batch}.")
-    if not 0 <= rank < world:
+    if rank >= world:
         raise ValueError(f"rank: must be from 0 to world - 1 = {world - 1}, not {rank}.")
-    if not 0 <= save_trajectory <= first:
+    if save_trajectory > first:
         raise ValueError(
             f"save_trajectory: must be from 0 to {first}, the samples of the first shard, not "
             f"{save_trajectory}."

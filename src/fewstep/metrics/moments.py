@@ -26,6 +26,11 @@ _UNKNOWN = -1
 #: Vectors converted to float64 at a time.
 _ROWS = 1024
 
+#: Rounding of a covariance over its norm: some files are in float32.
+_ROUNDING = 1e-6
+#: Added to the diagonal of a covariance of zeros.
+_TINY = 1e-300
+
 #: Exceptions that the reader raises on a damaged archive.
 _DAMAGE = (EOFError, ValueError, zlib.error, zipfile.BadZipFile)
 
@@ -177,6 +182,7 @@ class Moments:
             ValueError: naming the file and its fault.
         """
         mu, sigma, facts = _read(path)
+        _check_covariance(path, sigma)
         moments = cls(facts.get("protocol"))
         moments._count, moments._mean, moments._scatter = facts.get("count"), mu, sigma
         if moments._count is not None:
@@ -246,6 +252,20 @@ def _read(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor, dict[str, Any]]
         shapes = f"{tuple(mu.shape)} and {tuple(sigma.shape)}"
         raise ValueError(f"{path}: mu must be (d,) and sigma (d, d), not {shapes}.")
     return mu, sigma, _facts(path, arrays["facts"]) if "facts" in arrays else {}
+
+
+def _check_covariance(path: str | os.PathLike[str], sigma: Tensor) -> None:
+    """Raise a ``ValueError`` unless a matrix is symmetric without negative eigenvalues, up to rounding."""
+    rounding = _ROUNDING * float(sigma.norm())
+    skew = float((sigma - sigma.T).abs().max())
+    lifted = sigma + torch.eye(len(sigma), dtype=sigma.dtype) * max(rounding, _TINY)
+    # Eigenvalues take several times as long as a decomposition.
+    if skew > rounding or int(torch.linalg.cholesky_ex(lifted).info):
+        raise ValueError(
+            f"{path}: sigma must be a covariance, symmetric and without negative eigenvalues, but entries "
+            f"differ from their mirror images by up to {skew:.2g}, and the least eigenvalue is "
+            f"{float(torch.linalg.eigvalsh(sigma)[0]):.2g}; make or download it again."
+        )
 
 
 def _float64(path: str | os.PathLike[str], key: str, x: NDArray[Any]) -> Tensor:
