@@ -81,7 +81,7 @@ class Adaptive:
     name: ClassVar[str] = "adaptive"
 
     def __post_init__(self) -> None:
-        check_fields(self, rtol=POSITIVE, atol=POSITIVE, max_nfe=COUNT)
+        check_fields("Adaptive", self, rtol=POSITIVE, atol=POSITIVE, max_nfe=COUNT)
 
     def describe(self) -> dict[str, Any]:
         """Return JSON-ready facts that identify the solver."""

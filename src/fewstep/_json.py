@@ -12,7 +12,7 @@ __all__ = ["finite"]
 
 
 def finite(value: Any) -> Any:
-    """Return a copy with ``None`` for every number that is not finite, and NumPy's as Python's, at any depth."""
+    """Return a copy without NumPy's numbers, and ``None`` for every one that is not finite, at any depth."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):

@@ -35,6 +35,7 @@ class Range(NamedTuple):
 
     def holds(self, value: Any) -> bool:
         """Return whether a value is in the range."""
+        value = value.item() if isinstance(value, np.generic) else value  # float32 overflows in comparisons
         number = isinstance(value, self.kind) and not isinstance(value, bool)
         return number and bool(self.least <= value <= self.most)
 
@@ -53,16 +54,17 @@ def check_range(where: str, allowed: Range, **numbers: Any) -> None:
     """Raise a ``ValueError`` for a number outside its range.
 
     Args:
-        where: name of the function or class.
+        where: name of the function or class; none for arguments known to everyone by their names.
         allowed: the range of all the numbers.
         **numbers: the numbers by their names.
     """
     for name, value in numbers.items():
         if not allowed.holds(value):
-            raise ValueError(f"{where}: {name} must be {allowed.words}, not {value!r:.60}.")
+            label = f"{where}: {name}" if where else f"{name}:"
+            raise ValueError(f"{label} must be {allowed.words}, not {value!r:.60}.")
 
 
-def check_fields(settings: Any, **ranges: Range) -> None:
+def check_fields(where: str, settings: Any, **ranges: Range) -> None:
     """Raise a ``ValueError`` for a number among the fields of a dataclass that is outside its range.
 
     A field whose default is ``None`` may be ``None``. NumPy's numbers become Python's, ready for JSON.
@@ -70,6 +72,6 @@ def check_fields(settings: Any, **ranges: Range) -> None:
     for name, allowed in ranges.items():
         value = getattr(settings, name)
         if value is not None or getattr(type(settings), name, 0) is not None:
-            check_range(type(settings).__name__, allowed, **{name: value})
+            check_range(where, allowed, **{name: value})
         if isinstance(value, np.generic):
             object.__setattr__(settings, name, value.item())

@@ -14,7 +14,6 @@ from torch import Tensor
 from .._json import finite
 from .._network import state_type
 from .._progress import progress_bar
-from ..data import warn_of_levels
 from ..field import Field, check_field, is_derived
 from ._judge import Finding, Judgement, with_data, without_data
 from ._measure import Law, Probe
@@ -158,7 +157,6 @@ def check(
     if data is not None:
         if not bool(data.isfinite().all()):
             raise ValueError("data: must be finite, but hold NaN or infinity.")
-        warn_of_levels(data, "data")
         samples = min(samples, len(data))
         rows = torch.linspace(0, len(data) - 1, samples).long()
         bound = bound.rows(rows)

@@ -181,4 +181,4 @@ def _from_log_snr(values: Sequence[float], schedule: Schedule | None) -> tuple[f
 
 def check_steps(steps: int) -> None:
     """Raise a ``ValueError`` unless ``steps`` is a whole number from 1 to 10,000."""
-    check_range("grid", STEPS, steps=steps)
+    check_range("", STEPS, steps=steps)

@@ -37,7 +37,7 @@ class Reference:
     cache: str | Path | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self, rtol=NOT_NEGATIVE, atol=NOT_NEGATIVE, max_nfe=COUNT, steps=COUNT)
+        check_fields("Reference", self, rtol=NOT_NEGATIVE, atol=NOT_NEGATIVE, max_nfe=COUNT, steps=COUNT)
 
     def tolerances(self, field: Field) -> dict[str, float]:
         """Return ``rtol`` and ``atol`` for a field."""
@@ -94,8 +94,9 @@ class GaussNewton:
     last_steps: int = 2
 
     def __post_init__(self) -> None:
-        check_fields(self, iterations=COUNT, minibatch=COUNT, memory=COUNT, reuse=NATURAL, last_steps=NATURAL)
-        check_fields(self, step=POSITIVE, shrinkage=NOT_NEGATIVE, decay=POSITIVE)
+        check_fields("GaussNewton", self, iterations=COUNT, minibatch=COUNT, memory=COUNT)
+        check_fields("GaussNewton", self, reuse=NATURAL, last_steps=NATURAL)
+        check_fields("GaussNewton", self, step=POSITIVE, shrinkage=NOT_NEGATIVE, decay=POSITIVE)
         if self.jacobian not in (None, "directions", "differences", "jvp"):
             raise ValueError(
                 f"GaussNewton: jacobian must be 'directions', 'differences' or 'jvp', not {self.jacobian!r}."
@@ -128,7 +129,7 @@ class Adam:
     report_every: int = 10
 
     def __post_init__(self) -> None:
-        check_fields(self, iterations=COUNT, lr=POSITIVE, batch=COUNT, report_every=COUNT)
+        check_fields("Adam", self, iterations=COUNT, lr=POSITIVE, batch=COUNT, report_every=COUNT)
 
 
 Optimizer = GaussNewton | Adam

@@ -31,7 +31,7 @@ class KLWeight:
     steps: int = 0
 
     def __post_init__(self) -> None:
-        check_fields(self, end=POSITIVE, start=NOT_NEGATIVE, steps=NATURAL)
+        check_fields("beta", self, end=POSITIVE, start=NOT_NEGATIVE, steps=NATURAL)
         start = self.end if self.start is None else self.start
         if start != self.end and self.steps == 0:
             raise ValueError(f"beta: a ramp from {start} to {self.end} needs steps >= 1, not {self.steps}.")

@@ -98,16 +98,13 @@ class Settings:
                 raise ValueError(f"{name}: must be {allowed}, not {getattr(self, name)!r}.")
 
         counts = ("steps", "batch", "accumulate", "log_every", "validate_every", "checkpoint_every", "keep")
-        check_fields(self, **dict.fromkeys(counts, COUNT), warmup=NATURAL, workers=NATURAL, seed=NATURAL)
-        check_fields(self, lr=POSITIVE, clip=POSITIVE, weight_decay=NOT_NEGATIVE, page_every=NOT_NEGATIVE)
+        check_fields("", self, **dict.fromkeys(counts, COUNT), warmup=NATURAL, workers=NATURAL, seed=NATURAL)
+        check_fields("", self, lr=POSITIVE, clip=POSITIVE, weight_decay=NOT_NEGATIVE, page_every=NOT_NEGATIVE)
         half_lives = bool(self.ema) and all(map(POSITIVE.holds, self.ema))
         check("ema", half_lives, "one or more positive half-lives")
         check("ema", len(set(self.ema)) == len(self.ema), "different half-lives")
-        check(
-            "betas",
-            len(self.betas) == 2 and all(UNIT.holds(b) and b < 1 for b in self.betas),
-            "two numbers in [0, 1)",
-        )
+        rates = len(self.betas) == 2 and all(UNIT.holds(b) and b < 1 for b in self.betas)
+        check("betas", rates, "two numbers in [0, 1)")
         check("optimizer", self.optimizer in ("adam", "adamw"), "'adam' or 'adamw'")
         check("decay", self.decay in ("constant", "cosine"), "'constant' or 'cosine'")
         check("precision", self.precision in (None, "no", "bf16", "fp16"), "'no', 'bf16' or 'fp16'")

@@ -41,7 +41,7 @@ class Polynomial(Schedule):
     n: float = 1.0
 
     def __post_init__(self) -> None:
-        check_fields(self, n=POSITIVE)
+        check_fields("Polynomial", self, n=POSITIVE)
 
     def _at(self, t: Tensor) -> SchedulePoint:
         power, slope = t**self.n, self.n * t ** (self.n - 1)
@@ -69,7 +69,7 @@ class VP(Schedule):
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        check_fields(self, beta_min=POSITIVE, beta_max=POSITIVE)
+        check_fields("VP", self, beta_min=POSITIVE, beta_max=POSITIVE)
         require(self.beta_max > self.beta_min, "VP", "beta_max", self.beta_max, "a number above beta_min")
 
     def _at(self, t: Tensor) -> SchedulePoint:
@@ -135,7 +135,7 @@ class VE(Schedule):
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        check_fields(self, sigma_min=NOT_NEGATIVE, sigma_max=POSITIVE, rho=POSITIVE)
+        check_fields("VE", self, sigma_min=NOT_NEGATIVE, sigma_max=POSITIVE, rho=POSITIVE)
         require(self.sigma_max > self.sigma_min, "VE", "sigma_max", self.sigma_max, "above sigma_min")
 
     def _at(self, t: Tensor) -> SchedulePoint:
