@@ -105,17 +105,22 @@ def check_network(label: str, network: Callable[..., Tensor]) -> None:
 def check_order(x: object, t: object) -> None:
     """Raise a ``TypeError`` for a time in the place of the states, as solvers of ``f(t, y)`` pass it.
 
-    Raise a ``ValueError`` for a number outside [0, 1]; tensors are not read, as they may be on a device.
+    Raise a ``ValueError`` for a number outside [0, 1], or a tensor of another shape, whose numbers are not
+    read, as they may be on a device.
     """
-    swapped = not isinstance(x, Tensor) or x.ndim == 0 or (isinstance(t, Tensor) and t.ndim > 1)
-    if swapped:
+    if not isinstance(x, Tensor) or x.ndim == 0 or (isinstance(t, Tensor) and t.ndim > 1):
         raise TypeError(
             "Field: it is called as field(x, t), with states of shape (B, ...) and a time of shape () or "
             f"(B,), not with {_described(x)} and {_described(t)}; give field.time_first() to solvers that "
             "call f(t, y), such as torchdiffeq's."
         )
-    if not (isinstance(t, Tensor) or torch.compiler.is_compiling() or _TIME.holds(t)):
-        raise ValueError(f"Field: t must be a time in [0, 1], a number or a tensor, not {t!r:.60}.")
+    if torch.compiler.is_compiling():
+        return
+    if not (t.shape in ((), (1,), x.shape[:1]) if isinstance(t, Tensor) else _TIME.holds(t)):
+        raise ValueError(
+            f"Field: t must be a time in [0, 1], a number or a tensor of shape () or ({len(x)},), not "
+            f"{t!r:.60}."
+        )
 
 
 def _described(value: object) -> str:

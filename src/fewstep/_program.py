@@ -42,7 +42,7 @@ class Program:
         readied = solver.readied(field.prediction, field.schedule)
         self.name, self.times, self.dtype = solver.name, solver.times, state_type(like.dtype)
         if readied.largest > torch.finfo(self.dtype).max:
-            raise self._overflow(f": its largest coefficient is {readied.largest:.3g}")
+            raise self._overflow(f": its coefficient {readied.largest:.3g} is beyond {self.dtype}")
         self.rows, self.recorded = readied.rows, readied.recorded
         self.calls = [
             field.at(t, like, solver.prediction if j in readied.estimated else None)
@@ -94,7 +94,7 @@ class Program:
         def watch(j: int, x: Tensor, m: Tensor) -> None:
             where = f"at call {j} of {len(self.times)}, t = {self.times[j]:g}"
             if not torch.isfinite(x).all():
-                raise self._overflow(f" {where}: its state is infinite")
+                raise self._overflow(f" {where}: its state is infinite in {self.dtype}")
             if not torch.isfinite(m).all():
                 raise FloatingPointError(
                     f"the network returned NaN or infinity {where}, from a finite state of magnitude "
@@ -108,6 +108,6 @@ class Program:
 
     def _overflow(self, where: str) -> FloatingPointError:
         return FloatingPointError(
-            f"solver {self.name!r} overflows {self.dtype}{where}; use a wider dtype for x0, or a solver with "
+            f"solver {self.name!r} overflows{where}; use a wider dtype for x0, or a solver with "
             "smaller coefficients."
         )

@@ -14,7 +14,7 @@ from ._dopri5 import dopri5
 from ._fixed_grid import grid_edges, rk4
 from ._network import state_type
 from ._path import check_conditions, check_noise
-from ._ranges import COUNT, check_range
+from ._ranges import COUNT, UNIT, check_range
 from .field import Field, check_field
 
 __all__ = ["Solution", "finest", "solve"]
@@ -70,8 +70,9 @@ def solve(
     check_field(field, "reference.solve")
     check_conditions(conditions, "reference.solve", ("times", "rtol", "atol", "max_nfe", "dtype", "steps"))
     check_noise(x0, some=True)
-    times = tuple(map(float, times))
-    if len(times) < 2 or times[0] != 0 or times[-1] > 1 or not all(map(lt, times, times[1:])):
+    times = tuple(times.tolist() if isinstance(times, Tensor) else times)
+    within = len(times) > 1 and all(map(UNIT.holds, times))
+    if not within or times[0] != 0 or not all(map(lt, times, times[1:])):
         raise ValueError(
             f"times: must increase from 0 within [0, 1], two of them at least, not {times}; (0, 1) "
             "solves from noise to data."

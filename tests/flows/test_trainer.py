@@ -430,3 +430,17 @@ def test_trackers_receive_the_metrics(tmp_path):
     pytest.importorskip("tensorboard", reason="logs to TensorBoard, which is not installed")
     train(tmp_path, trackers=("tensorboard",), log_every=5).run()
     assert list(Path(tmp_path).rglob("events.out.tfevents*"))
+
+
+def test_pictures_from_0_to_1_are_said_before_training(tmp_path):
+    data = ArrayDataset(torch.rand(8, 1, 8, 8), name="dark")
+    network = UNet(1, 8, (1,), 1, 2)
+    with pytest.warns(UserWarning, match=r"dark: .* must be in \[-1, 1\], but these seem to be in \[0, 1\]"):
+        Trainer(
+            FlowMatching(network),
+            data,
+            Settings(steps=1, batch=4),
+            out=tmp_path,
+            device="cpu",
+            progress=False,
+        )

@@ -45,7 +45,7 @@ def command(
     device: str = "cpu",
     as_json: bool = False,
 ) -> None:
-    """Sample a model; sample k depends only on the seed and k.
+    """Sample a model; sample k is made from noise k of the seed.
 
     Under torchrun the processes share the work.
 
@@ -53,7 +53,8 @@ def command(
         solver: a solver file, a classical solver such as midpoint:8, or adaptive.
         count: number of samples; 64 by default.
         seeds: numbers of the samples, such as 0-49999, instead of --count.
-        batch: samples per batch; they do not depend on it.
+        batch: samples per batch; they depend on it by rounding alone; with 1 they are the same to the bit in
+            any run.
         out: folder of the samples; an interrupted run is resumed there.
         shard: samples per file, saved together.
         save_noise: write the noises too.

@@ -56,10 +56,15 @@ def generate(
 ) -> dict[str, Any]:
     """Generate the samples with the given numbers and write them to a folder.
 
-    Sample ``k`` comes from noise ``k`` of :func:`fewstep.noise`, so it depends neither on the batch nor on
-    the number of processes, and samples of two solvers can be compared one by one. Samples are made in blocks
-    of ``shard`` consecutive numbers; a block whose files are complete is not made again, so repeating an
-    interrupted call resumes it, and passing more ``seeds`` extends the folder.
+    Sample ``k`` comes from noise ``k`` of :func:`fewstep.noise`, which is the same to the bit whatever the
+    batch and the number of processes, so samples of two solvers can be compared one by one. Samples are made
+    in blocks of ``shard`` consecutive numbers; a block whose files are complete is not made again, so
+    repeating an interrupted call resumes it, and passing more ``seeds`` extends the folder.
+
+    The samples of other batches are the same up to rounding, as kernels add in another order. They are the
+    same to the bit where the network is called with the same batches, on one kind of machine: for all
+    ``seeds`` that are whole blocks and any number of processes, with the same ``batch`` and ``shard``; and
+    for any ``seeds`` and ``shard`` with ``batch=1``.
 
     Args:
         field: the field; its model must be on ``device``. A model without weights needs a name to add to a
@@ -73,7 +78,7 @@ def generate(
             ``"safetensors"`` (``samples`` as float32, and ``seeds``) and ``"pairs"`` (``x0`` and ``x1`` as
             float32, and ``seeds``; :meth:`fewstep.Pairs.load` reads them), which write one file per block,
             such as ``pairs-00001000-00001999.safetensors``, and ``"sheet"``, the first pictures side by side.
-        batch: samples per batch.
+        batch: samples per batch; they depend on it by rounding alone.
         shard: samples per block.
         save_noise: write the noises too, as ``noise-*.npz``.
         save_trajectory: write the paths of the first so many samples to ``trajectory.npz``: ``states`` and

@@ -28,8 +28,6 @@ _ROWS = 1024
 
 #: Rounding of a covariance over its norm: some files are in float32.
 _ROUNDING = 1e-6
-#: Added to the diagonal of a covariance of zeros.
-_TINY = 1e-300
 
 #: Exceptions that the reader raises on a damaged archive.
 _DAMAGE = (EOFError, ValueError, zlib.error, zipfile.BadZipFile)
@@ -256,15 +254,16 @@ def _read(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor, dict[str, Any]]
 
 def _check_covariance(path: str | os.PathLike[str], sigma: Tensor) -> None:
     """Raise a ``ValueError`` unless a matrix is symmetric without negative eigenvalues, up to rounding."""
-    rounding = _ROUNDING * float(sigma.norm())
-    skew = float((sigma - sigma.T).abs().max())
-    lifted = sigma + torch.eye(len(sigma), dtype=sigma.dtype) * max(rounding, _TINY)
+    unit = sigma / sigma.abs().max().clamp(min=torch.finfo(sigma.dtype).tiny)
+    rounding = _ROUNDING * (1 + float(unit.norm()))
+    skew = float((unit - unit.T).abs().max())
+    lifted = unit + rounding * torch.eye(len(unit), dtype=unit.dtype)
     # Eigenvalues take several times as long as a decomposition.
     if skew > rounding or int(torch.linalg.cholesky_ex(lifted).info):
         raise ValueError(
-            f"{path}: sigma must be a covariance, symmetric and without negative eigenvalues, but entries "
-            f"differ from their mirror images by up to {skew:.2g}, and the least eigenvalue is "
-            f"{float(torch.linalg.eigvalsh(sigma)[0]):.2g}; make or download it again."
+            f"{path}: sigma must be a covariance, symmetric and without negative eigenvalues, but over its "
+            f"largest entry the asymmetry is {skew:.2g} and the least eigenvalue "
+            f"{float(torch.linalg.eigvalsh(unit)[0]):.2g}; make or download it again."
         )
 
 
