@@ -19,15 +19,6 @@ def field():
 
 
 @pytest.mark.parametrize(
-    "times", [(1, 0), (0, 1.5), (-0.5, 1), (0, math.nan), (0,), (0, 0.5, 0.5), ("0", "1")]
-)
-def test_times_of_a_reference_increase_within_0_and_1(field, times):
-    with pytest.raises(ValueError, match=r"times: must increase from 0 within \[0, 1\]"):
-        fs.reference.solve(field, fs.noise(2, (2,)), times=times)
-    assert len(fs.reference.solve(field, fs.noise(2, (2,)), times=torch.tensor([0.0, 0.5])).states) == 2
-
-
-@pytest.mark.parametrize(
     "options",
     [
         {"rtol": -1e-3},

@@ -49,12 +49,12 @@ def warn_of_levels(x: Tensor, name: str) -> None:
     """
     if x.ndim != 4 or not x.is_floating_point() or not is_picture(tuple(x.shape[1:])) or not x.numel():
         return
-    low, high = (float(end) for end in x.aminmax())
+    low, high = torch.stack(x.aminmax()).tolist()  # one wait for the device
     if low < 0 or not (high > _OVERSHOOT or (low < _BLACK and high > _WHITE)):
         return
-    range_, mend = ("[0, 1]", "2 * x - 1") if high <= _OVERSHOOT else ("0 to 255", "x / 127.5 - 1")
+    levels, mend = ("[0, 1]", "2 * x - 1") if high <= _OVERSHOOT else ("0 to 255", "x / 127.5 - 1")
     warnings.warn(
-        f"{name}: pictures of floating point must be in [-1, 1], but these seem to be in {range_}; pass "
+        f"{name}: pictures of floating point must be in [-1, 1], but these seem to be in {levels}; pass "
         f"{mend}, or uint8.",
         stacklevel=3,
     )
