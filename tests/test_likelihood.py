@@ -258,7 +258,7 @@ def test_bits_per_dim_of_levels_are_those_of_their_probability():
     torch.testing.assert_close(density, -result.log_prob / math.log(2) / 6)
     torch.testing.assert_close(result.bits_per_dim(2 / 255), density + math.log2(127.5))
     torch.testing.assert_close(result.bits_per_dim(2 / 256), density + 7)
-    with pytest.raises(ValueError, match=r"bin_width must be positive, not 0; 1 is the density itself"):
+    with pytest.raises(ValueError, match="bin_width must be a positive number, not 0"):
         result.bits_per_dim(0)
 
 
@@ -272,9 +272,9 @@ def test_bits_per_dim_of_levels_are_those_of_their_probability():
         (torch.full((2, 3), torch.inf), {}, "x1 has NaN or infinite values; drop"),
         (None, {"divergence": "skilling"}, "divergence must be 'exact' or 'hutchinson', not 'skilling'"),
         (None, {"probes": 4}, "probes=4 has no meaning for the exact divergence; pass divergence="),
-        (None, {"divergence": "hutchinson", "probes": 0}, "needs probes >= 1, .* not probes=0"),
-        (None, {"seed": -1}, "needs .*seed >= 0 .*seed=-1"),
-        (None, {"batch": 0}, "needs .*batch >= 1, .*batch=0"),
+        (None, {"divergence": "hutchinson", "probes": 0}, "probes must be a whole .* 1, not 0"),
+        (None, {"seed": -1}, "seed must be a whole .* 0, not -1"),
+        (None, {"batch": 0}, "batch must be a whole .* 1, not 0"),
     ],
 )
 def test_wrong_arguments_are_told(x1, options, message):

@@ -110,6 +110,12 @@ def test_rows_go_with_numbers_in_order_or_not_at_all(field, tmp_path):
         ({"guidance": 1 + 2j, "guide": NET}, "guidance must be a finite number"),
         ({"guidance": float("nan"), "guide": NET}, "guidance must be a finite number"),
         ({"guidance": True, "guide": NET}, "guidance must be a finite number"),
+        ({"guidance": 10**400, "guide": NET}, "guidance must be a finite number"),
+        ({"guidance_interval": "ab"}, "guidance_interval must be two increasing times"),
+        ({"clock": (float("nan"), 1)}, "clock must be a pair"),
+        ({"data_moments": (0, -1)}, "data_moments must be the mean and the standard deviation"),
+        ({"data_moments": (torch.tensor([0, float("inf")]), 1)}, "data_moments must be"),
+        ({"data_moments": 3}, "data_moments must be"),
         ({"guidance_interval": 0.5}, "guidance_interval must be two increasing times"),
         ({"guidance_interval": (0,)}, "guidance_interval must be two increasing times"),
     ],
@@ -153,9 +159,9 @@ def test_a_fit_file_with_odd_facts_is_refused(field, tmp_path, key):
 
 
 def test_nothing_to_solve_is_said(field):
-    with pytest.raises(ValueError, match="needs one noise and a batch of one at least, not 0 noises"):
+    with pytest.raises(ValueError, match=r"x0: .* with B at least 1, not .* of shape \(0, 2\)"):
         fs.reference.pairs(field, torch.empty(0, 2))
-    with pytest.raises(ValueError, match="not 4 noises and batch=0"):
+    with pytest.raises(ValueError, match="batch must be a whole number of at least 1, not 0"):
         fs.reference.pairs(field, fs.noise(4, (2,)), batch=0)
 
 

@@ -276,16 +276,14 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"guidance must be one number, not a tensor of shape \(2,\)"):
             field.with_guidance(torch.tensor([1.0, 2.0]))
 
-    @pytest.mark.parametrize("times", [(1, 0), (0, 1.5), (0, 0.5, 0.5, 1), (0.2, 1), (0,), (-1, 0, 1)])
+    @pytest.mark.parametrize(
+        "times", [(1, 0), (0, 1.5), (0, 0.5, 0.5, 1), (0.2, 1), (0,), (-1, 0, 1), "01", (0, math.nan)]
+    )
     def test_times_of_the_reference(self, times):
         with pytest.raises(ValueError, match=r"times: must increase from 0 within \[0, 1\]"):
             fs.reference.solve(fs.Field(plain), self.x0, times=times)
-
-    @pytest.mark.parametrize("options", [{"rtol": -1e-3}, {"atol": -1e-3}, {"rtol": math.nan}], ids=str)
-    def test_tolerances(self, options):
-        for call in (fs.reference.solve, fs.reference.pairs, fs.log_likelihood):
-            with pytest.raises(ValueError, match="rtol and atol must be at least 0 and not both 0"):
-                call(fs.Field(plain), self.x0, **options)
+        states = fs.reference.solve(fs.Field(plain), self.x0, times=torch.tensor([0.0, 0.5])).states
+        assert len(states) == 2
 
 
 class TestRandomNetworks:

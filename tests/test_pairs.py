@@ -38,10 +38,10 @@ def test_noise_is_rounded_from_float64():
     assert fs.noise(3, (2,)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("options", [{"count": 0}, {"count": 1, "start": -1}, {"count": 1, "seed": -1}])
-def test_bad_requests_for_noise_are_named(options):
-    with pytest.raises(ValueError, match="needs count >= 1, start >= 0 and seed >= 0, not count="):
-        fs.noise(shape=(2,), **options)
+@pytest.mark.parametrize(("name", "value"), [("count", 0), ("start", -1), ("seed", -1), ("seed", 2**64)])
+def test_bad_requests_for_noise_are_named(name, value):
+    with pytest.raises(ValueError, match=f"noise: {name} must be a whole number of at least .*, not {value}"):
+        fs.noise(**{"count": 1, "shape": (2,), name: value})
 
 
 def make_pairs():

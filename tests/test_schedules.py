@@ -134,13 +134,13 @@ def test_schedules_compare_by_value():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Polynomial(0), "n must be a positive exponent, not 0"),
-        (lambda: Polynomial(math.nan), "n must be a positive exponent, not nan"),
+        (lambda: Polynomial(0), "n must be a positive number, not 0"),
+        (lambda: Polynomial(math.nan), "n must be a positive number, not nan"),
         (lambda: VP(beta_min=0.0), "beta_min must be a positive number, not 0.0"),
         (lambda: VP(1.0, 0.5), "beta_max must be a number above beta_min, not 0.5"),
-        (lambda: VE(sigma_min=-1.0), "sigma_min must be zero or more, not -1.0"),
+        (lambda: VE(sigma_min=-1.0), "sigma_min must be a number of at least 0, not -1.0"),
         (lambda: VE(1.0, 2.0), "sigma_max must be above sigma_min, not 1.0"),
-        (lambda: VE(rho=0.0), "rho must be positive, not 0.0"),
+        (lambda: VE(rho=0.0), "rho must be a positive number, not 0.0"),
         (lambda: from_dict({"name": "linear"}), "unknown name 'linear'; known are cond_ot"),
         (lambda: from_dict({}), "unknown name None"),
         (lambda: from_dict({"name": "vp", "beta": 1.0}), "'vp': parameters .* do not fit"),

@@ -15,6 +15,7 @@ from ._device import widest
 from ._dopri5 import CallLimitError, answers_differ
 from ._network import state_type
 from ._path import check_noise
+from ._ranges import COUNT, POSITIVE, check_fields
 from .classical.runge_kutta import TABLEAUX, ButcherTableau
 from .field import Field
 
@@ -70,7 +71,7 @@ class Adaptive:
             avoids rounding of the state, while the field still gets the type of the noise.
 
     Raises:
-        ValueError: when a tolerance is not positive.
+        ValueError: when a tolerance is not positive, or ``max_nfe`` not a whole number of at least 1.
     """
 
     rtol: float = 1e-5
@@ -80,10 +81,7 @@ class Adaptive:
     name: ClassVar[str] = "adaptive"
 
     def __post_init__(self) -> None:
-        if not (self.rtol > 0 and self.atol > 0):
-            raise ValueError(
-                f"Adaptive: rtol and atol must be positive, not rtol={self.rtol:g}, atol={self.atol:g}."
-            )
+        check_fields("Adaptive", self, rtol=POSITIVE, atol=POSITIVE, max_nfe=COUNT)
 
     def describe(self) -> dict[str, Any]:
         """Return JSON-ready facts that identify the solver."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ._broadcast import as_float64
+from ._ranges import FINITE
 from .schedules import DDPM, Discrete, Schedule
 
 __all__ = [
@@ -36,7 +37,7 @@ def default_clock(schedule: Schedule) -> Clock:
 
 def check_clock(clock: Clock, schedule: Schedule) -> None:
     """Raise a ``ValueError`` unless ``clock`` is a clock of this schedule."""
-    pair = isinstance(clock, tuple) and len(clock) == 2 and all(isinstance(c, int | float) for c in clock)
+    pair = isinstance(clock, tuple) and len(clock) == 2 and all(map(FINITE.holds, clock))
     if not (pair or callable(clock) or clock in ("sigma", "timestep", "integer")):
         raise ValueError(
             "Field: clock must be a pair (at noise, at data) such as (0, 1), 'sigma', 'timestep', 'integer' "

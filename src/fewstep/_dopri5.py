@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ._extras import require
+from ._ranges import COUNT, NOT_NEGATIVE, check_range
 
 __all__ = ["CallLimitError", "answers_differ", "check_tolerances", "dopri5"]
 
@@ -28,11 +29,9 @@ class CallLimitError(RuntimeError):
 
 def check_tolerances(name: str, rtol: float, atol: float) -> None:
     """Raise a ``ValueError`` unless the tolerances are numbers of at least 0, and not both 0."""
-    if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
-        raise ValueError(
-            f"{name}: rtol and atol must be at least 0 and not both 0, not rtol={rtol:g}, atol={atol:g}; "
-            "1e-5 is usual."
-        )
+    check_range(name, NOT_NEGATIVE, rtol=rtol, atol=atol)
+    if rtol == atol == 0:
+        raise ValueError(f"{name}: rtol and atol must not both be 0; 1e-5 is usual.")
 
 
 def answers_differ(evaluate: Callable[[], Tensor | tuple[Tensor, ...]]) -> str:
@@ -83,12 +82,13 @@ def dopri5(
         The states, stacked along a new first dimension, and the number of calls.
 
     Raises:
-        ValueError: when a tolerance is negative.
+        ValueError: when a tolerance is negative, or ``max_nfe`` not a whole number of at least 1.
         CallLimitError: when ``max_nfe`` calls are not enough.
         FloatingPointError: when the velocity is NaN or infinite, or the step size underflows.
     """
     torchdiffeq = require("torchdiffeq", "fit")
     check_tolerances(name, rtol, atol)
+    check_range(name, COUNT, max_nfe=max_nfe)
     nfe = 0
     last: tuple[Tensor, State] | None = None
     failure: BaseException | None = None

@@ -63,16 +63,19 @@ class Readied(NamedTuple):
         recorded: the same, keeping trajectory points and predictions.
         estimated: calls, at an end of time, whose network prediction the field converts to the one that the
             table reads.
+        largest: the largest magnitude of its numbers.
     """
 
     rows: list[Row]
     recorded: list[Row]
     estimated: list[int]
+    largest: float
 
     @classmethod
     def of(cls, C: Rows, D: Rows, points: Iterable[int], estimated: list[int]) -> Readied:
         """Plan a table for this network."""
-        return cls(plan(C, D), plan(C, D, points, keep_predictions=True), estimated)
+        largest = max(abs(number) for row in (*C, *D) for number in row)
+        return cls(plan(C, D), plan(C, D, points, keep_predictions=True), estimated, largest)
 
 
 def execute(

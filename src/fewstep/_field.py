@@ -19,6 +19,7 @@ from ._field_arguments import (
     check_order,
     checked_guidance,
     checked_interval,
+    checked_moments,
     checked_rescale,
     checked_shape,
 )
@@ -80,7 +81,7 @@ class FieldBase(Identity):
         self.guidance_interval = checked_interval(guidance_interval)
         self.guidance_rescale = checked_rescale(guidance_rescale, unconditional, guide)
         self.joined_guidance = joined_guidance
-        self.data_moments = data_moments
+        self.data_moments = checked_moments(data_moments)
         self.name = name or type(bare(model)).__name__
         self._named = name is not None
         self._bound: Bound | None = None

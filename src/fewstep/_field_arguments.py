@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 
+import torch
 from torch import Tensor, nn
+
+from ._ranges import FINITE, NOT_NEGATIVE, UNIT
 
 __all__ = [
     "check_network",
     "check_order",
     "checked_guidance",
     "checked_interval",
+    "checked_moments",
     "checked_rescale",
     "checked_shape",
 ]
+
+#: Times are in [0, 1], up to rounding.
+_TIME = UNIT._replace(least=-1e-6, most=1 + 1e-6)
 
 
 def checked_guidance(guidance: float | Tensor | None, unconditional: object, guide: object) -> float | None:
@@ -30,8 +36,8 @@ def checked_guidance(guidance: float | Tensor | None, unconditional: object, gui
         guidance = guidance.item()
     if guidance is None:
         return None
-    if isinstance(guidance, bool) or not isinstance(guidance, Real) or not math.isfinite(guidance):
-        raise ValueError(f"Field: guidance must be a finite number or None, not {guidance!r}.")
+    if not FINITE.holds(guidance):
+        raise ValueError(f"Field: guidance must be a finite number or None, not {guidance!r:.60}.")
     if guidance == 1:
         return None
     if unconditional is None and guide is None:
@@ -51,7 +57,7 @@ def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
 
 def checked_interval(interval: Sequence[float]) -> tuple[float, float]:
     ends = tuple(interval) if isinstance(interval, Sequence) else ()
-    if len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 1:
+    if len(ends) != 2 or not all(map(UNIT.holds, ends)) or not ends[0] < ends[1]:
         raise ValueError(
             f"Field: guidance_interval must be two increasing times within [0, 1], not {interval!r}."
         )
@@ -59,8 +65,7 @@ def checked_interval(interval: Sequence[float]) -> tuple[float, float]:
 
 
 def checked_rescale(rescale: float | str, unconditional: object, guide: object) -> float | str:
-    number = isinstance(rescale, Real) and not isinstance(rescale, bool)
-    if not (rescale == "norm" or (number and 0 <= float(rescale) <= 1)):
+    if not (rescale == "norm" or UNIT.holds(rescale)):
         raise ValueError(
             f"Field: guidance_rescale must be a number in [0, 1], or 'norm', not {rescale!r}; 0 leaves "
             "guidance as it is."
@@ -71,6 +76,24 @@ def checked_rescale(rescale: float | str, unconditional: object, guide: object) 
             "away from; pass guidance and unconditional={...} or guide=..., or leave it out."
         )
     return rescale if isinstance(rescale, str) else float(rescale)
+
+
+def checked_moments(
+    moments: tuple[float | Tensor, float | Tensor] | None,
+) -> tuple[float | Tensor, float | Tensor] | None:
+    if moments is None:
+        return None
+    pair = tuple(moments) if isinstance(moments, Sequence) else ()
+    for given, allowed in zip(pair, (FINITE, NOT_NEGATIVE), strict=False):
+        ends = torch.as_tensor(given).aminmax() if isinstance(given, Tensor) else (given, given)
+        if not all(allowed.holds(float(end) if isinstance(end, Tensor) else end) for end in ends):
+            pair = ()
+    if len(pair) != 2:
+        raise ValueError(
+            "Field: data_moments must be the mean and the standard deviation of the data, two finite numbers "
+            f"or tensors, the latter of at least 0, not {moments!r:.60}."
+        )
+    return pair[0], pair[1]
 
 
 def check_network(label: str, network: Callable[..., Tensor]) -> None:
@@ -85,13 +108,23 @@ def check_network(label: str, network: Callable[..., Tensor]) -> None:
 
 
 def check_order(x: object, t: object) -> None:
-    """Raise a ``TypeError`` for a time in the place of the states, as solvers of ``f(t, y)`` pass it."""
-    swapped = not isinstance(x, Tensor) or x.ndim == 0 or (isinstance(t, Tensor) and t.ndim > 1)
-    if swapped:
+    """Raise a ``TypeError`` for a time in the place of the states, as solvers of ``f(t, y)`` pass it.
+
+    Raise a ``ValueError`` for a number outside [0, 1], or a tensor of another shape, whose numbers are not
+    read, as they may be on a device.
+    """
+    if not isinstance(x, Tensor) or x.ndim == 0 or (isinstance(t, Tensor) and t.ndim > 1):
         raise TypeError(
             "Field: it is called as field(x, t), with states of shape (B, ...) and a time of shape () or "
             f"(B,), not with {_described(x)} and {_described(t)}; give field.time_first() to solvers that "
             "call f(t, y), such as torchdiffeq's."
+        )
+    if torch.compiler.is_compiling():
+        return
+    if not (t.shape in ((), (1,), x.shape[:1]) if isinstance(t, Tensor) else _TIME.holds(t)):
+        raise ValueError(
+            f"Field: t must be a time in [0, 1], a number or a tensor of shape () or ({len(x)},), not "
+            f"{t!r:.60}."
         )
 
 

@@ -6,11 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 __all__ = ["finite"]
 
 
 def finite(value: Any) -> Any:
-    """Return a copy with ``None`` for every number that is not finite, at any depth."""
+    """Return a copy without NumPy's numbers, and ``None`` for every one that is not finite, at any depth."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -13,6 +13,7 @@ from torch import Tensor
 from ._dopri5 import dopri5
 from ._network import state_type
 from ._progress import progress_bar
+from ._ranges import COUNT, NATURAL, POSITIVE, check_range
 from .field import Field, check_field
 
 __all__ = ["Likelihood", "log_likelihood"]
@@ -49,10 +50,7 @@ class Likelihood(NamedTuple):
         Raises:
             ValueError: when ``bin_width`` is not positive.
         """
-        if not bin_width > 0:
-            raise ValueError(
-                f"bits_per_dim: bin_width must be positive, not {bin_width:g}; 1 is the density itself."
-            )
+        check_range("bits_per_dim", POSITIVE, bin_width=bin_width)
         dimension = math.prod(self.latents.shape[1:])
         return -self.log_prob / (dimension * math.log(2)) - math.log2(bin_width)
 
@@ -223,11 +221,8 @@ def _check(x1: Tensor, divergence: str, probes: int, seed: int, batch: int) -> N
             f"log_likelihood: probes={probes} has no meaning for the exact divergence; pass "
             "divergence='hutchinson', or leave probes out."
         )
-    if probes < 1 or seed < 0 or batch < 1:
-        raise ValueError(
-            "log_likelihood: needs probes >= 1, seed >= 0 and batch >= 1, "
-            f"not probes={probes}, seed={seed}, batch={batch}."
-        )
+    check_range("log_likelihood", COUNT, probes=probes, batch=batch)
+    check_range("log_likelihood", NATURAL, seed=seed)
 
 
 def _check_autograd(field: Field, x: Tensor) -> None:

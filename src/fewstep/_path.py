@@ -28,11 +28,12 @@ class Path(NamedTuple):
     call_times: Tensor
 
 
-def check_noise(x0: Tensor, name: str = "x0") -> None:
-    """Raise a ``ValueError`` unless the argument of this name is a batch of noise."""
-    if not isinstance(x0, Tensor) or not x0.is_floating_point() or x0.ndim < 1:
+def check_noise(x0: Tensor, name: str = "x0", some: bool = False) -> None:
+    """Raise a ``ValueError`` unless the argument of this name is a batch of noise, not empty if ``some``."""
+    if not isinstance(x0, Tensor) or not x0.is_floating_point() or x0.ndim < 1 or (some and not len(x0)):
         got = f"{x0.dtype} of shape {tuple(x0.shape)}" if isinstance(x0, Tensor) else type(x0).__name__
-        raise ValueError(f"{name}: must be a floating-point tensor of shape (B, ...), not {got}.")
+        least = "with B at least 1, " if some else ""
+        raise ValueError(f"{name}: must be a floating-point tensor of shape (B, ...), {least}not {got}.")
 
 
 def check_conditions(

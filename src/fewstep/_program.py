@@ -35,11 +35,14 @@ class Program:
 
     Raises:
         ValueError: when the table is for another schedule than the field's.
+        FloatingPointError: when a number of the table is beyond the type of the states.
     """
 
     def __init__(self, solver: Sampling, field: FieldBase, like: Tensor) -> None:
         readied = solver.readied(field.prediction, field.schedule)
         self.name, self.times, self.dtype = solver.name, solver.times, state_type(like.dtype)
+        if readied.largest > torch.finfo(self.dtype).max:
+            raise self._overflow(f": its coefficient {readied.largest:.3g} is beyond {self.dtype}")
         self.rows, self.recorded = readied.rows, readied.recorded
         self.calls = [
             field.at(t, like, solver.prediction if j in readied.estimated else None)
@@ -89,17 +92,22 @@ class Program:
             raise ValueError("x0: the noise itself holds NaN or infinity.")
 
         def watch(j: int, x: Tensor, m: Tensor) -> None:
+            where = f"at call {j} of {len(self.times)}, t = {self.times[j]:g}"
+            if not torch.isfinite(x).all():
+                raise self._overflow(f" {where}: its state is infinite in {self.dtype}")
             if not torch.isfinite(m).all():
-                state = "finite" if torch.isfinite(x).all() else "already infinite"
                 raise FloatingPointError(
-                    f"the network returned NaN or infinity at call {j} of {len(self.times)}, t = "
-                    f"{self.times[j]:g}, from a {state} state of magnitude {x.abs().max():.3g}; look at the "
-                    "model there, or use a solver that does not call it at that time."
+                    f"the network returned NaN or infinity {where}, from a finite state of magnitude "
+                    f"{x.abs().max():.3g}; look at the model there, or use a solver that does not call it at "
+                    "that time."
                 )
 
         with torch.no_grad():
             self.run(x0, conditions, report=watch)
-        raise FloatingPointError(
-            f"sampling with {self.name!r} overflowed {x0.dtype} although every network output was finite; "
-            "use a wider dtype for x0, or a solver with smaller coefficients."
+        raise self._overflow(f" after the last call: its sample is infinite in {x0.dtype}")
+
+    def _overflow(self, where: str) -> FloatingPointError:
+        return FloatingPointError(
+            f"solver {self.name!r} overflows{where}; use a wider dtype for x0, or a solver with "
+            "smaller coefficients."
         )

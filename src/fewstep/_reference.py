@@ -13,7 +13,8 @@ from ._device import widest
 from ._dopri5 import dopri5
 from ._fixed_grid import grid_edges, rk4
 from ._network import state_type
-from ._path import check_conditions
+from ._path import check_conditions, check_noise
+from ._ranges import COUNT, UNIT, check_range
 from .field import Field, check_field
 
 __all__ = ["Solution", "finest", "solve"]
@@ -61,15 +62,19 @@ def solve(
         **conditions: passed to the network untouched.
 
     Raises:
-        ValueError: when the times do not increase from 0 within [0, 1], or a tolerance is negative.
+        ValueError: when ``x0`` is no batch of noise, the times do not increase from 0 within [0, 1], or a
+            number is out of range.
         CallLimitError: when ``max_nfe`` calls are not enough.
         FloatingPointError: when the network returns NaN, or float32 cannot resolve the tolerance.
     """
     check_field(field, "reference.solve")
     check_conditions(conditions, "reference.solve", ("times", "rtol", "atol", "max_nfe", "dtype", "steps"))
-    if len(times) < 2 or times[0] != 0 or times[-1] > 1 or not all(map(lt, times, times[1:])):
+    check_noise(x0, some=True)
+    times = tuple(times.tolist() if isinstance(times, Tensor) else times)
+    within = len(times) > 1 and all(map(UNIT.holds, times))
+    if not within or times[0] != 0 or not all(map(lt, times, times[1:])):
         raise ValueError(
-            f"times: must increase from 0 within [0, 1], two of them at least, not {tuple(times)}; (0, 1) "
+            f"times: must increase from 0 within [0, 1], two of them at least, not {times}; (0, 1) "
             "solves from noise to data."
         )
     seen = state_type(x0.dtype)
@@ -78,6 +83,7 @@ def solve(
         return field(x.to(seen), t, **conditions).to(x.dtype)
 
     if steps is not None:
+        check_range("reference", COUNT, steps=steps)
         edges = grid_edges(times, field.discontinuities, steps)
         state = field.initial_state(x0).to(state_type(dtype or widest(x0.device)))
         states, nfe = rk4(velocity, state, edges, times)

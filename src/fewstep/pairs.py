@@ -20,6 +20,8 @@ from ._files import write_safetensors
 from ._fitted_for import differences
 from ._json import finite
 from ._network import state_type
+from ._path import check_noise
+from ._ranges import COUNT, NATURAL, check_range
 from ._reading import check, excerpt, read_tensors, reading
 from ._solver_file import FITTED_FOR
 from .field import Field
@@ -63,12 +65,12 @@ def noise(
 
     Returns:
         Tensor of shape ``(count, *shape)``.
+
+    Raises:
+        ValueError: when a number is out of range.
     """
-    if count < 1 or start < 0 or seed < 0:
-        raise ValueError(
-            "noise: needs count >= 1, start >= 0 and seed >= 0, "
-            f"not count={count}, start={start}, seed={seed}."
-        )
+    check_range("noise", COUNT, count=count)
+    check_range("noise", NATURAL, seed=seed, start=start)
     keys = (np.array([seed, k], dtype=np.uint64) for k in range(start, start + count))
     draws = [np.random.Generator(np.random.Philox(key=key)).standard_normal(tuple(shape)) for key in keys]
     return torch.from_numpy(np.stack(draws)).to(dtype).to(device)  # some devices have no float64
@@ -106,7 +108,8 @@ class Pairs:
         origin: for a part of other pairs, their indices in those, and the number of those.
 
     Raises:
-        ValueError: when the shapes differ, or a condition has a wrong number of rows.
+        ValueError: when they are not floating-point batches of one shape, or a condition has a wrong number
+            of rows.
     """
 
     x0: Tensor
@@ -121,6 +124,8 @@ class Pairs:
     origin: tuple[Tensor, int] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        for name in ("x0", "x1"):
+            check_noise(getattr(self, name), f"Pairs: {name}")
         if self.x0.shape != self.x1.shape:
             raise ValueError(
                 "Pairs: x0 and x1 must have one shape, "

@@ -23,7 +23,9 @@ from ._files import write_text
 from ._fixed_grid import ChosenGrid, choose_grid, most_steps, steps_onto
 from ._hashing import fingerprint
 from ._network import state_type
+from ._path import check_noise
 from ._progress import progress_bar
+from ._ranges import COUNT, check_range
 from ._reference import Solution, finest, solve
 from .field import Field, check_field
 from .pairs import Pairs
@@ -81,17 +83,15 @@ def pairs(
         ``grid_note`` in the provenance, where ``max_nfe`` calls of adaptive steps are not enough.
 
     Raises:
-        ValueError: when a condition has a wrong number of rows, or a tolerance is negative.
+        ValueError: when ``x0`` is no batch of noise, a condition has a wrong number of rows, or a number is
+            out of range.
         CallLimitError: when ``max_nfe`` calls are not enough for a batch, and the error of a fixed grid of as
             many is above 1% of the samples.
         FloatingPointError: when the network returns NaN, or float32 cannot resolve the tolerance.
     """
     check_field(field, "reference.pairs")
-    if len(x0) == 0 or batch < 1:
-        raise ValueError(
-            f"reference.pairs: needs one noise and a batch of one at least, not {len(x0)} noises and "
-            f"batch={batch}."
-        )
+    check_noise(x0, "reference.pairs: x0", some=True)
+    check_range("reference.pairs", COUNT, batch=batch)
     x0 = x0.to(state_type(x0.dtype))
     bound = field.bind(conditions, per_sample, len(x0), "pairs")
     facts = {

@@ -172,7 +172,7 @@ def test_bad_searches_are_named(accelerating, search, options, words):
 def test_a_search_names_what_is_missing():
     with pytest.raises(ValueError, match="the field's shape is unknown"):
         grids.gits(fs.Field(lambda x, t: x), 3)
-    with pytest.raises(ValueError, match="coefficient must be positive, not 0"):
+    with pytest.raises(ValueError, match="coefficient must be a positive number, not 0"):
         grids.gits(fs.Field(lambda x, t: x, shape=(1,)), 3, coefficient=0)
     flat = fs.Field(lambda x, t: x, fs.schedules.Polynomial(2.0), shape=(1,))
     with pytest.raises(ValueError, match=r"is undefined for .* at some of the candidates; pass rule='euler'"):

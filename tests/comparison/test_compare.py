@@ -297,6 +297,21 @@ class TestFailures:
         assert sound["rmse"] > 0
         assert "failure" not in sound
 
+    @pytest.mark.parametrize(("table", "number"), [("C", 1e39), ("D", -1e39), ("C", 1e300), ("C", 3e38)])
+    def test_one_overflowing_solver_does_not_lose_the_others(self, table, number):
+        rows = [list(row) for row in getattr(MIDPOINT, table)]
+        rows[1][0] = number
+        wild = replace(MIDPOINT, name="wild", **{table: tuple(map(tuple, rows))})
+        found = fs.compare(field(), {"wild": wild, "sound": MIDPOINT}, noise=fs.noise(8, (2,)) * 10, keep=2)
+        failed, sound = found.rows
+        assert math.isnan(failed["rmse"])
+        assert failed["failure"].startswith("solver 'wild' overflows")
+        assert "failure" not in sound
+        assert "wild with 4 calls failed: solver 'wild' overflows" in str(found)
+        twice = fs.noise(8, (2,), dtype=torch.float64)
+        if abs(number) < 1e100:
+            assert wild.sample(field(), twice).isfinite().all()  # as float64 has room
+
     def test_tables_say_so(self):
         table = self.table()
         assert table.by_nfe("rmse").splitlines()[1].split()[:2] == ["euler", "failed"]

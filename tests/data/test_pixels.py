@@ -46,3 +46,38 @@ def test_flips_are_those_of_the_generator_whatever_the_batch():
 def test_points_cannot_be_flipped():
     with pytest.raises(ValueError, match=r"not \(5, 2\); turn flips off"):
         fs.data.random_flip(torch.randn(5, 2), torch.Generator())
+
+
+def pictures(low, high, channels=1):
+    x = torch.rand(4, channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    return low + (high - low) * (x - x.min()) / (x.max() - x.min())
+
+
+@pytest.mark.parametrize(
+    ("x", "mend"),
+    [
+        (pictures(0, 1), "2 \\* x - 1"),
+        (pictures(0, 1, 3).half(), "2 \\* x - 1"),
+        (pictures(0, 255), "x / 127.5 - 1"),
+        (pictures(30, 200), "x / 127.5 - 1"),
+    ],
+)
+def test_levels_of_another_range_are_said(x, mend):
+    with pytest.warns(UserWarning, match=rf"these seem to be in .*; pass {mend}, or uint8"):
+        fs.metrics.features.quantize(x)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        pictures(-1, 1),
+        pictures(-3, 300),
+        pictures(0.6, 1),
+        pictures(0, 0.4),
+        pictures(0, 1, 4),
+        torch.rand(4, 2),
+    ],
+)
+def test_levels_that_may_be_meant_pass(x):
+    fs.data.warn_of_levels(x, "data")
+    fs.data.warn_of_levels((255 * pictures(0, 1)).to(torch.uint8), "data")

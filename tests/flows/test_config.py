@@ -107,7 +107,7 @@ def test_settings_are_handed_on_and_a_configuration_survives_yaml():
             {"coupling": "magic"},
             r"config: coupling: must be one of independent, learned, mixed, minibatch-ot.* not 'magic'",
         ),
-        ({"beta": -1.0, "coupling": "learned"}, r"beta: must be a positive number"),
+        ({"beta": -1.0, "coupling": "learned"}, r"beta: end must be a positive number, not -1.0"),
         ({"data": None}, r"config: data: input should be a valid string, not None"),
     ],
 )

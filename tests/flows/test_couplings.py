@@ -183,3 +183,9 @@ def test_the_independent_coupling_is_torchcfms():
 def test_a_penalty_needs_a_call():
     with pytest.raises(ValueError, match="there is no KL term yet"):
         Learned(Affine()).penalty()
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, 1e30])
+def test_data_without_a_finite_cost_are_refused(value):
+    with pytest.raises(ValueError, match="MinibatchOT: noise and data must have finite squared distances"):
+        MinibatchOT().couple(torch.zeros(4, 2), torch.full((4, 2), value), None)

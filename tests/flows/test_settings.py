@@ -10,7 +10,7 @@ from fewstep.flows import Settings
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"steps": 0}, "steps: must be at least 1, not 0"),
+        ({"steps": 0}, "steps: must be a whole number of at least 1, not 0"),
         ({"lr": -1.0}, "lr: must be a positive number"),
         ({"ema": ()}, "ema: must be one or more positive half-lives"),
         ({"ema": (5, 5)}, "ema: must be different half-lives"),
@@ -20,7 +20,7 @@ from fewstep.flows import Settings
         ({"precision": "int8"}, "precision: must be 'no', 'bf16' or 'fp16'"),
         ({"weight_decay": 0.1}, "weight_decay: must be 0 with optimizer 'adam'; choose 'adamw' for it"),
         ({"batch": 10, "accumulate": 4}, "batch: must be a multiple of accumulate, 4, not 10"),
-        ({"clip": 0.0}, "clip: must be positive"),
+        ({"clip": 0.0}, "clip: must be a positive number, not 0.0"),
         ({"trackers": ("mlflow",)}, "trackers: must be some of"),
     ],
 )

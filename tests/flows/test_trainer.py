@@ -493,3 +493,17 @@ def test_a_compiled_flow_is_exported_and_resumed_under_its_plain_names(tmp_path)
     loaded, expected = (load_network(tmp_path / run / "flow.safetensors") for run in ("compiled", "bare"))
     x, t = torch.randn(4, 3), torch.rand(4)
     torch.testing.assert_close(loaded(x, t), expected(x, t))
+
+
+def test_pictures_from_0_to_1_are_said_before_training(tmp_path):
+    data = ArrayDataset(torch.rand(8, 1, 8, 8), name="dark")
+    network = UNet(1, 8, (1,), 1, 2)
+    with pytest.warns(UserWarning, match=r"dark: .* must be in \[-1, 1\], but these seem to be in \[0, 1\]"):
+        Trainer(
+            FlowMatching(network),
+            data,
+            Settings(steps=1, batch=4),
+            out=tmp_path,
+            device="cpu",
+            progress=False,
+        )

@@ -94,6 +94,22 @@ def test_pairs_read_a_block(make):
     assert pairs[:1].seeds.tolist() == [9]
 
 
+def test_samples_of_whole_blocks_and_of_batches_of_one_are_the_same_to_the_bit(make):
+    """The network mixes its batch, so that samples are the same only where batches are."""
+
+    def sampled(numbers, out, **options):
+        run = make(numbers, out=out, model=lambda x, t: x.mean(0) - x, **options)
+        found = all_samples(run.folder)
+        return found["samples"][(found["seeds"] >= 4) & (found["seeds"] < 8)]
+
+    whole = sampled(range(12), "whole")
+    assert torch.equal(whole, sampled(range(4, 8), "block"))
+    assert torch.equal(whole, sampled(range(12), "process", world=3, rank=1))
+    assert not torch.equal(whole[1:], sampled(range(5, 8), "part"))
+    alone = sampled(range(12), "alone", batch=1)
+    assert torch.equal(alone[1:], sampled(range(5, 9), "other", batch=1, shard=100))
+
+
 def test_samples_depend_on_neither_batch_nor_shard_nor_order(make):
     one = make(range(10), out="one")
     other = make(reversed(range(10)), out="other", batch=10, shard=100)
@@ -321,8 +337,8 @@ def test_a_folder_that_holds_more_is_refused(make):
             {"formats": ["png"], "shape": (2,)},
             r"formats: png needs samples of shape \(1 or 3, H, W\), not \(2,\)",
         ),
-        ({"batch": 0}, "batch: must be at least 1"),
-        ({"shard": 0}, "shard: must be at least 1"),
+        ({"batch": 0}, "batch must be a whole number of at least 1"),
+        ({"shard": 0}, "shard must be a whole number of at least 1"),
         ({"rank": 2, "world": 2}, "rank: must be from 0 to world - 1 = 1, not 2"),
         (
             {"save_trajectory": 5},

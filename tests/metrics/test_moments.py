@@ -243,3 +243,32 @@ class TestErrors:
             Moments.of(x)
         with pytest.raises(ValueError, match=r"features must be a tensor of shape \(n, d\), not a list"):
             Moments.of(x.tolist())
+
+
+@pytest.mark.parametrize(
+    ("sigma", "words"),
+    [
+        (np.diag([1.0, -1, 1]), "asymmetry is 0 and the least eigenvalue -1"),
+        (-np.eye(3), "least eigenvalue -1"),
+        (1e-200 * np.diag([1.0, -1, 1]), "least eigenvalue -1"),
+        (np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 0]]), "least eigenvalue -1"),
+        (np.eye(3) + np.triu(np.ones((3, 3)), 1), "asymmetry is 1 "),
+    ],
+)
+def test_a_file_whose_sigma_is_no_covariance_is_refused(tmp_path, sigma, words):
+    np.savez(tmp_path / "wrong.npz", mu=np.zeros(3), sigma=sigma)
+    with pytest.raises(ValueError, match=rf"wrong\.npz: sigma must be a covariance, .* {words}"):
+        Moments.load(tmp_path / "wrong.npz")
+
+
+@pytest.mark.parametrize("scale", [0, 1e-320, 1.0, 1e308])
+@pytest.mark.parametrize("dtype", ["<f8", ">f8"])
+def test_covariances_of_any_size_and_rank_are_read(tmp_path, scale, dtype):
+    x = np.random.default_rng(0).normal(size=(2, 5))
+    sigma = (x.T @ x).astype(np.float32) / np.float32(np.abs(x.T @ x).max())  # rank 2, rounded
+    np.savez(
+        tmp_path / "right.npz", mu=np.zeros(5, dtype), sigma=(scale * sigma.astype(np.float64)).astype(dtype)
+    )
+    np.testing.assert_array_equal(
+        Moments.load(tmp_path / "right.npz").covariance, scale * sigma.astype(np.float64)
+    )

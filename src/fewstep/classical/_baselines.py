@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._ranges import STEPS, check_range
 from ..schedules import CondOT, Schedule
 from ..solver import Solver
 from . import grids
@@ -108,6 +109,7 @@ def named(name: str, nfe: int, schedule: Schedule | None = None) -> Solver:
 
 def method_and_grid(name: str, nfe: int, schedule: Schedule) -> tuple[Method, tuple[float, ...]]:
     """Return the method and the grid of the solver ``name``, or ``name/grid``, with ``nfe`` calls."""
+    check_range("classical", STEPS, nfe=nfe)
     method, _, grid = name.partition("/")
     _check_grids([grid or "uniform"])
     check_method(method)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .._progress import progress_bar
+from .._ranges import POSITIVE, check_range
 from ..field import Field
 from ..pairs import Pairs
 from ._grid_task import Rule, SearchTask, noises, rmse
@@ -85,10 +86,7 @@ def gits(
     Raises:
         ValueError: on wrong arguments, or a rule that is undefined on the schedule.
     """
-    if not coefficient > 0:
-        raise ValueError(
-            f"gits: coefficient must be positive, not {coefficient!r}; 1 counts all steps alike."
-        )
+    check_range("gits", POSITIVE, coefficient=coefficient)
     tolerances = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
     bound, x0 = noises(field, noise, seed, conditions, per_sample, device)
     task = SearchTask.make(bound, x0, steps, rule, candidates, tolerances)

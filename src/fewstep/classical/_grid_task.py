@@ -12,6 +12,7 @@ from .. import reference
 from .._conditions import refuse_conditions
 from .._device import widest
 from .._network import state_type
+from .._path import check_noise
 from ..field import Field
 from ..pairs import Pairs, field_noise
 from ..schedules import Schedule
@@ -107,6 +108,7 @@ def noises(
         return noise.bind(field), noise.x0
     if isinstance(noise, int):
         noise = field_noise(field, noise, seed, device)
+    check_noise(noise, "noise", some=True)
     return field.bind(conditions, per_sample, len(noise), "noises"), noise.to(state_type(noise.dtype))
 
 

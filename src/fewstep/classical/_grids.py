@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from .._ranges import POSITIVE, STEPS, check_range
 from ..schedules import CondOT, Schedule
 
 __all__ = [
@@ -59,8 +60,7 @@ def flow_shift(steps: int, shift: float = 3.0) -> tuple[float, ...]:
         shift: positive; 1 gives the uniform grid, and less than 1 a grid dense at the data end.
     """
     check_steps(steps)
-    if not (shift > 0 and math.isfinite(shift)):
-        raise ValueError(f"flow_shift: shift must be a positive number, not {shift!r}; 1 shifts nothing.")
+    check_range("flow_shift", POSITIVE, shift=shift)
     return tuple(t / (t + shift * (1 - t)) for t in uniform(steps))
 
 
@@ -180,6 +180,5 @@ def _from_log_snr(values: Sequence[float], schedule: Schedule | None) -> tuple[f
 
 
 def check_steps(steps: int) -> None:
-    """Raise a ``ValueError`` unless ``steps`` is a positive whole number."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps: must be a whole number of at least 1, not {steps!r}.")
+    """Raise a ``ValueError`` unless ``steps`` is a whole number from 1 to 10,000."""
+    check_range("", STEPS, steps=steps)

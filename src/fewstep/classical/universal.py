@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .._ranges import POSITIVE, check_range
 from .._table import Reduced, Table, square
 from ..schedules import CondOT, Schedule
 from ..schedules._schedule import SchedulePoint, as_time
@@ -60,10 +61,7 @@ def universal(nfe: int, schedule: Schedule | None = None, *, scale: float) -> So
     tables = json.loads((files("fewstep.classical") / TABLES).read_text(encoding="utf-8"))
     if str(nfe) not in tables:
         raise ValueError(f"universal: nfe must be one of {', '.join(tables)}, not {nfe!r}.")
-    if not 0 < scale < math.inf:
-        raise ValueError(
-            f"universal: scale must be a positive number, not {scale!r}; take classical.data_scale(samples)."
-        )
+    check_range("universal", POSITIVE, scale=scale)
     target, source = schedule or CondOT(), Standard(scale)
     found = tables[str(nfe)]
     times, a = (torch.tensor(found[key], dtype=torch.float64) for key in ("times", "a"))

@@ -44,7 +44,7 @@ def command(
     device: str = "cpu",
     as_json: bool = False,
 ) -> None:
-    """Sample a model; sample k depends only on the seed and k. Those of a pipeline are latents.
+    """Sample a model; sample k is made from noise k of the seed. Those of a pipeline are latents.
 
     Under torchrun the processes share the work.
 
@@ -52,8 +52,8 @@ def command(
         solver: a solver file, a classical solver such as midpoint:8, or adaptive.
         count: number of samples; 64 by default.
         seeds: numbers of the samples, such as 0-49999, instead of --count.
-        batch: samples per batch; 256 by default, and for a pipeline as for fewstep fit. They do not depend
-            on it.
+        batch: samples per batch; 256 by default, and for a pipeline as for fewstep fit. They depend on it by
+            rounding alone; with 1 they are the same to the bit in any run.
         out: folder of the samples; an interrupted run is resumed there.
         shard: samples per file, saved together.
         save_noise: write the noises too.

@@ -14,6 +14,7 @@ from .. import reference
 from .._conditions import refuse_conditions
 from .._device import device_name
 from .._progress import progress_bar
+from .._ranges import COUNT, NATURAL, check_range
 from ..field import Field, check_field
 from ..metrics import METRICS, estimate_error
 from ..pairs import Pairs, field_noise
@@ -80,6 +81,8 @@ def compare(
     check_field(field, "compare")
     metrics = [metrics] if isinstance(metrics, str) else metrics
     check_metrics(metrics)
+    check_range("compare", COUNT, batch=batch)
+    check_range("compare", NATURAL, keep=keep)
     named = list(_named(solvers))
     if not named:
         raise ValueError("compare: there is no solver to score; pass at least one.")
@@ -198,7 +201,7 @@ def _with_reference(
         noise.warn_of_another(field, "compare")
         return noise
     if not isinstance(noise, Tensor):
-        noise = field_noise(field, int(noise), seed, device)
+        noise = field_noise(field, noise, seed, device)
     return reference.pairs(field, noise, **options)
 
 

@@ -4,7 +4,7 @@ from ._dataset import ArrayDataset, Dataset
 from ._load import NAMES, load
 from .digits import digits
 from .pair_shards import PairShards
-from .pictures import is_picture, random_flip, save_pictures, scale, sheet_levels, to_uint8
+from .pictures import is_picture, random_flip, save_pictures, scale, sheet_levels, to_uint8, warn_of_levels
 
 __all__ = [
     "NAMES",
@@ -19,4 +19,5 @@ __all__ = [
     "scale",
     "sheet_levels",
     "to_uint8",
+    "warn_of_levels",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 
 import torch
 from torch import Tensor
@@ -11,7 +12,20 @@ from torch import Tensor
 from .._extras import require
 from .._files import replacing
 
-__all__ = ["is_picture", "random_flip", "save_pictures", "scale", "sheet_levels", "to_uint8"]
+__all__ = [
+    "is_picture",
+    "random_flip",
+    "save_pictures",
+    "scale",
+    "sheet_levels",
+    "to_uint8",
+    "warn_of_levels",
+]
+
+#: Least range of values of pictures in [0, 1]: from below the first to above the second.
+_BLACK, _WHITE = 0.1, 0.5
+#: Largest value of samples in [-1, 1] that overshoot.
+_OVERSHOOT = 2.0
 
 
 def scale(x: Tensor) -> Tensor:
@@ -22,6 +36,28 @@ def scale(x: Tensor) -> Tensor:
 def to_uint8(x: Tensor) -> Tensor:
     """Invert :func:`scale`, rounding to the nearest level and clamping; uint8 passes through."""
     return x if x.dtype == torch.uint8 else ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def warn_of_levels(x: Tensor, name: str) -> None:
+    """Warn of floating-point pictures in [0, 1] or 0 to 255, where [-1, 1] is meant.
+
+    They have one or three channels, and no value below 0; in [-1, 1] so bright a batch is hardly possible.
+
+    Args:
+        x: some pictures, ``(B, C, H, W)``; others pass.
+        name: their name in the warning.
+    """
+    if x.ndim != 4 or not x.is_floating_point() or not is_picture(tuple(x.shape[1:])) or not x.numel():
+        return
+    low, high = torch.stack(x.aminmax()).tolist()  # one wait for the device
+    if low < 0 or not (high > _OVERSHOOT or (low < _BLACK and high > _WHITE)):
+        return
+    levels, mend = ("[0, 1]", "2 * x - 1") if high <= _OVERSHOOT else ("0 to 255", "x / 127.5 - 1")
+    warnings.warn(
+        f"{name}: pictures of floating point must be in [-1, 1], but these seem to be in {levels}; pass "
+        f"{mend}, or uint8.",
+        stacklevel=3,
+    )
 
 
 def random_flip(x: Tensor, generator: torch.Generator) -> Tensor:

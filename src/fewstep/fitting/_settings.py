@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from .._ranges import COUNT, NATURAL, NOT_NEGATIVE, POSITIVE, check_fields
 from ..field import Field
 from ..reference import finest
 
@@ -24,6 +25,9 @@ class Reference:
         max_nfe: most network calls per batch.
         steps: steps of a fixed grid instead of adaptive ones, for networks that are rough in time.
         cache: folder for finished batches.
+
+    Raises:
+        ValueError: on an invalid setting.
     """
 
     rtol: float | None = None
@@ -31,6 +35,9 @@ class Reference:
     max_nfe: int = 2000
     steps: int | None = None
     cache: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        check_fields("Reference", self, rtol=NOT_NEGATIVE, atol=NOT_NEGATIVE, max_nfe=COUNT, steps=COUNT)
 
     def tolerances(self, field: Field) -> dict[str, float]:
         """Return ``rtol`` and ``atol`` for a field."""
@@ -87,19 +94,15 @@ class GaussNewton:
     last_steps: int = 2
 
     def __post_init__(self) -> None:
-        _at_least_one("GaussNewton", iterations=self.iterations)
+        check_fields("GaussNewton", self, iterations=COUNT, minibatch=COUNT, memory=COUNT)
+        check_fields("GaussNewton", self, reuse=NATURAL, last_steps=NATURAL)
+        check_fields("GaussNewton", self, step=POSITIVE, shrinkage=NOT_NEGATIVE, decay=POSITIVE)
         if self.jacobian not in (None, "directions", "differences", "jvp"):
             raise ValueError(
                 f"GaussNewton: jacobian must be 'directions', 'differences' or 'jvp', not {self.jacobian!r}."
             )
         if self.jacobian == "jvp" and self.step is not None:
             raise ValueError(f"GaussNewton: jacobian='jvp' takes no step; leave step={self.step} out.")
-        if isinstance(self.last_steps, bool) or not isinstance(self.last_steps, int) or self.last_steps < 0:
-            raise ValueError(
-                f"GaussNewton: last_steps must be a whole number of at least 0, not {self.last_steps!r}."
-            )
-        if self.minibatch is not None and self.minibatch < 1:
-            raise ValueError(f"GaussNewton: minibatch must be at least 1 pair, not {self.minibatch}.")
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class Adam:
     report_every: int = 10
 
     def __post_init__(self) -> None:
-        _at_least_one("Adam", iterations=self.iterations, batch=self.batch, report_every=self.report_every)
+        check_fields("Adam", self, iterations=COUNT, lr=POSITIVE, batch=COUNT, report_every=COUNT)
 
 
 Optimizer = GaussNewton | Adam
@@ -144,9 +147,3 @@ def resolve_optimizer(optimizer: str | Optimizer) -> Optimizer:
             f"fitting.Adam(...), not {optimizer!r}."
         )
     return OPTIMIZERS[optimizer]()
-
-
-def _at_least_one(where: str, **counts: int) -> None:
-    for label, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{where}: {label} must be a whole number of at least 1, not {count!r}.")

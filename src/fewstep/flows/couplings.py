@@ -239,6 +239,11 @@ class MinibatchOT(Coupling):
         ot = require("ot", "ot")
         with torch.no_grad():
             cost = torch.cdist(x1.flatten(1).float(), noise.flatten(1).float()).square().double().cpu()
+            if not cost.isfinite().all():
+                raise ValueError(
+                    "MinibatchOT: noise and data must have finite squared distances in float32, but they are "
+                    "not finite or too large; scale the data to about [-1, 1]."
+                )
             uniform = torch.full((len(x1),), 1 / len(x1), dtype=torch.float64)
             # POT solves numpy arrays in C; its torch backend would only convert back and forth.
             plan = torch.from_numpy(ot.emd(uniform.numpy(), uniform.numpy(), cost.numpy()))

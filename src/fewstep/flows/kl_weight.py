@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+
+from .._ranges import NATURAL, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["KLWeight"]
 
@@ -30,12 +31,9 @@ class KLWeight:
     steps: int = 0
 
     def __post_init__(self) -> None:
+        check_fields("beta", self, end=POSITIVE, start=NOT_NEGATIVE, steps=NATURAL)
         start = self.end if self.start is None else self.start
-        if not (0 < self.end < math.inf and 0 <= start < math.inf):
-            raise ValueError(
-                f"beta: must be a positive number (5 to 30 is usual), not {self.end} from {start}."
-            )
-        if self.steps < 0 or (start != self.end and self.steps == 0):
+        if start != self.end and self.steps == 0:
             raise ValueError(f"beta: a ramp from {start} to {self.end} needs steps >= 1, not {self.steps}.")
 
     def __call__(self, step: int) -> float:

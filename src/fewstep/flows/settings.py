@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from .._ranges import COUNT, NATURAL, NOT_NEGATIVE, POSITIVE, UNIT, check_fields
+
 __all__ = ["Settings"]
 
 
@@ -96,16 +98,13 @@ class Settings:
                 raise ValueError(f"{name}: must be {allowed}, not {getattr(self, name)!r}.")
 
         counts = ("steps", "batch", "accumulate", "log_every", "validate_every", "checkpoint_every", "keep")
-        for name in counts:
-            check(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("warmup", "workers", "seed", "weight_decay"):
-            check(name, getattr(self, name) >= 0, "at least 0")
-        check("lr", 0 < self.lr < math.inf, "a positive number")
-        check("page_every", 0 <= self.page_every < math.inf, "seconds, or 0 for no page")
-        check("clip", self.clip is None or self.clip > 0, "positive, or absent for no clipping")
-        check("ema", bool(self.ema) and min(self.ema) > 0, "one or more positive half-lives")
+        check_fields("", self, **dict.fromkeys(counts, COUNT), warmup=NATURAL, workers=NATURAL, seed=NATURAL)
+        check_fields("", self, lr=POSITIVE, clip=POSITIVE, weight_decay=NOT_NEGATIVE, page_every=NOT_NEGATIVE)
+        half_lives = bool(self.ema) and all(map(POSITIVE.holds, self.ema))
+        check("ema", half_lives, "one or more positive half-lives")
         check("ema", len(set(self.ema)) == len(self.ema), "different half-lives")
-        check("betas", len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)")
+        rates = len(self.betas) == 2 and all(UNIT.holds(b) and b < 1 for b in self.betas)
+        check("betas", rates, "two numbers in [0, 1)")
         check("optimizer", self.optimizer in ("adam", "adamw"), "'adam' or 'adamw'")
         check("decay", self.decay in ("constant", "cosine"), "'constant' or 'cosine'")
         check("precision", self.precision in (None, "no", "bf16", "fp16"), "'no', 'bf16' or 'fp16'")

@@ -18,6 +18,7 @@ from .._device import check_device, device_name
 from .._extras import require
 from .._hashing import fingerprint
 from .._progress import progress_bar
+from .._ranges import COUNT, NATURAL, check_range
 from .._version import __version__
 from ..data import is_picture
 from ..field import Field, check_field
@@ -55,10 +56,15 @@ def generate(
 ) -> dict[str, Any]:
     """Generate the samples with the given numbers and write them to a folder.
 
-    Sample ``k`` comes from noise ``k`` of :func:`fewstep.noise`, so it depends neither on the batch nor on
-    the number of processes, and samples of two solvers can be compared one by one. Samples are made in blocks
-    of ``shard`` consecutive numbers; a block whose files are complete is not made again, so repeating an
-    interrupted call resumes it, and passing more ``seeds`` extends the folder.
+    Sample ``k`` comes from noise ``k`` of :func:`fewstep.noise`, which is the same to the bit whatever the
+    batch and the number of processes, so samples of two solvers can be compared one by one. Samples are made
+    in blocks of ``shard`` consecutive numbers; a block whose files are complete is not made again, so
+    repeating an interrupted call resumes it, and passing more ``seeds`` extends the folder.
+
+    The samples of other batches are the same up to rounding, as kernels add in another order. They are the
+    same to the bit where the network is called with the same batches, on one kind of machine: for all
+    ``seeds`` that are whole blocks and any number of processes, with the same ``batch`` and ``shard``; and
+    for any ``seeds`` and ``shard`` with ``batch=1``.
 
     Args:
         field: the field; its model must be on ``device``. A model without weights needs a name to add to a
@@ -72,7 +78,7 @@ def generate(
             ``"safetensors"`` (``samples`` as float32, and ``seeds``) and ``"pairs"`` (``x0`` and ``x1`` as
             float32, and ``seeds``; :meth:`fewstep.Pairs.load` reads them), which write one file per block,
             such as ``pairs-00001000-00001999.safetensors``, and ``"sheet"``, the first pictures side by side.
-        batch: samples per batch.
+        batch: samples per batch; they depend on it by rounding alone.
         shard: samples per block.
         save_noise: write the noises too, as ``noise-*.npz``.
         save_trajectory: write the paths of the first so many samples to ``trajectory.npz``: ``states`` and
@@ -98,13 +104,15 @@ def generate(
         ValueError: when an argument is wrong, or the folder holds samples made with other settings.
     """
     check_field(field, "generate")
+    check_range("generate", COUNT, batch=batch, shard=shard, world=world)
+    check_range("generate", NATURAL, seed=seed, rank=rank, save_trajectory=save_trajectory)
     solver = getattr(solver, "solver", solver)  # of a fit
     seeds = _ordered(seeds, per_sample)
     formats, shape, wanted = sorted(set(formats)), field.shape, blocks(seeds, shard)
     total = sum(len(block.seeds) for block in wanted)
     if shape is None:
         raise ValueError("field: does not say what shape it samples; give it Field(..., shape=...).")
-    _check(formats, shape, batch, rank, world, save_trajectory, len(wanted[0].seeds))
+    _check(formats, shape, rank, world, save_trajectory, len(wanted[0].seeds))
     device = check_device(field.device if device is None else device)
     bound = field.bind(conditions, per_sample, total)
     layout = Layout(Path(out), shape, formats, save_noise, save_trajectory, single=len(wanted) == 1)
@@ -186,7 +194,6 @@ def _ordered(seeds: Iterable[int], per_sample: Mapping[str, Any] | None) -> list
 def _check(
     formats: Sequence[str],
     shape: tuple[int, ...],
-    batch: int,
     rank: int,
     world: int,
     save_trajectory: int,
@@ -203,11 +210,9 @@ def _check(
         )
     if pictures or (save_trajectory and is_picture(shape)):
         require("matplotlib.image", "plot")  # now rather than after the first block
-    if batch < 1:
-        raise ValueError(f"batch: must be at least 1, not {batch}.")
-    if not 0 <= rank < world:
+    if rank >= world:
         raise ValueError(f"rank: must be from 0 to world - 1 = {world - 1}, not {rank}.")
-    if not 0 <= save_trajectory <= first:
+    if save_trajectory > first:
         raise ValueError(
             f"save_trajectory: must be from 0 to {first}, the samples of the first shard, not "
             f"{save_trajectory}."

@@ -31,10 +31,8 @@ def blocks(seeds: Iterable[int], size: int) -> list[Block]:
     """Split the numbers into blocks, at multiples of ``size``.
 
     Raises:
-        ValueError: when there are no numbers, one is negative or appears twice, or blocks have no size.
+        ValueError: when there are no numbers, or one is negative or appears twice.
     """
-    if size < 1:
-        raise ValueError(f"shard: must be at least 1, not {size}.")
     wanted = sorted(seeds)
     if not wanted or wanted[0] < 0:
         raise ValueError(f"seeds: must be numbers of at least 0, at least one of them, not {wanted[:3]}.")

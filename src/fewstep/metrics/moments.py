@@ -30,6 +30,9 @@ _SOURCE = ({"name": str, "sha256": (str, None)}, None)
 #: Kinds of the facts in a file.
 _KINDS = {"count": (int, None), "protocol": {"features": _SOURCE}}
 
+#: Rounding of a covariance over its norm: some files are in float32.
+_ROUNDING = 1e-6
+
 
 class Moments:
     """Mean and covariance of feature vectors, in constant memory.
@@ -178,6 +181,7 @@ class Moments:
             ValueError: naming the file and its fault.
         """
         mu, sigma, facts = _read(path)
+        _check_covariance(path, sigma)
         moments = cls(facts.get("protocol"))
         moments._count, moments._mean, moments._scatter = facts.get("count"), mu, sigma
         if moments._count is not None:
@@ -240,6 +244,21 @@ def _read(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor, dict[str, Any]]
         shapes = f"{tuple(mu.shape)} and {tuple(sigma.shape)}"
         raise ValueError(f"{path}: mu must be (d,) and sigma (d, d), not {shapes}.")
     return mu, sigma, _facts(path, arrays["facts"]) if "facts" in arrays else {}
+
+
+def _check_covariance(path: str | os.PathLike[str], sigma: Tensor) -> None:
+    """Raise a ``ValueError`` unless a matrix is symmetric without negative eigenvalues, up to rounding."""
+    unit = sigma / sigma.abs().max().clamp(min=torch.finfo(sigma.dtype).tiny)
+    rounding = _ROUNDING * (1 + float(unit.norm()))
+    skew = float((unit - unit.T).abs().max())
+    lifted = unit + rounding * torch.eye(len(unit), dtype=unit.dtype)
+    # Eigenvalues take several times as long as a decomposition.
+    if skew > rounding or int(torch.linalg.cholesky_ex(lifted).info):
+        raise ValueError(
+            f"{path}: sigma must be a covariance, symmetric and without negative eigenvalues, but over its "
+            f"largest entry the asymmetry is {skew:.2g} and the least eigenvalue "
+            f"{float(torch.linalg.eigvalsh(unit)[0]):.2g}; make or download it again."
+        )
 
 
 def _float64(path: str | os.PathLike[str], key: str, x: NDArray[Any]) -> Tensor:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .._ranges import NOT_NEGATIVE, POSITIVE, check_fields
 from ._schedule import Schedule, SchedulePoint, as_time, require
 
 __all__ = ["VE", "VP", "CondOT", "Cosine", "LinearVP", "Polynomial"]
@@ -40,7 +41,7 @@ class Polynomial(Schedule):
     n: float = 1.0
 
     def __post_init__(self) -> None:
-        require(self.n > 0, "Polynomial", "n", self.n, "a positive exponent")
+        check_fields("Polynomial", self, n=POSITIVE)
 
     def _at(self, t: Tensor) -> SchedulePoint:
         power, slope = t**self.n, self.n * t ** (self.n - 1)
@@ -68,7 +69,7 @@ class VP(Schedule):
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        require(self.beta_min > 0, "VP", "beta_min", self.beta_min, "a positive number")
+        check_fields("VP", self, beta_min=POSITIVE, beta_max=POSITIVE)
         require(self.beta_max > self.beta_min, "VP", "beta_max", self.beta_max, "a number above beta_min")
 
     def _at(self, t: Tensor) -> SchedulePoint:
@@ -134,9 +135,8 @@ class VE(Schedule):
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        require(self.sigma_min >= 0, "VE", "sigma_min", self.sigma_min, "zero or more")
+        check_fields("VE", self, sigma_min=NOT_NEGATIVE, sigma_max=POSITIVE, rho=POSITIVE)
         require(self.sigma_max > self.sigma_min, "VE", "sigma_max", self.sigma_max, "above sigma_min")
-        require(self.rho > 0, "VE", "rho", self.rho, "positive")
 
     def _at(self, t: Tensor) -> SchedulePoint:
         top, bottom = self._roots()

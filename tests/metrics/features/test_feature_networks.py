@@ -154,7 +154,7 @@ class TestStreaming:
         assert torch.equal(found, network(features.quantize(x1)))
 
     def test_the_batch_is_checked(self):
-        with pytest.raises(ValueError, match="batch: must be at least 1, not 0"):
+        with pytest.raises(ValueError, match="batch must be a whole number of at least 1, not 0"):
             fs.metrics.feature_moments(pictures(2), features.FeatureNetwork.of(Colours(), "c"), batch=0)
 
 

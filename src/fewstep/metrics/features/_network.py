@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._hashing import fingerprint
-from ...data import to_uint8
+from ...data import to_uint8, warn_of_levels
 
 __all__ = ["FeatureNetwork", "quantize", "too_few"]
 
@@ -32,6 +32,7 @@ def quantize(samples: Tensor) -> Tensor:
             "samples: must be pictures (B, C, H, W), uint8 or floating-point in [-1, 1], not "
             f"{samples.dtype} of shape {tuple(samples.shape)}."
         )
+    warn_of_levels(samples, "samples")
     return to_uint8(samples)
 
 

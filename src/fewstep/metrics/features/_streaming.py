@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..._processes import place
 from ..._progress import progress_bar
+from ..._ranges import COUNT, check_range
 from ...data import ArrayDataset, Dataset
 from ..moments import Moments
 from ._network import FeatureNetwork, quantize
@@ -76,8 +77,7 @@ def _features(
     alone: bool = False,
 ) -> Iterator[Tensor]:
     """Yield the features of this process's batches, a strided share of all."""
-    if batch < 1:
-        raise ValueError(f"batch: must be at least 1, not {batch}.")
+    check_range("features", COUNT, batch=batch)
     source = ArrayDataset(data, "samples") if isinstance(data, Tensor) else data
     numbers = range(len(source)) if indices is None else indices
     rank, world = (0, 1) if alone else place()
