@@ -9,6 +9,7 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,10 @@ from fewstep.models import load_field
 from fewstep.networks import MLP, SongUNet, load_fast_ode, save_network
 from fewstep.report.training import training_page
 
-__all__ = ["READERS", "Reader"]
+__all__ = ["READERS", "Reader", "complaint"]
+
+#: Most characters of a message, beside the path.
+LONGEST = 400
 
 CPU = torch.device("cpu")
 SHARD, IDX = "pairs-00000000-00000003.safetensors", "train-images-idx3-ubyte"
@@ -51,6 +55,28 @@ class Reader(NamedTuple):
     file: str
     read: Callable[[Path], Any]
     use: Callable[[Any], Any] = lambda found: None
+
+
+def complaint(reader: Reader, folder: Path) -> str | None:
+    """Read a damaged file; return what is wrong with the sentence that refuses it, nothing if it is right.
+
+    Other errors than a reader may raise come through.
+    """
+    try:
+        found = reader.read(folder)
+    except (ValueError, OSError) as error:
+        said = str(error)
+        short = said.replace(str(folder), "")
+        faults = {
+            "does not name the file": str(folder) not in said,
+            "has several lines": "\n" in said,
+            "is too long": len(short) >= LONGEST,
+        }
+        wrong = [fault for fault, holds in faults.items() if holds]
+        return f"{' and '.join(wrong)}: {short:.{LONGEST}}" if wrong else None
+    with suppress(ValueError, OSError, ArithmeticError, RuntimeError):  # as the command line
+        reader.use(found)
+    return None
 
 
 def _field() -> fs.Field:
