@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -19,6 +20,13 @@ def velocity(x, t):
 
 slow = fs.Field(velocity, shape=(2,), name="slow")
 """
+
+
+def ended(code):
+    """Run a program that a signal ends; the tests themselves may be in the background, without Ctrl-C."""
+    command = [sys.executable, "-c", code]
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=heed)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
@@ -113,7 +121,7 @@ main()
 )
 def test_a_signal_at_any_moment_ends_in_one_line(moment, module, sent):
     code = MOMENTS.format(moment=moment, module=module, number=int(sent))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = ended(code)
     assert done.stderr == "interrupted; what was finished is kept\n"
     assert done.returncode == 128 + sent
 
@@ -121,7 +129,7 @@ def test_a_signal_at_any_moment_ends_in_one_line(moment, module, sent):
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
 def test_a_signal_after_an_error_adds_no_line():
     code = MOMENTS.format(moment="failed", module=None, number=int(signal.SIGTERM))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = ended(code)
     assert done.stderr == "error: no.\n"
     assert done.returncode == 128 + signal.SIGTERM
 

@@ -36,7 +36,7 @@ def test_pairs_may_be_made_adaptively(program, tmp_path):
     [
         (("--solver", "magic"), "SOLVER: 'magic' is neither a solver file nor a classical one"),
         (("--rtol", 0.1), "--rtol, --atol: only the solver 'adaptive' has tolerances"),
-        (("--batch", 0), "batch: must be at least 1, not 0"),
+        (("--batch", 0), "batch: must be a whole number of at least 1, not 0"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_work(failure, tmp_path, words, message):

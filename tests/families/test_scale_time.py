@@ -217,7 +217,7 @@ def test_the_solver_file_tells_theta_and_nodes(tmp_path):
     [
         ({"base": "rk45"}, "base must be one of euler, midpoint, .* not 'rk45'"),
         ({"train": "all"}, "train must be 'both', 'time' or 'scale', not 'all'"),
-        ({"steps": 0}, "steps: must be a whole number of at least 1, not 0"),
+        ({"steps": 0}, "steps: must be a whole number from 1 to 10,000, not 0"),
     ],
 )
 def test_bad_arguments_are_named(options, words):

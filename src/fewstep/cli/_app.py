@@ -77,7 +77,8 @@ def _broken_output(error: BaseException) -> bool:
 def _sentence(error: BaseException) -> str:
     """Return the message of an error, without torch's backtrace in C++, with the rank under torchrun."""
     text = str(error).partition("\nException raised from")[0]
-    rank = f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
+    several = os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
+    rank = f"rank {os.environ['RANK']}: " if several else ""
     notes = getattr(error, "__notes__", [])  # with the call of the network that raised it
     return "\n".join([f"error: {rank}{text}", *notes])
 

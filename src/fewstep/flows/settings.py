@@ -99,7 +99,8 @@ class Settings:
 
         counts = ("steps", "batch", "accumulate", "log_every", "validate_every", "checkpoint_every", "keep")
         check_fields("", self, **dict.fromkeys(counts, COUNT), warmup=NATURAL, workers=NATURAL, seed=NATURAL)
-        check_fields("", self, lr=POSITIVE, clip=POSITIVE, weight_decay=NOT_NEGATIVE, page_every=NOT_NEGATIVE)
+        seconds = NOT_NEGATIVE._replace(words="seconds, or 0 for no page")
+        check_fields("", self, lr=POSITIVE, clip=POSITIVE, weight_decay=NOT_NEGATIVE, page_every=seconds)
         half_lives = bool(self.ema) and all(map(POSITIVE.holds, self.ema))
         check("ema", half_lives, "one or more positive half-lives")
         check("ema", len(set(self.ema)) == len(self.ema), "different half-lives")
