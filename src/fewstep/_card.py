@@ -158,12 +158,11 @@ def _errors(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _measured(report: Mapping[str, Any]) -> str:
-    pairs, reference = report.get("pairs") or {}, report.get("reference") or {}
-    count = (
-        f"{pairs['validation']} noises"
-        if isinstance(pairs, Mapping) and "validation" in pairs
-        else "some noises"
+    # Protocols of solvers may hold anything under these names.
+    pairs, reference = (
+        value if isinstance(value, Mapping) else {} for value in map(report.get, ("pairs", "reference"))
     )
+    count = f"{pairs['validation']} noises" if "validation" in pairs else "some noises"
     method = f" of {reference['method']}" if "method" in reference else ""
     rtol = f" (rtol {reference['rtol']:g})" if isinstance(reference.get("rtol"), float) else ""
     if "steps" in reference:  # of a fixed grid, which has no tolerance

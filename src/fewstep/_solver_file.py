@@ -37,7 +37,7 @@ _OPTIONAL: dict[str, Any] = {
     "schedule": {"name": str},
     "family": {"name": str},
     "fitted_for": FITTED_FOR,
-    "protocol": dict,
+    "protocol": {"notes": ([str], None)},
     "scores": {"validation_rmse": ({str: _NUMBER}, None), **dict.fromkeys(GAINS, _NUMBER)},
     "citation": [str],
 }
