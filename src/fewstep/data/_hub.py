@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,11 +28,15 @@ def table_from_parquet(paths: Sequence[Path]) -> Any:
             with parquet.ParquetFile(path) as file:
                 column = _picture_column(file.schema_arrow, str(path))
             _check_size(path, column)
+    log = logging.getLogger("datasets.packaged_modules.parquet.parquet")
     with reading(excerpt(", ".join(map(str, paths))), "table of pictures", "datasets"):
+        log.disabled = True  # it would print the error, too
         try:
             table = datasets.Dataset.from_parquet([str(path) for path in paths], columns=[column])
         except datasets.exceptions.DatasetGenerationError as error:
             raise error.__cause__ or error  # noqa: B904  # which says what is wrong
+        finally:
+            log.disabled = False
     return _undecoded(datasets, table, column)
 
 
