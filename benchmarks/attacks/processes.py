@@ -114,7 +114,7 @@ def same(run: str, out: Path) -> Faults:
         if expected.get(name) != found.get(name):
             how = "is missing" if name not in found else "differs" if name in expected else "is left over"
             yield f"{run}: {name} {how}"
-    for path in [*out.rglob(".fewstep-*"), *out.rglob(".lock")]:
+    for path in [*out.rglob(".fewstep-*"), *out.rglob(".fewstep.lock")]:
         yield f"{run}: leaves {re.sub('[0-9a-f]{8}', '*', path.name)}"
     if (out / "metrics.jsonl").exists():
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,8 +23,9 @@ __all__ = [
     "write_text",
 ]  # fmt: skip
 
-#: How the names of temporary files begin.
+#: How the names of temporary files begin, and what they are.
 _PART = ".fewstep-"
+_PARTS = re.compile(r"\.fewstep-[0-9a-f]{8}-.+", re.DOTALL)
 
 #: Errors of a full disk, a used-up quota and a limit on file sizes.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -56,15 +58,16 @@ def _temporary(target: Path) -> Iterator[Path]:
         if try_lock(handle) is not False and temporary.exists():
             break
         let_go(handle)  # a sweep has come in between
-    windows = os.name == "nt"  # which has no locks, and renames no open files
+    process, windows = os.getpid(), os.name == "nt"  # which has no locks, and renames no open files
     if windows:
         let_go(handle)
     try:
         yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
-        if not windows:
-            let_go(handle)
+        if os.getpid() == process:  # else it is a fork, and the file its parent's
+            temporary.unlink(missing_ok=True)
+            if not windows:
+                let_go(handle)
 
 
 @contextmanager
@@ -73,9 +76,9 @@ def only_writer(folder: Path) -> Iterator[None]:
 
     Raises:
         OSError: when the folder cannot be written.
-        ValueError: when another process is writing there.
+        ValueError: when something else is writing there.
     """
-    lock_folder(folder)
+    lock_folder(folder, writing=True)
     try:
         sweep(folder)
         yield
@@ -86,6 +89,8 @@ def only_writer(folder: Path) -> Iterator[None]:
 def sweep(folder: Path) -> None:
     """Remove the temporary files below a folder whose writers were killed."""
     for path in folder.rglob(f"{_PART}*"):
+        if not (_PARTS.fullmatch(path.name) and path.is_file() and not path.is_symlink()):
+            continue
         with suppress(OSError):
             handle = os.open(path, os.O_RDWR)
             if try_lock(handle):

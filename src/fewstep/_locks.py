@@ -11,6 +11,8 @@ import atexit
 import json
 import os
 import socket
+import stat
+import threading
 import time
 import warnings
 from contextlib import suppress
@@ -25,11 +27,16 @@ except ImportError:  # on Windows
 __all__ = ["LOCK", "let_go", "lock_folder", "try_lock", "unlock_folder"]
 
 #: Name of the file in a folder that is being written.
-LOCK = ".lock"
+LOCK = ".fewstep.lock"
 
-#: Open files that this process has locked, and among them those of folders.
+#: Open files that this process has locked, among them those of folders, and the folders it is writing in.
 _HELD: set[int] = set()
 _FOLDERS: dict[Path, int] = {}
+_WRITING: set[Path] = set()
+_THREADS = threading.RLock()
+
+#: How the file of a folder is opened: never another file by a link, and without waiting for a pipe.
+_OPEN = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def try_lock(handle: int) -> bool | None:
@@ -56,21 +63,40 @@ def let_go(handle: int) -> None:
     os.close(handle)
 
 
-def lock_folder(folder: Path) -> None:
+def lock_folder(folder: Path, writing: bool = False) -> None:
     """Make this process the only writer of a folder, until :func:`unlock_folder` or its end.
+
+    Args:
+        folder: the folder, which is made.
+        writing: from now on, so that no other part of this process may.
 
     Raises:
         OSError: when the folder cannot be written.
-        ValueError: when another process is writing there.
+        ValueError: when something else is writing there, or its lock is a file of another program.
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
-    if folder in _FOLDERS or fcntl is None:
-        return
+    with _THREADS:
+        if writing and folder in _WRITING:
+            raise ValueError(
+                f"out: {folder} is being written by this process already; wait for that, or choose another "
+                "folder."
+            )
+        if folder not in _FOLDERS and fcntl is not None:
+            _FOLDERS[folder] = _locked(folder)
+        if writing:
+            _WRITING.add(folder)
+
+
+def _locked(folder: Path) -> int:
+    """Lock the file of a folder, and write this process into it."""
     path = folder / LOCK
     while True:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        handle = _opened(path)
         writer = _writer(handle)
+        if writer is None:
+            let_go(handle)
+            raise ValueError(f"out: {path} is of another program; remove it, or choose another folder.")
         if not _free(handle, writer):
             let_go(handle)
             raise ValueError(
@@ -81,21 +107,32 @@ def lock_folder(folder: Path) -> None:
             if os.path.samestat(os.fstat(handle), path.stat()):
                 break
         let_go(handle)  # its holder removed it meanwhile
-    _FOLDERS[folder] = handle
     if writer:
-        warnings.warn(f"{folder}: taken over from {_words(writer)}, which is gone.", stacklevel=4)
+        warnings.warn(f"{folder}: taken over from {_words(writer)}, which is gone.", stacklevel=5)
     now = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.strftime("%Y-%m-%d %H:%M:%S%z")}
     os.ftruncate(handle, 0)
     os.pwrite(handle, json.dumps(now).encode(), 0)
+    return handle
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, _OPEN, 0o666)
+    except OSError:
+        if not (path.is_symlink() or path.is_dir()):
+            raise
+    raise ValueError(f"out: {path} is of another program; remove it, or choose another folder.")
 
 
 def unlock_folder(folder: Path) -> None:
     """Let other processes write in a folder."""
     folder = folder.resolve()
-    handle = _FOLDERS.pop(folder, None)
-    if handle is not None:
-        (folder / LOCK).unlink(missing_ok=True)
-        let_go(handle)
+    with _THREADS:
+        _WRITING.discard(folder)
+        handle = _FOLDERS.pop(folder, None)
+        if handle is not None:
+            (folder / LOCK).unlink(missing_ok=True)
+            let_go(handle)
 
 
 def _free(handle: int, writer: dict[str, Any]) -> bool:
@@ -116,17 +153,23 @@ def _lives(pid: Any) -> bool:
     return True
 
 
-def _writer(handle: int) -> dict[str, Any]:
-    """Return what the file of a folder says of its writer: nothing if it is new or damaged."""
-    with suppress(ValueError):
-        found = json.loads(os.pread(handle, 1000, 0))
-        return found if isinstance(found, dict) else {}
-    return {}
+def _writer(handle: int) -> dict[str, Any] | None:
+    """Return what the file of a folder says of its writer: nothing if new, ``None`` if it is not ours."""
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        return None
+    content = os.pread(handle, 1000, 0)
+    if not content:
+        return {}
+    with suppress(ValueError, RecursionError):
+        found = json.loads(content)
+        kinds = {"host": str, "pid": int, "time": str}
+        if isinstance(found, dict) and {key: type(value) for key, value in found.items()} == kinds:
+            return found if f"{found['host']}{found['time']}".isprintable() else None
+    return None
 
 
 def _words(writer: dict[str, Any]) -> str:
-    pid, host, since = (str(writer.get(key, "?"))[:60] for key in ("pid", "host", "time"))
-    return f"process {pid} on {host} since {since}"
+    return f"process {writer['pid']} on {writer['host']:.60} since {writer['time']:.60}"
 
 
 def _forget() -> None:
@@ -134,8 +177,8 @@ def _forget() -> None:
     for handle in _HELD:
         with suppress(OSError):
             os.close(handle)
-    _HELD.clear()
-    _FOLDERS.clear()
+    for kept in (_HELD, _FOLDERS, _WRITING):
+        kept.clear()
 
 
 def _unlock_all() -> None:

@@ -445,7 +445,7 @@ def test_two_runs_cannot_train_in_one_folder(tmp_path):
     process.send_signal(signal.SIGCONT)
     process.communicate(timeout=60)
     assert process.returncode == 0
-    assert not (tmp_path / "run" / ".lock").exists()
+    assert not (tmp_path / "run" / ".fewstep.lock").exists()
 
 
 def test_other_things_in_the_folder_are_told_once(tmp_path):
