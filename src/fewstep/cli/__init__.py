@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run ``fewstep``: the entry point of the console script."""
+    """Run ``fewstep``: the entry point of the console script, which handles signals until the process ends."""
     watch_signals()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a lost process costs a backtrace a rank
     try:
