@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run ``fewstep``: the entry point of the console script, which handles signals until the process ends."""
+    """Run ``fewstep``: the entry point of the console script; it handles signals from then on."""
     watch_signals()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a lost process costs a backtrace a rank
     try:
