@@ -15,7 +15,7 @@ from .schedules import DDPM, Discrete, Schedule
 
 __all__ = [
     "Clock",
-    "check_clock",
+    "checked_clock",
     "clock_jumps",
     "default_clock",
     "describe_clock",
@@ -35,8 +35,8 @@ def default_clock(schedule: Schedule) -> Clock:
     return "timestep" if isinstance(schedule, DDPM | Discrete) else (0, 1)
 
 
-def check_clock(clock: Clock, schedule: Schedule) -> None:
-    """Raise a ``ValueError`` unless ``clock`` is a clock of this schedule."""
+def checked_clock(clock: Clock, schedule: Schedule) -> Clock:
+    """Return a clock, a pair as numbers of Python; raise a ``ValueError`` for none of this schedule."""
     pair = isinstance(clock, tuple) and len(clock) == 2 and all(map(FINITE.holds, clock))
     if not (pair or callable(clock) or clock in ("sigma", "timestep", "integer")):
         raise ValueError(
@@ -49,6 +49,7 @@ def check_clock(clock: Clock, schedule: Schedule) -> None:
             f"Field: clock={clock!r} needs a schedule with timesteps, DDPM or Discrete, not {schedule!r}; "
             f"give the times yourself, for example clock={instead}."
         )
+    return (FINITE.number(clock[0]), FINITE.number(clock[1])) if isinstance(clock, tuple) else clock
 
 
 def network_time(clock: Clock, schedule: Schedule, t: Tensor | float) -> Tensor | float:

@@ -27,11 +27,12 @@ class CallLimitError(RuntimeError):
     """The adaptive solver needs more network calls than allowed."""
 
 
-def check_tolerances(name: str, rtol: float, atol: float) -> None:
-    """Raise a ``ValueError`` unless the tolerances are numbers of at least 0, and not both 0."""
-    check_range(name, NOT_NEGATIVE, rtol=rtol, atol=atol)
+def check_tolerances(name: str, rtol: float, atol: float) -> tuple[float, float]:
+    """Return the tolerances; raise a ``ValueError`` unless they are of at least 0, and not both 0."""
+    rtol, atol = check_range(name, NOT_NEGATIVE, rtol=rtol, atol=atol)
     if rtol == atol == 0:
         raise ValueError(f"{name}: rtol and atol must not both be 0; 1e-5 is usual.")
+    return rtol, atol
 
 
 def answers_differ(evaluate: Callable[[], Tensor | tuple[Tensor, ...]]) -> str:
@@ -87,8 +88,8 @@ def dopri5(
         FloatingPointError: when the velocity is NaN or infinite, or the step size underflows.
     """
     torchdiffeq = require("torchdiffeq", "fit")
-    check_tolerances(name, rtol, atol)
-    check_range(name, COUNT, max_nfe=max_nfe)
+    rtol, atol = check_tolerances(name, rtol, atol)
+    (max_nfe,) = check_range(name, COUNT, max_nfe=max_nfe)
     nfe = 0
     last: tuple[Tensor, State] | None = None
     failure: BaseException | None = None

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from ._broadcast import affine, as_float64, factor
-from ._clock import Clock, check_clock, clock_jumps, default_clock, time_maker
+from ._clock import Clock, checked_clock, clock_jumps, default_clock, time_maker
 from ._conditions import Bound, bind, expand_unconditional, explained
 from ._ends import finite_conversion
 from ._field_arguments import (
     check_network,
-    check_order,
     checked_guidance,
     checked_interval,
     checked_moments,
+    checked_order,
     checked_rescale,
     checked_shape,
 )
@@ -60,8 +60,8 @@ class FieldBase(Identity):
     ) -> None:
         check_prediction(prediction)
         self.schedule = CondOT() if schedule is None else schedule
-        self.clock = default_clock(self.schedule) if clock is None else clock
-        check_clock(self.clock, self.schedule)
+        clock = default_clock(self.schedule) if clock is None else clock
+        self.clock = checked_clock(clock, self.schedule)
         if time_shape not in ("batch", "scalar"):
             raise ValueError(f"Field: time_shape must be 'batch' or 'scalar', not {time_shape!r}.")
         if not isinstance(self.schedule, Schedule):
@@ -115,8 +115,7 @@ class FieldBase(Identity):
 
     def __call__(self, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
         """Return the velocity ``dx/dt`` at ``x`` and ``t``; conditions go to the network untouched."""
-        check_order(x, t)
-        return self.predict_as("velocity", x, t, **conditions)
+        return self.predict_as("velocity", x, checked_order(x, t), **conditions)
 
     def predict_as(self, wanted: Prediction, x: Tensor, t: Tensor | float, **conditions: Any) -> Tensor:
         """Convert the network's prediction to another: ``"data"`` is the denoised estimate of ``x1``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +14,13 @@ from ._ranges import FINITE, NOT_NEGATIVE, UNIT
 
 __all__ = [
     "check_network",
-    "check_order",
     "checked_guidance",
     "checked_interval",
     "checked_moments",
+    "checked_order",
     "checked_rescale",
     "checked_shape",
 ]
-
-#: Times are in [0, 1], up to rounding.
-_TIME = UNIT._replace(least=-1e-6, most=1 + 1e-6)
 
 
 def checked_guidance(guidance: float | Tensor | None, unconditional: object, guide: object) -> float | None:
@@ -56,8 +54,8 @@ def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def checked_interval(interval: Sequence[float]) -> tuple[float, float]:
-    ends = tuple(interval) if isinstance(interval, Sequence) else ()
-    if len(ends) != 2 or not all(map(UNIT.holds, ends)) or not ends[0] < ends[1]:
+    ends = tuple(map(UNIT.number, interval)) if isinstance(interval, Sequence) else ()
+    if len(ends) != 2 or None in ends or not ends[0] < ends[1]:
         raise ValueError(
             f"Field: guidance_interval must be two increasing times within [0, 1], not {interval!r}."
         )
@@ -75,7 +73,7 @@ def checked_rescale(rescale: float | str, unconditional: object, guide: object) 
             f"Field: guidance_rescale={rescale!r} changes guided predictions, but there is nothing to guide "
             "away from; pass guidance and unconditional={...} or guide=..., or leave it out."
         )
-    return rescale if isinstance(rescale, str) else float(rescale)
+    return rescale if isinstance(rescale, str) else float(UNIT.number(rescale))
 
 
 def checked_moments(
@@ -107,9 +105,10 @@ def check_network(label: str, network: Callable[..., Tensor]) -> None:
         )
 
 
-def check_order(x: object, t: object) -> None:
-    """Raise a ``TypeError`` for a time in the place of the states, as solvers of ``f(t, y)`` pass it.
+def checked_order(x: object, t: Any) -> Any:
+    """Return the time of a call of a field, a number as one of Python.
 
+    Raise a ``TypeError`` for a time in the place of the states, as solvers of ``f(t, y)`` pass it.
     Raise a ``ValueError`` for a number outside [0, 1], or a tensor of another shape, whose numbers are not
     read, as they may be on a device.
     """
@@ -120,12 +119,13 @@ def check_order(x: object, t: object) -> None:
             "call f(t, y), such as torchdiffeq's."
         )
     if torch.compiler.is_compiling():
-        return
-    if not (t.shape in ((), (1,), x.shape[:1]) if isinstance(t, Tensor) else _TIME.holds(t)):
+        return t
+    if not (t.shape in ((), (1,), x.shape[:1]) if isinstance(t, Tensor) else UNIT.holds(t)):
         raise ValueError(
             f"Field: t must be a time in [0, 1], a number or a tensor of shape () or ({len(x)},), not "
             f"{t!r:.60}."
         )
+    return t if isinstance(t, Tensor) else UNIT.number(t)
 
 
 def _described(value: object) -> str:

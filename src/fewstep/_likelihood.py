@@ -50,7 +50,7 @@ class Likelihood(NamedTuple):
         Raises:
             ValueError: when ``bin_width`` is not positive.
         """
-        check_range("bits_per_dim", POSITIVE, bin_width=bin_width)
+        (bin_width,) = check_range("bits_per_dim", POSITIVE, bin_width=bin_width)
         dimension = math.prod(self.latents.shape[1:])
         return -self.log_prob / (dimension * math.log(2)) - math.log2(bin_width)
 
@@ -112,7 +112,7 @@ def log_likelihood(
         CallLimitError: when ``max_nfe`` calls are not enough.
         FloatingPointError: when velocity or divergence is NaN or infinite, or the step size underflows.
     """
-    _check(x1, divergence, probes, seed, batch)
+    probes, seed, batch = _checked(x1, divergence, probes, seed, batch)
     bound = check_field(field, "log_likelihood").bind(conditions, per_sample, len(x1))
     parts: list[Likelihood] = []
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
@@ -203,7 +203,7 @@ def _initial_log_prob(field: Field, x0: Tensor) -> Tensor:
     return (-z.square() / 2 - scale.log() - math.log(2 * math.pi) / 2).reshape(len(x0), -1).sum(dim=1)
 
 
-def _check(x1: Tensor, divergence: str, probes: int, seed: int, batch: int) -> None:
+def _checked(x1: Tensor, divergence: str, probes: int, seed: int, batch: int) -> tuple[int, int, int]:
     if not isinstance(x1, Tensor) or not x1.is_floating_point() or x1.ndim < 1 or x1.numel() == 0:
         got = f"{x1.dtype} of shape {tuple(x1.shape)}" if isinstance(x1, Tensor) else type(x1).__name__
         raise ValueError(
@@ -221,8 +221,8 @@ def _check(x1: Tensor, divergence: str, probes: int, seed: int, batch: int) -> N
             f"log_likelihood: probes={probes} has no meaning for the exact divergence; pass "
             "divergence='hutchinson', or leave probes out."
         )
-    check_range("log_likelihood", COUNT, probes=probes, batch=batch)
-    check_range("log_likelihood", NATURAL, seed=seed)
+    probes, batch = check_range("log_likelihood", COUNT, probes=probes, batch=batch)
+    return probes, *check_range("log_likelihood", NATURAL, seed=seed), batch
 
 
 def _check_autograd(field: Field, x: Tensor) -> None:

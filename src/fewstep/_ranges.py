@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from math import prod
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 __all__ = [
     "COUNT",
@@ -26,32 +28,46 @@ _LARGEST, _MOST = sys.float_info.max, 2**64 - 1
 
 
 class Range(NamedTuple):
-    """Finite numbers of a type, from ``least`` to ``most``; truth values are none."""
+    """Finite numbers from ``least`` to ``most``, up to ``rounding``, or the whole ones among them."""
 
     words: str
     least: float
     most: float = _LARGEST
-    kind: type = Real
+    whole: bool = False
+    rounding: float = 0
+
+    def number(self, value: Any) -> Any:
+        """Return a value in the range as a number of Python, rounded into it, and ``None`` for others.
+
+        A tensor or an array with one number is that number; truth values and text are none.
+        """
+        if isinstance(value, np.generic | np.ndarray | Tensor) and prod(value.shape) == 1:
+            value = value.item()
+        real = isinstance(value, Real) and not isinstance(value, bool)
+        if not (real and self.least - self.rounding <= value <= self.most + self.rounding):
+            return None
+        value = int(value) if isinstance(value, Integral) else float(value)  # a fraction is none for PyTorch
+        if self.whole:
+            return int(value) if value == int(value) else None
+        return min(max(value, self.least), self.most) if self.rounding else value
 
     def holds(self, value: Any) -> bool:
         """Return whether a value is in the range."""
-        value = value.item() if isinstance(value, np.generic) else value  # float32 overflows in comparisons
-        number = isinstance(value, self.kind) and not isinstance(value, bool)
-        return number and bool(self.least <= value <= self.most)
+        return self.number(value) is not None
 
 
-COUNT = Range("a whole number of at least 1", 1, _MOST, Integral)
-NATURAL = Range("a whole number of at least 0", 0, _MOST, Integral)
+COUNT = Range("a whole number of at least 1", 1, _MOST, whole=True)
+NATURAL = Range("a whole number of at least 0", 0, _MOST, whole=True)
 POSITIVE = Range("a positive number", 5e-324)  # the least above 0
 NOT_NEGATIVE = Range("a number of at least 0", 0)
 FINITE = Range("a finite number", -_LARGEST)
-UNIT = Range("a number in [0, 1]", 0, 1)
+UNIT = Range("a number in [0, 1]", 0, 1, rounding=1e-6)
 #: Steps and calls of solvers, whose tables grow by their square.
-STEPS = Range("a whole number from 1 to 10,000", 1, 10_000, Integral)
+STEPS = Range("a whole number from 1 to 10,000", 1, 10_000, whole=True)
 
 
-def check_range(where: str, allowed: Range, **numbers: Any) -> None:
-    """Raise a ``ValueError`` for a number outside its range.
+def check_range(where: str, allowed: Range, **numbers: Any) -> tuple[Any, ...]:
+    """Return numbers as those of Python; raise a ``ValueError`` for one outside its range.
 
     Args:
         where: name of the function or class; none for arguments known to everyone by their names.
@@ -62,16 +78,15 @@ def check_range(where: str, allowed: Range, **numbers: Any) -> None:
         if not allowed.holds(value):
             label = f"{where}: {name}" if where else f"{name}:"
             raise ValueError(f"{label} must be {allowed.words}, not {value!r:.60}.")
+    return tuple(map(allowed.number, numbers.values()))
 
 
 def check_fields(where: str, settings: Any, **ranges: Range) -> None:
     """Raise a ``ValueError`` for a number among the fields of a dataclass that is outside its range.
 
-    A field whose default is ``None`` may be ``None``. NumPy's numbers become Python's, ready for JSON.
+    A field whose default is ``None`` may be ``None``. The numbers become Python's, ready for JSON.
     """
     for name, allowed in ranges.items():
         value = getattr(settings, name)
         if value is not None or getattr(type(settings), name, 0) is not None:
-            check_range(where, allowed, **{name: value})
-        if isinstance(value, np.generic):
-            object.__setattr__(settings, name, value.item())
+            object.__setattr__(settings, name, *check_range(where, allowed, **{name: value}))

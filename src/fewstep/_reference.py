@@ -70,11 +70,11 @@ def solve(
     check_field(field, "reference.solve")
     check_conditions(conditions, "reference.solve", ("times", "rtol", "atol", "max_nfe", "dtype", "steps"))
     check_noise(x0, some=True)
-    times = tuple(times.tolist() if isinstance(times, Tensor) else times)
-    within = len(times) > 1 and all(map(UNIT.holds, times))
-    if not within or times[0] != 0 or not all(map(lt, times, times[1:])):
+    given = tuple(times.tolist() if isinstance(times, Tensor) else times)
+    times = tuple(map(UNIT.number, given))
+    if len(times) < 2 or None in times or times[0] != 0 or not all(map(lt, times, times[1:])):
         raise ValueError(
-            f"times: must increase from 0 within [0, 1], two of them at least, not {times}; (0, 1) "
+            f"times: must increase from 0 within [0, 1], two of them at least, not {given}; (0, 1) "
             "solves from noise to data."
         )
     seen = state_type(x0.dtype)
@@ -83,7 +83,7 @@ def solve(
         return field(x.to(seen), t, **conditions).to(x.dtype)
 
     if steps is not None:
-        check_range("reference", COUNT, steps=steps)
+        (steps,) = check_range("reference", COUNT, steps=steps)
         edges = grid_edges(times, field.discontinuities, steps)
         state = field.initial_state(x0).to(state_type(dtype or widest(x0.device)))
         states, nfe = rk4(velocity, state, edges, times)

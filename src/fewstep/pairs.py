@@ -69,8 +69,8 @@ def noise(
     Raises:
         ValueError: when a number is out of range.
     """
-    check_range("noise", COUNT, count=count)
-    check_range("noise", NATURAL, seed=seed, start=start)
+    (count,) = check_range("noise", COUNT, count=count)
+    seed, start = check_range("noise", NATURAL, seed=seed, start=start)
     keys = (np.array([seed, k], dtype=np.uint64) for k in range(start, start + count))
     draws = [np.random.Generator(np.random.Philox(key=key)).standard_normal(tuple(shape)) for key in keys]
     return torch.from_numpy(np.stack(draws)).to(dtype).to(device)  # some devices have no float64

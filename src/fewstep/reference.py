@@ -25,7 +25,7 @@ from ._hashing import fingerprint
 from ._network import state_type
 from ._path import check_noise
 from ._progress import progress_bar
-from ._ranges import COUNT, check_range
+from ._ranges import COUNT, NOT_NEGATIVE, check_range
 from ._reference import Solution, finest, solve
 from .field import Field, check_field
 from .pairs import Pairs
@@ -91,7 +91,10 @@ def pairs(
     """
     check_field(field, "reference.pairs")
     check_noise(x0, "reference.pairs: x0", some=True)
-    check_range("reference.pairs", COUNT, batch=batch)
+    batch, max_nfe = check_range("reference.pairs", COUNT, batch=batch, max_nfe=max_nfe)
+    rtol, atol = check_range("reference.pairs", NOT_NEGATIVE, rtol=rtol, atol=atol)
+    if steps is not None:
+        (steps,) = check_range("reference.pairs", COUNT, steps=steps)
     x0 = x0.to(state_type(x0.dtype))
     bound = field.bind(conditions, per_sample, len(x0), "pairs")
     facts = {

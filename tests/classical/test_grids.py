@@ -78,7 +78,7 @@ def test_a_grid_may_stop_short_of_the_end():
     [
         ({}, "steps: give a number of steps, or grid="),
         ({"steps": 0}, "steps: must be a whole number from 1 to 10,000, not 0"),
-        ({"steps": 2.0}, "steps: must be a whole number from 1 to 10,000, not 2.0"),
+        ({"steps": 2.5}, "steps: must be a whole number from 1 to 10,000, not 2.5"),
         ({"steps": True}, "steps: must be a whole number from 1 to 10,000, not True"),
         ({"grid": [0.0, 0.5, 0.5, 1.0]}, "grid: must increase strictly within"),
         ({"grid": [0.0, 0.6, 0.5, 1.0]}, "grid: must increase strictly within"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -54,16 +56,20 @@ def pictures(low, high, channels=1):
 
 
 @pytest.mark.parametrize(
-    ("x", "mend"),
+    ("x", "words"),
     [
-        (pictures(0, 1), "2 \\* x - 1"),
-        (pictures(0, 1, 3).half(), "2 \\* x - 1"),
-        (pictures(0, 255), "x / 127.5 - 1"),
-        (pictures(30, 200), "x / 127.5 - 1"),
+        (pictures(0, 1), "no value below 0; if they are in [0, 1], pass 2 * x - 1, or uint8."),
+        (pictures(0, 1, 3).half(), "no value below 0; if they are in [0, 1], pass 2 * x - 1, or uint8."),
+        (pictures(0.6, 1), "no value below 0; if they are in [0, 1], pass 2 * x - 1, or uint8."),
+        (pictures(0, 255), "if they are in 0 to 255, pass x / 127.5 - 1, or uint8."),
+        (pictures(30, 200), "if they are in 0 to 255, pass x / 127.5 - 1, or uint8."),
+        (pictures(-1, 254), "values up to 254; if they are in 0 to 255, pass x / 127.5 - 1, or uint8."),
+        (pictures(0, 255, 4), "if they are in 0 to 255, pass x / 127.5 - 1, or uint8."),
+        (pictures(0, 255, 2)[:1], "if they are in 0 to 255, pass x / 127.5 - 1, or uint8."),
     ],
 )
-def test_levels_of_another_range_are_said(x, mend):
-    with pytest.warns(UserWarning, match=rf"these seem to be in .*; pass {mend}, or uint8"):
+def test_levels_of_another_range_are_said(x, words):
+    with pytest.warns(UserWarning, match=re.escape(words)):
         fs.metrics.features.quantize(x)
 
 
@@ -71,11 +77,16 @@ def test_levels_of_another_range_are_said(x, mend):
     "x",
     [
         pictures(-1, 1),
-        pictures(-3, 300),
-        pictures(0.6, 1),
+        pictures(-3, 30),
         pictures(0, 0.4),
+        pictures(0, 1)[:1],
+        pictures(0, 1.2),
+        pictures(0, 10),
+        pictures(-2, 4, 3).relu(),
         pictures(0, 1, 4),
         torch.rand(4, 2),
+        torch.empty(0, 1, 2, 2),
+        torch.full((2, 1, 2, 2), torch.nan),
     ],
 )
 def test_levels_that_may_be_meant_pass(x):

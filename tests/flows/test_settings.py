@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from fewstep.flows import Settings
@@ -20,7 +22,13 @@ from fewstep.flows import Settings
         ({"precision": "int8"}, "precision: must be 'no', 'bf16' or 'fp16'"),
         ({"weight_decay": 0.1}, "weight_decay: must be 0 with optimizer 'adam'; choose 'adamw' for it"),
         ({"batch": 10, "accumulate": 4}, "batch: must be a multiple of accumulate, 4, not 10"),
-        ({"clip": 0.0}, "clip: must be a positive number, not 0.0"),
+        ({"betas": ("0.9", 0.99)}, "betas: must be two numbers"),
+        ({"steps": "1e1"}, "steps: must be a whole number of at least 1, not '1e1'"),
+        ({"steps": 5.5}, "steps: must be a whole number of at least 1, not 5.5"),
+        ({"clip": 0.0}, "clip: must be a positive number, or None for no clipping, not 0.0"),
+        ({"clip": math.inf}, "clip: must be a positive number, or None for no clipping, not inf"),
+        ({"validate_every": math.inf}, r"validate_every: .* \(the number of steps for the last step only\), not"),
+        ({"checkpoint_every": None}, r"checkpoint_every: .* \(the number of steps for the last step only\), not"),
         ({"trackers": ("mlflow",)}, "trackers: must be some of"),
     ],
 )

@@ -498,7 +498,7 @@ def test_a_compiled_flow_is_exported_and_resumed_under_its_plain_names(tmp_path)
 def test_pictures_from_0_to_1_are_said_before_training(tmp_path):
     data = ArrayDataset(torch.rand(8, 1, 8, 8), name="dark")
     network = UNet(1, 8, (1,), 1, 2)
-    with pytest.warns(UserWarning, match=r"dark: .* must be in \[-1, 1\], but these seem to be in \[0, 1\]"):
+    with pytest.warns(UserWarning, match=r"dark: .* as in \[-1, 1\], and these hold no value below 0"):
         Trainer(
             FlowMatching(network),
             data,

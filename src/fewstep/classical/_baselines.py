@@ -109,7 +109,7 @@ def named(name: str, nfe: int, schedule: Schedule | None = None) -> Solver:
 
 def method_and_grid(name: str, nfe: int, schedule: Schedule) -> tuple[Method, tuple[float, ...]]:
     """Return the method and the grid of the solver ``name``, or ``name/grid``, with ``nfe`` calls."""
-    check_range("classical", STEPS, nfe=nfe)
+    (nfe,) = check_range("classical", STEPS, nfe=nfe)
     method, _, grid = name.partition("/")
     _check_grids([grid or "uniform"])
     check_method(method)

@@ -62,7 +62,7 @@ def dmn(
     Raises:
         ValueError: on an order or levels out of range.
     """
-    check_steps(steps)
+    steps = check_steps(steps)
     if order not in (1, 2, 3) or not 0 < sigma_min < sigma_max:
         raise ValueError(
             "dmn: order must be 1, 2 or 3 and 0 < sigma_min < sigma_max, not "

@@ -102,7 +102,7 @@ def spaced(
     Raises:
         ValueError: on an unknown spacing, or when the timesteps leave their range.
     """
-    check_steps(steps)
+    steps = check_steps(steps)
     if steps > count:
         raise ValueError(f"spaced: steps must be at most count={count}, not {steps}.")
     spacings = {
@@ -132,7 +132,7 @@ def ays(
     Raises:
         ValueError: on an unknown name, or a schedule without these levels.
     """
-    check_steps(steps)
+    steps = check_steps(steps)
     if name not in _AYS:
         raise ValueError(f"ays: name must be one of {', '.join(_AYS)}, not {name!r}.")
     listed = np.log(_AYS[name])

@@ -19,6 +19,7 @@ from .._ranges import POSITIVE, check_range
 from ..field import Field
 from ..pairs import Pairs
 from ._grid_task import Rule, SearchTask, noises, rmse
+from ._grids import check_steps
 
 __all__ = ["GridSearch", "gits", "optimal_steps"]
 
@@ -86,9 +87,10 @@ def gits(
     Raises:
         ValueError: on wrong arguments, or a rule that is undefined on the schedule.
     """
-    check_range("gits", POSITIVE, coefficient=coefficient)
+    (coefficient,) = check_range("gits", POSITIVE, coefficient=coefficient)
     tolerances = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
     bound, x0 = noises(field, noise, seed, conditions, per_sample, device)
+    steps = check_steps(steps)
     task = SearchTask.make(bound, x0, steps, rule, candidates, tolerances)
     K, samples, calls = len(task.times), len(task.x0), 0
     total = task.a.new_zeros(K, K)
@@ -144,6 +146,7 @@ def optimal_steps(
     """
     tolerances = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
     bound, x0 = noises(field, noise, seed, conditions, per_sample, device)
+    steps = check_steps(steps)
     task = SearchTask.make(bound, x0, steps, rule, candidates, tolerances)
     K, samples, calls = len(task.times), len(task.x0), 0
     chunks = task.chunks(batch)

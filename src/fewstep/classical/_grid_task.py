@@ -16,7 +16,7 @@ from .._path import check_noise
 from ..field import Field
 from ..pairs import Pairs, field_noise
 from ..schedules import Schedule
-from ._grids import check_steps, cosine, resolve
+from ._grids import cosine, resolve
 
 __all__ = ["Rule", "SearchTask", "noises", "rmse"]
 
@@ -51,7 +51,6 @@ class SearchTask(NamedTuple):
         tolerances: Mapping[str, Any],
     ) -> SearchTask:
         """Make the task from the arguments of a search, or raise if they do not match."""
-        check_steps(steps)
         default = cosine(max(CANDIDATE_STEPS, 2 * steps))
         times = resolve(None, default if candidates is None else candidates)
         if times[0] != 0 or len(times) <= steps:

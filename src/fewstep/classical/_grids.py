@@ -28,13 +28,13 @@ __all__ = [
 
 def uniform(steps: int) -> tuple[float, ...]:
     """``t_i = i / n``."""
-    check_steps(steps)
+    steps = check_steps(steps)
     return tuple(i / steps for i in range(steps + 1))
 
 
 def cosine(steps: int) -> tuple[float, ...]:
     """``t_i = (1 - cos(pi i / n)) / 2``: dense at both ends."""
-    check_steps(steps)
+    steps = check_steps(steps)
     return tuple((1 - math.cos(math.pi * i / steps)) / 2 for i in range(steps + 1))
 
 
@@ -44,7 +44,7 @@ def quadratic(steps: int) -> tuple[float, ...]:
     These are the quadratic timesteps of DDIM (Song et al. 2021, section D.2) and DPM-Solver: the square root
     of their time, from data to noise, decreases linearly.
     """
-    check_steps(steps)
+    steps = check_steps(steps)
     return tuple(1 - (1 - i / steps) ** 2 for i in range(steps + 1))
 
 
@@ -59,8 +59,8 @@ def flow_shift(steps: int, shift: float = 3.0) -> tuple[float, ...]:
         steps: number of steps.
         shift: positive; 1 gives the uniform grid, and less than 1 a grid dense at the data end.
     """
-    check_steps(steps)
-    check_range("flow_shift", POSITIVE, shift=shift)
+    steps = check_steps(steps)
+    (shift,) = check_range("flow_shift", POSITIVE, shift=shift)
     return tuple(t / (t + shift * (1 - t)) for t in uniform(steps))
 
 
@@ -106,7 +106,7 @@ def karras(
     The first point is moved to ``t = 0`` and the last step ends at ``t = 1``, so that ``sigma_max`` and
     ``sigma_min`` bound the inner points.
     """
-    check_steps(steps)
+    steps = check_steps(steps)
     first, last, count = noise_levels(steps, schedule, sigma_min, sigma_max)
     top, bottom = first ** (1 / rho), last ** (1 / rho)
     levels = [(top + i / count * (bottom - top)) ** rho for i in range(steps)]
@@ -126,7 +126,7 @@ def log_snr(
     k-diffusion calls this grid exponential, or polyexponential with another ``rho``: in the logarithm, the
     remaining distance to the last level is ``(1 - i / n)^rho``, so that ``rho > 1`` is dense at the data end.
     """
-    check_steps(steps)
+    steps = check_steps(steps)
     top, bottom, count = noise_levels(steps, schedule, sigma_min, sigma_max)
     first, last = -math.log(top), -math.log(bottom)
     left = [max(1 - i / count, 0.0) ** rho for i in range(steps)]
@@ -179,6 +179,6 @@ def _from_log_snr(values: Sequence[float], schedule: Schedule | None) -> tuple[f
     return (0.0, *inner, 1.0)
 
 
-def check_steps(steps: int) -> None:
-    """Raise a ``ValueError`` unless ``steps`` is a whole number from 1 to 10,000."""
-    check_range("", STEPS, steps=steps)
+def check_steps(steps: int) -> int:
+    """Return ``steps``; raise a ``ValueError`` unless it is a whole number from 1 to 10,000."""
+    return int(*check_range("", STEPS, steps=steps))

@@ -61,7 +61,7 @@ def universal(nfe: int, schedule: Schedule | None = None, *, scale: float) -> So
     tables = json.loads((files("fewstep.classical") / TABLES).read_text(encoding="utf-8"))
     if str(nfe) not in tables:
         raise ValueError(f"universal: nfe must be one of {', '.join(tables)}, not {nfe!r}.")
-    check_range("universal", POSITIVE, scale=scale)
+    (scale,) = check_range("universal", POSITIVE, scale=scale)
     target, source = schedule or CondOT(), Standard(scale)
     found = tables[str(nfe)]
     times, a = (torch.tensor(found[key], dtype=torch.float64) for key in ("times", "a"))

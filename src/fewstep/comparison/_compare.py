@@ -81,8 +81,8 @@ def compare(
     check_field(field, "compare")
     metrics = [metrics] if isinstance(metrics, str) else metrics
     check_metrics(metrics)
-    check_range("compare", COUNT, batch=batch)
-    check_range("compare", NATURAL, keep=keep)
+    (batch,) = check_range("compare", COUNT, batch=batch)
+    (keep,) = check_range("compare", NATURAL, keep=keep)
     named = list(_named(solvers))
     if not named:
         raise ValueError("compare: there is no solver to score; pass at least one.")

@@ -22,10 +22,9 @@ __all__ = [
     "warn_of_levels",
 ]
 
-#: Least range of values of pictures in [0, 1]: from below the first to above the second.
-_BLACK, _WHITE = 0.1, 0.5
-#: Largest value of samples in [-1, 1] that overshoot.
-_OVERSHOOT = 2.0
+#: The largest value of pictures in [0, 1] is between these, that of pictures in 0 to 255 above the last;
+#: between the two are latents, depths in metres, and the like.
+_GREY, _WHITE, _LEVELS = 0.5, 1 + 1e-3, 100.0
 
 
 def scale(x: Tensor) -> Tensor:
@@ -39,23 +38,27 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 def warn_of_levels(x: Tensor, name: str) -> None:
-    """Warn of floating-point pictures in [0, 1] or 0 to 255, where [-1, 1] is meant.
+    """Warn of floating-point pictures that may be in [0, 1] or 0 to 255, where [-1, 1] is meant.
 
-    They have one or three channels, and no value below 0; in [-1, 1] so bright a batch is hardly possible.
+    What they are meant to be cannot be known: the warning says what values they hold. One bright picture may
+    have no value below 0 in [-1, 1] either, several hardly.
 
     Args:
-        x: some pictures, ``(B, C, H, W)``; others pass.
+        x: some pictures, ``(B, C, H, W)``; others pass, and so do bright ones not of one or three channels.
         name: their name in the warning.
     """
-    if x.ndim != 4 or not x.is_floating_point() or not is_picture(tuple(x.shape[1:])) or not x.numel():
+    if x.ndim != 4 or not x.is_floating_point() or not x.numel():
         return
     low, high = torch.stack(x.aminmax()).tolist()  # one wait for the device
-    if low < 0 or not (high > _OVERSHOOT or (low < _BLACK and high > _WHITE)):
+    bright = low >= 0 and _GREY < high <= _WHITE and len(x) > 1 and is_picture(tuple(x.shape[1:]))
+    if not (high > _LEVELS or bright):
         return
-    levels, mend = ("[0, 1]", "2 * x - 1") if high <= _OVERSHOOT else ("0 to 255", "x / 127.5 - 1")
+    held, levels, mend = f"values up to {high:g}", "0 to 255", "x / 127.5 - 1"
+    if bright:
+        held, levels, mend = "no value below 0", "[0, 1]", "2 * x - 1"
     warnings.warn(
-        f"{name}: pictures of floating point must be in [-1, 1], but these seem to be in {levels}; pass "
-        f"{mend}, or uint8.",
+        f"{name}: pictures of floating point are taken as in [-1, 1], and these hold {held}; if they are in "
+        f"{levels}, pass {mend}, or uint8.",
         stacklevel=3,
     )
 

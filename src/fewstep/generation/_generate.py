@@ -104,8 +104,9 @@ def generate(
         ValueError: when an argument is wrong, or the folder holds samples made with other settings.
     """
     check_field(field, "generate")
-    check_range("generate", COUNT, batch=batch, shard=shard, world=world)
-    check_range("generate", NATURAL, seed=seed, rank=rank, save_trajectory=save_trajectory)
+    batch, shard, world = check_range("generate", COUNT, batch=batch, shard=shard, world=world)
+    numbers = {"seed": seed, "rank": rank, "save_trajectory": save_trajectory}
+    seed, rank, save_trajectory = check_range("generate", NATURAL, **numbers)
     solver = getattr(solver, "solver", solver)  # of a fit
     seeds = _ordered(seeds, per_sample)
     formats, shape, wanted = sorted(set(formats)), field.shape, blocks(seeds, shard)

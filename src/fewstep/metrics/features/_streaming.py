@@ -77,7 +77,7 @@ def _features(
     alone: bool = False,
 ) -> Iterator[Tensor]:
     """Yield the features of this process's batches, a strided share of all."""
-    check_range("features", COUNT, batch=batch)
+    (batch,) = check_range("features", COUNT, batch=batch)
     source = ArrayDataset(data, "samples") if isinstance(data, Tensor) else data
     numbers = range(len(source)) if indices is None else indices
     rank, world = (0, 1) if alone else place()
