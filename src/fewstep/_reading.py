@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, NamedTuple, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Union, get_args, get_origin
 
 from safetensors import safe_open
 
@@ -20,7 +22,9 @@ __all__ = [
     "Tensors",
     "check",
     "check_arguments",
+    "check_regular",
     "excerpt",
+    "open_file",
     "parse_json",
     "read_bytes",
     "read_object",
@@ -86,9 +90,22 @@ def _reason(error: BaseException) -> str:
     return f"it lacks {text}" if isinstance(error, KeyError) else text
 
 
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise a ``ValueError`` for a pipe or a device, of which a reader might wait for the end forever."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder raises an error of its own
+        raise ValueError("it is a pipe or a device, not a regular file")
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file to read its bytes."""
+    check_regular(path)
+    return open(path, "rb")
+
+
 def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
     """Return what a file holds, unless that is more than ``most`` bytes."""
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has more than {most:,} bytes")
@@ -238,7 +255,7 @@ def read_tensors(
         only: names of the tensors to read, which must be there; by default all.
         device: device of the tensors.
     """
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         length = int.from_bytes(file.read(8), "little")
         # Ours are of kilobytes; only the prompts of pairs may be long. The library would take 100 MB.
         if length > _BYTES:
