@@ -160,3 +160,37 @@ def test_numbers_of_the_noises_are_kept_and_are_no_condition(tmp_path):
     assert loaded.conditions == loaded.per_sample == {}
     assert loaded.error != loaded.error  # not estimated: null in the file, as JSON has no NaN
     assert b"NaN" not in (tmp_path / "pairs.safetensors").read_bytes()
+
+
+PROMPT = "a portrait, (best quality:1.2), style: oil, ratio: 3:2, lens: 50mm, iso: 100, no: text"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [PROMPT, "[[a]] {cat} [[b]] dog", '"\\"[', "\u00fc" * 500],
+    ids=["colons", "brackets", "quotes", "long"],
+)
+def test_many_prompts_come_back(tmp_path, prompt):
+    count = 60_000
+    x = torch.zeros(count, 1)
+    fs.Pairs(x, x, per_sample={"prompt": [prompt] * count}).save(tmp_path / "p.safetensors")
+    assert fs.Pairs.load(tmp_path / "p.safetensors").per_sample == {"prompt": [prompt] * count}
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [(2**80, "whole number"), ("\ud800", "surrogates"), ("x" * 100_000_000, "may take 100,000,000")],
+    ids=["number", "text", "long"],
+)
+def test_what_could_not_be_read_again_is_not_written(tmp_path, condition, message):
+    x = torch.zeros(2, 1)
+    with pytest.raises(ValueError, match=rf"p\.safetensors: .*could not be read again .*{message}"):
+        fs.Pairs(x, x, conditions={"a": condition}).save(tmp_path / "p.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_conditions_named_as_compiled_networks_name_theirs_keep_their_names(tmp_path):
+    x = torch.zeros(2, 1)
+    given = {"_orig_mod.b": torch.tensor(1.0), "b": torch.tensor(2.0)}
+    fs.Pairs(x, x, conditions=given).save(tmp_path / "p.safetensors")
+    assert fs.Pairs.load(tmp_path / "p.safetensors").conditions == given

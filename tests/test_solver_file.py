@@ -154,3 +154,16 @@ def test_saving_makes_the_folder_and_an_ordinary_file(tmp_path):
     ordinary = tmp_path / "ordinary"
     ordinary.touch()
     assert path.stat().st_mode == ordinary.stat().st_mode
+
+
+def test_a_solver_of_many_calls_comes_back(tmp_path):
+    made = fs.classical.euler(1500)
+    made.save(tmp_path / "solver.json")
+    assert fs.load(tmp_path / "solver.json") == made
+
+
+def test_a_name_that_could_not_be_read_again_is_not_written(tmp_path):
+    made = fs.classical.euler(2)
+    with pytest.raises(ValueError, match=r"solver\.json: not written, as it could not be read again"):
+        fs.Solver(made.times, made.C, made.D, made.points, name="\ud800").save(tmp_path / "solver.json")
+    assert not list(tmp_path.iterdir())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any, Protocol
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo, is_zipfile
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+
+from ._reading import open_file
 
 __all__ = [
     "array_names",
@@ -51,7 +52,7 @@ def check_growth(size: int, path: str | os.PathLike[str]) -> None:
 
 def check_packed(path: str | os.PathLike[str]) -> None:
     """Raise a ``ValueError`` for a zip file, such as one of torch, that claims far more bytes than it has."""
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         if is_zipfile(file):
             with ZipFile(file) as archive:
                 check_growth(sum(member.file_size for member in archive.infolist()), path)
@@ -72,7 +73,7 @@ def read_member(archive: ZipFile, member: ZipInfo, most: int) -> bytes:
 
 def array_names(path: str | os.PathLike[str]) -> list[str]:
     """Return the names of the arrays in an npz file."""
-    with Path(path).open("rb") as file, ZipFile(file) as archive:
+    with open_file(path) as file, ZipFile(file) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
@@ -88,7 +89,7 @@ def read_arrays(path: str | os.PathLike[str], only: Collection[str] | None = Non
     """
     found = {}
     # Opened here, because zipfile leaves a damaged file open.
-    with Path(path).open("rb") as file, ZipFile(file) as archive:
+    with open_file(path) as file, ZipFile(file) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
         if len(members) < len(archive.infolist()):
             raise ValueError("it has two arrays of one name")

@@ -136,13 +136,12 @@ def write_safetensors(
 ) -> None:
     """Write tensors with string metadata, atomically, and byte for byte the same each time.
 
-    Tensors that share memory (tied weights, views) are written as copies, and those of compiled networks
-    under the names that they have in the bare ones.
+    Tensors that share memory (tied weights, views) are written as copies.
 
     Raises:
         OSError: when the file cannot be written, on a full disk for instance.
     """
-    content = _apart({plain_name(name): x.detach() for name, x in tensors.items()})
+    content = _apart({name: x.detach() for name, x in tensors.items()})
     size = sum(x.numel() * x.element_size() for x in content.values())
     with replacing(path, size) as temporary:
         try:

@@ -9,15 +9,24 @@ from typing import Any
 
 from ._files import write_text
 from ._json import finite
-from ._reading import check, excerpt, read_object
+from ._reading import check, excerpt, parse_json, read_object
 
 __all__ = ["read_format", "read_json", "write_json"]
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write an object to ``path``, atomically; numbers that are not finite become ``null``."""
+    """Write an object to ``path``, atomically; numbers that are not finite become ``null``.
+
+    Raises:
+        ValueError: when it is more, or has other numbers or text, than :func:`read_json` reads.
+    """
     lines = (f"  {json.dumps(key)}: {_layout(value)}" for key, value in finite(content).items())
-    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    try:
+        parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: not written, as it could not be read again ({error}).") from None
+    write_text(path, text)
 
 
 def read_json(

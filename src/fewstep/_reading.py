@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, NamedTuple, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Union, get_args, get_origin
 
 from safetensors import safe_open
 
@@ -20,7 +22,9 @@ __all__ = [
     "Tensors",
     "check",
     "check_arguments",
+    "check_regular",
     "excerpt",
+    "open_file",
     "parse_json",
     "read_bytes",
     "read_object",
@@ -31,11 +35,14 @@ __all__ = [
 #: Most characters of what a message quotes.
 _QUOTED = 250
 
-#: Most bytes and levels of JSON: ten times what our files need, and few enough that a file beyond is refused
-#: in less than 200 MB and two seconds.
-_BYTES, _DEPTH = 1 << 25, 100
-#: Most of the characters by which entries, names, and lists or objects are counted before they are made.
-_COUNTS = {",": 2_000_000, ":": 200_000, "[": 100_000, "{": 100_000}
+#: Most bytes and levels of JSON: what our files need, and few enough that a file beyond is refused in less
+#: than 200 MB and two seconds.
+_BYTES, _DEPTH = 1 << 26, 100
+#: Most of the marks by which texts, entries, names, and lists or objects are counted before they are made;
+#: a solver of 3,000 calls has nine million entries.
+_COUNTS = {'"': 4_400_000, ",": 10_000_000, ":": 200_000, "[": 100_000, "{": 100_000}
+#: The bytes that are no such marks.
+_OTHERS = bytes(set(range(256)) - set("".join(_COUNTS).encode()))
 #: Kinds that :func:`check_arguments` checks.
 _PLAIN = (str, int, float, bool, None)
 _TOO_DEEP = f"it is nested deeper than {_DEPTH} levels"
@@ -86,9 +93,22 @@ def _reason(error: BaseException) -> str:
     return f"it lacks {text}" if isinstance(error, KeyError) else text
 
 
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise a ``ValueError`` for a pipe or a device, of which a reader might wait for the end forever."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder raises an error of its own
+        raise ValueError("it is a pipe or a device, not a regular file")
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file to read its bytes."""
+    check_regular(path)
+    return open(path, "rb")
+
+
 def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
     """Return what a file holds, unless that is more than ``most`` bytes."""
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has more than {most:,} bytes")
@@ -107,17 +127,19 @@ def read_object(path: str | os.PathLike[str], what: str, writer: str) -> dict[st
         return parse_json(read_bytes(path, _BYTES).decode())
 
 
-def parse_json(text: str) -> dict[str, Any]:
+def parse_json(text: str, most: int = _BYTES) -> dict[str, Any]:
     """Return the object in a text of JSON, whose size is checked before it is parsed.
+
+    Args:
+        text: the text.
+        most: most characters.
 
     Raises:
         ValueError: when it is none, has a name twice, numbers beyond 64 bits, or is too long or too deep.
     """
-    if len(text) > _BYTES:
-        raise ValueError(f"it has {len(text):,} characters, and may have {_BYTES:,}")
-    for mark, most in _COUNTS.items():
-        if (count := text.count(mark)) > most:
-            raise ValueError(f"it has {count:,} {mark!r}, and may have {most:,}")
+    if len(text) > most:
+        raise ValueError(f"it has {len(text):,} characters, and may have {most:,}")
+    _check_marks(text)
     try:
         found = json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
     except json.JSONDecodeError as error:
@@ -139,6 +161,19 @@ def parse_json(text: str) -> dict[str, Any]:
     if "\\ud" in text or "\\uD" in text:
         json.dumps(found, ensure_ascii=False).encode()  # raises on half a character, which nothing can print
     return found
+
+
+def _check_marks(text: str) -> None:
+    """Raise a ``ValueError`` when a text of JSON has too many entries, names, lists or objects."""
+    if all(text.count(mark) <= most for mark, most in _COUNTS.items()):
+        return
+    # Those inside strings are none: strings go, after the quotes inside them.
+    plain = text.replace("\\\\", "").replace('\\"', "").encode(errors="replace").translate(None, _OTHERS)
+    for mark, most in _COUNTS.items():
+        if (count := plain.count(mark.encode())) > most:
+            raise ValueError(f"it has {count:,} {mark!r}, and may have {most:,}")
+        if mark == '"':
+            plain = re.sub(rb'"[^"]*"?', b"", plain.replace(b'""', b""))  # most strings held no marks
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -229,6 +264,7 @@ def read_tensors(
     *,
     only: tuple[str, ...] | None = None,
     device: str = "cpu",
+    most: int = _BYTES,
 ) -> Tensors:
     """Read a safetensors file, within :func:`reading`.
 
@@ -237,17 +273,18 @@ def read_tensors(
         key: name of the metadata that hold the facts; ``None`` for a file without.
         only: names of the tensors to read, which must be there; by default all.
         device: device of the tensors.
+        most: most bytes of the header; safetensors itself takes 100,000,000.
     """
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         length = int.from_bytes(file.read(8), "little")
-        # Ours are of kilobytes; only the prompts of pairs may be long. The library would take 100 MB.
-        if length > _BYTES:
-            raise ValueError(f"its header claims {length:,} bytes, and may have {_BYTES:,}")
+        if length > most:
+            raise ValueError(f"its header claims {length:,} bytes, and may have {most:,}")
+        _check_marks(file.read(length).decode("latin-1"))  # before a tensor is made for each of its names
     with safe_open(path, "pt", device=device) as file:
         metadata = file.metadata() or {}
         if key is not None and key not in metadata:
             raise ValueError(f"its metadata lack {key!r}")
-        facts = {} if key is None else parse_json(metadata[key])
+        facts = {} if key is None else parse_json(metadata[key], most)
         return Tensors(
             {name: file.get_tensor(name) for name in (file.keys() if only is None else only)}, facts
         )

@@ -22,14 +22,16 @@ from ._json import finite
 from ._network import state_type
 from ._path import check_noise
 from ._ranges import COUNT, NATURAL, check_range
-from ._reading import check, excerpt, read_tensors, reading
+from ._reading import check, excerpt, parse_json, read_tensors, reading
 from ._solver_file import FITTED_FOR
 from .field import Field
 
-__all__ = ["FACTS", "Pairs", "check_file", "field_noise", "noise"]
+__all__ = ["FACTS", "HEADER", "Pairs", "check_file", "field_noise", "noise"]
 
 #: Metadata key of the facts in a safetensors file of pairs.
 FACTS = "fewstep.pairs"
+#: Most bytes of the header, in which prompts are: those that safetensors takes.
+HEADER = 100_000_000
 #: Kinds of these facts.
 _KINDS = {
     "nfe": int,
@@ -175,7 +177,8 @@ class Pairs:
         Arrays of numbers in the conditions are loaded as tensors, everything else unchanged.
 
         Raises:
-            ValueError: when a condition is neither a tensor, an array nor JSON-serialisable.
+            ValueError: when a condition is neither a tensor, an array nor JSON-serialisable, or the
+                conditions are more than :meth:`load` reads.
         """
         tensors = {"x0": self.x0, "x1": self.x1}
         if self.seeds is not None:
@@ -188,7 +191,20 @@ class Pairs:
             "conditions": _packed(self.conditions, "conditions", tensors)["mapping"],
             "per_sample": _packed(self.per_sample, "per_sample", tensors)["mapping"],
         }
-        write_safetensors(path, tensors, {FACTS: json.dumps(facts)})
+        text = json.dumps(facts, ensure_ascii=False)
+        try:
+            # The header holds the text as a text of JSON once more, and names, types and shapes of tensors.
+            names = [(name, *x.shape, "dtype, shape and data_offsets" * 5) for name, x in tensors.items()]
+            size = len(json.dumps([text, names], ensure_ascii=False).encode())
+            if size > HEADER:
+                raise ValueError(f"they take {size:,} bytes, and may take {HEADER:,}")
+            parse_json(text, HEADER)
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: conditions and provenance of these pairs could not be read again ({error}); keep "
+                "them as tensors, or shorter."
+            ) from None
+        write_safetensors(path, tensors, {FACTS: text})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Pairs:
@@ -198,7 +214,7 @@ class Pairs:
             ValueError: when the file is damaged or holds no pairs.
         """
         with reading(path, "file of pairs", "Pairs.save()"):
-            tensors, facts = read_tensors(path, FACTS, device=str(device))
+            tensors, facts = read_tensors(path, FACTS, device=str(device), most=HEADER)
             check_file(tensors, facts)
             given = {key: facts[key] for key in _KINDS if key != "error"}
             for name in ("conditions", "per_sample"):

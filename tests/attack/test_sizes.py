@@ -139,6 +139,13 @@ def header(folder):
     return "net.safetensors"
 
 
+def tensors(folder):
+    empty = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
+    head = json.dumps({f"t{k}": empty for k in range(300_000)}).encode()
+    (folder / "net.safetensors").write_bytes(struct.pack("<Q", len(head)) + head)
+    return "net.safetensors"
+
+
 FILES = {
     "gz that claims it": (lambda f: gz(f, 2500 * MB), "claims to hold"),
     "gz that goes on": (lambda f: gz(f, 256), "goes on after the 256 bytes"),
@@ -155,12 +162,16 @@ FILES = {
     "picture": (lambda f: picture(f, 13_000), "13000 x 13000 pixels"),
     "parquet": (table, "claims to hold"),
     "yaml": (aliases, "alias"),
-    "many rows": (lambda f: solver(f, C=[[0.0, 0.0]] * 10**6), "may have 2,000,000"),
+    "many rows": (lambda f: solver(f, C=[[0.0, 0.0]] * 10**6), "may have 100,000"),
+    "many numbers": (lambda f: solver(f, C=[[0] * 12_000_000]), "may have 10,000,000"),
+    "many texts": (lambda f: text(f, '""' * 30_000_000), "may have 4,400,000"),
+    "escapes": (lambda f: text(f, '"' + '\\"' * 30_000_000), "not complete JSON"),
+    "many tensors": (tensors, "may have 200,000"),
     "many names": (lambda f: solver(f, **{f"k{i}": i for i in range(300_000)}), "may have 200,000"),
     "long number": (lambda f: text(f, f'{{"nfe": 1{"0" * 400}}}'), "401 digits"),
     "open brackets": (lambda f: text(f, "[" * 200_000), "may have 100,000"),
     "nested brackets": (lambda f: text(f, '{"a":' + "[" * 90_000 + "]" * 90_000 + "}"), "nested deeper"),
-    "large file": (lambda f: text(f, f'{{"a": "{"x" * 300_000_000}"}}'), "more than 33,554,432 bytes"),
+    "large file": (lambda f: text(f, f'{{"a": "{"x" * 300_000_000}"}}'), "more than 67,108,864 bytes"),
     "long name": (lambda f: solver(f, **{"k" * 10**6: 1}), "has unknown keys 'kkk"),
     "many blocks": (lambda f: network(f, blocks=10**6), "far more layers"),
     "wide blocks": (lambda f: network(f, width=10**4), "far more numbers"),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._archives import array_names, check_growth, read_arrays, read_exactly
-from .._reading import read_bytes, reading
+from .._reading import check_regular, open_file, read_bytes, reading
 from ._picture import ENCODED, decode
 from ._splits import pick
 
@@ -69,7 +69,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """
     packed = path.suffix == ".gz"
     with reading(path, "idx file of images"):
-        with gzip.open(path) if packed else path.open("rb") as file:
+        with open_file(path) as whole, gzip.open(whole) if packed else whole as file:
             head = file.read(16)
             if head[:4] != bytes([0, 0, 8, 3]):
                 raise ValueError(
@@ -95,6 +95,7 @@ def read_cifar_binary(paths: Sequence[Path]) -> NDArray[np.uint8]:
     batches = []
     for path in paths:
         with reading(path, "file of CIFAR-10's binary version"):
+            check_regular(path)
             size = path.stat().st_size
             content = np.fromfile(path, np.uint8, size - size % _CIFAR_RECORD)
         if size == 0 or size % _CIFAR_RECORD or (content[::_CIFAR_RECORD] > 9).any():

@@ -12,7 +12,7 @@ from typing import Any
 from .._archives import check_growth, most_unpacked
 from .._extras import require
 from .._reach import no_answer
-from .._reading import excerpt, reading
+from .._reading import check_regular, excerpt, reading
 
 __all__ = ["table_from_hub", "table_from_parquet"]
 
@@ -25,6 +25,7 @@ def table_from_parquet(paths: Sequence[Path]) -> Any:
     datasets, parquet = require("datasets", "data"), require("pyarrow.parquet", "data")
     for path in paths:
         with reading(path, "parquet file", "datasets"):
+            check_regular(path)
             with parquet.ParquetFile(path) as file:
                 column = _picture_column(file.schema_arrow, str(path))
             _check_size(path, column)

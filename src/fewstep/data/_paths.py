@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .._reading import read_bytes, reading
+from .._reading import open_file, read_bytes, reading
 from ._arrays import SPRITE_SIZE, read_cifar_binary, read_idx, read_npz, read_sprites
 from ._dataset import ArrayDataset, Dataset
 from ._hub import table_from_parquet
@@ -104,7 +104,7 @@ def _from_folder(root: Path, split: str, name: str, form: Form) -> Dataset:
 
 def _from_zip(path: Path, split: str, name: str, form: Form) -> Dataset:
     with reading(path, "zip file of pictures"):
-        with zipfile.ZipFile(path) as archive:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
             names = sorted({each for each in archive.namelist() if visible(each)})
     return ImageFiles(ZipRecords(path, _chosen(names, split, path)), name, form)
 

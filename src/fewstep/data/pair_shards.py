@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .._hashing import fingerprint
 from .._reading import read_tensors, reading
-from ..pairs import FACTS, check_file
+from ..pairs import FACTS, HEADER, check_file
 from ._dataset import Dataset
 
 __all__ = ["PairShards"]
@@ -129,7 +129,7 @@ class PairShards(Dataset):
         if k not in self._open:
             path = self._shards[k].path
             with reading(path, "file of pairs", "fewstep sample --format pairs"):
-                tensors = read_tensors(path, FACTS, only=("x0", "x1")).tensors
+                tensors = read_tensors(path, FACTS, only=("x0", "x1"), most=HEADER).tensors
                 self._open[k] = tensors["x0"], tensors["x1"]
         return self._open[k]
 
@@ -167,7 +167,7 @@ def _find(folder: Path) -> list[_Shard]:
 def _shape(shard: _Shard) -> tuple[int, ...]:
     """Return the shape of one sample of a file; raise unless the file matches its name."""
     with reading(shard.path, "file of pairs", "fewstep sample --format pairs"):
-        tensors, facts = read_tensors(shard.path, FACTS, only=("x0", "x1"))
+        tensors, facts = read_tensors(shard.path, FACTS, only=("x0", "x1"), most=HEADER)
         check_file(tensors, facts)
         x0, x1 = (tuple(each.shape) for each in tensors.values())
     count = shard.last - shard.first + 1

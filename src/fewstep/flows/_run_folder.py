@@ -162,7 +162,8 @@ class RunFolder:
         try:
             save_network(path, network, **facts)
         except ValueError:  # a custom network: its state_dict, with the same facts
-            write_safetensors(path, network.state_dict(), {"fewstep.training": json.dumps(facts)})
+            weights = {plain_name(k): v for k, v in network.state_dict().items()}
+            write_safetensors(path, weights, {"fewstep.training": json.dumps(facts)})
 
     def log(self, line: Mapping[str, float]) -> None:
         """Append a line of metrics."""
@@ -216,7 +217,11 @@ def _write(
     facts: Mapping[str, Any],
 ) -> None:
     """Write a complete checkpoint, atomically."""
-    tensors = {f"{name}.{k}": v for name, module in modules.items() for k, v in module.state_dict().items()}
+    tensors = {
+        f"{name}.{plain_name(k)}": v
+        for name, module in modules.items()
+        for k, v in module.state_dict().items()
+    }
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
     write_safetensors(path, tensors, {_FACTS: json.dumps({"schema": _SCHEMA, **facts})})

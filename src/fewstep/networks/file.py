@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from .._files import write_safetensors
+from .._files import plain_name, write_safetensors
 from .._hub_files import NETWORK, within
 from .._reading import check, check_arguments, read_tensors, reading
 from ._weights import describe, load_weights, no_larger_than
@@ -43,7 +43,8 @@ def save_network(path: str | Path, network: nn.Module, **facts: Any) -> None:
     """
     config = describe(network)
     _check_class(config, "save_network")
-    write_safetensors(path, network.state_dict(), {_CONFIG: json.dumps({**config, **facts})})
+    weights = {plain_name(name): x for name, x in network.state_dict().items()}
+    write_safetensors(path, weights, {_CONFIG: json.dumps({**config, **facts})})
 
 
 def load_network(path: str | Path) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..._reading import check_regular
 from ..page import Image, Part, Section, Slider, Text
 from ..page._html import png_size
 
@@ -44,8 +45,9 @@ def preview_section(
         frames: dict[int, Part] = {}
         for step in shown:
             if (path := previews[kind].get(step)) is not None:
-                png = path.read_bytes()
                 try:
+                    check_regular(path)
+                    png = path.read_bytes()
                     zoom = max(1, _WIDTH // png_size(png)[0])
                 except ValueError:
                     damaged.append(path.name)

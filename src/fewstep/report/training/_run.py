@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..._json_file import read_json
-from ..._reading import check, parse_json, read_tensors, reading
+from ..._reading import check, check_regular, parse_json, read_tensors, reading
 
 __all__ = ["FORMAT", "SCHEMA", "Metrics", "Run", "holds_training", "read_metrics", "read_run"]
 
@@ -134,6 +134,7 @@ def read_metrics(path: Path) -> Metrics:
     figures: dict[str, dict[int, float | None]] = defaultdict(dict)
     damaged, whole = 0, True
     try:
+        check_regular(path)
         with path.open(encoding="utf-8", errors="replace") as file:
             for text in file:
                 whole = True
