@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from fewstep.flows import Settings
@@ -23,7 +25,10 @@ from fewstep.flows import Settings
         ({"betas": ("0.9", 0.99)}, "betas: must be two numbers"),
         ({"steps": "1e1"}, "steps: must be a whole number of at least 1, not '1e1'"),
         ({"steps": 5.5}, "steps: must be a whole number of at least 1, not 5.5"),
-        ({"clip": 0.0}, "clip: must be a positive number, not 0.0"),
+        ({"clip": 0.0}, "clip: must be a positive number, or None for no clipping, not 0.0"),
+        ({"clip": math.inf}, "clip: must be a positive number, or None for no clipping, not inf"),
+        ({"validate_every": math.inf}, r"validate_every: .* \(the number of steps for the last only\)"),
+        ({"checkpoint_every": None}, r"checkpoint_every: .* \(the number of steps for the last only\)"),
         ({"trackers": ("mlflow",)}, "trackers: must be some of"),
     ],
 )

@@ -97,10 +97,13 @@ class Settings:
             if not good:
                 raise ValueError(f"{name}: must be {allowed}, not {getattr(self, name)!r}.")
 
-        counts = ("steps", "batch", "accumulate", "log_every", "validate_every", "checkpoint_every", "keep")
-        check_fields("", self, **dict.fromkeys(counts, COUNT), warmup=NATURAL, workers=NATURAL, seed=NATURAL)
+        counts = dict.fromkeys(("steps", "batch", "accumulate", "log_every", "keep"), COUNT)
+        often = COUNT._replace(words="a whole number of at least 1 (the number of steps for the last only)")
+        check_fields("", self, **counts, validate_every=often, checkpoint_every=often)
         seconds = NOT_NEGATIVE._replace(words="seconds, or 0 for no page")
-        check_fields("", self, lr=POSITIVE, clip=POSITIVE, weight_decay=NOT_NEGATIVE, page_every=seconds)
+        norm = POSITIVE._replace(words="a positive number, or None for no clipping")
+        check_fields("", self, warmup=NATURAL, workers=NATURAL, seed=NATURAL, page_every=seconds)
+        check_fields("", self, lr=POSITIVE, clip=norm, weight_decay=NOT_NEGATIVE)
         half_lives, rates = tuple(map(POSITIVE.number, self.ema)), tuple(map(UNIT.number, self.betas))
         check("ema", bool(half_lives) and None not in half_lives, "one or more positive half-lives")
         check("ema", len(set(half_lives)) == len(half_lives), "different half-lives")
