@@ -123,6 +123,9 @@ def test_whatever_is_one_number_is_taken_as_that_number(field, tmp_path, one, ha
     assert fs.classical.midpoint(2 * one).describe() == MIDPOINT.describe()
     assert fs.Adaptive(half, half).sample(field, x0).x1.equal(fs.Adaptive(0.5, 0.5).sample(field, x0).x1)
     assert fs.schedules.VP(half).to_dict() == fs.schedules.VP(0.5).to_dict()
+    scaled = fs.Field(field.model, data_moments=(0 * one, half), guidance_rescale=0 * half)
+    assert scaled.data_moments == (0, 0.5)
+    assert scaled(x0, half).equal(fs.Field(field.model, data_moments=(0, 0.5))(x0, 0.5))
     clocked = fs.Field(field.model, clock=(0 * one, half))
     assert json.dumps(clocked.describe()["clock"]) in ("[0, 0.5]", "[0.0, 0.5]")
     assert fs.classical.grids.gits(field, 2 * one, 2, candidates=(0, 0.3, 0.6, 1)).grid[0] == 0

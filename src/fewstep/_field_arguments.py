@@ -84,14 +84,15 @@ def checked_moments(
     pair = tuple(moments) if isinstance(moments, Sequence) else ()
     for given, allowed in zip(pair, (FINITE, NOT_NEGATIVE), strict=False):
         ends = torch.as_tensor(given).aminmax() if isinstance(given, Tensor) else (given, given)
-        if not all(allowed.holds(float(end) if isinstance(end, Tensor) else end) for end in ends):
+        if not all(map(allowed.holds, ends)):
             pair = ()
     if len(pair) != 2:
         raise ValueError(
             "Field: data_moments must be the mean and the standard deviation of the data, two finite numbers "
             f"or tensors, the latter of at least 0, not {moments!r:.60}."
         )
-    return pair[0], pair[1]
+    mean, scale = (given if isinstance(given, Tensor) else FINITE.number(given) for given in pair)
+    return mean, scale
 
 
 def check_network(label: str, network: Callable[..., Tensor]) -> None:

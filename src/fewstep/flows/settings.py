@@ -98,9 +98,7 @@ class Settings:
                 raise ValueError(f"{name}: must be {allowed}, not {getattr(self, name)!r}.")
 
         counts = dict.fromkeys(("steps", "batch", "accumulate", "log_every", "keep"), COUNT)
-        often = COUNT._replace(
-            words="a whole number of at least 1 (the number of steps for the last step only)"
-        )
+        often = COUNT._replace(words="a whole number of at least 1 (the number of steps for the last only)")
         check_fields("", self, **counts, validate_every=often, checkpoint_every=often)
         seconds = NOT_NEGATIVE._replace(words="seconds, or 0 for no page")
         norm = POSITIVE._replace(words="a positive number, or None for no clipping")
