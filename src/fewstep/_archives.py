@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from ._reading import open_file
+from ._reading import excerpt, open_file
 
 __all__ = [
     "array_names",
@@ -130,14 +130,18 @@ def _array(archive: ZipFile, member: ZipInfo, name: str) -> NDArray[Any]:
     with archive.open(member) as file:
         version = npy.read_magic(file)
         if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"array {name!r} is of an unknown version {version}")
+            raise ValueError(f"array {excerpt(name, 60)!r} is of an unknown version {version}")
         header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, columns_first, dtype = header(file)
         if dtype.kind not in _KINDS or (dtype.kind != "U" and dtype.itemsize > _WIDEST) or dtype.fields:
-            raise ValueError(f"array {name!r} is of type {dtype}, not of numbers of at most 64 bits or text")
+            raise ValueError(
+                f"array {excerpt(name, 60)!r} is of type {dtype}, not of numbers of at most 64 bits or text"
+            )
         size, there = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
         if size != there or min(shape, default=0) < 0:
-            raise ValueError(f"array {name!r} has {there:,} bytes, but its header claims {size:,}")
+            raise ValueError(
+                f"array {excerpt(name, 60)!r} has {there:,} bytes, but its header claims {size:,}"
+            )
         content = read_exactly(file, size)
     array = content.view(dtype) if size else np.empty(0, dtype)
     array = array.reshape(shape, order="F" if columns_first else "C")

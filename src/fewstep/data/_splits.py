@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TypeVar
 
+from .._reading import excerpt
+
 __all__ = ["pick", "splits_by_file", "splits_by_folder"]
 
 T = TypeVar("T")
@@ -44,7 +46,7 @@ def splits_by_folder(names: Sequence[str], where: str | os.PathLike[str]) -> dic
         if "train" in found and "" in found:
             raise ValueError(
                 f"{where}: has a folder train/ and files outside train/, test/ and validation/, such as "
-                f"{found[''][0]}; give the folder to use."
+                f"{excerpt(found[''][0], 100)}; give the folder to use."
             )
         if "train" in found:
             return found
