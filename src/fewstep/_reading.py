@@ -139,7 +139,7 @@ def read_object(path: str | os.PathLike[str], what: str, writer: str) -> dict[st
         ValueError: when it holds something else.
     """
     with reading(path, what, writer):
-        return parse_json(read_bytes(path, _BYTES).decode())
+        return parse_json(read_bytes(path, _BYTES).decode("utf-8-sig"))
 
 
 def parse_json(text: str, most: int = _BYTES) -> dict[str, Any]:

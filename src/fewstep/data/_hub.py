@@ -98,7 +98,8 @@ def _picture_column(schema: Any, where: str) -> str:
     if len(found) != 1 and not usual:
         raise ValueError(
             f"{where}: must have one column of pictures (struct of bytes and path), or, of several, one "
-            f"called image or img, but has {len(found)} among its columns {excerpt(', '.join(schema.names), 100)}."
+            f"called image or img, but has {len(found)} among its columns "
+            f"{excerpt(', '.join(schema.names), 100)}."
         )
     return (usual or found)[0]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from .._reading import excerpt
 
@@ -56,8 +56,8 @@ def walk(root: Path) -> list[str]:
         )
     if again:
         warnings.warn(
-            f"{root}: {excerpt(', '.join(again[:3]))}{' ...' if len(again) > 3 else ''}: links to folders that "
-            "are read already; each folder is read once.",
+            f"{root}: {excerpt(', '.join(again[:3]))}{' ...' if len(again) > 3 else ''}: links to folders "
+            "that are read already; each folder is read once.",
             stacklevel=5,
         )
     return sorted(names)
@@ -65,7 +65,7 @@ def walk(root: Path) -> list[str]:
 
 def visible(name: str) -> bool:
     """Return whether a file is neither hidden nor macOS metadata in a zip."""
-    return not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+    return not (name.startswith((".", "__MACOSX")) or "/." in name or "/__MACOSX" in name)
 
 
 def _leads_somewhere(entry: os.DirEntry[str]) -> bool:
