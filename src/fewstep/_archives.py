@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Collection
 from typing import Any, Protocol
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo, is_zipfile
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from ._reading import open_file
+from ._reading import excerpt, open_file
 
 __all__ = [
     "array_names",
@@ -26,13 +27,13 @@ __all__ = [
 
 #: Bytes that any file may unpack to, and times its own size beyond these: pictures, samples and weights do
 #: not shrink so much (dSprites, black and white, 113 times), and files made to fill the memory do.
-_FREE, _GROWTH = 1 << 26, 150
+_FREE, _GROWTH = 1 << 29, 150
 
 #: Bytes read at a time.
 _PIECE = 1 << 22
 
 #: Kinds of numpy's types that are data: truth, numbers and text, of at most 8 bytes a number.
-_KINDS, _WIDEST = "biufU", 8
+_KINDS, _TEXT, _WIDEST = "biufUS", "US", 8
 
 
 def most_unpacked(path: str | os.PathLike[str]) -> int:
@@ -82,7 +83,8 @@ def read_arrays(path: str | os.PathLike[str], only: Collection[str] | None = Non
 
     Args:
         path: the file.
-        only: names of those to read, where they are there; by default all.
+        only: names of those to read, where they are there; by default all, but those of other types than
+            numbers of at most 64 bits and text, with a warning.
 
     Raises:
         Exception: of any kind on a damaged file, for :func:`fewstep._reading.reading`.
@@ -96,8 +98,17 @@ def read_arrays(path: str | os.PathLike[str], only: Collection[str] | None = Non
         wanted = [name for name in members if only is None or name in only]
         check_growth(sum(members[name].file_size for name in wanted), path)
         for name in wanted:
-            found[name] = _array(archive, members[name], name)
+            try:
+                found[name] = _array(archive, members[name], name)
+            except _OtherType as error:
+                if only is not None:
+                    raise
+                warnings.warn(f"{path}: {error}; it is left out.", stacklevel=3)
     return found
+
+
+class _OtherType(ValueError):
+    """An array is neither of numbers nor of text."""
 
 
 class Readable(Protocol):
@@ -130,14 +141,19 @@ def _array(archive: ZipFile, member: ZipInfo, name: str) -> NDArray[Any]:
     with archive.open(member) as file:
         version = npy.read_magic(file)
         if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"array {name!r} is of an unknown version {version}")
+            raise ValueError(f"array {excerpt(name, 60)!r} is of an unknown version {version}")
         header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, columns_first, dtype = header(file)
-        if dtype.kind not in _KINDS or (dtype.kind != "U" and dtype.itemsize > _WIDEST) or dtype.fields:
-            raise ValueError(f"array {name!r} is of type {dtype}, not of numbers of at most 64 bits or text")
+        if dtype.kind not in _KINDS or (dtype.kind not in _TEXT and dtype.itemsize > _WIDEST) or dtype.fields:
+            raise _OtherType(
+                f"array {excerpt(name, 60)!r} is of type {excerpt(str(dtype), 60)}, "
+                "not of numbers of at most 64 bits or text"
+            )
         size, there = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
         if size != there or min(shape, default=0) < 0:
-            raise ValueError(f"array {name!r} has {there:,} bytes, but its header claims {size:,}")
+            raise ValueError(
+                f"array {excerpt(name, 60)!r} has {there:,} bytes, but its header claims {size:,}"
+            )
         content = read_exactly(file, size)
     array = content.view(dtype) if size else np.empty(0, dtype)
     array = array.reshape(shape, order="F" if columns_first else "C")

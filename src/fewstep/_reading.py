@@ -26,14 +26,15 @@ __all__ = [
     "excerpt",
     "open_file",
     "parse_json",
+    "printable",
     "read_bytes",
     "read_object",
     "read_tensors",
     "reading",
 ]
 
-#: Most characters of what a message quotes.
-_QUOTED = 250
+#: Most characters of what a message quotes, and of a whole message, which begins with a path.
+_QUOTED, _MESSAGE = 250, 5_000
 
 #: Most bytes and levels of JSON: what our files need, and few enough that a file beyond is refused in less
 #: than 200 MB and two seconds.
@@ -68,22 +69,36 @@ def reading(path: object, what: str, writer: str | None = None) -> Iterator[None
         yield
     except FileNotFoundError:
         mend = f"; {writer} writes one" if writer else ""
-        raise FileNotFoundError(f"{path}: there is no such {what}{mend}.") from None
+        raise FileNotFoundError(f"{printable(str(path))}: there is no such {what}{mend}.") from None
     except Exception as error:  # damaged bytes make numpy, zipfile, torch and others raise nearly anything
         if type(error).__name__ == "OutOfMemoryError":
             raise  # of torch: the device is too small, and the file may be sound
+        where = excerpt(f"{path}", _MESSAGE)
         if isinstance(error, OSError) and error.errno is not None:
-            raise type(error)(f"{path}: cannot be read ({error.strerror}).") from None
-        if isinstance(error, ValueError) and str(error).startswith(f"{path}"):
-            raise  # it says all
+            raise type(error)(f"{where}: cannot be read ({error.strerror}).") from None
+        if isinstance(error, ValueError) and str(error).startswith((f"{path}", where)):
+            said = excerpt(str(error), _MESSAGE)
+            if said == str(error):
+                raise  # it says all
+            raise ValueError(said) from error
         reason = _reason(error)
         mend = f"write it again with {writer}" if writer else "fetch or make it again"
-        raise ValueError(f"{path}: not a readable {what} ({reason.rstrip('.')}); {mend}.") from error
+        raise ValueError(f"{where}: not a readable {what} ({reason.rstrip('.')}); {mend}.") from error
 
 
 def excerpt(text: str, most: int = _QUOTED) -> str:
-    """Return a text, or its beginning where it has more than ``most`` characters."""
+    """Return a text fit to print, or its beginning where it has more than ``most`` characters."""
+    text = printable(text[: most + 1])
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Return a text with escapes for all that a terminal would obey, such as line breaks, but ``keep``."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in keep else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 def _reason(error: BaseException) -> str:
@@ -124,7 +139,7 @@ def read_object(path: str | os.PathLike[str], what: str, writer: str) -> dict[st
         ValueError: when it holds something else.
     """
     with reading(path, what, writer):
-        return parse_json(read_bytes(path, _BYTES).decode())
+        return parse_json(read_bytes(path, _BYTES).decode("utf-8-sig"))
 
 
 def parse_json(text: str, most: int = _BYTES) -> dict[str, Any]:

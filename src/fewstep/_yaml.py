@@ -12,8 +12,8 @@ from ._reading import read_bytes, reading
 
 __all__ = ["parse_yaml", "read_yaml"]
 
-#: Most characters and values: a second of PyYAML's time.
-_CHARACTERS, _VALUES = 1 << 18, 10_000
+#: Most characters and values: the prompts of many samples.
+_CHARACTERS, _VALUES = 1 << 22, 200_000
 
 
 def read_yaml(path: str | os.PathLike[str], where: str) -> Any:
@@ -30,7 +30,7 @@ def parse_yaml(text: str) -> Any:
     """
     if len(text) > _CHARACTERS:
         raise ValueError(
-            f"it has {len(text):,} characters, and may have {_CHARACTERS:,}; use .npz for numbers"
+            f"it has {len(text):,} characters, and may have {_CHARACTERS:,}; use .npz, for numbers and text"
         )
     try:
         return yaml.load(text, _Loader)  # a SafeLoader
@@ -51,7 +51,7 @@ class _Loader(yaml.SafeLoader):
             raise ValueError("it has an alias (*name), which settings may not; write the value out")
         self.values += 1
         if self.values > _VALUES:
-            raise ValueError(f"it has more than {_VALUES:,} values; use .npz for numbers")
+            raise ValueError(f"it has more than {_VALUES:,} values; use .npz, for numbers and text")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

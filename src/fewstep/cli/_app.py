@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .._reading import printable
 from .._version import __version__
 from ._interrupts import leave_at_once, say
 from ._options import call, summary
@@ -31,6 +32,9 @@ _PACKAGE, _format = str(Path(__file__).parents[1]), warnings.formatwarning
 
 #: Errors of an output without room, or without a reader.
 _UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE)
+
+#: Most characters of a message, which may quote a file.
+_LONGEST = 10_000
 
 _ABOUT = "Samples of ODE-based generative models in very few network calls."
 
@@ -80,13 +84,14 @@ def _sentence(error: BaseException) -> str:
     several = os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
     rank = f"rank {os.environ['RANK']}: " if several else ""
     notes = getattr(error, "__notes__", [])  # with the call of the network that raised it
-    return "\n".join([f"error: {rank}{text}", *notes])
+    text = "\n".join([f"error: {rank}{text}", *notes])
+    return printable(text[:_LONGEST], keep="\n")
 
 
 def _note(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
     """Return the text of a warning: a sentence of ours, and with its place what libraries warn of."""
     if category is UserWarning and isinstance(place[0], str) and _PACKAGE in place[0]:
-        return f"note: {message}\n"
+        return f"note: {printable(str(message)[:_LONGEST])}\n"
     return _format(message, category, *place, **line)
 
 

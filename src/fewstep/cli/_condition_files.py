@@ -56,7 +56,10 @@ def _condition(value: Any, where: str, device: torch.device) -> Any:
     if isinstance(value, dict):
         return {name: _condition(part, where, device) for name, part in value.items()}
     if isinstance(value, np.ndarray) and value.dtype.kind in "US":
-        return value.tolist()
+        try:
+            return (np.char.decode(value, "utf-8") if value.dtype.kind == "S" else value).tolist()
+        except UnicodeDecodeError:
+            raise ValueError(f"{where} holds bytes that are no text in UTF-8.") from None
     if isinstance(value, list) and any(isinstance(part, str | dict) for part in value):
         return value
     if not isinstance(value, list | np.ndarray | torch.Tensor):

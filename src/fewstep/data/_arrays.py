@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._archives import array_names, check_growth, read_arrays, read_exactly
-from .._reading import check_regular, open_file, read_bytes, reading
+from .._reading import check_regular, excerpt, open_file, read_bytes, reading
 from ._picture import ENCODED, decode
 from ._splits import pick
 
@@ -32,7 +32,7 @@ def read_npz(path: Path, split: str) -> NDArray[Any]:
     with reading(path, "npz file", "numpy.savez"):
         key = pick(_keys(array_names(path), path), split, path)
         x = read_arrays(path, (key,))[key]
-    where = f"{path}, array {key!r}"
+    where = f"{path}, array {excerpt(key, 60)!r}"
     if np.issubdtype(x.dtype, np.floating):
         return x
     if x.dtype != np.uint8 or x.ndim not in (3, 4):
@@ -57,7 +57,7 @@ def _keys(names: Sequence[str], path: Path) -> dict[str, str]:
     if len(known) == 1 or known is not names:
         return {"train": known[0]}
     raise ValueError(
-        f"{path}: holds the arrays {', '.join(names) or '(none)'}; "
+        f"{path}: holds the arrays {excerpt(', '.join(names), 100) or '(none)'}; "
         "name the pictures x_train and x_test, or images, data or arr_0."
     )
 

@@ -97,8 +97,9 @@ def _picture_column(schema: Any, where: str) -> str:
     usual = [name for name in ("image", "img") if name in found]
     if len(found) != 1 and not usual:
         raise ValueError(
-            f"{where}: must have one column of pictures (struct of bytes and path), or one called image or "
-            f"img, among its columns {', '.join(schema.names)}."
+            f"{where}: must have one column of pictures (struct of bytes and path), or, of several, one "
+            f"called image or img, but has {len(found)} among its columns "
+            f"{excerpt(', '.join(schema.names), 100)}."
         )
     return (usual or found)[0]
 

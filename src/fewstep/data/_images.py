@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .._archives import read_member
 from .._hashing import fingerprint
-from .._reading import read_bytes, reading
+from .._reading import excerpt, printable, read_bytes, reading
 from ._dataset import Dataset
 from ._picture import ENCODED, Form, decode, pixels
 
@@ -50,7 +50,7 @@ class FolderRecords:
         return len(self.names)
 
     def where(self, index: int) -> str:
-        return str(self.root / self.names[index])
+        return printable(str(self.root / self.names[index]))
 
     def read(self, index: int) -> bytes:
         return read_bytes(self.root / self.names[index], ENCODED)
@@ -80,7 +80,7 @@ class ZipRecords:
         return self._opened[1]
 
     def where(self, index: int) -> str:
-        return f"{self.path}, member {self.names[index]}"
+        return f"{self.path}, member {excerpt(self.names[index], 100)}"
 
     def read(self, index: int) -> bytes:
         return read_member(self._archive, self._archive.getinfo(self.names[index]), ENCODED)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .._reading import open_file, read_bytes, reading
+from .._reading import excerpt, open_file, read_bytes, reading
 from ._arrays import SPRITE_SIZE, read_cifar_binary, read_idx, read_npz, read_sprites
 from ._dataset import ArrayDataset, Dataset
 from ._hub import table_from_parquet
@@ -112,7 +112,11 @@ def _from_zip(path: Path, split: str, name: str, form: Form) -> Dataset:
 def _chosen(names: Sequence[str], split: str, where: Path) -> list[str]:
     """Return the pictures of a split, with a note on files that look like pictures and are not read."""
     unread = [each for each in names if each.lower().endswith(_UNREAD)]
-    which = f"{len(unread)} files such as {unread[0]}" if len(unread) > 1 else "".join(unread)
+    which = (
+        f"{len(unread)} files such as {excerpt(unread[0], 100)}"
+        if len(unread) > 1
+        else excerpt("".join(unread), 100)
+    )
     pictures = [each for each in names if each.lower().endswith(_PICTURES)]
     if unread and pictures:
         warnings.warn(

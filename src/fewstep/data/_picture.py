@@ -20,10 +20,10 @@ __all__ = ["ENCODED", "Form", "decode", "opened", "pixels"]
 
 #: The decoders of Pillow that may be used.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-#: Most pixels of a picture: four bytes each while it is decoded.
-_PIXELS = 1 << 25
-#: Most bytes of an encoded picture: those of the largest allowed, and not packed at all.
-ENCODED = 4 * _PIXELS
+#: Most pixels of a picture, which cameras reach: four bytes each while it is decoded.
+_PIXELS = 100_000_000
+#: Most bytes of an encoded picture.
+ENCODED = 1 << 27
 
 #: Pillow's modes with plain 8-bit channels, by number of channels.
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TypeVar
+
+from .._reading import excerpt
 
 __all__ = ["pick", "splits_by_file", "splits_by_folder"]
 
@@ -34,9 +37,10 @@ def splits_by_folder(names: Sequence[str], where: str | os.PathLike[str]) -> dic
     files are for training. The split folders may be inside one folder that holds everything, as in many zip
     files.
     """
-    parts = [PurePosixPath(name).parts for name in names]
-    common = os.path.commonpath([f"/{PurePosixPath(name).parent}" for name in names])
-    for level in (0, len(PurePosixPath(common).parts) - 1):
+    parts = [[part for part in name.split("/") if part not in ("", ".")] for name in names]
+    # The folders that the first and the last in order have in common, all have.
+    same = [one == other for one, other in zip(min(parts)[:-1], max(parts)[:-1], strict=False)]
+    for level in (0, [*same, False].index(False)):
         found: dict[str, list[str]] = {}
         for name, each in zip(names, parts, strict=True):
             folder = each[level] if len(each) > level + 1 else ""
@@ -44,13 +48,14 @@ def splits_by_folder(names: Sequence[str], where: str | os.PathLike[str]) -> dic
         if "train" in found and "" in found:
             raise ValueError(
                 f"{where}: has a folder train/ and files outside train/, test/ and validation/, such as "
-                f"{found[''][0]}; give the folder to use."
+                f"{excerpt(found[''][0], 100)}; give the folder to use."
             )
         if "train" in found:
             return found
     return {"train": list(names)}
 
 
+@lru_cache(1024)
 def _split(word: str) -> str:
     """Return the split that a word means, or an empty one."""
     return next((split for split, pattern in _WORDS if pattern.fullmatch(word)), "")

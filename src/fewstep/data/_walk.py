@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from .._reading import excerpt
 
 __all__ = ["visible", "walk"]
 
@@ -49,12 +51,13 @@ def walk(root: Path) -> list[str]:
         more = f" (and {len(dangling) - 1} more)" if len(dangling) > 1 else ""
         target = os.readlink(root / dangling[0])
         raise ValueError(
-            f"{root}: {dangling[0]}{more} is a link to {target}, which is not there; mend or remove it."
+            f"{root}: {excerpt(dangling[0])}{more} is a link to {excerpt(target)}, which is not there; "
+            "mend or remove it."
         )
     if again:
         warnings.warn(
-            f"{root}: {', '.join(again[:3])}{' ...' if len(again) > 3 else ''}: links to folders that are "
-            "read already; each folder is read once.",
+            f"{root}: {excerpt(', '.join(again[:3]))}{' ...' if len(again) > 3 else ''}: links to folders "
+            "that are read already; each folder is read once.",
             stacklevel=5,
         )
     return sorted(names)
@@ -62,7 +65,7 @@ def walk(root: Path) -> list[str]:
 
 def visible(name: str) -> bool:
     """Return whether a file is neither hidden nor macOS metadata in a zip."""
-    return not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+    return not (name.startswith((".", "__MACOSX")) or "/." in name or "/__MACOSX" in name)
 
 
 def _leads_somewhere(entry: os.DirEntry[str]) -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .._hashing import fingerprint
-from .._reading import read_tensors, reading
+from .._reading import excerpt, read_tensors, reading
 from ..pairs import FACTS, HEADER, check_file
 from ._dataset import Dataset
 
@@ -179,7 +179,7 @@ def _shape(shard: _Shard) -> tuple[int, ...]:
     conditions = sorted(name for kind in ("conditions", "per_sample") for name in facts[kind])
     if conditions:
         raise ValueError(
-            f"{shard.path}: its pairs have the conditions {', '.join(conditions)}, which training does not "
-            "pass to a network; make pairs of an unconditional field."
+            f"{shard.path}: its pairs have the conditions {excerpt(', '.join(conditions), 100)}, which "
+            "training does not pass to a network; make pairs of an unconditional field."
         )
     return x0[1:]
