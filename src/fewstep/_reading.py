@@ -38,7 +38,7 @@ _QUOTED, _MESSAGE = 250, 5_000
 
 #: Most bytes and levels of JSON: what our files need, and few enough that a file beyond is refused in less
 #: than 200 MB and two seconds.
-_BYTES, _DEPTH = 1 << 26, 100
+_BYTES, _DEPTH = 50_000_000, 100
 #: Most of the marks by which texts, entries, names, and lists or objects are counted before they are made;
 #: a solver of 3,000 calls has nine million entries.
 _COUNTS = {'"': 4_400_000, ",": 10_000_000, ":": 200_000, "[": 100_000, "{": 100_000}
