@@ -38,12 +38,11 @@ _QUOTED, _MESSAGE = 250, 5_000
 
 #: Most bytes and levels of JSON: what our files need, and few enough that a file beyond is refused in less
 #: than 200 MB and two seconds.
-_BYTES, _DEPTH = 1 << 26, 100
+_BYTES, _DEPTH = 50_000_000, 100
 #: Most of the marks by which texts, entries, names, and lists or objects are counted before they are made;
 #: a solver of 3,000 calls has nine million entries.
 _COUNTS = {'"': 4_400_000, ",": 10_000_000, ":": 200_000, "[": 100_000, "{": 100_000}
-#: The bytes that are no such marks.
-_OTHERS = bytes(set(range(256)) - set("".join(_COUNTS).encode()))
+_OTHERS = bytes(set(range(256)) - set("".join(_COUNTS).encode()))  # no such marks
 #: Kinds that :func:`check_arguments` checks.
 _PLAIN = (str, int, float, bool, None)
 _TOO_DEEP = f"it is nested deeper than {_DEPTH} levels"
@@ -77,8 +76,7 @@ def reading(path: object, what: str, writer: str | None = None) -> Iterator[None
         if isinstance(error, OSError) and error.errno is not None:
             raise type(error)(f"{where}: cannot be read ({error.strerror}).") from None
         if isinstance(error, ValueError) and str(error).startswith((f"{path}", where)):
-            said = excerpt(str(error), _MESSAGE)
-            if said == str(error):
+            if (said := excerpt(str(error), _MESSAGE)) == str(error):
                 raise  # it says all
             raise ValueError(said) from error
         reason = _reason(error)
@@ -143,11 +141,7 @@ def read_object(path: str | os.PathLike[str], what: str, writer: str) -> dict[st
 
 
 def parse_json(text: str, most: int = _BYTES) -> dict[str, Any]:
-    """Return the object in a text of JSON, whose size is checked before it is parsed.
-
-    Args:
-        text: the text.
-        most: most characters.
+    """Return the object in a text of JSON of at most ``most`` characters, counted before it is parsed.
 
     Raises:
         ValueError: when it is none, has a name twice, numbers beyond 64 bits, or is too long or too deep.
