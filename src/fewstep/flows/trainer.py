@@ -228,8 +228,9 @@ class Trainer:
         training = self.objective.training
         with torch.no_grad():
             x1, x0 = self._prepare(self.data[[0, len(self.data) - 1]])
-            datasets.warn_of_levels(x1, self.data.name)
-            if x0 is not None and self.settings.flip:
+            if x0 is None:  # those of pairs are what a field makes
+                datasets.warn_of_levels(x1, self.data.name)
+            elif self.settings.flip:
                 raise ValueError("flip: would mirror the samples of pairs, not their noises; leave it out.")
             self.objective.eval().check(x1, x0, self._generator)
         self.objective.train(training)
