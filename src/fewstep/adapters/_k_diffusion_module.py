@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .._fitted_for import own_schedule
 from .._fitted_guidance import in_words
 from .._version import __version__
 from ..schedules import Schedule
 from ..solver import Solver
 from ._k_diffusion_sampler import sampler
-from ._solver import own_schedule
 
 __all__ = ["module"]
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from .._denoiser import Denoiser
+from .._fitted_for import own_schedule
 from .._network import state_type
 from .._progress import progress_bar
 from ..schedules import Reversed, Schedule
 from ..solver import Solver
 from ._denoise import check_denoiser
-from ._solver import checked_solver, own_schedule
+from ._solver import checked_solver
 from ._stepper import Stepper
 
 __all__ = ["Coordinates", "Sampler", "level_at", "sampler"]

@@ -1,14 +1,13 @@
-"""The solvers that adapters run in the loops of other frameworks, and the schedules that they are for."""
+"""The solvers that adapters run in the loops of other frameworks."""
 
 from __future__ import annotations
 
 import os
 
-from .._fitted_for import own_schedule
 from ..fitting import Fit, load
 from ..solver import Solver
 
-__all__ = ["checked_solver", "choose", "own_schedule", "read"]
+__all__ = ["checked_solver", "choose", "read"]
 
 
 def checked_solver(solver: object, function: str) -> Solver:

@@ -26,12 +26,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._fitted_for import own_schedule
 from .._fitted_guidance import comfyui_settings, in_words
 from ..schedules import DDPM, CondOT, Discrete, Schedule
 from ..solver import Solver
 from ._k_diffusion_sampler import Coordinates, Sampler, level_at
 from ._k_diffusion_sampler import sampler as k_diffusion_sampler
-from ._solver import own_schedule, read
+from ._solver import read
 
 __all__ = ["ComfySampler", "about", "read", "sampler"]
 

@@ -65,8 +65,6 @@ def _condition(value: Any, where: str, device: torch.device) -> Any:
     if not isinstance(value, list | np.ndarray | torch.Tensor):
         return value
     try:
-        if isinstance(value, np.ndarray):
-            value = value.astype(value.dtype.newbyteorder("="))
         return torch.as_tensor(value, device=device)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} is no array of numbers: {error}.") from None

@@ -96,7 +96,7 @@ def opened(data: bytes) -> Image:
     if data[:4] == b"RIFF":
         _check_size(*_webp_size(data))  # Pillow allots whole canvases before it tells their size
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # our limit is lower
+        warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # our own limit is checked here
         image: Image = pillow.open(BytesIO(data), formats=FORMATS)
     _check_size(*image.size)
     return image
