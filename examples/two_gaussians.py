@@ -99,12 +99,13 @@ def draw_paths(axes: Axes, states: Tensor) -> None:
     """Paths coloured by the cluster that they end in, over the data (grey) and the noise (dashed)."""
     x, y = torch.meshgrid(torch.linspace(LEFT, RIGHT, 300), torch.linspace(BOTTOM, TOP, 300), indexing="xy")
     at = torch.stack([x, y], dim=-1)
-    data = sum(density(at, centre, STD) for centre in CENTRES)
-    axes.contourf(x, y, data, levels=[0.05, 0.3, 0.65, 1.1], colors=["0.9", "0.83", "0.75"])
+    data = torch.stack([density(at, centre, STD) for centre in CENTRES]).sum(0)
+    noise = density(at, torch.zeros(2), NOISE_STD)
+    plane = x.numpy(), y.numpy()
+    axes.contourf(*plane, data.numpy(), levels=[0.05, 0.3, 0.65, 1.1], colors=["0.9", "0.83", "0.75"])
     axes.contour(
-        x, y, density(at, torch.zeros(2), NOISE_STD), levels=[0.1353, 0.6065], colors="0.7", linewidths=0.6,
-        linestyles="dashed",
-    )  # fmt: skip
+        *plane, noise.numpy(), levels=[0.1353, 0.6065], colors="0.7", linewidths=0.6, linestyles="dashed"
+    )
     for right, colour in enumerate(COLOURS):
         chosen = states[:, (states[-1, :, 0] > 0) == bool(right)]
         for path in chosen.unbind(1):

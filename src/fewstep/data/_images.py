@@ -15,9 +15,10 @@ from torch import Tensor
 
 from .._archives import read_member
 from .._hashing import fingerprint
-from .._reading import excerpt, printable, read_bytes, reading
+from .._reading import check_regular, excerpt, printable, read_bytes, reading
 from ._dataset import Dataset
 from ._picture import ENCODED, Form, decode, pixels
+from ._walk import visible
 
 __all__ = ["FolderRecords", "ImageFiles", "TableRecords", "ZipRecords"]
 
@@ -60,11 +61,14 @@ class FolderRecords:
 
 
 class ZipRecords:
-    """Members of a zip file, which every process opens separately."""
+    """Members of a zip file, at first all that are visible; every process opens it separately."""
 
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
-        self.path, self.names = path, names
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self._opened: tuple[int, zipfile.ZipFile] | None = None
+        with reading(path, "zip file of pictures"):
+            check_regular(path)
+            self.names = sorted({name for name in self._archive.namelist() if visible(name)})
 
     def __len__(self) -> int:
         return len(self.names)

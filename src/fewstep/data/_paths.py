@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .._reading import excerpt, open_file, read_bytes, reading
+from .._reading import excerpt, read_bytes
 from ._arrays import SPRITE_SIZE, read_cifar_binary, read_idx, read_npz, read_sprites
 from ._dataset import ArrayDataset, Dataset
 from ._hub import table_from_parquet
 from ._images import FolderRecords, ImageFiles, TableRecords, ZipRecords
 from ._picture import ENCODED, Form, opened
 from ._splits import pick, splits_by_file, splits_by_folder
-from ._walk import visible, walk
+from ._walk import walk
 
 __all__ = ["from_array", "from_path"]
 
@@ -103,10 +102,9 @@ def _from_folder(root: Path, split: str, name: str, form: Form) -> Dataset:
 
 
 def _from_zip(path: Path, split: str, name: str, form: Form) -> Dataset:
-    with reading(path, "zip file of pictures"):
-        with open_file(path) as file, zipfile.ZipFile(file) as archive:
-            names = sorted({each for each in archive.namelist() if visible(each)})
-    return ImageFiles(ZipRecords(path, _chosen(names, split, path)), name, form)
+    records = ZipRecords(path)
+    records.names = _chosen(records.names, split, path)
+    return ImageFiles(records, name, form)
 
 
 def _chosen(names: Sequence[str], split: str, where: Path) -> list[str]:

@@ -19,7 +19,9 @@ from functools import cached_property
 from itertools import pairwise
 from typing import ClassVar, Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ._schedule import Schedule, SchedulePoint, as_time, require
@@ -192,20 +194,21 @@ class DDPM(_Tabulated):
     @cached_property
     def table(self) -> tuple[float, ...]:
         """``alphas_cumprod`` at timesteps ``0 .. T - 1``."""
-        product = torch.cumprod(1 - self._betas(), dim=0)
+        # In numpy: under torch.func.jvp tensors may have no values to list (PyTorch 2.4).
+        product = np.cumprod(1 - self._betas())
         if self.zero_terminal_snr:
-            root = product.sqrt()
-            product = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
+            root = np.sqrt(product)
+            product = np.square((root - root[-1]) * root[0] / (root[0] - root[-1]))
         return tuple(product.tolist())
 
-    def _betas(self) -> Tensor:
+    def _betas(self) -> NDArray[np.float64]:
         if self.betas == "squared_cosine":
-            at = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
-            product = ((at + 0.008) / 1.008 * (math.pi / 2)).cos().square()
-            return (1 - product[1:] / product[:-1]).clamp(max=0.999)
+            at = np.arange(self.steps + 1) / self.steps
+            product = np.square(np.cos((at + 0.008) / 1.008 * (math.pi / 2)))
+            return np.minimum(1 - product[1:] / product[:-1], 0.999)
         power = 2 if self.betas == "scaled_linear" else 1
         start, end = self.beta_start ** (1 / power), self.beta_end ** (1 / power)
-        return torch.linspace(start, end, self.steps, dtype=torch.float64) ** power
+        return np.linspace(start, end, self.steps) ** power
 
 
 def _spline_slopes(values: Tensor) -> Tensor:
