@@ -181,7 +181,7 @@ def _loaded(name: str, dtype: str) -> Any:
 
 def _lines(path: Path) -> list[str]:
     with reading(f"--prompts: {path}", "text of a prompt a line", "an editor"):
-        lines = [line.strip() for line in read_bytes(path, _PROMPTS).decode().splitlines()]
+        lines = [line.strip() for line in read_bytes(path, _PROMPTS).decode("utf-8-sig").splitlines()]
     found = [line for line in lines if line]
     if not found:
         raise ValueError(f"--prompts: {path} has no prompts; write one a line.")

@@ -91,7 +91,10 @@ class Settings:
     def __post_init__(self) -> None:
         # YAML and JSON have lists, not tuples.
         for name in ("betas", "ema", "trackers"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            given = getattr(self, name)
+            if not isinstance(given, (list, tuple)):
+                raise ValueError(f"{name}: must be a list, not {given!r}.")
+            object.__setattr__(self, name, tuple(given))
 
         def check(name: str, good: bool, allowed: str) -> None:
             if not good:
