@@ -105,9 +105,12 @@ def test_in_words_there_is_a_table_a_metric(program):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("midpoint", "--nfe", "3"), "SOLVER: none of midpoint can have 3 calls"),
+        (
+            ("midpoint", "--nfe", "3"),
+            "SOLVER: none of midpoint can have 3 calls; midpoint makes 2, 4, 6, ..., so",
+        ),
         (("euler", "--nfe", "x"), "--nfe: must be numbers like 8, 4,6,8 or 4-8, not 'x'"),
-        (("euler", "--metrics", "fid"), "unknown metrics fid; known are rmse, psnr, pooled_rmse"),
+        (("euler", "--metrics", "fid"), "metrics must be one of rmse, psnr, pooled_rmse"),
         (
             ("elsewhere=euler",),
             "SOLVER: 'elsewhere=euler' is for a model 'elsewhere', but the models are mixture",

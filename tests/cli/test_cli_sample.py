@@ -167,9 +167,9 @@ def test_a_model_in_a_module(program, model_file):
             ("mixture", "magic"),
             "SOLVER: 'magic' is neither a solver file nor a classical one; ",
         ),
-        (("mixture", "midpoint:7"), "SOLVER: 'midpoint:7' is neither a solver file nor"),
+        (("mixture", "midpoint:7"), "SOLVER: 'midpoint:7' cannot be made; classical: 'midpoint' makes 2, 4"),
         (("mixture", "midpoint:x"), "SOLVER: 'midpoint:x': after the colon comes a number of calls"),
-        (("mixture", "midpoint/magic:8"), "grid names must be among uniform, cosine, quadratic, karras"),
+        (("mixture", "midpoint/magic:8"), "grid must be one of uniform, cosine, quadratic, karras"),
         (("mixture", "euler:0"), "SOLVER: 'euler:0': after the colon comes a number of calls"),
         (("mixture", "euler:2", "--count", 3, "--seeds", "0-2"), "--seeds: cannot go with --count"),
         (

@@ -125,10 +125,10 @@ def test_missing_data_is_told():
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ("resnet", "no preset 'resnet'; there are mnist, cifar10"),
+        ("resnet", "must be one of mnist, cifar10, .* not 'resnet'"),
         ({"width": 3}, r"network: must name its class, as in \{class: UNet"),
         ({"class": "UNet", "depth": 3}, "network: UNet cannot be built: .*'depth'"),
-        ({"class": "ResNet"}, "'ResNet' is not a network of this version of fewstep"),
+        ({"class": "ResNet"}, "a network of this version of fewstep must be one of .* not 'ResNet'"),
         ("absent.json", "network: absent.json: there is no such configuration"),
     ],
 )

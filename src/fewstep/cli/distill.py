@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .._adaptive import Adaptive
+from .._names import check_name
 from ..data import PairShards
 from ..field import Field
 from ..flows import LOSSES, Distillation, Settings, Trainer, sample_error, warm_start
@@ -41,8 +42,7 @@ def command(
     """
     field = training.load_trainable(model, device)
     name = loss.replace("-", "_")
-    if name not in LOSSES:
-        raise ValueError(f"--loss: must be {' or '.join(LOSSES).replace('_', '-')}, not {loss!r}.")
+    check_name("--loss:", name, LOSSES)
     few_calls = choose_solver(solver, None, None, field)
     if isinstance(few_calls, Adaptive):
         raise ValueError("--solver: a student has a fixed number of calls; give euler:1 or such.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from .._extras import require
+from .._names import check_name, guess
 from .._reading import read_object
 from ..data import Dataset, load
 from ..networks import GaussianEncoder, build_network, song_unet_preset
@@ -58,8 +58,7 @@ class TrainConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.coupling not in COUPLINGS:
-            raise ValueError(f"coupling: must be one of {', '.join(COUPLINGS)}, not {self.coupling!r}.")
+        check_name("coupling:", self.coupling, COUPLINGS)
 
     @classmethod
     def parse(cls, entries: Mapping[str, Any]) -> TrainConfig:
@@ -72,12 +71,8 @@ class TrainConfig(Settings):
         known = [f.name for f in dataclasses.fields(cls)]
         unknown = [key for key in entries if key not in known]
         if unknown:
-            guesses = (difflib.get_close_matches(str(key), known, 1) for key in unknown)
-            hints = [
-                f"{key!r}" + (f" (did you mean {guess[0]!r}?)" if guess else "")
-                for key, guess in zip(unknown, guesses, strict=True)
-            ]
-            raise ValueError(f"config: unknown {', '.join(hints)}; known are {', '.join(known)}.")
+            hints = ", ".join(f"{key!r}{guess(key, known)}" for key in unknown)
+            raise ValueError(f"config: unknown {hints}; known are {', '.join(known)}.")
         try:
             config: TrainConfig = pydantic.TypeAdapter(cls).validate_python(dict(entries))
         except pydantic.ValidationError as error:

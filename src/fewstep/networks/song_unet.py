@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
+from .._names import check_name, guess
 from ._shared import SharedNetwork
 from ._song_blocks import NEAR_ZERO, AttentionBlock, Block, group_norm, sinusoids, xavier
 
@@ -202,8 +203,10 @@ def _check(config: dict[str, Any], fixed: dict[str, Any]) -> None:
         if key == "num_params":
             continue
         if key not in _FIXED:
-            known = ", ".join((*config, "checkpoint", *_FIXED, "num_params"))
-            raise ValueError(f"SongUNet: there is no argument {key!r}; there are {known}.")
+            known = (*config, "checkpoint", *_FIXED, "num_params")
+            raise ValueError(
+                f"SongUNet: there is no argument {key!r}{guess(key, known)}; there are {', '.join(known)}."
+            )
         if value != _FIXED[key]:
             raise ValueError(f"SongUNet: {key}={value!r} is not supported; it must be {_FIXED[key]!r}.")
     multipliers, side = config["channel_mult"], config["img_resolution"]
@@ -237,8 +240,7 @@ def song_unet_preset(name: str, *, encoder: bool = False) -> dict[str, Any]:
     Raises:
         ValueError: on an unknown name.
     """
-    if name not in _PRESETS:
-        raise ValueError(f"song_unet_preset: no preset {name!r}; there are {', '.join(_PRESETS)}.")
+    check_name("song_unet_preset:", name, _PRESETS)
     preset = _PRESETS[name]
     return {
         **preset,
