@@ -226,7 +226,7 @@ def test_other_pictures_than_it_was_built_for_are_refused(shape):
             {"num_block": 2},
             "there is no argument 'num_block' .did you mean 'num_blocks'.*; there are img_resolution",
         ),
-        ({"unet_type": "adm"}, "unet_type='adm' is not supported; it must be 'songunet'"),
+        ({"num_channels": 8, "unet_type": "adm"}, "unet_type='adm', guided-.* it must be 'songunet', and"),
         ({"label_dim": 10}, "label_dim=10 is not supported; it must be 0"),
         ({"augment_dim": 9}, "augment_dim=9 is not supported"),
         ({"embedding_type": "fourier"}, "embedding_type='fourier' is not supported; it must be 'positional'"),

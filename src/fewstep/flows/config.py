@@ -15,6 +15,7 @@ from .._names import check_name, guess
 from .._reading import read_object
 from ..data import Dataset, load
 from ..networks import GaussianEncoder, build_network, song_unet_preset
+from ..networks.song_unet import check_kind
 from .couplings import COUPLINGS
 from .kl_weight import KLWeight
 from .objective import FlowMatching
@@ -39,7 +40,9 @@ class TrainConfig(Settings):
             (``"mnist"``, ``"cifar10"``, ``"ffhq"``, ``"afhq"``, ``"celebahq256"``), a JSON file of Fast-ODE,
             or a mapping of ``class`` (``UNet``, ``MLP``, ``SongUNet``, ``DiffusersUNet``) and its arguments.
             Channels and resolution default to those of the data. A mapping with ``preset``, such as
-            ``{preset: cifar10, checkpoint: true}``, is a published configuration with changes.
+            ``{preset: cifar10, checkpoint: true}``, is a published configuration with changes. By name they
+            embed ``1000 t`` where the published ones embed ``t``, which ``time_scale: 1`` restores; a JSON
+            file is taken as it is.
         encoder: likewise, for learned couplings; ``None`` is a smaller network like ``network``.
         coupling: how noise is coupled with data: a name in :data:`fewstep.flows.COUPLINGS`.
         beta: weight of the KL term of learned couplings: a number, or a ramp ``{start, end, steps}``.
@@ -170,8 +173,10 @@ def _entries(spec: Spec, encoder: bool) -> dict[str, Any]:
         return {"class": {"unet": "UNet", "mlp": "MLP"}[spec]}
     if spec.endswith(".json"):
         try:
-            return {"class": "SongUNet", **read_object(spec, "configuration of a network", "EDM's training")}
+            fields = read_object(spec, "configuration of a network", "EDM's training")
         except OSError as error:
             raise ValueError(f"network: {error}") from None
+        check_kind(fields, f"network: {spec}")
+        return {"class": "SongUNet", **fields}
     # Published networks embed t unscaled, where most sinusoids are nearly constant; new ones scale it.
     return {"class": "SongUNet", **song_unet_preset(spec, encoder=encoder), "time_scale": 1000.0}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from .._names import check_name, guess
 from ._shared import SharedNetwork
 from ._song_blocks import NEAR_ZERO, AttentionBlock, Block, group_norm, sinusoids, xavier
 
-__all__ = ["SongUNet", "song_unet_preset"]
+__all__ = ["SongUNet", "check_kind", "song_unet_preset"]
 
 #: Fields of published configurations with the only value supported here.
 _FIXED: dict[str, Any] = {
@@ -198,7 +198,18 @@ class SongUNet(SharedNetwork):
         return output
 
 
+def check_kind(fields: Mapping[str, Any], where: str) -> None:
+    """Raise a ``ValueError`` when a published configuration is of another network than ``songunet``."""
+    if (kind := fields.get("unet_type", _FIXED["unet_type"])) != _FIXED["unet_type"]:
+        adm = ", guided-diffusion's U-Net," if kind == "adm" else ""
+        raise ValueError(
+            f"{where}: unet_type={kind!r}{adm} is not supported; it must be 'songunet', and other networks "
+            "are used in Python, by fewstep.Field(network)."
+        )
+
+
 def _check(config: dict[str, Any], fixed: dict[str, Any]) -> None:
+    check_kind(fixed, "SongUNet")
     for key, value in fixed.items():
         if key == "num_params":
             continue
@@ -232,6 +243,9 @@ def _check(config: dict[str, Any], fixed: dict[str, Any]) -> None:
 
 def song_unet_preset(name: str, *, encoder: bool = False) -> dict[str, Any]:
     """Return the arguments of :class:`~fewstep.networks.SongUNet` that Fast-ODE used for a data set.
+
+    They are the published ones, with ``time_scale`` 1, so that published weights fit. Training by these
+    names, :class:`~fewstep.flows.config.TrainConfig` and ``configs/``, takes ``time_scale=1000`` instead.
 
     Args:
         name: ``mnist``, ``cifar10``, ``ffhq`` (64x64), ``afhq`` (64x64) or ``celebahq256``.
