@@ -177,7 +177,9 @@ def test_a_model_in_a_module(program, model_file):
             "--seeds: must be numbers like 8, 4,6,8 or 4-8, not 'few'",
         ),
         (("mixture", "euler:2", "--seeds", "3-1"), "--seeds: must be numbers of at least 0, not '3-1'"),
-        (("mixture", "euler:2", "--rtol", 0.1), "--rtol, --atol: only the solver 'adaptive' has tolerances"),
+        (("mixture", "euler:2", "--rtol", 0.1), "--rtol: only the solver 'adaptive' has it"),
+        (("mixture", "euler:2", "--method", "bosh3"), "--method: only the solver 'adaptive' has it"),
+        (("mixture", "adaptive", "--method", "dopri6"), "not 'dopri6' (did you mean 'dopri"),
         (("mixture", "adaptive", "--rtol", 0), "Adaptive: rtol must be a positive number, not 0"),
         (("mixture", "euler:2", "--format", "png"), "formats: png needs samples of shape (1 or 3, H, W)"),
         (

@@ -234,12 +234,17 @@ def is_solver_file(spec: str) -> bool:
     return folder or spec.endswith(".json") or Path(spec).is_file()
 
 
-def choose_solver(spec: str, rtol: float | None, atol: float | None, field: Field) -> Solver | Adaptive:
-    """Return the solver of a word: a file, a classical solver such as ``midpoint:8``, or ``adaptive``."""
+def choose_solver(spec: str, field: Field, **options: Any) -> Solver | Adaptive:
+    """Return the solver of a word: a file, a classical solver such as ``midpoint:8``, or ``adaptive``.
+
+    Options are those of ``adaptive``, ``None`` for its defaults.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
     if spec == Adaptive.name:
-        return Adaptive(Adaptive.rtol if rtol is None else rtol, Adaptive.atol if atol is None else atol)
-    if (rtol, atol) != (None, None):
-        raise ValueError(f"--rtol, --atol: only the solver 'adaptive' has tolerances, not {spec!r}.")
+        return Adaptive(**given)
+    if given:
+        flags = ", ".join(f"--{name}" for name in given)
+        raise ValueError(f"{flags}: only the solver 'adaptive' has it, not {spec!r}.")
     return next(iter(load_solvers([spec], None, field).values()))[0]
 
 

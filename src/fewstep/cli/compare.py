@@ -38,7 +38,7 @@ _FEWEST = 6
 @helped(
     metrics=f"Of {', '.join(METRICS)}.",
     ref="Measure the Fréchet distance to these statistics of data: "
-    f"{', '.join(REFERENCES)}, a file of fewstep fid ref, or its https address.",
+    f"{', '.join(REFERENCES)}, a file of fewstep fid ref, or its URL.",
     features=f"Feature network: {', '.join(NAMES)}, or a file; by default that of --ref.",
 )
 def command(

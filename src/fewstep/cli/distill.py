@@ -43,7 +43,7 @@ def command(
     field = training.load_trainable(model, device)
     name = loss.replace("-", "_")
     check_name("--loss:", name, LOSSES)
-    few_calls = choose_solver(solver, None, None, field)
+    few_calls = choose_solver(solver, field)
     if isinstance(few_calls, Adaptive):
         raise ValueError("--solver: a student has a fixed number of calls; give euler:1 or such.")
     data = PairShards(pairs)

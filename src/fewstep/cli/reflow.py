@@ -24,6 +24,7 @@ def command(
     settings: Settings = training.SETTINGS,
     rtol: float | None = None,
     atol: float | None = None,
+    method: str | None = None,
     device: str = "cpu",
     as_json: bool = False,
 ) -> None:
@@ -36,9 +37,10 @@ def command(
         out: folder of the run; an interrupted run is resumed there.
         rtol: relative tolerance of adaptive.
         atol: absolute tolerance of adaptive.
+        method: Runge-Kutta pair of adaptive, dopri5 by default.
     """
     field = training.load_trainable(model, device)
-    maker = choose_solver(solver, rtol, atol, field)
+    maker = choose_solver(solver, field, rtol=rtol, atol=atol, method=method)
     done = reflow(
         field, maker, pairs=pairs, out=out, rounds=rounds, settings=settings, progress=watched(as_json)
     )

@@ -37,6 +37,7 @@ def command(
     save_trajectory: Annotated[int, AtLeast(0)] = 0,
     rtol: float | None = None,
     atol: float | None = None,
+    method: str | None = None,
     conditions: Path | None = None,
     per_sample: Path | None = None,
     pipeline: Pipeline = Pipeline(),  # noqa: B008 -- frozen
@@ -60,6 +61,7 @@ def command(
         save_trajectory: number of samples, the first ones, whose paths are written.
         rtol: relative tolerance of adaptive.
         atol: absolute tolerance of adaptive.
+        method: Runge-Kutta pair of adaptive, dopri5 by default.
     """
     if count is not None and seeds is not None:
         raise ValueError("--seeds: cannot go with --count, as it says how many samples there are; give one.")
@@ -71,7 +73,7 @@ def command(
     numbers = range(count or 64) if seeds is None else parse_numbers(seeds, "--seeds", least=0)
     loaded = loaded.of(numbers)
     field = loaded.field
-    chosen = choose_solver(solver, rtol, atol, field)
+    chosen = choose_solver(solver, field, rtol=rtol, atol=atol, method=method)
     path, provenance = Path(solver), {}
     if path.is_file():
         provenance = {"solver_file": {"path": solver, "sha256": sha256(path.read_bytes()).hexdigest()}}
