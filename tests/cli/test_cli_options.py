@@ -257,7 +257,7 @@ class TestConditionsOfVerbs:
     def test_sample(self, program, labelled):
         words = ("sample", "labelled.py:field", "euler:1", "--count", 5, "--batch", 2, "--format", "pairs")
         program(*words, *labelled)
-        (file,) = Path("samples").glob("pairs-*")
+        (file,) = Path("samples/labelled-field-euler-1").glob("pairs-*")
         pairs = fs.Pairs.load(file)
         assert torch.equal(pairs.x0, fs.noise(5, (2,), seed=3))
         torch.testing.assert_close(pairs.x1 - pairs.x0, 2 * torch.arange(5.0)[:, None].expand(5, 2))
@@ -266,7 +266,7 @@ class TestConditionsOfVerbs:
         words = ("compare", "labelled.py:field", "euler:2", "--count", 5, "--batch", 2)
         table = program(*words, *labelled, "--json")
         assert table["rows"][0]["rmse"] < 1e-5  # the tolerance of the reference; another label is 2 off
-        command = json.loads(Path("comparison/results.json").read_text())["command"]
+        command = json.loads(Path("comparison/labelled-field/results.json").read_text())["command"]
         assert "--conditions shared.yaml --per-sample labels.npz" in command
 
     def test_check(self, ended, labelled):

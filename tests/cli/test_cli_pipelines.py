@@ -54,7 +54,7 @@ def test_compare_measures_it_on_other_noises(program, folder):
     )
     assert [row["nfe"] for row in result["rows"]] == [4, 4]
     assert all(row["rmse"] > 0 for row in result["rows"])
-    page = Path("comparison/index.html").read_text()
+    page = Path("comparison", Path(folder).name.replace(" ", "-"), "index.html").read_text()
     assert "--guidance-scale 3" in page
     assert "class_labels" in page
 

@@ -18,6 +18,7 @@ from ._common import (
 )
 from ._options import AtLeast, Positive, helped
 from ._pipelines import MODEL_OR_PIPELINE, Pipeline, load_with_conditions
+from ._places import named_after
 
 __all__ = ["command"]
 
@@ -30,7 +31,7 @@ def command(
     count: Annotated[int | None, AtLeast(1)] = None,
     seeds: str | None = None,
     batch: Positive | None = None,
-    out: Path = Path("samples"),
+    out: Path | None = None,
     format: str = "safetensors",
     shard: Positive = 1000,
     save_noise: bool = False,
@@ -55,7 +56,7 @@ def command(
         seeds: numbers of the samples, such as 0-49999, instead of --count.
         batch: samples per batch; 256 by default, and for a pipeline as for fewstep fit. They depend on it by
             rounding alone; with 1 they are the same to the bit in any run.
-        out: folder of the samples; an interrupted run is resumed there.
+        out: folder of the samples, samples/MODEL-SOLVER by default; an interrupted run is resumed there.
         shard: samples per file, saved together.
         save_noise: write the noises too.
         save_trajectory: number of samples, the first ones, whose paths are written.
@@ -82,7 +83,7 @@ def command(
         field,
         chosen,
         numbers,
-        out,
+        out or Path("samples") / named_after(model, solver),
         seed=seed,
         formats=[*format.split(","), *sheet],
         batch=batch,
