@@ -30,5 +30,5 @@ def test_demo_of_a_model_without_pictures_ends_in_words(program):
     assert "8 fresh noises" in text
     assert "wrote fewstep-demo-mixture/mixture-2.json" in text
     assert "next: fewstep sample mixture fewstep-demo-mixture/mixture-3.json" in text
-    assert not Path("fewstep-demo/samples-3.png").exists()
-    assert Path("fewstep-demo/coefficients-3.png").exists()
+    assert not Path("fewstep-demo-mixture/samples-3.png").exists()
+    assert Path("fewstep-demo-mixture/coefficients-3.png").exists()

@@ -11,7 +11,7 @@ from torch import nn
 
 from .._files import plain_name, write_safetensors
 from .._hub_files import NETWORK, within
-from .._names import check_name
+from .._names import guess
 from .._reading import check, check_arguments, read_tensors, reading
 from ._weights import describe, load_weights, no_larger_than
 
@@ -107,7 +107,11 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
 
 def _check_class(config: Mapping[str, Any], label: str) -> None:
     """Raise ValueError unless every class that the description names is known."""
-    check_name(f"{label}: a network of this version of fewstep", config["class"], sorted(NETWORKS))
+    if (name := config["class"]) not in NETWORKS:
+        raise ValueError(
+            f"{label}: {name!r} is not a network of this version of fewstep{guess(name, NETWORKS)}; there are "
+            f"{', '.join(sorted(NETWORKS))}."
+        )
     for value in config["arguments"].values():
         if _is_description(value):
             _check_class(value, label)
