@@ -109,8 +109,8 @@ def _check_class(config: Mapping[str, Any], label: str) -> None:
     """Raise ValueError unless every class that the description names is known."""
     if (name := config["class"]) not in NETWORKS:
         raise ValueError(
-            f"{label}: {name!r} is not a network of this version of fewstep{guess(name, NETWORKS)}; there are "
-            f"{', '.join(sorted(NETWORKS))}."
+            f"{label}: {name!r} is not a network of this version of fewstep{guess(name, NETWORKS)}; there "
+            f"are {', '.join(sorted(NETWORKS))}."
         )
     for value in config["arguments"].values():
         if _is_description(value):
