@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from itertools import pairwise
 
 import pytest
 import torch
 
 import fewstep as fs
-from fewstep._adaptive import DORMAND_PRINCE
 from fewstep.reference import CallLimitError
 
 
@@ -20,13 +18,6 @@ def rmse(a, b):
 def stiffness(x, t, rate):
     """dx/dt = rate cos(rate t) x, whose solution at 1 is x exp(sin(rate))."""
     return rate[:, None] * torch.cos(rate * t)[:, None] * x
-
-
-def test_the_tableau_satisfies_the_conditions_of_order_five_for_pure_integrals():
-    for k in range(5):
-        moment = sum(b * c**k for b, c in zip(DORMAND_PRINCE.b, DORMAND_PRINCE.c, strict=True))
-        assert moment == Fraction(1, k + 1)
-    assert DORMAND_PRINCE.a[-1] == DORMAND_PRINCE.b[:-1]  # the last stage is the first of the next step
 
 
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-6, 1e-9])

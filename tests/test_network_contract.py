@@ -249,8 +249,8 @@ class TestErrors:
         with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
             fs.Field(lambda x, t, **_: x @ torch.eye(3))(self.x0, 0.25, **given)
         assert caught.value.__notes__ == [
-            "In fewstep's call of the network with x of shape (6, 2) and type float32; time 0.25; label of "
-            "shape (6,) and type int64; added {text of 6 rows}; mode = 'fast'."
+            "In fewstep's call of the network with x of shape (6, 2) and type float32 on cpu; time 0.25; "
+            "label of shape (6,) and type int64 on cpu; added {text of 6 rows}; mode = 'fast'."
         ]
 
     @pytest.mark.parametrize(

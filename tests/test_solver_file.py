@@ -90,7 +90,7 @@ def edited(path, change):
         (lambda c: c.update(C=3), "C: must be a list, .*not 3"),
         (lambda c: c.update(points=[0, 1.5, 4]), "points\\[1\\]: must be a whole number, not 1.5"),
         (lambda c: c.update(points=[0, 3]), "points: must increase from 0 to 4"),
-        (lambda c: c.update(schedule={"name": "linear"}), "schedule: unknown name 'linear'"),
+        (lambda c: c.update(schedule={"name": "linear"}), "schedule: must be one of .* not 'linear'"),
         (lambda c: c.update(schedule="vp"), "schedule: must be an object"),
         (lambda c: c.update(fitted_for=7), "fitted_for: must be an object, not 7"),
         (lambda c: c.update(prediction="x0"), "prediction: must be one of"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction as F
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,26 +12,17 @@ from torch import Tensor
 
 from ._device import widest
 from ._dopri5 import CallLimitError, answers_differ
+from ._embedded import PAIRS, EmbeddedPair
+from ._names import check_name
 from ._network import state_type
 from ._path import check_noise
 from ._ranges import COUNT, POSITIVE, check_fields
-from .classical.runge_kutta import TABLEAUX, ButcherTableau
 from .field import Field
 
-__all__ = ["DORMAND_PRINCE", "Adaptive", "AdaptiveSamples"]
-
-_STEP = TABLEAUX["dormand_prince"]
-#: Dormand and Prince, *A family of embedded Runge-Kutta formulae* (1980), RK5(4)7M: order 5. Its last stage
-#: is at the new point, whose velocity is the first stage of the next step.
-DORMAND_PRINCE = ButcherTableau("dopri5", 5, (*_STEP.a, _STEP.b), (*_STEP.b, F(0)))
-#: The weights of the embedded method of order 4.
-_EMBEDDED = (F(5179, 57600), F(0), F(7571, 16695), F(393, 640), F(-92097, 339200), F(187, 2100), F(1, 40))
-_ERROR = tuple(b - e for b, e in zip(DORMAND_PRINCE.b, _EMBEDDED, strict=True))
+__all__ = ["Adaptive", "AdaptiveSamples"]
 
 #: Network calls before the first step: the velocity at the noise, and one to choose the first step size.
 _OPENING_CALLS = 2
-#: Network calls of a step, accepted or not; the first stage is known.
-_STEP_CALLS = DORMAND_PRINCE.stages - 1
 #: Factor of the step size given by the error estimate, and least and largest ratio of a step to the last one.
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
 #: A step goes to the end if this many times its length reaches the end.
@@ -46,7 +36,8 @@ class AdaptiveSamples(NamedTuple):
 
     Shape:
         ``x1``: like the noise, ``(B, ...)``; ``nfe``: network calls of each sample, ``(B,)``, on the CPU
-        like ``accepted`` and ``rejected``, the counts of its steps: ``nfe = 2 + 6 (accepted + rejected)``.
+        like ``accepted`` and ``rejected``, the counts of its steps: with ``dopri5``
+        ``nfe = 2 + 6 (accepted + rejected)``.
     """
 
     x1: Tensor
@@ -57,7 +48,7 @@ class AdaptiveSamples(NamedTuple):
 
 @dataclass(frozen=True)
 class Adaptive:
-    """Dormand-Prince 5(4) from ``t = 0`` to exactly ``t = 1``, sample by sample.
+    """An embedded Runge-Kutta pair from ``t = 0`` to exactly ``t = 1``, sample by sample.
 
     Step size, error control and call count are separate for each sample, so neither its values nor its calls
     depend on the rest of the batch (up to the rounding of batched matrix products); a sample that has reached
@@ -69,24 +60,34 @@ class Adaptive:
         max_nfe: most network calls per sample.
         dtype: type of the integrated state, by default that of the noise, float32 at least; float64
             avoids rounding of the state, while the field still gets the type of the noise.
+        method: the pair, by its name in torchdiffeq: ``dopri5`` (6 calls a step), ``dopri8`` (13), for low
+            tolerances, ``bosh3`` (3), ``fehlberg2`` (3) or ``adaptive_heun`` (2).
 
     Raises:
-        ValueError: when a tolerance is not positive, or ``max_nfe`` not a whole number of at least 1.
+        ValueError: when a tolerance is not positive, ``max_nfe`` not a whole number of at least 1, or the
+            method is not known.
     """
 
     rtol: float = 1e-5
     atol: float = 1e-5
     max_nfe: int = 2000
     dtype: torch.dtype | None = None
+    method: str = "dopri5"
     name: ClassVar[str] = "adaptive"
 
     def __post_init__(self) -> None:
         check_fields("Adaptive", self, rtol=POSITIVE, atol=POSITIVE, max_nfe=COUNT)
+        check_name("Adaptive: method", self.method, PAIRS)
+
+    @property
+    def _pair(self) -> EmbeddedPair:
+        return PAIRS[self.method]
 
     def describe(self) -> dict[str, Any]:
         """Return JSON-ready facts that identify the solver."""
         dtype = None if self.dtype is None else str(self.dtype)
-        return {"name": self.name, "rtol": self.rtol, "atol": self.atol, "state_dtype": dtype}
+        facts = {"rtol": self.rtol, "atol": self.atol, "state_dtype": dtype}
+        return {"name": self.name, "method": self.method, **facts}
 
     def sample(
         self,
@@ -143,7 +144,7 @@ class Adaptive:
         result = AdaptiveSamples(torch.empty_like(x0), *torch.zeros(3, B, dtype=torch.int64))
 
         while len(alive):
-            if calls + _STEP_CALLS > self.max_nfe:
+            if calls + self._pair.calls > self.max_nfe:
                 reason = answers_differ(partial(velocity, x, t)) or "raise max_nfe, or loosen the tolerances"
                 raise CallLimitError(
                     f"adaptive: {self.max_nfe} calls did not take {len(alive)} of {B} samples to t = 1 "
@@ -154,7 +155,7 @@ class Adaptive:
             h = torch.where(last, 1 - t, h)
             goal = torch.where(last, 1.0, t + h)
             x_new, u_new, error = self._step(velocity, x, t, h, goal, u)
-            calls += _STEP_CALLS
+            calls += self._pair.calls
             self._check(error, t, h, B, partial(velocity, x, t))
 
             good = error <= 1
@@ -163,7 +164,7 @@ class Adaptive:
             accepted = _broadcast(good.to(x.device), x)
             x, u = torch.where(accepted, x_new, x), torch.where(accepted, u_new, u)
             t = torch.where(good, goal, t)
-            h = h * (_SAFETY * error ** (-1 / DORMAND_PRINCE.order)).clamp(_SHRINK, _GROW)
+            h = h * (_SAFETY * error ** (-1 / self._pair.order)).clamp(_SHRINK, _GROW)
             if callback is not None and bool(good.any()):
                 callback(alive[good], t[good], x[good], u[good])
 
@@ -185,14 +186,15 @@ class Adaptive:
         u: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the new state, its velocity, and the error of each sample in units of the tolerance."""
-        times = [goal if c == 1 else t + float(c) * h for c in DORMAND_PRINCE.c[1:]]
+        pair = self._pair
+        times = [goal if c == 1 else t + c * h for c in pair.c[1:]]
         h, *times = _moved(torch.stack([h, *times]), x)
         step, stages, z = _broadcast(h.to(x.dtype), x), [u], x
-        for time, weights in zip(times, DORMAND_PRINCE.a[1:], strict=True):
+        for time, weights in zip(times, pair.a[1:], strict=True):
             z = x + step * _combine(weights, stages)
             stages.append(velocity(z, time))
         # The last stage is at the new state.
-        error = step * _combine(_ERROR, stages)
+        error = step * _combine(pair.error, stages)
         return z, stages[-1], self._norm(error, torch.maximum(x.abs(), z.abs()))
 
     def _first_step(
@@ -204,7 +206,7 @@ class Adaptive:
         guess = torch.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1).clamp(max=1.0)
         bend = velocity(x + _broadcast(guess.to(x), x) * u, guess) - u
         steepest = torch.maximum(d1, self._norm(bend, size) / guess)
-        fine = (0.01 / steepest) ** (1 / DORMAND_PRINCE.order)
+        fine = (0.01 / steepest) ** (1 / self._pair.order)
         h = torch.where(steepest <= 1e-15, (1e-3 * guess).clamp(min=1e-6), fine)
         return torch.minimum(100 * guess, h).clamp(max=1.0)
 
@@ -238,8 +240,8 @@ def _broadcast(v: Tensor, x: Tensor) -> Tensor:
     return v.reshape(-1, *[1] * (x.ndim - 1))
 
 
-def _combine(weights: tuple[F, ...], stages: list[Tensor]) -> Tensor:
-    terms = [(float(w), u) for w, u in zip(weights, stages, strict=True) if w]
+def _combine(weights: tuple[float, ...], stages: list[Tensor]) -> Tensor:
+    terms = [(w, u) for w, u in zip(weights, stages, strict=True) if w]
     total = terms[0][0] * terms[0][1]
     for w, u in terms[1:]:
         total = torch.add(total, u, alpha=w)

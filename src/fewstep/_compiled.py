@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from ._names import check_name
 from ._program import Program
 
 __all__ = ["Compiled", "Mode"]
@@ -33,8 +34,7 @@ class Compiled:
     """
 
     def __init__(self, program: Program, like: Tensor, conditions: Mapping[str, Any], mode: Mode) -> None:
-        if mode not in get_args(Mode):
-            raise ValueError(f"compiled: mode must be one of {', '.join(get_args(Mode))}, not {mode!r}.")
+        check_name("compiled: mode", mode, get_args(Mode))
         if mode == "graph" and like.device.type != "cuda":
             raise ValueError(
                 f"compiled: mode 'graph' needs noise on CUDA, but like is on {like.device}; use 'default'."

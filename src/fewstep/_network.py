@@ -94,8 +94,8 @@ def call_network(
     except Exception as error:
         # Checkpointing ends a recomputation by an error of its own.
         stopped = type(error).__module__ == "torch.utils.checkpoint"
-        if hasattr(error, "add_note") and not stopped:  # Python 3.11
-            error.add_note(_described(x, time, conditions))
+        if not stopped:  # error.add_note(...), which Python 3.10 lacks; the command line prints it there, too
+            vars(error).setdefault("__notes__", []).append(_described(x, time, conditions))
         raise
     for name, value, version in before:
         if value._version != version:
@@ -167,7 +167,8 @@ def _shape(value: Any) -> str:
         return "{" + ", ".join(f"{name} {_shape(inner)}" for name, inner in value.items()) + "}"
     shape = getattr(value, "shape", None)
     if shape is not None:
-        return f"of shape {tuple(shape)} and type {value.dtype}".replace("torch.", "")
+        place = f" on {value.device}" if isinstance(value, Tensor) else ""
+        return f"of shape {tuple(shape)} and type {value.dtype}{place}".replace("torch.", "")
     return f"of {len(value)} rows" if isinstance(value, list | tuple) else f"= {value!r:.40}"
 
 

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
+from ._names import check_name
 from .schedules import SchedulePoint
 
 __all__ = ["PREDICTIONS", "Prediction", "check_prediction", "conversion", "in_data_and_noise"]
@@ -25,8 +26,7 @@ PREDICTIONS: tuple[str, ...] = get_args(Prediction)
 
 def check_prediction(prediction: str) -> None:
     """Raise a ``ValueError`` unless ``prediction`` is the name of one."""
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"prediction: must be one of {', '.join(PREDICTIONS)}, not {prediction!r}.")
+    check_name("prediction:", prediction, PREDICTIONS)
 
 
 def conversion(point: SchedulePoint, wanted: str, given: str) -> tuple[Tensor, Tensor]:

@@ -84,13 +84,14 @@ def test_a_solver_by_name_is_the_one_among_the_baselines(schedule):
 @pytest.mark.parametrize(
     ("name", "nfe", "words"),
     [
-        ("magic", 8, r"there is no solver 'magic'; there are euler"),
-        ("euler/magic", 8, r"grid names must be among uniform"),
-        (
-            "midpoint",
-            7,
-            r"'midpoint' cannot make exactly 7 calls under CondOT\(\); it can make 2, 4, 6, 8, 10",
-        ),
+        ("magic", 8, r"solver must be one of euler, .* not 'magic'"),
+        ("euler/magic", 8, r"grid must be one of uniform, .* not 'magic'"),
+        ("midpiont", 8, r"not 'midpiont' \(did you mean 'midpoint'\?\)\.$"),
+        ("DPM++ 2M", 8, r"\(did you mean 'dpmpp_2m'\?\)"),
+        ("euler/karas", 8, r"not 'karas' \(did you mean 'karras'\?\)\.$"),
+        ("midpoint", 7, r"'midpoint' makes 2, 4, 6, \.\.\. calls under CondOT\(\), not 7; take 6 or 8\.$"),
+        ("rk4", 1, r"makes 4, 8, 12, \.\.\. calls under CondOT\(\), not 1; take 4\.$"),
+        ("heun", 1, r"makes 2, 3, 4, \.\.\. calls under CondOT\(\), not 1; take 2\.$"),
     ],
 )
 def test_a_name_that_makes_no_solver_is_an_error(name, nfe, words):
@@ -122,3 +123,12 @@ def test_tables_are_differentiable_in_the_grid(name, schedule):
     solver = METHODS[name].on(start + size * direction, schedule)
     assert not any(part.requires_grad for part in solver.table)
     assert solver == METHODS[name].on(start, schedule)
+
+
+@pytest.mark.parametrize("nfe", [3, 7])
+def test_heun_makes_an_odd_number_of_calls_by_a_last_step_of_euler(nfe):
+    solver = named("heun", nfe)
+    assert solver == fs.classical.heun(steps=(nfe + 1) // 2, euler_last=True)
+    assert max(solver.times) < 1
+    assert named("heun/karras", nfe, VP()).nfe == nfe
+    assert not {"heun"} & baselines(nfe).keys()

@@ -159,7 +159,7 @@ def test_a_lower_final_order_changes_the_last_steps_only(solver):
 
 
 def test_an_unknown_variant_is_named():
-    with pytest.raises(ValueError, match="variant must be one of '1', '2M', '3M', '2S', '3S', not '4M'"):
+    with pytest.raises(ValueError, match="variant must be one of 1, 2M, 3M, 2S, 3S, not '4M'"):
         dpmpp("4M", 3)
     with pytest.raises(ValueError, match=r"dpmpp: variant must be one of .*, not 4"):
         dpmpp(4)

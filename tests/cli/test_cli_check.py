@@ -61,7 +61,10 @@ def test_data_by_path(checked, tmp_path):
             ("mixture", "--data", "digits"),
             "--data: digits holds samples of shape (1, 8, 8), but mixture",
         ),
-        (("digits", "--data", "dogits"), "load: there is no data called 'dogits'"),
+        (
+            ("digits", "--data", "dogits"),
+            "error: --data: dogits: there is no such path, and the name of data must",
+        ),
         (("nothing",), "MODEL: 'nothing' is not bundled"),
     ],
 )

@@ -39,7 +39,9 @@ def test_several_models_have_one_page(program, model_file):
         ("own", "midpoint", 4),
     ]
     assert set(result["protocols"]) == {"mixture", "own"}
-    assert [file for file in result["files"] if file.endswith(".html")] == ["comparison/index.html"]
+    assert [file for file in result["files"] if file.endswith(".html")] == [
+        "comparison/mixture-own/index.html"
+    ]
 
 
 def test_an_interrupted_comparison_goes_on(program, monkeypatch):
@@ -58,7 +60,7 @@ def test_an_interrupted_comparison_goes_on(program, monkeypatch):
 def test_a_model_that_has_no_identity_is_measured_without_a_cache(program, model_file):
     words = ("compare", f"{model_file}:nameless", "euler", "--nfe", 2, "--count", 4)
     assert "wrote" in program(*words)
-    assert not Path("comparison/cache").exists()
+    assert not Path("comparison/own_model-nameless/cache").exists()
 
 
 def test_two_fitted_solvers_of_a_kind_have_names_of_their_own(program, solver_file):
@@ -87,7 +89,7 @@ def test_solvers_that_cannot_have_an_nfe_are_left_out_there(program):
 def test_the_reference_may_be_on_a_fixed_grid(program):
     result = program("compare", "mixture", "euler:2", "--count", 4, "--steps", 5, "--json")
     assert result["protocols"]["mixture"]["reference"]["steps"] == 5
-    assert "--steps 5" in json.loads(Path("comparison/results.json").read_text())["command"]
+    assert "--steps 5" in json.loads(Path("comparison/mixture/results.json").read_text())["command"]
 
 
 def test_a_grid_can_be_named(program):
@@ -99,15 +101,18 @@ def test_in_words_there_is_a_table_a_metric(program):
     text = program("compare", "mixture", "euler", "--nfe", 2, "--count", 4, "--metrics", "rmse,pooled_rmse")
     assert "rmse" in text.splitlines()[0]
     assert "pooled_rmse" in text
-    assert "wrote comparison/results.json" in text
+    assert "wrote comparison/mixture/results.json" in text
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("midpoint", "--nfe", "3"), "SOLVER: none of midpoint can have 3 calls"),
+        (
+            ("midpoint", "--nfe", "3"),
+            "SOLVER: none of midpoint can have 3 calls; midpoint makes 2, 4, 6, ..., so",
+        ),
         (("euler", "--nfe", "x"), "--nfe: must be numbers like 8, 4,6,8 or 4-8, not 'x'"),
-        (("euler", "--metrics", "fid"), "unknown metrics fid; known are rmse, psnr, pooled_rmse"),
+        (("euler", "--metrics", "fid"), "metrics must be one of rmse, psnr, pooled_rmse"),
         (
             ("elsewhere=euler",),
             "SOLVER: 'elsewhere=euler' is for a model 'elsewhere', but the models are mixture",
@@ -190,12 +195,12 @@ def test_lists_of_a_configuration_are_lists(program):
 def test_quality_of_mnist_needs_no_data(program):
     words = ("mnist", "euler", "--nfe", "1", "--count", 3, "--ref", "mnist", "--keep", 1)
     printed = program("compare", *words)
-    result = json.loads(Path("comparison/results.json").read_text())
+    result = json.loads(Path("comparison/mnist/results.json").read_text())
     assert result["rows"][0]["frechet_mnist"] > result["protocols"]["mnist"]["reference"]["frechet_mnist"] > 0
     assert "--ref mnist" in result["command"]
     few = "Fréchet distance: 3 pictures are too few for a covariance of 64 features"
     assert f"{few}; the value is far too high." in printed.splitlines()
-    assert few in Path("comparison/index.html").read_text()
+    assert few in Path("comparison/mnist/index.html").read_text()
 
 
 def test_quality_against_data_has_all_figures(program):

@@ -28,7 +28,7 @@ def test_demo_writes_every_file_that_it_lists(program):
 def test_demo_of_a_model_without_pictures_ends_in_words(program):
     text = program("demo", "mixture", "--nfe", "2,3", "--pairs", 8, "--count", 8, "--max-calls", 5000)
     assert "8 fresh noises" in text
-    assert "wrote fewstep-demo/mixture-2.json" in text
-    assert "next: fewstep sample mixture fewstep-demo/mixture-3.json" in text
-    assert not Path("fewstep-demo/samples-3.png").exists()
-    assert Path("fewstep-demo/coefficients-3.png").exists()
+    assert "wrote fewstep-demo-mixture/mixture-2.json" in text
+    assert "next: fewstep sample mixture fewstep-demo-mixture/mixture-3.json" in text
+    assert not Path("fewstep-demo-mixture/samples-3.png").exists()
+    assert Path("fewstep-demo-mixture/coefficients-3.png").exists()

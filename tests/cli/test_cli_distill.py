@@ -50,13 +50,13 @@ def test_a_student_of_more_calls_and_another_loss(program, tmp_path, pairs):
         "distill", "digits", "--config", "few.yaml", "--pairs", "pairs", "--solver", "midpoint:2", "--json"
     )
     assert (result["calls"], result["loss"], result["steps"]) == (2, "pseudo_huber", 3)
-    assert result["student"] == "runs/distilled/flow.safetensors"
+    assert result["student"] == "runs/digits-midpoint-2-distilled/flow.safetensors"
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--loss", "l1"), "--loss: must be mse or pseudo-huber, not 'l1'"),
+        (("--loss", "l1"), "--loss: must be one of mse, pseudo_huber, not 'l1'"),
         (("--solver", "adaptive"), "--solver: a student has a fixed number of calls"),
         (("--pairs", "none"), "none: there is no such folder of pairs"),
         (("--test-pairs", 60), "of 60 pairs, between 1 and 59 can be held out, not 60"),

@@ -62,8 +62,8 @@ def imported(path):
 def test_a_wrong_target_is_told_the_three(failure):
     said = failure("export", "comfy", "x.json")
     assert (
-        said
-        == "error: fewstep export: there is no verb 'comfy'; there are diffusers, comfyui, k-diffusion.\n"
+        said == "error: fewstep export: the verb must be one of diffusers, comfyui, k-diffusion, not 'comfy' "
+        "(did you mean 'comfyui'?).\n"
     )
 
 
@@ -295,7 +295,7 @@ class TestKDiffusion:
                 ["midpoint.json"],
                 "--schedule: solver 'midpoint' is a table of velocities, which names no schedule",
             ),
-            (["midpoint.json", "--schedule", "x"], "unknown name 'x'; known are cond_ot"),
+            (["midpoint.json", "--schedule", "x"], "schedule: must be one of cond_ot"),
             (["ddim.json", "--schedule", "vp"], "--schedule: the file names the schedule DDPM("),
             (["ddim.json", "--nfe", "5"], "solver 'dpmpp_2m': nfe is 3, not 5; leave nfe out."),
             (["ddim.json", "--guidance", "5"], "guidance is 1, not 5"),

@@ -72,7 +72,7 @@ def test_config_may_name_the_model(program, tmp_path):
     [
         (
             "nfee: 3\n",
-            "--config: fit.yaml has unknown keys nfee (did you mean nfe?); fewstep fit --help lists",
+            "--config: fit.yaml has unknown keys nfee (did you mean 'nfe'?); fewstep fit --help lists",
         ),
         ("just words\n", "--config: fit.yaml must hold options as 'name: value', not 'just words'"),
         ("3\n", "--config: fit.yaml must hold options as 'name: value', not 3"),

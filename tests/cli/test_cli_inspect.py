@@ -48,11 +48,11 @@ def test_a_name_alone_has_eight_calls_and_the_schedule_is_straight(program):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["midpoint:7"], "'midpoint:7' is neither a solver file nor a classical one; "),
+        (["midpoint:7"], "'midpoint:7' cannot be made; "),
         (["nonsense"], "neither a solver file nor a classical one"),
         (["midpoint:x"], "after the colon comes a number of calls"),
         (["adaptive"], "adaptive has no table to inspect"),
-        (["ddim:4", "--schedule", "straight"], "unknown name 'straight'; known are cond_ot"),
+        (["ddim:4", "--schedule", "straight"], "schedule: must be one of cond_ot"),
         (["bound.json", "--schedule", "ve"], "table of data predictions for VP"),
     ],
     ids=["calls", "name", "number", "adaptive", "schedule", "other schedule"],
@@ -109,7 +109,9 @@ def test_the_program_as_a_process_ends_with_status_2_and_no_traceback(tmp_path):
     command = [sys.executable, "-c", "from fewstep.cli import main; main()", "inspect", "none.json"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "error: none.json: there is no such solver file; solver.save() writes one.\n"
+    assert (
+        ended.stderr == "error: SOLVER: none.json: there is no such solver file; solver.save() writes one.\n"
+    )
 
 
 def test_inspect_never_compares_with_a_model_that_nobody_named(ended, tmp_path):

@@ -129,13 +129,13 @@ def test_help_comes_from_the_docstrings(capsys):
         (["here", "a", "--sizes", "1,x"], "--sizes: must be a number, not 'x';"),
         (["here", "a", "--speed", "0"], "--speed: must be at least 0.5, not 0;"),
         (["here", "a", "--load", "[1"], "--load: '[1' is not YAML ("),
-        (["here", "a", "--sped", "1"], r"--sped is no option (did you mean --speed?)"),
+        (["here", "a", "--sped", "1"], r"--sped is no option (did you mean '--speed'?)"),
         (["here", "a", "--config"], "--config: expected one argument;"),
         (["--config", "list.yaml"], "--config: list.yaml must hold options as 'name: value', not [1]."),
         (["--config", "no.yaml"], "--config: no.yaml: there is no such YAML file"),
         (
             ["--config", "key.yaml"],
-            "--config: key.yaml has unknown keys sped (did you mean speed?);",
+            "--config: key.yaml has unknown keys sped (did you mean 'speed'?);",
         ),
         (["--config", "flag.yaml"], "--config: flag.yaml: spare must be true or false, not 'maybe'."),
         (
@@ -172,10 +172,26 @@ def test_every_option_of_every_verb_has_help(ended, verb):
 
 
 def test_a_verb_that_does_not_exist_is_named(failure):
-    assert failure("smaple").startswith("error: fewstep: there is no verb 'smaple'; there are demo, train")
-    assert failure("fid", "clac").startswith(
-        "error: fewstep fid: there is no verb 'clac'; there are ref, calc"
-    )
+    assert failure("smaple").startswith("error: fewstep: the verb must be one of demo, train")
+    assert failure("fid", "clac").startswith("error: fewstep fid: the verb must be one of ref, calc")
+
+
+@pytest.mark.parametrize(
+    ("words", "begins"),
+    [
+        ("sample digits no/such.json", "SOLVER: no/such.json: there is no such solver file"),
+        ("sample such.safetensors euler:2", "MODEL: such.safetensors: there is no such network file"),
+        ("distill digits --pairs nothing", "--pairs: nothing: there is no such folder"),
+        ("train --data digits --validation no/such", "--validation: no/such: there is no such file"),
+        ("fid calc no/such --ref mnist", "SAMPLES: no/such: there is no such file or folder."),
+    ],
+)
+def test_a_path_that_does_not_exist_comes_with_its_option(failure, words, begins):
+    assert failure(*words.split()).startswith(f"error: {begins}")
+
+
+def test_a_model_that_is_misspelt_is_guessed(failure):
+    assert "(did you mean 'digits'?)" in failure("sample", "digts", "euler:2")
 
 
 class TestConditions:
@@ -241,7 +257,7 @@ class TestConditionsOfVerbs:
     def test_sample(self, program, labelled):
         words = ("sample", "labelled.py:field", "euler:1", "--count", 5, "--batch", 2, "--format", "pairs")
         program(*words, *labelled)
-        (file,) = Path("samples").glob("pairs-*")
+        (file,) = Path("samples/labelled-field-euler-1").glob("pairs-*")
         pairs = fs.Pairs.load(file)
         assert torch.equal(pairs.x0, fs.noise(5, (2,), seed=3))
         torch.testing.assert_close(pairs.x1 - pairs.x0, 2 * torch.arange(5.0)[:, None].expand(5, 2))
@@ -250,7 +266,7 @@ class TestConditionsOfVerbs:
         words = ("compare", "labelled.py:field", "euler:2", "--count", 5, "--batch", 2)
         table = program(*words, *labelled, "--json")
         assert table["rows"][0]["rmse"] < 1e-5  # the tolerance of the reference; another label is 2 off
-        command = json.loads(Path("comparison/results.json").read_text())["command"]
+        command = json.loads(Path("comparison/labelled-field/results.json").read_text())["command"]
         assert "--conditions shared.yaml --per-sample labels.npz" in command
 
     def test_check(self, ended, labelled):

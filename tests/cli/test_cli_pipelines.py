@@ -54,7 +54,7 @@ def test_compare_measures_it_on_other_noises(program, folder):
     )
     assert [row["nfe"] for row in result["rows"]] == [4, 4]
     assert all(row["rmse"] > 0 for row in result["rows"])
-    page = Path("comparison/index.html").read_text()
+    page = Path("comparison", Path(folder).name.replace(" ", "-"), "index.html").read_text()
     assert "--guidance-scale 3" in page
     assert "class_labels" in page
 
@@ -119,7 +119,7 @@ def test_a_verb_that_takes_no_pipeline_says_so(failure, verb, tmp_path):
         (("diffusers:broken",), "MODEL: broken cannot be loaded: "),
         (("diffusers:tiny dit", *LABELS, "--dtype", "int8"), "--dtype: must be one of float32, float16, "),
         (("diffusers:tiny dit", "--call", "3"), "--call: must be a mapping, as {height: 512}, not 3."),
-        (("diffusers:tiny dit", "--call", "{size: 3}"), "diffusers:tiny dit: "),
+        (("diffusers:tiny dit", "--call", "{size: 3}"), "MODEL: diffusers:tiny dit: "),
         (
             ("diffusers:tiny dit", "--prompts", "none.txt"),
             "--prompts: none.txt: there is no such text of a prompt a line; ",

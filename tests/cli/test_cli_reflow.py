@@ -35,7 +35,7 @@ def test_pairs_may_be_made_adaptively(program, tmp_path):
     ("words", "message"),
     [
         (("--solver", "magic"), "SOLVER: 'magic' is neither a solver file nor a classical one"),
-        (("--rtol", 0.1), "--rtol, --atol: only the solver 'adaptive' has tolerances"),
+        (("--rtol", 0.1), "--rtol: only the solver 'adaptive' has it"),
         (("--batch", 0), "batch: must be a whole number of at least 1, not 0"),
     ],
 )

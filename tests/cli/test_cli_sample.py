@@ -167,9 +167,9 @@ def test_a_model_in_a_module(program, model_file):
             ("mixture", "magic"),
             "SOLVER: 'magic' is neither a solver file nor a classical one; ",
         ),
-        (("mixture", "midpoint:7"), "SOLVER: 'midpoint:7' is neither a solver file nor"),
+        (("mixture", "midpoint:7"), "SOLVER: 'midpoint:7' cannot be made; classical: 'midpoint' makes 2, 4"),
         (("mixture", "midpoint:x"), "SOLVER: 'midpoint:x': after the colon comes a number of calls"),
-        (("mixture", "midpoint/magic:8"), "grid names must be among uniform, cosine, quadratic, karras"),
+        (("mixture", "midpoint/magic:8"), "grid must be one of uniform, cosine, quadratic, karras"),
         (("mixture", "euler:0"), "SOLVER: 'euler:0': after the colon comes a number of calls"),
         (("mixture", "euler:2", "--count", 3, "--seeds", "0-2"), "--seeds: cannot go with --count"),
         (
@@ -177,7 +177,9 @@ def test_a_model_in_a_module(program, model_file):
             "--seeds: must be numbers like 8, 4,6,8 or 4-8, not 'few'",
         ),
         (("mixture", "euler:2", "--seeds", "3-1"), "--seeds: must be numbers of at least 0, not '3-1'"),
-        (("mixture", "euler:2", "--rtol", 0.1), "--rtol, --atol: only the solver 'adaptive' has tolerances"),
+        (("mixture", "euler:2", "--rtol", 0.1), "--rtol: only the solver 'adaptive' has it"),
+        (("mixture", "euler:2", "--method", "bosh3"), "--method: only the solver 'adaptive' has it"),
+        (("mixture", "adaptive", "--method", "dopri6"), "not 'dopri6' (did you mean 'dopri"),
         (("mixture", "adaptive", "--rtol", 0), "Adaptive: rtol must be a positive number, not 0"),
         (("mixture", "euler:2", "--format", "png"), "formats: png needs samples of shape (1 or 3, H, W)"),
         (

@@ -67,7 +67,7 @@ def test_a_dry_run_writes_nothing(program, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "digits", "--stepz", "1"], "--stepz is no option (did you mean --steps?)"),
+        (["--data", "digits", "--stepz", "1"], "--stepz is no option (did you mean '--steps'?)"),
         (["--data", "digits", "--steps", "many"], "--steps: must be a whole number, not 'many';"),
         (["--data", "digits", "--ema", "[1"], "--ema: '[1' is not YAML ("),
         (["--config", "absent.yaml"], "--config: absent.yaml: there is no such YAML file"),

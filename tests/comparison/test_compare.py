@@ -180,7 +180,7 @@ def test_plot_returns_a_figure_with_a_line_a_solver():
 
 
 def test_an_unknown_metric_is_named():
-    with pytest.raises(ValueError, match=r"unknown metrics fid; known are rmse, psnr, pooled_rmse"):
+    with pytest.raises(ValueError, match=r"metrics must be one of rmse, psnr, pooled_rmse.* not 'fid'"):
         fs.compare(field(), [EULER], metrics=["rmse", "fid"])
 
 

@@ -216,7 +216,7 @@ def test_the_solver_file_tells_theta_and_nodes(tmp_path):
     ("options", "words"),
     [
         ({"base": "rk45"}, "base must be one of euler, midpoint, .* not 'rk45'"),
-        ({"train": "all"}, "train must be 'both', 'time' or 'scale', not 'all'"),
+        ({"train": "all"}, "train must be one of both, time, scale, not 'all'"),
         ({"steps": 0}, "steps: must be a whole number from 1 to 10,000, not 0"),
     ],
 )

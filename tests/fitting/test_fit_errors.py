@@ -16,10 +16,10 @@ from fewstep.fitting import Adam, GaussNewton, Nodes, Reference
         ({"family": ScaleTime("euler", 3)}, "nfe=4, but the family given makes solvers of 3 calls"),
         ({"loss": "l1"}, "loss must be one of mse, rmse, .* nodes, .* bound, local, or a Loss, not 'l1'"),
         ({"optimizer": "sgd"}, "optimizer must be one of gauss_newton, adam, fitting\\.Gauss.* not 'sgd'"),
-        ({"init": "magic"}, "init cannot be 'magic'; classical: there is no solver 'magic'; there are euler"),
+        ({"init": "magic"}, "init cannot be 'magic'; classical: solver must be one of euler, .* not 'magic'"),
         (
             {"init": "midpoint", "nfe": 3},
-            "init cannot be 'midpoint'; classical: 'midpoint' cannot make exactly 3 calls",
+            "init cannot be 'midpoint'; classical: 'midpoint' makes 2, 4, 6, ... calls under .*, not 3",
         ),
         ({"init": fs.classical.euler(5)}, "nfe=4, but init .euler. makes 5 calls; it may make fewer"),
         ({"init": "auto", "family": "scale_time"}, "init must be one of euler, .*, ab2, .* not 'auto'"),
@@ -37,7 +37,7 @@ from fewstep.fitting import Adam, GaussNewton, Nodes, Reference
             {"init": "ab2", "family": ScaleTime("euler", 4)},
             "a Family starts from its own solver; leave init out",
         ),
-        ({"init": "magic", "family": "timesteps"}, "init cannot be 'magic'; classical: there is no solver"),
+        ({"init": "magic", "family": "timesteps"}, "init cannot be 'magic'; classical: solver must be"),
         (
             {"init": fs.classical.euler(4), "family": "timesteps"},
             "so init must name one, such as 'ab2', and not be the solver 'euler'",
@@ -70,7 +70,7 @@ from fewstep.fitting import Adam, GaussNewton, Nodes, Reference
         ({"nfe": (2, 4), "family": ScaleTime("euler", 4)}, r"nfe=\(2, 4\), but .* makes solvers of 4 calls"),
         ({"nfe": (4, 5), "init": "midpoint"}, "makes several calls a step"),
         ({"nfe": (4, 5), "init": "midpoint"}, "'midpoint' makes several calls a step"),
-        ({"nfe": (4, 5), "init": "rk45"}, "there is no solver 'rk45'"),
+        ({"nfe": (4, 5), "init": "rk45"}, "solver must be one of euler, .* not 'rk45'"),
         ({"nfe": (4, 5), "init": fs.classical.euler(4)}, "starts from a classical solver by name, not from"),
         (
             {"nfe": (4, 5), "init": "auto"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fewstep.flows import KLWeight, Learned, MinibatchOT, Mixed, Settings, Train
 from fewstep.networks import MLP, SongUNet, UNet, song_unet_preset
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+DEFAULTS = {"channel_mult_emb": 4, "channel_mult_noise": 1, "resample_filter": [1, 1]}
 SHAPES = {
     "digits": (1, 8, 8), "mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28), "cifar10": (3, 32, 32),
     "ffhq": (3, 64, 64), "afhq": (3, 64, 64), "celebahq": (3, 256, 256),
@@ -125,7 +127,7 @@ def test_missing_data_is_told():
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ("resnet", "no preset 'resnet'; there are mnist, cifar10"),
+        ("resnet", "must be one of mnist, cifar10, .* not 'resnet'"),
         ({"width": 3}, r"network: must name its class, as in \{class: UNet"),
         ({"class": "UNet", "depth": 3}, "network: UNet cannot be built: .*'depth'"),
         ({"class": "ResNet"}, "'ResNet' is not a network of this version of fewstep"),
@@ -147,3 +149,23 @@ def test_an_encoder_that_cannot_be_guessed_is_asked_for(tmp_path):
     own = {"class": "SongUNet", "model_channels": 32, "channel_mult": [1], "num_blocks": 1}
     with pytest.raises(ValueError, match=r"encoder: must be given for this network"):
         build(network=own, coupling="learned")
+
+
+def test_a_published_configuration_of_another_network_is_refused_by_name(tmp_path):
+    path = tmp_path / "adm.json"
+    path.write_text(json.dumps({"num_channels": 8, "unet_type": "adm"}))
+    with pytest.raises(ValueError, match=r"network: .*adm.json: unet_type='adm', guided-"):
+        TrainConfig(data="digits", network=str(path)).objective((3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in CONFIGS if "preset" in path.read_text()], ids=lambda p: p.stem
+)
+def test_files_of_settings_say_how_to_embed_time_as_published(path):
+    shape, text = SHAPES[path.stem], path.read_text()
+    published = song_unet_preset(yaml.safe_load(text)["network"])
+    said = yaml.safe_load(re.search(r"--network '(.*?)'", text)[1])
+    with torch.device("meta"):
+        assert build(shape, network=said).flow.config == {**published, "time_scale": 1, **DEFAULTS}
+        ours = build(shape, network=yaml.safe_load(text)["network"]).flow.config
+    assert ours == {**published, "time_scale": 1000, **DEFAULTS}

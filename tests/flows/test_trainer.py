@@ -11,8 +11,10 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -412,7 +414,38 @@ def test_pictures_are_previewed(tmp_path):
     data = ArrayDataset(torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8), name="noise")
     train(tmp_path, UNet(1, 8, (1,), 1, 2), data, steps=2, batch=4, flip=True, channels_last=True).run()
     names = sorted(path.name for path in (tmp_path / "previews").iterdir())
-    assert names == [f"step-00000002-{kind}.png" for kind in ("estimates", "samples", "trajectories")]
+    kinds = ("estimates", "inversions", "samples", "trajectories")
+    assert names == [f"step-00000002-{kind}.png" for kind in kinds]
+
+
+class _Line(torch.nn.Module):
+    """A flow on straight lines: every picture moves by the same."""
+
+    def forward(self, x, t):
+        return 0 * x + 0.5
+
+
+def test_data_are_previewed_on_their_way_to_noise_and_with_the_noises_of_an_encoder(tmp_path):
+    data = torch.linspace(-0.4, 0.4, 3)[:, None, None, None].expand(3, 1, 4, 4)
+    objective = FlowMatching(_Line(), Learned(lambda x: (x - 0.5, torch.full_like(x, -60.0))))
+    objective.eval().validate([(data, None)], torch.Generator())
+    objective.preview((1, 4, 4), torch.device("cpu"), tmp_path / "step-1")
+
+    def tiles(kind, columns):
+        with Image.open(tmp_path / f"step-1-{kind}.png") as picture:
+            pixels = torch.from_numpy(np.array(picture.convert("L"))).double() / 127.5 - 1
+        side = (pixels.shape[1] + 0.0) / columns
+        rows = round(pixels.shape[0] / side)
+        return [
+            [float(pixels[int((i + 0.5) * side), int((j + 0.5) * side)]) for j in range(columns)]
+            for i in range(rows)
+        ]
+
+    back = [[x - k / 8 * 0.5 for k in range(9)] for x in (-0.4, 0.0, 0.4)]
+    assert torch.allclose(torch.tensor(tiles("inversions", 9)), torch.tensor(back), atol=0.01)
+    x = torch.tensor([-0.4, 0.0, 0.4])
+    coupled = torch.stack([x, x - 0.5, x, x])  # data, noises, and samples in 4 and 32 calls
+    assert torch.allclose(torch.tensor(tiles("coupled", 3)), coupled, atol=0.01)
 
 
 def test_points_in_the_plane_are_previewed(tmp_path):

@@ -332,7 +332,7 @@ def test_a_folder_that_holds_more_is_refused(make):
         ({"seeds": []}, "seeds: must be numbers of at least 0, at least one of them"),
         ({"seeds": [-1, 2]}, "seeds: must be numbers of at least 0"),
         ({"seeds": [1, 2, 1]}, "seeds: 1 appears twice"),
-        ({"formats": ["jpg"]}, "formats: must be among png, npz, safetensors, pairs, sheet, not jpg"),
+        ({"formats": ["jpg"]}, "formats: must be one of png, npz, safetensors, pairs, sheet, not 'jpg'"),
         (
             {"formats": ["png"], "shape": (2,)},
             r"formats: png needs samples of shape \(1 or 3, H, W\), not \(2,\)",

@@ -97,6 +97,9 @@ def test_refined_solvers_have_the_calls_asked_for_and_no_infinite_step():
         steps = log_snr.diff()
         torch.testing.assert_close(steps, steps.mean().expand_as(steps), rtol=1e-6, atol=1e-6)
     assert refinement("midpoint", 3, CondOT())(1) is None
+    assert [refinement("heun", 7, CondOT())(k) for k in (1, 2)] == [
+        fs.classical.heun(4 * k, euler_last=True) for k in (1, 2)
+    ]
     assert refinement("no_such_method", 4, CondOT())(1) is None
 
 

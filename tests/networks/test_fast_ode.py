@@ -179,7 +179,7 @@ def test_other_content_is_refused(tmp_path, content):
         ("{", "not complete JSON"),
         ("[]", "must hold one JSON object"),
         ('{"dir": "runs", "iterations": 5}', "lacks 'img_resolution', 'in_channels', 'out_channels'"),
-        (json.dumps({**PUBLISHED, "unet_type": "adm"}), "unet_type='adm' is not supported"),
+        (json.dumps({"unet_type": "adm", "in_channels": 3}), "unet_type='adm', guided-diffusion's"),
         (json.dumps({**PUBLISHED, "num_blokcs": 2}), "there is no argument 'num_blokcs'"),
         (json.dumps({**PUBLISHED, "dropout": "0.1"}), "'<=' not supported"),
     ],

@@ -79,6 +79,7 @@ def test_files_that_are_damaged_or_absent_are_told(tmp_path):
         ("{", "not complete JSON"),
         ('["MLP"]', "must hold one JSON object, not list"),
         (json.dumps({"class": "GAN", "arguments": {}}), "'GAN' is not a network of this version"),
+        (json.dumps({"class": "SongUnet", "arguments": {}}), "'SongUnet' .* .did you mean 'SongUNet'"),
         (json.dumps({"class": "MLP", "arguments": {"depth": 3}}), "unexpected keyword argument 'depth'"),
         (
             json.dumps({"class": "MLP", "arguments": {"shape": [2], "width": 8, "blocks": 1}}),

@@ -90,7 +90,7 @@ def test_presets_have_the_published_number_of_parameters(name, flow, encoder):
 def test_presets_are_copies_and_unknown_ones_are_told():
     song_unet_preset("mnist")["channel_mult"].append(7)
     assert song_unet_preset("mnist")["channel_mult"] == [2, 2, 2]
-    with pytest.raises(ValueError, match="no preset 'imagenet'; there are mnist, cifar10"):
+    with pytest.raises(ValueError, match=r"must be one of mnist, cifar10, .* not 'imagenet'"):
         song_unet_preset("imagenet")
 
 
@@ -222,8 +222,11 @@ def test_other_pictures_than_it_was_built_for_are_refused(shape):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_block": 2}, "there is no argument 'num_block'; there are img_resolution, .*num_blocks"),
-        ({"unet_type": "adm"}, "unet_type='adm' is not supported; it must be 'songunet'"),
+        (
+            {"num_block": 2},
+            "there is no argument 'num_block' .did you mean 'num_blocks'.*; there are img_resolution",
+        ),
+        ({"num_channels": 8, "unet_type": "adm"}, "unet_type='adm', guided-.* it must be 'songunet', and"),
         ({"label_dim": 10}, "label_dim=10 is not supported; it must be 0"),
         ({"augment_dim": 9}, "augment_dim=9 is not supported"),
         ({"embedding_type": "fourier"}, "embedding_type='fourier' is not supported; it must be 'positional'"),

@@ -64,7 +64,7 @@ def test_lines_fit_a_screen():
 
 def test_every_coefficient_is_told_however_long_the_row():
     text = describe(fs.classical.euler(16).unroll())
-    row = text[text.index("x16") : text.index("order:")]
+    row = text[text.index("x16") : text.index("consistent;")]
     assert [f"+0.0625 u{j}" in row for j in range(16)] == [True] * 16
 
 
@@ -141,3 +141,14 @@ def test_what_may_go_wrong_is_warned_of(solver, warning):
 def test_a_table_without_a_form_for_velocities_is_told_without_stability():
     text = describe(replace(fs.classical.heun(2), prediction="noise", schedule=fs.schedules.VE()))
     assert "stability" not in text
+
+
+def test_what_a_user_wants_is_told_before_the_numbers():
+    """Calls, times, order, needs, what it was fitted for, and warnings: all above the coefficients."""
+    solver = replace(fs.classical.heun(2), fitted_for={"model": "toy", "guidance": 2.5})
+    first = describe(solver).split("\n\n")[0]
+    begins = [line.split()[0] for line in first.splitlines() if not line.startswith(" ")]
+    assert begins == ["heun:", "times:", "reads", "order:", "needs:", "warning:"]
+    assert "times: 0, 0.5, 0.5, 1, and ends at 1\n" in first
+    assert "fitted for: model toy" in first
+    assert "u0" not in first

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._names import check_name
 from .._ranges import STEPS, check_range
 from ..schedules import CondOT, Schedule
 from ..solver import Solver
@@ -21,7 +22,7 @@ from .exponential import ddim, dpm_solver, dpmpp
 from .runge_kutta import TABLEAUX, runge_kutta
 from .unipc import unipc
 
-__all__ = ["GRIDS", "METHODS", "Method", "baselines", "check_method", "method_and_grid", "named"]
+__all__ = ["GRIDS", "METHODS", "ODD", "Method", "baselines", "check_method", "method_and_grid", "named"]
 
 #: Grids by name, as functions of the number of steps and the schedule.
 GRIDS: dict[str, Callable[[int, Schedule], tuple[float, ...]]] = {
@@ -41,16 +42,19 @@ class Method(NamedTuple):
         stages: calls per step.
         bound: whether it is bound to a schedule.
         short_ends: whether a step of infinite length in lambda costs one call, whatever the stages.
+        euler_last: whether the last step is Euler's, of one call.
     """
 
     make: Callable[..., Draft]
     stages: int = 1
     bound: bool = True
     short_ends: bool = False
+    euler_last: bool = False
 
     def steps(self, nfe: int, schedule: Schedule) -> int | None:
         """Return the number of steps with exactly ``nfe`` calls, or ``None``."""
-        ends = int(schedule.log_snr(torch.tensor([0.0, 1.0])).isinf().sum()) if self.short_ends else 0
+        infinite = int(schedule.log_snr(torch.tensor([0.0, 1.0])).isinf().sum())
+        ends = infinite if self.short_ends else int(self.euler_last)
         inner, rest = divmod(nfe - ends, self.stages)
         return None if rest or inner < 1 else inner + ends
 
@@ -90,13 +94,20 @@ METHODS: dict[str, Method] = {
     "dpm_solver_3": Method(partial(dpm_solver.draft, "3S"), 3, short_ends=True),
 }
 
+#: Solvers that make an odd number of calls by another last step. They are no baselines.
+ODD = {
+    "heun": Method(
+        partial(runge_kutta.draft, TABLEAUX["heun"], last=TABLEAUX["euler"]), 2, bound=False, euler_last=True
+    )
+}
+
 
 def named(name: str, nfe: int, schedule: Schedule | None = None) -> Solver:
     """Return the classical solver ``name``, or ``name/grid``, with ``nfe`` calls.
 
     Args:
         name: one of :data:`METHODS`, on the uniform grid or, after a slash, one of :data:`GRIDS`.
-        nfe: number of network calls.
+        nfe: number of network calls; ``heun`` makes an odd number with a last step of Euler's.
         schedule: the network's schedule, ``CondOT()`` by default.
 
     Raises:
@@ -110,17 +121,26 @@ def named(name: str, nfe: int, schedule: Schedule | None = None) -> Solver:
 def method_and_grid(name: str, nfe: int, schedule: Schedule) -> tuple[Method, tuple[float, ...]]:
     """Return the method and the grid of the solver ``name``, or ``name/grid``, with ``nfe`` calls."""
     (nfe,) = check_range("classical", STEPS, nfe=nfe)
-    method, _, grid = name.partition("/")
+    name, _, grid = name.partition("/")
+    check_method(name)
     _check_grids([grid or "uniform"])
-    check_method(method)
-    steps = METHODS[method].steps(nfe, schedule)
-    if steps is None:
-        others = [n for n in range(1, nfe + 4) if METHODS[method].steps(n, schedule)]
+
+    def of(calls: int) -> tuple[Method, int] | None:
+        method = ODD[name] if name in ODD and calls % 2 else METHODS[name]
+        steps = method.steps(calls, schedule)
+        return None if steps is None else (method, steps)
+
+    found = of(nfe)
+    if found is None:
+        others = [calls for calls in range(1, nfe + 20) if of(calls)]
+        above = next(calls for calls in others if calls > nfe)
+        near = " or ".join(map(str, [*[calls for calls in others if calls < nfe][-1:], above]))
         raise ValueError(
-            f"classical: {method!r} cannot make exactly {nfe} calls under {schedule!r}; it can make "
-            f"{', '.join(map(str, others))}."
+            f"classical: {name!r} makes {', '.join(map(str, others[:3]))}, ... calls under {schedule!r}, not "
+            f"{nfe}; take {near}."
         )
-    return METHODS[method], GRIDS[grid or "uniform"](steps, schedule)
+    method, steps = found
+    return method, GRIDS[grid or "uniform"](steps, schedule)
 
 
 def baselines(
@@ -151,11 +171,9 @@ def baselines(
 
 def check_method(name: str) -> None:
     """Raise a ``ValueError`` unless ``name`` is that of a solver."""
-    if name not in METHODS:
-        raise ValueError(f"classical: there is no solver {name!r}; there are {', '.join(METHODS)}.")
+    check_name("classical: solver", name, METHODS)
 
 
 def _check_grids(names: Sequence[str]) -> None:
-    unknown = [name for name in names if name not in GRIDS]
-    if unknown:
-        raise ValueError(f"classical: grid names must be among {', '.join(GRIDS)}, not {', '.join(unknown)}.")
+    for name in names:
+        check_name("classical: grid", name, GRIDS)

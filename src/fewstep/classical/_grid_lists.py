@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from .._names import check_name
 from ..schedules import CondOT, Schedule
 from ._grids import check_steps
 
@@ -110,8 +111,7 @@ def spaced(
         "trailing": np.rint(count - np.arange(steps) * (count / steps)) - 1,
         "linspace": np.rint(np.linspace(0, count - 1, steps))[::-1],
     }
-    if spacing not in spacings:
-        raise ValueError(f"spaced: spacing must be one of {', '.join(spacings)}, not {spacing!r}.")
+    check_name("spaced: spacing", spacing, spacings)
     return timesteps(spacings[spacing].tolist(), count)
 
 
@@ -133,8 +133,7 @@ def ays(
         ValueError: on an unknown name, or a schedule without these levels.
     """
     steps = check_steps(steps)
-    if name not in _AYS:
-        raise ValueError(f"ays: name must be one of {', '.join(_AYS)}, not {name!r}.")
+    check_name("ays: name", name, _AYS)
     listed = np.log(_AYS[name])
     at = np.linspace(0, len(listed) - 1, steps + 1)
     levels = np.exp(np.interp(at, np.arange(len(listed)), listed))

@@ -18,6 +18,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from .._names import check_name
 from ..schedules import Schedule
 from ._draft import Draft, solver
 from ._exponential_builder import ExponentialBuilder, begin, finish, multistep
@@ -101,9 +102,7 @@ def _solver(
     grid: Sequence[float] | None,
     lower_order_final: bool = False,
 ) -> Draft:
-    if variant not in get_args(Variant):
-        known = ", ".join(map(repr, get_args(Variant)))
-        raise ValueError(f"{name.rsplit('_', 1)[0]}: variant must be one of {known}, not {variant!r}.")
+    check_name(f"{name.rsplit('_', 1)[0]}: variant", variant, get_args(Variant))
     builder, t = begin(prediction, steps, schedule, grid)
     if variant == "2S":
         singlestep(builder, t, lambda time: _add_midpoint(builder, time))

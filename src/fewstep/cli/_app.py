@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .._names import check_name
 from .._reading import printable
 from .._version import __version__
 from ._interrupts import leave_at_once, say
@@ -125,7 +126,7 @@ def _chosen(
             return None
         sys.exit(2)
     if first not in verbs:
-        raise ValueError(f"{program}: there is no verb {first!r}; there are {', '.join(verbs)}.")
+        check_name(f"{program}: the verb", first, verbs)
     return first
 
 

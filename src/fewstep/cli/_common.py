@@ -23,6 +23,7 @@ from .._device import check_device
 from .._field import FieldBase
 from .._hub_files import FIT, NETWORK, SOLVER
 from .._json import finite
+from .._names import guess
 from .._transforms import Derived
 from ..comparison import shown_name
 from ..families import Guided
@@ -86,8 +87,8 @@ def load_model(spec: str, device: str) -> Field:
         field = bundled(spec)
     else:
         raise ValueError(
-            f"MODEL: {spec!r} is not bundled ({', '.join(BUNDLED)}); name your own as FILE.py:NAME, or the "
-            "network that fewstep saved as FILE.safetensors."
+            f"MODEL: {spec!r} is not bundled ({', '.join(BUNDLED)}){guess(spec, BUNDLED)}; name your own as "
+            "FILE.py:NAME, or the network that fewstep saved as FILE.safetensors."
         )
     move(field, target)
     return field
@@ -189,14 +190,15 @@ def read_solvers(
             try:
                 solver = classical.named(name, nfe, schedule)
             except ValueError as error:
-                raise ValueError(
-                    f"SOLVER: {spec!r} is neither a solver file nor a classical one; {error}"
-                ) from None
+                why = "is neither a solver file nor a classical one" if method is None else "cannot be made"
+                raise ValueError(f"SOLVER: {spec!r} {why}; {error}") from None
             _add(found, name, solver, spec)
-    if not found:
+    if not found:  # classical ones without a number of calls of their own
+        method = classical.METHODS[specs[0].partition("/")[0]]
+        some = [str(calls) for calls in range(1, 20) if method.steps(calls, schedule)][:3]
         raise ValueError(
-            f"SOLVER: none of {', '.join(specs)} can have {', '.join(map(str, budgets or [8]))} calls; pass "
-            "another number."
+            f"SOLVER: none of {', '.join(specs)} can have {', '.join(map(str, budgets or [8]))} calls; "
+            f"{specs[0]} makes {', '.join(some)}, ..., so pass another number."
         )
     return found
 
@@ -232,12 +234,17 @@ def is_solver_file(spec: str) -> bool:
     return folder or spec.endswith(".json") or Path(spec).is_file()
 
 
-def choose_solver(spec: str, rtol: float | None, atol: float | None, field: Field) -> Solver | Adaptive:
-    """Return the solver of a word: a file, a classical solver such as ``midpoint:8``, or ``adaptive``."""
+def choose_solver(spec: str, field: Field, **options: Any) -> Solver | Adaptive:
+    """Return the solver of a word: a file, a classical solver such as ``midpoint:8``, or ``adaptive``.
+
+    Options are those of ``adaptive``, ``None`` for its defaults.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
     if spec == Adaptive.name:
-        return Adaptive(Adaptive.rtol if rtol is None else rtol, Adaptive.atol if atol is None else atol)
-    if (rtol, atol) != (None, None):
-        raise ValueError(f"--rtol, --atol: only the solver 'adaptive' has tolerances, not {spec!r}.")
+        return Adaptive(**given)
+    if given:
+        flags = ", ".join(f"--{name}" for name in given)
+        raise ValueError(f"{flags}: only the solver 'adaptive' has it, not {spec!r}.")
     return next(iter(load_solvers([spec], None, field).values()))[0]
 
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, Union, get_ar
 
 import yaml
 
+from .._names import guess
 from .._reading import excerpt
 from .._yaml import parse_yaml, read_yaml
 
@@ -79,17 +79,32 @@ def call(command: Callable[..., None], program: str, words: Sequence[str]) -> No
     given, others = parser.parse_known_intermixed_args(words)
     if others:
         if not others[0].startswith("-"):
-            places = [str(action.metavar) for action in parser._actions if not action.option_strings]
+            places = [_place(action) for action in parser._actions if not action.option_strings]
             parser.error(f"{others[0]} is one word too many; there is a place for {', '.join(places)} only")
-        guess = _guess(others[0], (flag for action in parser._actions for flag in action.option_strings))
-        parser.error(f"{others[0]} is no option{guess}")
+        flags = (flag for action in parser._actions for flag in action.option_strings)
+        parser.error(f"{others[0]} is no option{guess(others[0], flags)}")
     found = {name: value for name, value in vars(given).items() if name != "config"}
+    typed = {_place(action): found.get(action.dest) for action in parser._actions}
     for name, (kind, start) in settings.items():
         names = [field.name for field in dataclasses.fields(kind)]
         values = {} if start is MISSING else {each: getattr(start, each) for each in names}
         values |= {each: found.pop(each) for each in names if each in found}
         found[name] = kind.parse(values) if hasattr(kind, "parse") else kind(**values)
-    command(**found)
+    try:
+        command(**found)
+    except (OSError, ValueError) as error:
+        for place, value in typed.items():
+            if any(
+                str(error).startswith(f"{word}: ") for word in (value if isinstance(value, list) else [value])
+            ):
+                error.args = (f"{place}: {error}",)
+                break
+        raise
+
+
+def _place(action: argparse.Action) -> str:
+    """Return how the help calls an argument or an option."""
+    return action.option_strings[-1] if action.option_strings else str(action.metavar)
 
 
 def _parser(
@@ -113,7 +128,7 @@ def _parser(
         raise ValueError(f"--config: {path}: {error}.") from None
     if entries:
         known = [action.dest.removeprefix("as_") for action in parser._actions if action.dest != "help"]
-        unknown = ", ".join(key + _guess(key, known) for key in entries)
+        unknown = ", ".join(key + guess(key, known) for key in entries)
         raise ValueError(
             f"--config: {path} has unknown keys {excerpt(unknown, 100)}; {first.prog} --help lists all."
         )
@@ -228,11 +243,6 @@ def _spelt(value: Any) -> str:
         return ",".join(map(str, value))
     dumped = isinstance(value, list | dict)
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).strip() if dumped else str(value)
-
-
-def _guess(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), 1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _plain(kind: Any) -> Any:

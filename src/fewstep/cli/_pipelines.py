@@ -14,6 +14,7 @@ import torch
 
 from .._device import check_device
 from .._extras import require
+from .._names import check_name
 from .._reading import excerpt, read_bytes, reading
 from ..adapters.diffusers import Task, from_pipeline
 from ..field import Field
@@ -161,8 +162,7 @@ def _watched(name: str, pipeline: Pipeline, device: torch.device) -> Loaded:
 
 
 def _loaded(name: str, dtype: str) -> Any:
-    if dtype not in _TYPES:
-        raise ValueError(f"--dtype: must be one of {', '.join(_TYPES)}, not {dtype!r}.")
+    check_name("--dtype:", dtype, _TYPES)
     diffusers = require("diffusers", "diffusers")
     local = Path(name).exists()
     if local and not (Path(name) / "model_index.json").is_file():

@@ -28,6 +28,7 @@ from ._common import (
 )
 from ._options import AtLeast, Positive, helped
 from ._pipelines import Pipeline, load_with_conditions
+from ._places import named_after
 
 __all__ = ["command"]
 
@@ -38,7 +39,7 @@ _FEWEST = 6
 @helped(
     metrics=f"Of {', '.join(METRICS)}.",
     ref="Measure the Fréchet distance to these statistics of data: "
-    f"{', '.join(REFERENCES)}, or a file of fewstep fid ref.",
+    f"{', '.join(REFERENCES)}, a file of fewstep fid ref, or its URL.",
     features=f"Feature network: {', '.join(NAMES)}, or a file; by default that of --ref.",
 )
 def command(
@@ -55,7 +56,7 @@ def command(
     ref: str | None = None,
     data: str | None = None,
     features: str | None = None,
-    out: Path = Path("comparison"),
+    out: Path | None = None,
     conditions: Path | None = None,
     per_sample: Path | None = None,
     seed: int = 1_000_003,
@@ -76,7 +77,7 @@ def command(
         steps: steps of a fixed grid for the reference instead of adaptive ones, for rough networks.
         data: measure the Fréchet distance to these data, by name or path, in --features, and kernel distance,
             precision, recall, density and coverage against as many of them as noises.
-        out: folder of the results; an interrupted comparison is resumed there.
+        out: folder of the results, comparison/MODELS by default; an interrupted comparison is resumed there.
     """
     measured = list(dict.fromkeys(word for word in map(str.strip, metrics.split(",")) if word))
     check_metrics(measured)
@@ -94,6 +95,7 @@ def command(
         name: load_solvers(_of_model(solvers, name, list(specs)), parse_numbers(nfe), field)
         for name, field in fields.items()
     }
+    out = out or Path("comparison") / "-".join(map(named_after, specs))
     _open(out)
     with only_writer(out):
         tables = []

@@ -32,7 +32,7 @@ def command(
     pairs: int = 24,
     count: Positive = 64,
     max_calls: int = 60_000,
-    out: Path = Path("fewstep-demo"),
+    out: Path | None = None,
     seed: int = 0,
     device: str = "cpu",
     as_json: bool = False,
@@ -44,9 +44,10 @@ def command(
         pairs: reference pairs for the fits.
         count: fresh noises for the scores.
         max_calls: most network calls of one fit.
-        out: folder of the results.
+        out: folder of the results; fewstep-demo by default, fewstep-demo-MODEL for others than mnist.
     """
     started = time.perf_counter()
+    out = out or Path("fewstep-demo" if model == "mnist" else f"fewstep-demo-{model}")
     field, budgets = load_model(model, device), parse_numbers(nfe)
     tolerance = {"rtol": 1e-5, "atol": 1e-5}
     fit_pairs = draw_pairs(field, pairs, seed, device, as_json, **tolerance)

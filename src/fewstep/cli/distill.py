@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from .._adaptive import Adaptive
+from .._names import check_name
 from ..data import PairShards
 from ..field import Field
 from ..flows import LOSSES, Distillation, Settings, Trainer, sample_error, warm_start
 from . import _training as training
 from ._common import MODEL, choose_solver, report, watched
 from ._options import Positive, helped
+from ._places import named_after
 
 __all__ = ["command"]
 
@@ -21,7 +23,7 @@ def command(
     model: str,
     *,
     pairs: Path,
-    out: Path = Path("runs/distilled"),
+    out: Path | None = None,
     loss: str = "mse",
     solver: str = "euler:1",
     test_pairs: Positive = 512,
@@ -35,15 +37,15 @@ def command(
 
     Args:
         pairs: folder of pairs, from fewstep sample --format pairs.
-        out: folder of the run; an interrupted run is resumed there.
+        out: folder of the run, runs/MODEL-SOLVER-distilled by default; an interrupted run is resumed there.
         solver: solver of the student: euler:1, or one with more calls.
         test_pairs: number of pairs, the last ones, for the test error.
     """
     field = training.load_trainable(model, device)
+    out = out or Path("runs") / f"{named_after(model, solver)}-distilled"
     name = loss.replace("-", "_")
-    if name not in LOSSES:
-        raise ValueError(f"--loss: must be {' or '.join(LOSSES).replace('_', '-')}, not {loss!r}.")
-    few_calls = choose_solver(solver, None, None, field)
+    check_name("--loss:", name, LOSSES)
+    few_calls = choose_solver(solver, field)
     if isinstance(few_calls, Adaptive):
         raise ValueError("--solver: a student has a fixed number of calls; give euler:1 or such.")
     data = PairShards(pairs)

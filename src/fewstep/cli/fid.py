@@ -37,7 +37,7 @@ _FEATURES = f"Feature network: {', '.join(NAMES)}, or a file"
 _HELP = helped(
     samples="A folder of fewstep sample, or pictures: a name, folder, zip or npz.",
     data="Data by name or path, or a folder of fewstep sample.",
-    ref=f"Statistics of data: {', '.join(REFERENCES)}, a file of fewstep fid ref, or EDM's.",
+    ref=f"Statistics of data: {', '.join(REFERENCES)}, a file of fewstep fid ref, or EDM's, or its URL.",
     features=f"{_FEATURES}; by default that of --ref, or inception.",
     features_name="What to call a TorchScript file that is not the standard Inception; no FID then.",
     out="JSON file to write the result to.",
@@ -235,6 +235,7 @@ def _measured(result: dict[str, Any], value: float) -> str:
     lines = [
         f"{result['distance']}: {value:.4g}",
         f"{result['count']} pictures of {samples['source']} against {against}",
+        f"sha256 of the statistics: {reference['sha256']}",
         *_made(samples),
         *(f"note: {note}" for note in result["notes"]),
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from .._files import replacing, write_text
+from .._names import check_name
 from .._processes import join_torchrun, place
 from ..families import FAMILIES
 from ..fitting import LOSSES, OPTIMIZERS, Fit, Reference, Search, fit, search
@@ -74,8 +75,7 @@ def command(
     """
     device = join_torchrun(device)
     main = place()[0] == 0
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"--optimizer: must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}.")
+    check_name("--optimizer:", optimizer, OPTIMIZERS)
     loaded = load_with_conditions(model, pipeline, conditions, per_sample, device)
     budgets = parse_numbers(nfe)
     if pairs is None:

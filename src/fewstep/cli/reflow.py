@@ -9,6 +9,7 @@ from ..flows import Settings, reflow
 from . import _training as training
 from ._common import MODEL, choose_solver, report, watched
 from ._options import Positive, helped
+from ._places import named_after
 
 __all__ = ["command"]
 
@@ -20,10 +21,11 @@ def command(
     solver: str = "midpoint:32",
     pairs: Positive = 10_000,
     rounds: Positive = 1,
-    out: Path = Path("runs/reflowed"),
+    out: Path | None = None,
     settings: Settings = training.SETTINGS,
     rtol: float | None = None,
     atol: float | None = None,
+    method: str | None = None,
     device: str = "cpu",
     as_json: bool = False,
 ) -> None:
@@ -33,12 +35,14 @@ def command(
         solver: solver of the pairs: a file, a classical solver such as midpoint:32, or adaptive.
         pairs: pairs per round.
         rounds: number of rounds.
-        out: folder of the run; an interrupted run is resumed there.
+        out: folder of the run, runs/MODEL-SOLVER-reflowed by default; an interrupted run is resumed there.
         rtol: relative tolerance of adaptive.
         atol: absolute tolerance of adaptive.
+        method: Runge-Kutta pair of adaptive, dopri5 by default.
     """
     field = training.load_trainable(model, device)
-    maker = choose_solver(solver, rtol, atol, field)
+    out = out or Path("runs") / f"{named_after(model, solver)}-reflowed"
+    maker = choose_solver(solver, field, rtol=rtol, atol=atol, method=method)
     done = reflow(
         field, maker, pairs=pairs, out=out, rounds=rounds, settings=settings, progress=watched(as_json)
     )

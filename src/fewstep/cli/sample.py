@@ -18,6 +18,7 @@ from ._common import (
 )
 from ._options import AtLeast, Positive, helped
 from ._pipelines import MODEL_OR_PIPELINE, Pipeline, load_with_conditions
+from ._places import named_after
 
 __all__ = ["command"]
 
@@ -30,13 +31,14 @@ def command(
     count: Annotated[int | None, AtLeast(1)] = None,
     seeds: str | None = None,
     batch: Positive | None = None,
-    out: Path = Path("samples"),
+    out: Path | None = None,
     format: str = "safetensors",
     shard: Positive = 1000,
     save_noise: bool = False,
     save_trajectory: Annotated[int, AtLeast(0)] = 0,
     rtol: float | None = None,
     atol: float | None = None,
+    method: str | None = None,
     conditions: Path | None = None,
     per_sample: Path | None = None,
     pipeline: Pipeline = Pipeline(),  # noqa: B008 -- frozen
@@ -54,12 +56,13 @@ def command(
         seeds: numbers of the samples, such as 0-49999, instead of --count.
         batch: samples per batch; 256 by default, and for a pipeline as for fewstep fit. They depend on it by
             rounding alone; with 1 they are the same to the bit in any run.
-        out: folder of the samples; an interrupted run is resumed there.
+        out: folder of the samples, samples/MODEL-SOLVER by default; an interrupted run is resumed there.
         shard: samples per file, saved together.
         save_noise: write the noises too.
         save_trajectory: number of samples, the first ones, whose paths are written.
         rtol: relative tolerance of adaptive.
         atol: absolute tolerance of adaptive.
+        method: Runge-Kutta pair of adaptive, dopri5 by default.
     """
     if count is not None and seeds is not None:
         raise ValueError("--seeds: cannot go with --count, as it says how many samples there are; give one.")
@@ -71,7 +74,7 @@ def command(
     numbers = range(count or 64) if seeds is None else parse_numbers(seeds, "--seeds", least=0)
     loaded = loaded.of(numbers)
     field = loaded.field
-    chosen = choose_solver(solver, rtol, atol, field)
+    chosen = choose_solver(solver, field, rtol=rtol, atol=atol, method=method)
     path, provenance = Path(solver), {}
     if path.is_file():
         provenance = {"solver_file": {"path": solver, "sha256": sha256(path.read_bytes()).hexdigest()}}
@@ -80,7 +83,7 @@ def command(
         field,
         chosen,
         numbers,
-        out,
+        out or Path("samples") / named_after(model, solver),
         seed=seed,
         formats=[*format.split(","), *sheet],
         batch=batch,

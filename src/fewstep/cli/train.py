@@ -15,6 +15,7 @@ from .._files import write_text
 from ..flows import Trainer
 from ..flows.config import TrainConfig
 from ._common import report, watched
+from ._places import named_after
 from ._training import watch, written
 
 __all__ = ["command"]
@@ -26,7 +27,7 @@ _TIMED = 8
 def command(
     *,
     training: TrainConfig,
-    out: Path = Path("runs/train"),
+    out: Path | None = None,
     device: str | None = None,
     dry_run: bool = False,
     as_json: bool = False,
@@ -37,13 +38,14 @@ def command(
     those of --network and --ema are YAML: --ema '[500000, 50000]'. For configurations, see configs/.
 
     Args:
-        out: folder of the run; a run in it is resumed.
+        out: folder of the run, runs/DATA-COUPLING by default; a run in it is resumed.
         device: cpu, or the device that accelerate chooses.
         dry_run: show the plan of the training and its estimated duration.
     """
     if device is not None:
         check_device(device)
 
+    out = out or Path("runs") / f"{named_after(training.data)}-{training.coupling}"
     train_data, held_out = training.load_data()
     torch.manual_seed(training.seed)  # the fresh weights
     objective = training.objective(train_data.shape)

@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import reference
 from .._conditions import refuse_conditions
 from .._device import device_name
+from .._names import check_name
 from .._progress import progress_bar
 from .._ranges import COUNT, NATURAL, check_range
 from ..field import Field, check_field
@@ -148,9 +149,8 @@ def check_metrics(metrics: Sequence[str]) -> None:
     """Raise a ``ValueError`` when there are no metrics, or unknown ones."""
     if not metrics:
         raise ValueError(f"compare: there is no metric; pass at least one of {', '.join(METRICS)}.")
-    unknown = [name for name in metrics if name not in METRICS]
-    if unknown:
-        raise ValueError(f"compare: unknown metrics {', '.join(unknown)}; known are {', '.join(METRICS)}.")
+    for name in metrics:
+        check_name("compare: metrics", name, METRICS)
 
 
 def shown_name(solver: Solver) -> str:

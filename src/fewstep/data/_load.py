@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .._names import check_name
 from ._dataset import Dataset
 from ._hub import table_from_hub
 from ._images import ImageFiles, TableRecords
@@ -83,7 +84,7 @@ def load(
     if not isinstance(source, str) or name not in NAMES:
         path = Path(source).expanduser()
         if isinstance(source, str) and Path(name).name == name and not path.suffix and not path.exists():
-            raise ValueError(f"load: there is no data called {name!r}; give {', '.join(NAMES)}, or a path.")
+            check_name(f"{name}: there is no such path, and the name of data", name, NAMES)
         return from_path(path, split, form)
     if name == "digits":
         images = pick({"train": digits()[0]}, split, name)

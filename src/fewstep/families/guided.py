@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import schedules
+from .._names import check_name
 from .._reading import check
 from ._family import Linked, series
 from .non_stationary import NonStationary
@@ -164,6 +165,5 @@ def solvers_from_dict(facts: Mapping[str, Any]) -> SmoothCorrections | Guided:
     }
     arguments = dict(facts)
     name = arguments.pop("name", None)
-    if name not in kinds:
-        raise ValueError(f"family: name must be one of {', '.join(kinds)}, not {name!r}.")
+    check_name("family: name", name, kinds)
     return kinds[name].from_dict(arguments)

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from .._names import check_name
 from .._table import Table
 from ..classical.adams import adams_bashforth
 from ..classical.runge_kutta import TABLEAUX, ButcherTableau, runge_kutta
@@ -73,10 +74,9 @@ class ScaleTime(Family):
         steps: int = 4,
         train: Literal["both", "time", "scale"] = "both",
     ) -> None:
-        if isinstance(base, str) and base not in BASES:
-            raise ValueError(f"ScaleTime: base must be one of {', '.join(BASES)}, not {base!r}.")
-        if train not in ("both", "time", "scale"):
-            raise ValueError(f"ScaleTime: train must be 'both', 'time' or 'scale', not {train!r}.")
+        if not isinstance(base, ButcherTableau):
+            check_name("ScaleTime: base", base, BASES)
+        check_name("ScaleTime: train", train, ("both", "time", "scale"))
         plain = BASES[base](steps) if isinstance(base, str) else runge_kutta(base, steps)
         self.base = base if isinstance(base, str) else base.name
         self.start = self.base

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from .._names import check_name
 from ..families import FAMILIES, Family, Guided, NonStationary, SmoothCorrections, Solvers
 from ..field import Field, check_field
 from ..solver import Solver
@@ -159,8 +160,7 @@ def _at_scale(field: Any, w: float | None) -> Field:
 def _loss(loss: str | Loss, optimizer: Optimizer) -> Loss:
     """Return the loss by name, if the optimiser can minimise it."""
     if not isinstance(loss, Loss):
-        if loss not in LOSSES:
-            raise ValueError(f"fit: loss must be one of {', '.join(LOSSES)}, or a Loss, not {loss!r}.")
+        check_name("fit: loss", loss, LOSSES, ", or a Loss")
         loss = LOSSES[loss]
     if isinstance(optimizer, GaussNewton) and not isinstance(loss, LeastSquares):
         raise ValueError(
@@ -180,10 +180,9 @@ def _solvers(
     if family is None:
         family = "non_stationary" if len(nfes) == 1 else "smooth_corrections"
     solvers: Family | SmoothCorrections | Guided
-    if isinstance(family, str) and family in FAMILIES:
-        solvers = FAMILIES[family](nfes, init, field)
-    elif not isinstance(family, Family | SmoothCorrections | Guided):
-        raise ValueError(f"fit: family must be one of {', '.join(FAMILIES)}, or a Family, not {family!r}.")
+    if not isinstance(family, Family | SmoothCorrections | Guided):
+        make = FAMILIES[check_name("fit: family", family, FAMILIES, ", or a Family")]
+        solvers = make(nfes, init, field)
     elif init is not None:
         raise ValueError("fit: a Family starts from its own solver; leave init out.")
     else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from .._names import check_name
 from .._ranges import COUNT, NATURAL, NOT_NEGATIVE, POSITIVE, check_fields
 from ..field import Field
 from ..reference import finest
@@ -141,9 +142,6 @@ def resolve_optimizer(optimizer: str | Optimizer) -> Optimizer:
     """Return the given settings, or the default ones by name."""
     if isinstance(optimizer, GaussNewton | Adam):
         return optimizer
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(
-            f"fit: optimizer must be one of {', '.join(OPTIMIZERS)}, fitting.GaussNewton(...) or "
-            f"fitting.Adam(...), not {optimizer!r}."
-        )
+    settings = ", fitting.GaussNewton(...) or fitting.Adam(...)"
+    check_name("fit: optimizer", optimizer, OPTIMIZERS, settings)
     return OPTIMIZERS[optimizer]()

@@ -17,10 +17,22 @@ from ..pairs import noise
 from ..report import flow_scatter
 from ..solver import Path as Trajectory
 
-__all__ = ["SAMPLES", "aggregate_posterior", "how_straight", "means", "preview", "spread"]
+__all__ = [
+    "SAMPLES",
+    "SHOWN",
+    "aggregate_posterior",
+    "how_straight",
+    "means",
+    "preview",
+    "preview_of_data",
+    "spread",
+]
 
 #: Held-out samples per validation, and per batch of it.
 SAMPLES, _BATCH = 1024, 256
+
+#: Number of data in a preview.
+SHOWN = 12
 
 #: Number of paths held in memory at once.
 _PATHS = 32
@@ -84,8 +96,8 @@ def preview(field: Field, device: torch.device, stem: Path) -> dict[str, float]:
     path: Trajectory = classical.euler(_CALLS[-1]).sample(field, x0, trajectory=True)
     samples[_CALLS[-1]] = path.x1
     if picture:
-        rows = torch.cat([x[:12] for x in samples.values()])
-        save_pictures(stem.with_name(f"{stem.name}-samples.png"), rows, columns=12)
+        rows = torch.cat([x[:SHOWN] for x in samples.values()])
+        save_pictures(stem.with_name(f"{stem.name}-samples.png"), rows, columns=SHOWN)
         kept = range(0, _CALLS[-1], 4)
         # x1 from x = alpha x1 + sigma x0 and u = alpha' x1 + sigma' x0; on straight paths x + (1 - t) u.
         at = field.schedule(path.call_times.to(path.states).reshape(-1, 1, *[1] * len(shape)))
@@ -98,6 +110,25 @@ def preview(field: Field, device: torch.device, stem: Path) -> dict[str, float]:
         with replacing(stem.with_name(f"{stem.name}-samples.png")) as temporary:
             flow_scatter(samples, path.states).savefig(temporary, dpi=120)
     return _how_straight(path, samples[4])
+
+
+def preview_of_data(field: Field, x1: Tensor, x0: Tensor | None, stem: Path) -> None:
+    """Write images of data on their way to noise, and of the noises coupled to them.
+
+    Args:
+        field: the flow.
+        x1: pictures, held out.
+        x0: their noises, if they carry information about the pictures.
+        stem: beginning of the names of the files.
+    """
+    euler, kept = classical.euler(_CALLS[-1]), range(0, _CALLS[-1], 4)
+    back: Trajectory = euler.sample(field.reversed(), x1[:6], trajectory=True)
+    rows = torch.cat([torch.cat([back.states[list(kept), k], back.x1[k, None]]) for k in range(len(x1[:6]))])
+    save_pictures(stem.with_name(f"{stem.name}-inversions.png"), rows, columns=len(kept) + 1)
+    if x0 is not None:
+        made = [classical.euler(nfe).sample(field, x0) for nfe in (4, _CALLS[-1])]
+        path = stem.with_name(f"{stem.name}-coupled.png")
+        save_pictures(path, torch.cat([x1, x0, *made]), columns=len(x1))
 
 
 @torch.no_grad()

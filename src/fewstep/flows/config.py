@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +11,11 @@ from typing import Any, ClassVar
 from torch import nn
 
 from .._extras import require
+from .._names import check_name, guess
 from .._reading import read_object
 from ..data import Dataset, load
 from ..networks import GaussianEncoder, build_network, song_unet_preset
+from ..networks.song_unet import check_kind
 from .couplings import COUPLINGS
 from .kl_weight import KLWeight
 from .objective import FlowMatching
@@ -39,7 +40,9 @@ class TrainConfig(Settings):
             (``"mnist"``, ``"cifar10"``, ``"ffhq"``, ``"afhq"``, ``"celebahq256"``), a JSON file of Fast-ODE,
             or a mapping of ``class`` (``UNet``, ``MLP``, ``SongUNet``, ``DiffusersUNet``) and its arguments.
             Channels and resolution default to those of the data. A mapping with ``preset``, such as
-            ``{preset: cifar10, checkpoint: true}``, is a published configuration with changes.
+            ``{preset: cifar10, checkpoint: true}``, is a published configuration with changes. By name they
+            embed ``1000 t`` where the published ones embed ``t``, which ``time_scale: 1`` restores; a JSON
+            file is taken as it is.
         encoder: likewise, for learned couplings; ``None`` is a smaller network like ``network``.
         coupling: how noise is coupled with data: a name in :data:`fewstep.flows.COUPLINGS`.
         beta: weight of the KL term of learned couplings: a number, or a ramp ``{start, end, steps}``.
@@ -58,8 +61,7 @@ class TrainConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.coupling not in COUPLINGS:
-            raise ValueError(f"coupling: must be one of {', '.join(COUPLINGS)}, not {self.coupling!r}.")
+        check_name("coupling:", self.coupling, COUPLINGS)
 
     @classmethod
     def parse(cls, entries: Mapping[str, Any]) -> TrainConfig:
@@ -72,12 +74,8 @@ class TrainConfig(Settings):
         known = [f.name for f in dataclasses.fields(cls)]
         unknown = [key for key in entries if key not in known]
         if unknown:
-            guesses = (difflib.get_close_matches(str(key), known, 1) for key in unknown)
-            hints = [
-                f"{key!r}" + (f" (did you mean {guess[0]!r}?)" if guess else "")
-                for key, guess in zip(unknown, guesses, strict=True)
-            ]
-            raise ValueError(f"config: unknown {', '.join(hints)}; known are {', '.join(known)}.")
+            hints = ", ".join(f"{key!r}{guess(key, known)}" for key in unknown)
+            raise ValueError(f"config: unknown {hints}; known are {', '.join(known)}.")
         try:
             config: TrainConfig = pydantic.TypeAdapter(cls).validate_python(dict(entries))
         except pydantic.ValidationError as error:
@@ -175,8 +173,10 @@ def _entries(spec: Spec, encoder: bool) -> dict[str, Any]:
         return {"class": {"unet": "UNet", "mlp": "MLP"}[spec]}
     if spec.endswith(".json"):
         try:
-            return {"class": "SongUNet", **read_object(spec, "configuration of a network", "EDM's training")}
+            fields = read_object(spec, "configuration of a network", "EDM's training")
         except OSError as error:
             raise ValueError(f"network: {error}") from None
+        check_kind(fields, f"network: {spec}")
+        return {"class": "SongUNet", **fields}
     # Published networks embed t unscaled, where most sinusoids are nearly constant; new ones scale it.
     return {"class": "SongUNet", **song_unet_preset(spec, encoder=encoder), "time_scale": 1000.0}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .._network import bare
+from ..data import is_picture
 from ..field import Field
 from ..schedules import CondOT, Schedule
 from . import _monitor
@@ -134,6 +135,7 @@ class FlowMatching(Objective):
     ) -> None:
         super().__init__(flow, schedule)
         self.coupling = Independent() if coupling is None else coupling
+        self._shown: tuple[Tensor, Tensor | None] | None = None
         self.weights: Tensor | None
         squares = None if units is None else torch.as_tensor(units, dtype=torch.float32).square()
         self.register_buffer("weights", squares, persistent=False)
@@ -168,7 +170,10 @@ class FlowMatching(Objective):
             )
 
     def preview(self, shape: tuple[int, ...], device: torch.device, stem: Path) -> dict[str, float]:
-        return _monitor.preview(Field(self.flow, self.schedule, shape=shape), device, stem)
+        field = Field(self.flow, self.schedule, shape=shape)
+        if self._shown is not None and is_picture(shape):
+            _monitor.preview_of_data(field, *self._shown, stem)
+        return _monitor.preview(field, device, stem)
 
     def describe(self) -> dict[str, Any]:
         facts = {**super().describe(), "coupling": self.coupling.describe()}
@@ -181,6 +186,8 @@ class FlowMatching(Objective):
     ) -> dict[str, float]:
         losses = super().validate(batches, generator)
         noises = [self.coupling(x1, x0, generator=generator).x0 for x1, x0 in batches]
+        first = None if isinstance(self.coupling, Independent) else noises[0][: _monitor.SHOWN]
+        self._shown = batches[0][0][: _monitor.SHOWN], first  # by the next preview
         return losses | _monitor.aggregate_posterior(torch.cat(noises))
 
     def exports(self) -> dict[str, nn.Module]:

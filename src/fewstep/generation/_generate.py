@@ -17,6 +17,7 @@ from .._conditions import most_rows
 from .._device import check_device, device_name
 from .._extras import require
 from .._hashing import fingerprint
+from .._names import check_name
 from .._progress import progress_bar
 from .._ranges import COUNT, NATURAL, check_range
 from .._version import __version__
@@ -200,9 +201,8 @@ def _check(
     save_trajectory: int,
     first: int,
 ) -> None:
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise ValueError(f"formats: must be among {', '.join(FORMATS)}, not {', '.join(unknown)}.")
+    for name in formats:
+        check_name("formats:", name, FORMATS)
     pictures = {"png", "sheet"} & set(formats)
     if pictures and not is_picture(shape):
         raise ValueError(

@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import classical
 from .._execute import execute, plan
 from .._table import Table
+from ..classical._baselines import ODD
 from ..schedules import Schedule, SchedulePoint
 from ..solver import Solver
 
@@ -127,14 +128,15 @@ def refinement(name: str, nfe: int, schedule: Schedule) -> Callable[[int], Solve
         schedule: its schedule.
 
     Returns:
-        ``refine(k)``, which returns the solver with ``k * nfe`` calls, or ``None`` if there is none.
+        ``refine(k)``, which returns the solver with ``k`` times the steps, or ``None`` if there is none.
     """
     start, end = (float(schedule.inverse_log_snr(value)) for value in LOG_SNR)
     part = _Part(schedule, start, end)
+    shorter = nfe % 2 if name.partition("/")[0] in ODD else 0  # calls that a last step saves
 
     def refine(k: int) -> Solver | None:
         try:
-            return classical.named(name, k * nfe, part)
+            return classical.named(name, k * (nfe + shorter) - shorter, part)
         except ValueError:  # no such number of calls
             return None
 

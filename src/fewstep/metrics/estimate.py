@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._names import check_name
 from .figures import METRICS, Metric
 from .moments import Moments
 
@@ -172,8 +173,7 @@ def paired_difference(mse: Tensor, other: Tensor, metric: str = "rmse") -> Estim
 
 
 def _metric(name: str) -> Metric:
-    if name not in METRICS:
-        raise ValueError(f"metric: must be one of {', '.join(METRICS)}, not {name!r}.")
+    check_name("metric:", name, METRICS)
     return METRICS[name]
 
 

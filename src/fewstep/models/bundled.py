@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from .. import schedules
+from .._names import check_name
 from .._reading import reading
 from ..data import digits
 from ..field import Field
@@ -79,6 +80,5 @@ def bundled(name: str) -> Field:
     Raises:
         ValueError: on an unknown name.
     """
-    if name not in BUNDLED:
-        raise ValueError(f"bundled: no model {name!r}; there are {', '.join(BUNDLED)}.")
+    check_name("bundled:", name, BUNDLED)
     return BUNDLED[name][1]()

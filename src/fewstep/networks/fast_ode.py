@@ -18,7 +18,7 @@ from .._reading import read_object, reading
 from ._shared import SharedNetwork
 from ._weights import describe, load_weights, no_larger_than
 from .encoder import GaussianEncoder
-from .song_unet import SongUNet
+from .song_unet import SongUNet, check_kind
 
 __all__ = ["ReverseTime", "load_fast_ode", "load_fast_ode_encoder"]
 
@@ -105,6 +105,7 @@ def _name(config: str | Path | Mapping[str, Any]) -> str:
 def _song_unet(config: str | Path | Mapping[str, Any], checkpoint: str | Path) -> SongUNet:
     source = _name(config)
     fields = config if isinstance(config, Mapping) else read_object(source, "configuration file", _MAKER)
+    check_kind(fields, source)
     missing = [key for key in _REQUIRED if key not in fields]
     if missing:
         raise ValueError(

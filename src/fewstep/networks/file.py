@@ -11,6 +11,7 @@ from torch import nn
 
 from .._files import plain_name, write_safetensors
 from .._hub_files import NETWORK, within
+from .._names import guess
 from .._reading import check, check_arguments, read_tensors, reading
 from ._weights import describe, load_weights, no_larger_than
 
@@ -106,10 +107,10 @@ def build_network(config: Mapping[str, Any]) -> nn.Module:
 
 def _check_class(config: Mapping[str, Any], label: str) -> None:
     """Raise ValueError unless every class that the description names is known."""
-    if config["class"] not in NETWORKS:
+    if (name := config["class"]) not in NETWORKS:
         raise ValueError(
-            f"{label}: {config['class']!r} is not a network of this version of fewstep; there are "
-            f"{', '.join(sorted(NETWORKS))}."
+            f"{label}: {name!r} is not a network of this version of fewstep{guess(name, NETWORKS)}; there "
+            f"are {', '.join(sorted(NETWORKS))}."
         )
     for value in config["arguments"].values():
         if _is_description(value):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
+from .._names import check_name, guess
 from ._shared import SharedNetwork
 from ._song_blocks import NEAR_ZERO, AttentionBlock, Block, group_norm, sinusoids, xavier
 
-__all__ = ["SongUNet", "song_unet_preset"]
+__all__ = ["SongUNet", "check_kind", "song_unet_preset"]
 
 #: Fields of published configurations with the only value supported here.
 _FIXED: dict[str, Any] = {
@@ -197,13 +198,26 @@ class SongUNet(SharedNetwork):
         return output
 
 
+def check_kind(fields: Mapping[str, Any], where: str) -> None:
+    """Raise a ``ValueError`` when a published configuration is of another network than ``songunet``."""
+    if (kind := fields.get("unet_type", _FIXED["unet_type"])) != _FIXED["unet_type"]:
+        adm = ", guided-diffusion's U-Net," if kind == "adm" else ""
+        raise ValueError(
+            f"{where}: unet_type={kind!r}{adm} is not supported; it must be 'songunet', and other networks "
+            "are used in Python, by fewstep.Field(network)."
+        )
+
+
 def _check(config: dict[str, Any], fixed: dict[str, Any]) -> None:
+    check_kind(fixed, "SongUNet")
     for key, value in fixed.items():
         if key == "num_params":
             continue
         if key not in _FIXED:
-            known = ", ".join((*config, "checkpoint", *_FIXED, "num_params"))
-            raise ValueError(f"SongUNet: there is no argument {key!r}; there are {known}.")
+            known = (*config, "checkpoint", *_FIXED, "num_params")
+            raise ValueError(
+                f"SongUNet: there is no argument {key!r}{guess(key, known)}; there are {', '.join(known)}."
+            )
         if value != _FIXED[key]:
             raise ValueError(f"SongUNet: {key}={value!r} is not supported; it must be {_FIXED[key]!r}.")
     multipliers, side = config["channel_mult"], config["img_resolution"]
@@ -230,6 +244,9 @@ def _check(config: dict[str, Any], fixed: dict[str, Any]) -> None:
 def song_unet_preset(name: str, *, encoder: bool = False) -> dict[str, Any]:
     """Return the arguments of :class:`~fewstep.networks.SongUNet` that Fast-ODE used for a data set.
 
+    They are the published ones, with ``time_scale`` 1, so that published weights fit. Training by these
+    names, :class:`~fewstep.flows.config.TrainConfig` and ``configs/``, takes ``time_scale=1000`` instead.
+
     Args:
         name: ``mnist``, ``cifar10``, ``ffhq`` (64x64), ``afhq`` (64x64) or ``celebahq256``.
         encoder: return those of the encoder: narrower, with twice as many output channels.
@@ -237,8 +254,7 @@ def song_unet_preset(name: str, *, encoder: bool = False) -> dict[str, Any]:
     Raises:
         ValueError: on an unknown name.
     """
-    if name not in _PRESETS:
-        raise ValueError(f"song_unet_preset: no preset {name!r}; there are {', '.join(_PRESETS)}.")
+    check_name("song_unet_preset:", name, _PRESETS)
     preset = _PRESETS[name]
     return {
         **preset,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from .._extras import require
+from .._names import check_name
 from ..data import sheet_levels
 from ..inspection import Inspection, Stability
 from ..metrics import figure as named
@@ -47,8 +48,7 @@ def error_against_nfe(comparison: Comparison, metric: str = "rmse") -> Figure:
         comparison: result of :func:`fewstep.compare`.
         metric: one of its metrics; errors have a logarithmic axis, PSNR and shares a linear one.
     """
-    if metric not in comparison.metrics:
-        raise ValueError(f"plot: metric must be one of {', '.join(comparison.metrics)}, not {metric!r}.")
+    check_name("plot: metric", metric, comparison.metrics)
     figure, ((axes,),) = _figure(1, 1, (6.4, 4.2))
     for name in dict.fromkeys(row["solver"] for row in comparison.rows):
         points = sorted((row["nfe"], row[metric]) for row in comparison.rows if row["solver"] == name)

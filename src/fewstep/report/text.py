@@ -18,15 +18,16 @@ WIDTH = 104
 
 
 def describe(solver: Solver, facts: Inspection | None = None) -> str:
-    """Describe a solver: calls, coefficients, order, stability, needs, warnings.
+    """Describe a solver: calls, times, order, needs and warnings first, then coefficients and stability.
 
     Args:
         solver: the solver.
         facts: result of :func:`fewstep.inspect`; computed by default.
     """
     facts = inspect(solver) if facts is None else facts
-    parts = [_calls(facts), _order(facts), _stability(facts), _errors(facts), _needs(facts), _origin(solver)]
-    parts.append([line for text in warnings(facts) for line in _wrapped(f"warning: {text}", "         ")])
+    cautions = [line for text in warnings(facts) for line in _wrapped(f"warning: {text}", "         ")]
+    first = [*_summary(facts), *_order(facts), *_needs(facts), *cautions]
+    parts = [first, _origin(solver), _calls(facts), _consistency(facts), _stability(facts), _errors(facts)]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
@@ -67,15 +68,22 @@ def warnings(facts: Inspection) -> list[str]:
     return found
 
 
+def _summary(facts: Inspection) -> list[str]:
+    solver = facts.solver
+    stages = solver.nfe + 1 - len(solver.points)
+    return [
+        f"{solver.name}: {solver.nfe} network calls a sample, {len(solver.points) - 1} steps"
+        + (f" with {stages} stages" if stages else ""),
+        *_wrapped(f"times: {', '.join(f'{t:.5g}' for t in solver.times)}, and ends at {solver.end:g}", "  "),
+        f"reads {solver.prediction} predictions"
+        + ("" if solver.schedule is None else f" under {solver.schedule!r}"),
+    ]
+
+
 def _calls(facts: Inspection) -> list[str]:
     solver = facts.solver
     stages = [i for i in range(solver.nfe + 1) if i not in solver.points]
     lines = [
-        f"{solver.name}: {solver.nfe} network calls a sample, {len(solver.points) - 1} steps"
-        + (f" with {len(stages)} stages" if stages else ""),
-        f"reads {solver.prediction} predictions"
-        + ("" if solver.schedule is None else f" under {solver.schedule!r}"),
-        "",
         f"{'call':>4}  {'time':>8}  {'gain':>6}  next state = C . states + D . calls"
         + (" (* stage)" if stages else ""),
     ]
@@ -89,7 +97,7 @@ def _calls(facts: Inspection) -> list[str]:
 
 
 def _order(facts: Inspection) -> list[str]:
-    solver, exact, found = facts.solver, facts.exactness, facts.convergence
+    solver, found = facts.solver, facts.convergence
     if found is not None:
         how = "with more steps" if found.how == "refined" else "repeated on equal pieces of the path"
         order = f"{found.order:.2f}, measured {how}, {found.calls[0]} to {found.calls[-1]} calls"
@@ -101,6 +109,11 @@ def _order(facts: Inspection) -> list[str]:
             "not refinable": "the method has no version with more steps",
             "rounding": "all its errors are below rounding",
         }.get(str(facts.not_measured), "")
+    return _wrapped(f"order: {order}", "  ")
+
+
+def _consistency(facts: Inspection) -> list[str]:
+    solver, exact = facts.solver, facts.exactness
     # The problems that a consistent solver solves exactly.
     kinds = ("a constant", "the slope 1") if solver.schedule is None else ("the noise", "the data")
     worst = [max(map(_size, row)) for row in exact.residuals.values()]
@@ -115,7 +128,7 @@ def _order(facts: Inspection) -> list[str]:
             f"{origin}not consistent: the sample misses {kinds[0]} by {last[0]:.2g} and {kinds[1]} by "
             f"{last[1]:.2g}, states do by up to {worst[0]:.2g} and {worst[1]:.2g}"
         )
-    lines = [*_wrapped(f"order: {order}", "  "), *_wrapped(f"  {consistency}", "  ")]
+    lines = _wrapped(consistency, "  ")
     exactly = []
     if exact.quadrature_degree is not None and exact.quadrature_degree >= 0:
         exactly.append(f"for velocities polynomial in time of degree {exact.quadrature_degree}")

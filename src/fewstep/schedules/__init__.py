@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .._names import check_name
 from .._reading import check_arguments
 from ._continuous import VE, VP, CondOT, Cosine, LinearVP, Polynomial
 from ._discrete import DDPM, Discrete
@@ -42,8 +43,7 @@ def from_dict(description: Mapping[str, Any]) -> Schedule:
     """
     options = dict(description)
     name = options.pop("name", None)
-    if not isinstance(name, str) or name not in _SCHEDULES:
-        raise ValueError(f"schedule: unknown name {name!r:.60}; known are {', '.join(_SCHEDULES)}.")
+    check_name("schedule:", name, _SCHEDULES)
     if isinstance(options.get("schedule"), Mapping):
         options["schedule"] = from_dict(options["schedule"])
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..._names import check_name
 from ...families import Family
 from ...field import Field
 from ...metrics import per_sample_mse
@@ -141,7 +142,5 @@ def endpoint_loss(loss: str | EndpointLoss, where: str) -> EndpointLoss:
     """Return the endpoint loss of this name; ``where`` names the caller in errors."""
     if isinstance(loss, EndpointLoss):
         return loss
-    if loss not in ENDPOINT_LOSSES:
-        known = ", ".join(ENDPOINT_LOSSES)
-        raise ValueError(f"{where}: loss must be one of {known} or an EndpointLoss, not {loss!r}.")
+    check_name(f"{where}: loss", loss, ENDPOINT_LOSSES, " or an EndpointLoss")
     return ENDPOINT_LOSSES[loss]

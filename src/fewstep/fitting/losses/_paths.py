@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..._names import check_name
 from ..._table import Table
 from ...families import Family, ScaleTime
 from ...field import Field
@@ -67,8 +68,7 @@ class Steps(Loss):
     """
 
     def __init__(self, name: str) -> None:
-        if name not in PATH_LOSSES:
-            raise ValueError(f"Steps: name must be one of {', '.join(PATH_LOSSES)}, not {name!r}.")
+        check_name("Steps: name", name, PATH_LOSSES)
         self.name = name
 
     @property

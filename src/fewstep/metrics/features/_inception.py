@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import urllib.request
 import warnings
 from hashlib import sha256
 from pathlib import Path
@@ -14,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._archives import check_packed
-from ..._files import replacing
-from ..._progress import progress_bar
+from ..._download import download
 from ..._reading import reading
 from ._network import FeatureNetwork
 
@@ -30,7 +28,8 @@ _ADDRESS = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/me
 #: public evaluation code that names one names the same, among it scripts for clean-fid's copy of the file.
 _DIGEST = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
 
-_CHUNK = 1 << 20
+#: Most bytes of a download; the file has 96 million.
+_MOST = 200_000_000
 
 
 def inception(device: torch.device, progress: bool) -> FeatureNetwork:
@@ -97,24 +96,17 @@ def _read(content: bytes) -> torch.jit.ScriptModule:
 
 def _fetch(path: Path, progress: bool) -> None:
     """Download the standard network to ``path``, atomically and verified, or raise."""
-    digest = sha256()
+
+    def check(found: str) -> None:
+        if found != _DIGEST:
+            raise ValueError(
+                f"inception: what {_ADDRESS} sent is not the standard network (its sha256 begins with "
+                f"{found[:8]}, not {_DIGEST[:8]}), and was not kept; get the file elsewhere and set {_FILE} "
+                "to it."
+            )
+
     try:
-        with urllib.request.urlopen(_ADDRESS, timeout=30) as answer, replacing(path) as temporary:
-            size = int(answer.headers.get("Content-Length") or 0) or None
-            with (
-                temporary.open("wb") as file,
-                progress_bar(progress, total=size, desc="Inception", unit="B", unit_scale=True) as bar,
-            ):
-                while chunk := answer.read(_CHUNK):
-                    digest.update(chunk)
-                    file.write(chunk)
-                    bar.update(len(chunk))
-            if digest.hexdigest() != _DIGEST:
-                raise ValueError(
-                    f"inception: what {_ADDRESS} sent is not the standard network (its sha256 begins with "
-                    f"{digest.hexdigest()[:8]}, not {_DIGEST[:8]}), and was not kept; get the file elsewhere "
-                    f"and set {_FILE} to it."
-                )
+        download(_ADDRESS, path, most=_MOST, check=check, title="Inception", progress=progress)
     except OSError as error:
         raise OSError(
             f"inception: the network is neither in {path} nor to be had from {_ADDRESS} ({error}); set "

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._device import check_device
+from ..._names import check_name
 from ..._reading import read_tensors, reading
 from ...networks._weights import load_weights
 from ._classifiers import MnistClassifier, MobileNetTrunk, ResNet56
@@ -103,9 +104,7 @@ def load(
     if path.suffix == ".safetensors":
         return _from_tensors(path, device)
     if not path.suffix and not path.exists():
-        raise ValueError(
-            f"features: there is no network called {word!r}; give {', '.join(NAMES)}, or a path."
-        )
+        check_name("features: network", word, NAMES, ", or a path")
     return from_torchscript(path, device, name)
 
 

@@ -22,6 +22,9 @@ _KINDS = {
     "noise.",
     "trajectories": "Paths: a row is one sample on its way from noise, on the left, to data.",
     "estimates": "Estimates: the flow's prediction of the data at the same times of the same paths.",
+    "inversions": "From data to noise: a row is one held-out picture on its way back, with 32 calls.",
+    "coupled": "The coupling: held-out pictures, the noises drawn for them, and the flow's samples from "
+    "those noises with 4 and 32 calls.",
 }
 _PLANE = "Points after 1, 2, 4, 8 and 32 network calls of Euler's method, and some of their paths."
 _STUDENT = "The teacher's samples in the first row; the student's, from the same noises, below."
