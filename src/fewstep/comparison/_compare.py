@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, count
 from numbers import Integral
 from typing import Any
 
@@ -83,7 +84,7 @@ def compare(
     check_metrics(metrics)
     (batch,) = check_range("compare", COUNT, batch=batch)
     (keep,) = check_range("compare", NATURAL, keep=keep)
-    named = list(_named(solvers))
+    named = _apart(_named(solvers))
     if not named:
         raise ValueError("compare: there is no solver to score; pass at least one.")
     rtol, atol = (reference.finest(field) if given is None else given for given in (rtol, atol))
@@ -122,6 +123,7 @@ def compare(
     )
     protocol: dict[str, Any] = {
         "field": field.describe(),
+        "fitted": list(dict.fromkeys(name for name, solver in named if solver.family)),
         "samples": len(pairs),
         "seed": seed if isinstance(noise, Integral) else pairs.provenance.get("seed"),
         "reference": {**pairs.provenance, "nfe": pairs.nfe, "error": pairs.error},
@@ -176,6 +178,16 @@ def _named(
         return
     for name, group in solvers.items():
         yield from ((name, _table(each)) for each in (group if isinstance(group, list | tuple) else [group]))
+
+
+def _apart(named: Iterable[tuple[str, Solver]]) -> list[tuple[str, Solver]]:
+    """Number different solvers of one name and NFE, and leave out those given twice."""
+    found: dict[tuple[str, int], Solver] = {}
+    for name, solver in named:
+        for own in chain([name], (f"{name} ({k})" for k in count(2))):
+            if found.setdefault((own, solver.nfe), solver) == solver:
+                break
+    return [(name, solver) for (name, _), solver in found.items()]
 
 
 def _table(solver: Any) -> Solver:

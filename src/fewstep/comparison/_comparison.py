@@ -79,6 +79,10 @@ class Comparison:
         notes = remarks(self.protocol.get("reference", {}))
         return [*notes, f"Fréchet distance: {few}."] if few else notes
 
+    def is_fitted(self, solver: str) -> bool:
+        """True for the names of fitted solvers."""
+        return solver in self.protocol.get("fitted", ()) or solver.startswith("fitted")
+
     @property
     def model(self) -> str:
         """Name of the model."""
@@ -111,10 +115,17 @@ class Comparison:
         return "\n".join(lines)
 
     def plot(self, metric: str = "rmse") -> Figure:
-        """Return a matplotlib figure of the error against NFE."""
-        from ..report.plots import error_against_nfe
+        """Return a matplotlib figure of a metric against NFE, as the page has it.
 
-        return error_against_nfe(self, metric)
+        Raises:
+            ValueError: if the metric was not measured.
+        """
+        from ..report.comparison import chart
+        from ..report.page.figures import chart_figure
+
+        if metric not in self.metrics:
+            raise ValueError(f"plot: metric must be one of {', '.join(self.metrics)}, not {metric!r}.")
+        return chart_figure(chart(self, metric))
 
     def page(self) -> Page:
         """Return a page with errors, pictures or trajectories, and the coefficients of the solvers."""
