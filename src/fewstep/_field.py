@@ -82,7 +82,7 @@ class FieldBase(Identity):
         self.guidance_rescale = checked_rescale(guidance_rescale, unconditional, guide)
         self.joined_guidance = joined_guidance
         self.data_moments = checked_moments(data_moments)
-        self.name = name or _called(bare(model))
+        self.name = name or type(bare(model)).__name__
         self._named = name is not None
         self._bound: Bound | None = None
 
@@ -297,9 +297,3 @@ class FieldBase(Identity):
         dtype = state_type(like.dtype)
         mean, std = (torch.as_tensor(m).to(like.device, dtype) for m in self.data_moments or (0.0, 0.0))
         return mean, std
-
-
-def _called(model: object) -> str:
-    """Return the name of a function, or that of a network's class."""
-    name: str = getattr(model, "__name__", type(model).__name__)
-    return "model" if name == "<lambda>" else name

@@ -117,7 +117,8 @@ def test_a_network_that_is_a_function_has_its_name():
         return -x
 
     networks = (swirl, lambda x, t: -x, torch.nn.Linear(2, 2).eval())
-    names = [fs.Field(network, shape=(2,)).name for network in networks]
+    tables = [fs.compare(fs.Field(network, shape=(2,)), [EULER], noise=2) for network in networks]
+    names = [table.model for table in tables]
     assert names == ["swirl", "model", "Linear"]
 
 
