@@ -22,7 +22,13 @@ def test_demo_writes_every_file_that_it_lists(program):
         if file.suffix == ".png":
             assert image.imread(file).size > 1000
     assert fs.Solver.load("here/digits-4.json").nfe == 4
-    assert {row["solver"] for row in result["rows"]} == {"euler", "heun", "midpoint", "dpmpp_2m", "fitted"}
+    assert {row["solver"] for row in result["rows"]} == {
+        "euler",
+        "heun",
+        "midpoint",
+        "dpmpp_2m",
+        "fitted non_stationary",
+    }
 
 
 def test_demo_of_a_model_without_pictures_ends_in_words(program):

@@ -103,6 +103,25 @@ def test_conditions_besides_pairs_are_refused_not_ignored():
         fs.compare(field(), [EULER], noise=pairs, conditions={"label": 3})
 
 
+def test_different_solvers_of_one_name_and_number_of_calls_are_told_apart():
+    solvers = [fs.classical.named(name, 8) for name in ("deis3", "deis3/cosine", "deis3")]
+    assert [row["solver"] for row in fs.compare(field(), solvers, noise=3).rows] == ["deis3", "deis3/cosine"]
+    renamed = replace(solvers[1], name="deis3")
+    assert [row["solver"] for row in fs.compare(field(), [solvers[0], renamed], noise=3).rows] == [
+        "deis3", "deis3 (2)"
+    ]  # fmt: skip
+
+
+def test_a_network_that_is_a_function_has_its_name():
+    def swirl(x, t):
+        return -x
+
+    networks = (swirl, lambda x, t: -x)
+    tables = [fs.compare(fs.Field(network, shape=(2,)), [EULER], noise=2) for network in networks]
+    names = [table.model for table in tables]
+    assert names == ["swirl", "model"]
+
+
 def test_one_solver_needs_no_list():
     one, listed = (fs.compare(field(), given, noise=3).rows[0] for given in (EULER, [EULER]))
     assert one["rmse"] == listed["rmse"]
@@ -147,6 +166,7 @@ def comparison():
         {"solver": "euler", "nfe": 8, "rmse": 0.05, "milliseconds": 1.0},
         {"solver": "fitted", "nfe": 8, "rmse": 0.001, "milliseconds": 1.0},
     )
+    rows = tuple({"model": "m", **row} for row in rows)
     return fs.Comparison(rows, ("rmse",), {"field": {"model": "m"}, "samples": 4})
 
 
@@ -172,11 +192,8 @@ def test_plot_returns_a_figure_with_a_line_a_solver():
     figure = comparison().plot()
     assert isinstance(figure, Figure)
     (axes,) = figure.axes
-    assert {line.get_label(): list(line.get_xdata()) for line in axes.lines} == {
-        "euler": [4, 8],
-        "fitted": [8],
-    }
-    assert list(axes.lines[0].get_ydata()) == [0.123456, 0.05]
+    lines = {patch.get_label(): patch.get_path() for patch in axes.patches}
+    assert (len(lines["euler"]), len(lines["fitted"])) == (2, 1)
 
 
 def test_an_unknown_metric_is_named():

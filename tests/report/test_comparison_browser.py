@@ -81,22 +81,45 @@ def test_it_asks_for_nothing_and_nothing_goes_wrong(browser, page):
 def test_the_slider_changes_pictures_paths_times_and_weights(browser, page):
     opened(browser, page)
     before = seen(browser)
-    assert {count: texts(browser, ".slider output").count(count) for count in "24"} == {"2": 4, "4": 0}
+    assert {count: texts(browser, ".slider output").count(count) for count in "24"} == {"2": 3, "4": 0}
     browser.find_element("css selector", "input[type=range]").send_keys(Keys.ARROW_RIGHT)
     after = seen(browser)
     assert set(texts(browser, ".slider output")) == {"4"}
     assert before["charts"] == after["charts"] != []
-    for kind in ("pictures", "paths", "times", "weights"):
+    for kind in ("pictures", "times", "weights"):
         assert before[kind], kind
-        # None of them is as it was, but for the first, the reference of the paths.
-        assert not set(before[kind][kind == "paths" :]) & set(after[kind]), kind
+        assert not set(before[kind]) & set(after[kind]), kind
+    tab(browser, "mixture-2d").click()
+    before = seen(browser)["paths"]
+    sliders = browser.find_elements("css selector", "input[type=range]")
+    next(slider for slider in sliders if slider.is_displayed()).send_keys(Keys.HOME)
+    reference, *paths = seen(browser)["paths"]
+    assert reference == before[0]
+    assert paths
+    assert not set(paths) & set(before[1:])
+
+
+@pytest.mark.parametrize("model", ["digits", "mixture-2d"])
+def test_samples_and_the_whole_chart_are_seen_without_scrolling(browser, tmp_path, model):
+    solvers = {name: [fs.classical.named(name, n) for n in CALLS] for name in ("heun", "euler", "midpoint")}
+    fitted = {"fitted": [fs.classical.named("ab2", n) for n in CALLS]}
+    table = fs.compare(fs.models.bundled(model), solvers | fitted, noise=12, keep=12, model=model)
+    write_comparison([table], tmp_path)
+    opened(browser, tmp_path / "index.html", 1400)
+    script = f"""return arguments[0].map(selector => [...document.querySelectorAll(selector)]{SEEN}.at(-1))
+        .map(e => e.getBoundingClientRect().bottom)"""
+    samples, chart = browser.execute_script(script, [".strip, .plane", ".chart svg.wide"])
+    assert samples < chart <= 900
+    assert [name.split(" ")[0] for name in texts(browser, ".strip-name, .plane-name")][-1].startswith(
+        "fitted"
+    )
+    assert len(texts(browser, ".strip-name, .plane-name")) == 3
 
 
 def test_a_tab_shows_the_other_model_everywhere(browser, page):
     opened(browser, page)
     before = seen(browser)
-    # Paths are of the first model that has some.
-    assert chosen(browser, "Model") == ["digits", "mixture-2d", *["digits"] * 3]
+    assert chosen(browser, "Model") == ["digits"] * 5
     tab(browser, "hole").click()
     assert chosen(browser, "Model") == ["hole"] * 5
     after = seen(browser)
@@ -120,11 +143,12 @@ def test_a_failure_is_a_gap_with_a_reason(browser, page):
     tab(browser, "hole").click()
     reason = "the network returned NaN or infinity at call 1 of 4, t = 0.5, from a finite state"
     assert texts(browser, "dl.facts dd")[0].startswith(reason)
-    browser.find_element("css selector", "input[type=range]").send_keys(Keys.END)
-    assert "Failed, for the reasons named under the first chart: heun, dpmpp_2m." in " ".join(
+    sliders = browser.find_elements("css selector", "input[type=range]")
+    next(slider for slider in sliders if slider.is_displayed()).send_keys(Keys.END)
+    assert "Failed, for the reasons named under the chart: heun, dpmpp_2m." in " ".join(
         texts(browser, ".planes + figcaption")
     )
-    assert texts(browser, ".plane-name") == ["reference"]
+    assert [name.partition(" ")[0] for name in texts(browser, ".plane-name")] == ["reference32"]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import fewstep as fs
-from fewstep.report.comparison import comparison_page, write_comparison
-from fewstep.report.comparison._rows import better, finding
+from fewstep.report.comparison import chart, comparison_page, write_comparison
+from fewstep.report.comparison._findings import finding, first_shown, worse_with_more
+from fewstep.report.comparison._rows import better
 from fewstep.report.page import Chart, Choice, Code, Facts, Grid, Pictures, Planes, Slider, Table, Timeline
 
 
@@ -48,30 +49,43 @@ def headings(page):
 
 def test_a_chart_has_a_line_a_solver_with_intervals():
     one = table()
-    chart, psnr = parts(comparison_page([one]), Chart)
-    assert [series.name for series in chart.series] == ["euler", "midpoint", "fitted non_stationary"]
-    euler = chart.series[0]
+    lines, psnr = parts(comparison_page([one]), Chart)
+    assert [series.name for series in lines.series] == ["euler", "midpoint", "fitted non_stationary"]
+    euler = lines.series[0]
     assert euler.x == [4, 8]
     assert euler.y == [row["rmse"] for row in one.rows[:2]]
     assert euler.low == [row["rmse_low"] for row in one.rows[:2]]
-    assert [series.strong for series in chart.series] == [False, False, True]
-    assert (chart.log_y, psnr.log_y) == (True, False)
+    assert [series.strong for series in lines.series] == [False, False, True]
+    assert (lines.log_y, psnr.log_y) == (True, False)
 
 
-def test_pictures_have_the_reference_first_and_then_the_best():
+def test_pictures_come_first_with_reference_best_classical_and_best_fitted_solver():
     one = table((1, 3, 4))
-    four, eight = parts(comparison_page([one]), Pictures)
+    page = comparison_page([one])
+    assert headings(page)[:2] == ["Samples from the same noises", "Error and quality against network calls"]
+    four, eight = parts(page, Pictures)
     assert [strip.name for strip in four.strips] == [
         "reference",
-        "fitted non_stationary",
         "midpoint",
+        "fitted non_stationary",
         "euler",
     ]
-    assert [strip.name for strip in eight.strips] == ["reference", "fitted non_stationary", "euler"]
+    assert four.lead == 3
+    assert [strip.name for strip in eight.strips] == ["reference", "euler", "fitted non_stationary"]
     assert torch.equal(four.strips[0].pictures, one.kept.reference)
-    for strip, row in zip(four.strips[1:], (3, 2, 0), strict=True):
+    for strip, row in zip(four.strips[1:], (2, 3, 0), strict=True):
         assert torch.equal(strip.pictures, one.kept.samples[row])
     assert four.strips[3].score == f"RMSE {one.rows[0]['rmse']:.3g}"
+
+
+def test_figures_beside_samples_say_of_how_many_noises_they_are():
+    (strips, _), (planes, _) = (
+        parts(comparison_page([table(shape)]), kind)
+        for shape, kind in (((1, 3, 4), Pictures), ((2,), Planes))
+    )
+    assert strips.note == planes.note == "RMSE: mean over 6 noises, the first of which are shown."
+    error, _ = parts(comparison_page([table()]), Chart)
+    assert error.note.startswith("Means over 6 noises, the same for every solver")
 
 
 def test_the_better_figure():
@@ -89,24 +103,26 @@ def test_what_the_reference_has_itself_stands_under_its_chart():
     rows = tuple({**row, "kid": 0.5} for row in one.rows)
     protocol = {**one.protocol, "reference": {**one.protocol["reference"], "kid": 0.25}}
     rmse, kid = parts(comparison_page([fs.Comparison(rows, ("rmse", "kid"), protocol)]), Chart)
-    assert (rmse.note, kid.note) == ("", "The reference's own: 0.25.")
+    assert "The reference's own" not in rmse.note
+    assert kid.note.endswith("The reference's own: 0.25.")
 
 
 def test_points_in_the_plane_have_paths_and_no_pictures():
     page = comparison_page([table((2,))])
-    assert "Trajectories" in headings(page)
-    assert "The same noises" not in headings(page)
+    assert "Samples from the same noises" in headings(page)
+    assert not list(parts(page, Pictures))
     four, _ = parts(page, Planes)
-    assert [name.split(",")[0] for name in four.paths] == [
-        "reference", "fitted non_stationary", "midpoint", "euler"
-    ]  # fmt: skip
-    assert [path.shape[0] for path in four.paths.values()] == [33, 2, 3, 5]
+    assert list(four.paths) == ["reference", "midpoint", "fitted non_stationary", "euler"]
+    assert [path.shape[0] for path in four.paths.values()] == [33, 3, 2, 5]
+    assert four.scores["reference"].endswith(" calls")
+    assert all(score.startswith("RMSE ") for name, score in four.scores.items() if name != "reference")
+    assert four.behind.shape == (3, 2)
 
 
 @pytest.mark.parametrize("shape", [(7,), (4, 3, 3)])
 def test_other_shapes_have_neither(shape):
     titles = headings(comparison_page([table(shape)]))
-    assert not {"Trajectories", "The same noises"} & set(titles)
+    assert titles[0] == "Error and quality against network calls"
 
 
 def test_numbers_are_those_of_the_solvers():
@@ -150,6 +166,7 @@ def test_several_models_are_a_choice_everywhere():
     page = comparison_page([table((1, 3, 4), "one"), table((1, 3, 4), "two")])
     choices = [part for part in parts(page, Choice) if part.label == "Model"]
     assert len(choices) == 6
+    assert page.summary.splitlines()[0].startswith("one: At ")
     assert all(list(choice.options) == ["one", "two"] for choice in choices)
     assert {slider.label for slider in parts(page, Slider)} == {"Network calls"}
     assert len(parts(page, Table)[-1].rows) == 10
@@ -191,37 +208,73 @@ def rows(*figures):
 CLASSICAL = [("euler", 4, 0.4), ("euler", 8, 0.2), ("midpoint", 8, 0.1), ("euler", 16, 0.01)]
 
 
+PROTOCOL = {"reference": {"nfe": 122}}
+
+
 @pytest.mark.parametrize(
     ("mine", "said"),
     [
         (
             [("fitted", 4, 0.05), ("fitted", 8, 0.005), ("fitted", 16, 0.5)],
-            "with 4 calls than any classical solver here with 8, with 8 than with 16",
+            "At 4 calls, fitted is closest to the model's 122-call samples: RMSE 0.05, best classical 0.4 "
+            "(euler). No classical solver here is as close with up to 8 calls. A fitted solver is closest at "
+            "8 calls too. At 16 calls it is euler: 0.01, fitted 0.5.",
         ),
-        ([("fitted", 4, 0.001)], "with 4 calls than any classical solver here with 16"),
-        ([("fitted", 8, 0.02)], "than any classical solver here with as many calls (8)"),
         (
-            [("fitted", 4, 0.3), ("fitted", 8, 0.02), ("fitted", 16, 0.001)],
-            "than any classical solver here with as many calls (4, 8 and 16)",
+            [("fitted", 4, 0.35), ("fitted", 8, 0.02), ("fitted", 16, 0.001)],
+            "At 8 calls, fitted is closest to the model's 122-call samples: RMSE 0.02, best classical 0.1 "
+            "(midpoint). A fitted solver is closest at 4 and 16 calls too.",
         ),
+        (
+            [("fitted", 5, 0.02)],
+            "At 5 calls, fitted is closest to the model's 122-call samples: RMSE 0.02, best classical 0.1 "
+            "(midpoint, 8 calls).",
+        ),
+        (
+            [("fitted", 4, 0.5), ("fitted", 8, 0.15)],
+            "The fitted solvers gain nothing here: at 8 calls, midpoint is closest to the model's 122-call "
+            "samples, RMSE 0.1, best fitted 0.15 (fitted).",
+        ),
+        ([], "Closest to the model's 122-call samples: euler with 16 calls, RMSE 0.01."),
     ],
-    ids=["several", "all", "equal", "equal-several"],
+    ids=["several", "largest-difference", "other-calls", "worse", "none"],
 )
-def test_the_summary_says_how_many_calls_fitted_solvers_are_worth(mine, said):
-    table = fs.Comparison(rows(*CLASSICAL, *mine), ("rmse",), {})
-    assert finding(table) == f"On m, fitted has a better RMSE {said}."
+def test_the_headline_says_what_was_gained_in_numbers(mine, said):
+    assert finding(fs.Comparison(rows(*CLASSICAL, *mine), ("rmse",), PROTOCOL)) == said
 
 
-def test_the_summary_says_what_samples_are_like_where_that_was_measured():
+def test_a_page_opens_at_the_calls_with_the_largest_difference():
+    mine = [("fitted", 4, 0.35), ("fitted", 8, 0.02), ("fitted", 16, 0.001)]
+    found = rows(*CLASSICAL, *mine)
+    assert first_shown([fs.Comparison(found, ("rmse",), {})]) == 8
+    decibels = tuple({**row, "psnr": -20 * math.log10(row["rmse"])} for row in found)
+    assert first_shown([fs.Comparison(decibels, ("psnr",), {})]) == 16
+    assert first_shown([fs.Comparison(rows(*CLASSICAL), ("rmse",), {})]) == 8
+
+
+def test_the_headline_says_what_samples_are_like_where_that_was_measured():
     found = tuple({**row, "frechet_mnist": 0.5} for row in rows(*CLASSICAL, ("fitted", 8, 0.02)))
     table = fs.Comparison(found, ("rmse", "frechet_mnist"), {"reference": {"frechet_mnist": 0.3}})
-    assert finding(table).endswith(" Its Fréchet distance with 8 calls is 0.5; the reference's 0.3.")
+    assert finding(table).endswith(" Fréchet distance of its samples: 0.5; the reference's 0.3.")
 
 
-@pytest.mark.parametrize("mine", [[], [("fitted", 8, 0.15)]], ids=["none", "worse"])
-def test_where_nothing_is_gained_the_summary_names_the_best(mine):
-    table = fs.Comparison(rows(*CLASSICAL[:3], *mine), ("rmse",), {})
-    assert finding(table) == "On m the best RMSE is 0.1, of midpoint with 8 calls."
+def test_a_fitted_solver_that_is_worse_with_more_calls_is_explained():
+    mine = [("fitted", 4, 0.05), ("fitted", 8, 0.07), ("fitted", 16, 0.001)]
+    table = fs.Comparison(rows(*CLASSICAL, ("midpoint", 16, 0.3), *mine), ("rmse",), {})
+    why = worse_with_more(table, "rmse")
+    assert why.startswith("fitted is worse with 8 calls (0.07) than with 4 (0.05). Each number of calls")
+    assert "midpoint" not in why
+    assert chart(table, "rmse").note.endswith(why)
+    assert worse_with_more(fs.Comparison(rows(*CLASSICAL, *mine[::2]), ("rmse",), {}), "rmse") == ""
+
+
+def test_a_fitted_solver_is_known_by_its_family_whatever_its_name():
+    fit = fs.fit(decay((2,)), nfe=2, pairs=8, max_calls=2000)
+    given = {"mine": fit, "euler": fs.classical.euler(2)}
+    one = fs.compare(decay((2,)), given, noise=6, keep=3)
+    assert one.protocol["fitted"] == ["mine"]
+    error, _ = parts(comparison_page([one]), Chart)
+    assert [series.strong for series in error.series] == [True, False]
 
 
 def test_costs_are_those_of_the_median_call():
@@ -232,7 +285,7 @@ def test_costs_are_those_of_the_median_call():
     )
     page = comparison_page([fs.Comparison(measured, ("rmse",), {"reference": {}})])
     (row,) = parts(page, Table)[0].rows
-    assert row == ["m", 2, 2.0, 1.0, 3.0, 4.0, 8.0, 16.0]
+    assert row == [2, 2.0, 1.0, 3.0, 4.0, 8.0, 16.0]
 
 
 def test_the_protocol_and_the_command_are_there():
@@ -243,24 +296,25 @@ def test_the_protocol_and_the_command_are_there():
     assert facts["field"]["model"] == "decay"
 
 
-def test_sliders_start_in_the_middle():
-    sliders = parts(comparison_page([table((1, 3, 4))]), Slider)
-    assert {slider.start for slider in sliders} == {4}
+def test_sliders_start_at_the_largest_difference():
+    one = table((1, 3, 4))
+    sliders = parts(comparison_page([one]), Slider)
+    assert {slider.start for slider in sliders} == {first_shown([one])}
 
 
 def test_models_have_their_curvature():
     """Of x0 e^-t: E_t (x'(t) - (x(1) - x(0)))^2 over (x(1) - x(0))^2, by hand."""
     curved, _, everything = parts(comparison_page([table()]), Table)
-    ((model, _, relative, calls),) = curved.rows
+    ((_, relative, calls),) = curved.rows
     chord = (1 - math.exp(-1)) ** 2
     assert relative == pytest.approx(((1 - math.exp(-2)) / 2 - chord) / chord, rel=2e-3)
-    assert (model, calls > 6, len(everything.rows)) == ("decay", True, 5)
+    assert (calls > 6, len(everything.rows)) == (True, 5)
 
 
 def test_headings_of_the_table_are_words():
     _, everything = parts(comparison_page([table(keep=0)]), Table)
-    assert list(everything.columns[:7]) == [
-        "model", "solver", "network calls", "network forwards", "RMSE", "RMSE from", "RMSE to"
+    assert list(everything.columns[:6]) == [
+        "solver", "network calls", "network forwards", "RMSE", "RMSE from", "RMSE to"
     ]  # fmt: skip
 
 
@@ -308,20 +362,20 @@ class TestFailures:
         strips = [[strip.name for strip in part.strips] for part in parts(page, Pictures)]
         assert strips == [["reference", "fitted"], ["reference", "euler"], ["reference"]]
         notes = [part.note for part in parts(page, Pictures)]
-        assert [note.partition(": ")[2] for note in notes] == ["euler.", "", "euler."]
+        assert [note.partition("under the chart: ")[2] for note in notes] == ["euler.", "", "euler."]
         planes = list(parts(comparison_page([self.table((2,))]), Planes))
         assert [len(part.paths) for part in planes] == [2, 2, 1]
         assert all(path.isfinite().all() for part in planes for path in part.paths.values())
 
     def test_the_summary_counts_failures_and_compares_with_none(self):
         assert finding(self.table((2,))).endswith(" 2 of 4 solvers failed.")
-        assert finding(self.table((2,), (2,))).startswith("On hole the best RMSE is ")
+        assert finding(self.table((2,), (2,))).startswith("Closest to the model's ")
 
     def test_where_all_fail_there_is_a_page_nevertheless(self, tmp_path):
         failed = self.table((2,), (2, 4))
         failed = replace(failed, rows=failed.rows[:2], kept=None)
         write_comparison([failed, replace(self.table((2,), (3,), "other"), kept=None)], tmp_path)
         html = (tmp_path / "index.html").read_text()
-        assert "On hole every solver failed: no samples are finite. On other " in html
+        assert "hole: Every solver failed: no samples are finite. other: " in html
         assert "euler with 2 calls on hole" in html
         assert json.loads((tmp_path / "results.json").read_text())["rows"][0]["rmse"] is None

@@ -234,10 +234,44 @@ def test_long_words_do_not_widen_the_page(browser, tmp_path):
     parts.Page(word, word, sections, refresh=60).write(tmp_path / "long.html")
     opened(browser, tmp_path / "long.html", 360)
     too_wide = """return [...document.querySelectorAll('body *')]
-        .filter(e => !e.closest('.scroll *, pre *, .plot *'))
+        .filter(e => !e.closest('.scroll *, pre *, .plot *, .contents *'))
         .filter(e => e.getBoundingClientRect().right > 361).map(e => e.outerHTML.slice(0, 120))"""
     assert browser.execute_script(too_wide) == []
     assert width_of(browser) <= 360
+
+
+def test_what_goes_on_to_the_right_says_so(browser, files):
+    opened(browser, files / "still.html", 360)
+    cue = "Scroll sideways for more →"
+    assert cue in texts(browser, ".beyond + .cue")
+    wide = f"[...document.querySelectorAll('.scroll.beyond')]{SEEN}.at(-1)"
+    count = len(texts(browser, ".beyond + .cue"))
+    browser.execute_script(f"const region = {wide}; region.scrollLeft = region.scrollWidth")
+    until(lambda: len(texts(browser, ".beyond + .cue")) == count - 1)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_numbers_along_a_slider_do_not_touch(browser, tmp_path, width):
+    frames = {step: parts.Text("x") for step in range(10_000, 130_000, 10_000)}
+    sections = [parts.Section("Long", [parts.Slider("Step", frames, 120_000)])]
+    parts.Page("Slider", "x", sections).write(tmp_path / "slider.html")
+    opened(browser, tmp_path / "slider.html", width)
+    ends = browser.execute_script(f"""return [...document.querySelectorAll('.rail span')]{SEEN}.map(e => {{
+        const range = document.createRange(); range.selectNodeContents(e);
+        const box = range.getBoundingClientRect(); return [e.textContent, box.left, box.right]; }})""")
+    assert {"10000", "120000"} <= {text for text, *_ in ends}
+    assert all(right + 3 < left for (*_, right), (_, left, _) in zip(ends, ends[1:], strict=False))
+
+
+def test_further_rows_are_unfolded_together(browser, tmp_path):
+    strips = [parts.Strip(f"row {k}", torch.zeros(3, 1, 4, 4)) for k in range(4)]
+    slider = parts.Slider("Calls", {n: parts.Pictures("Samples", strips, lead=3) for n in (2, 4)})
+    parts.Page("Rows", "x", [parts.Section("Samples", [slider])]).write(tmp_path / "rows.html")
+    opened(browser, tmp_path / "rows.html")
+    assert texts(browser, ".strip-name") == ["row 0", "row 1", "row 2"]
+    find(browser, ".others summary").click()
+    find(browser, "input[type=range]").send_keys(Keys.ARROW_RIGHT)
+    until(lambda: texts(browser, ".strip-name") == ["row 0", "row 1", "row 2", "row 3"])
 
 
 def test_regions_that_scroll_can_be_reached_by_keys_and_others_are_no_stop(browser, files):

@@ -6,7 +6,7 @@ import pytest
 
 from fewstep.report.page import Chart, Choice, Page, Section, Series, Text
 from fewstep.report.page._axes import Axis, linear_ticks, log_ticks
-from fewstep.report.page._chart import Point, drawing, points, thinned
+from fewstep.report.page._chart import NARROW, WIDE, Point, drawing, points, thinned
 from fewstep.report.page._context import Context
 from fewstep.report.page._texts import interval, numbers, summary
 
@@ -65,6 +65,30 @@ def test_an_axis_marks_numbers_of_calls_themselves_and_drops_those_without_room(
     assert wide.ticks == values
     assert narrow.ticks == (2, 8, 16)
     assert wide.labels() == ["2", "3", "4", "8", "16"]
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("count", [2, 7, 16, 200])
+def test_labels_side_by_side_do_not_touch(size, log, count):
+    steps = [25_000 * (k + 1) for k in range(count)]
+    width, height = size
+    line = Series("x", steps, [1.0] * count)
+    x = drawn(line, width=width, height=height, log_x=log).x
+    half = [3.6 * len(text) for text in x.labels()]
+    ends = [(x(tick) - w, x(tick) + w) for tick, w in zip(x.ticks, half, strict=True)]
+    assert len(ends) >= 2
+    assert all(right < left for (_, right), (left, _) in zip(ends, ends[1:], strict=False))
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_line_that_hardly_varies_looks_flat(log):
+    def height(low, high):
+        view = drawn(Series("x", [1, 2], [low, high]), log_y=log)
+        return abs(view.y(high) - view.y(low)) / abs(view.y.end - view.y.start)
+
+    assert height(0.5200, 0.5207) < 0.02
+    assert height(0.40, 0.52) > 0.2
 
 
 def test_one_value_alone_has_an_axis_around_it():

@@ -5,40 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import fewstep as fs
-from fewstep.report import coefficients, error_against_nfe, inspected
-
-
-def comparison(metrics=("rmse", "psnr")):
-    rows = tuple(
-        {"solver": name, "nfe": nfe, "rmse": error, "psnr": -20 * np.log10(error / 2)}
-        for name, nfe, error in [("fitted x", 8, 0.001), ("euler", 8, 0.05), ("euler", 4, 0.1)]
-    )
-    return fs.Comparison(rows, metrics, {"field": {"model": "toy"}, "samples": 32})
-
-
-def test_lines_are_ordered_by_the_number_of_calls(tmp_path):
-    figure = error_against_nfe(comparison())
-    (axes,) = figure.axes
-    euler = next(line for line in axes.lines if line.get_label() == "euler")
-    assert list(euler.get_xdata()) == [4, 8]
-    assert list(euler.get_ydata()) == [0.1, 0.05]
-    assert axes.get_title(loc="left") == "toy, 32 noises"
-    figure.savefig(tmp_path / "plot.png")
-
-
-@pytest.mark.parametrize(("metric", "scale"), [("rmse", "log"), ("psnr", "linear")])
-def test_errors_are_logarithmic_and_decibels_are_not(metric, scale):
-    assert error_against_nfe(comparison(), metric).axes[0].get_yscale() == scale
-
-
-def test_the_fitted_solver_stands_out():
-    lines = {line.get_label(): line for line in error_against_nfe(comparison()).axes[0].lines}
-    assert lines["fitted x"].get_linewidth() > lines["euler"].get_linewidth()
-
-
-def test_a_metric_that_was_not_measured_is_named():
-    with pytest.raises(ValueError, match="metric must be one of rmse, psnr, not 'fid'"):
-        error_against_nfe(comparison(), "fid")
+from fewstep.report import coefficients, inspected
 
 
 @pytest.mark.parametrize("solver", [fs.classical.midpoint(2), fs.classical.euler(1)], ids=lambda s: s.name)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from fewstep.report.page import Chart, Code, Facts, Image, Slider, Table, Text
+from fewstep.report.page import Chart, Choice, Code, Facts, Image, Slider, Table, Text
 from fewstep.report.training import holds_training, training_page
 from fewstep.report.training._charts import thinned
 from fewstep.report.training._run import read_metrics
@@ -50,7 +50,20 @@ def write(folder, lines, run=None, previews=(), **record):
 
 
 def parts(page, kind):
-    return [part for section in page.sections for part in section.parts if isinstance(part, kind)]
+    """All parts of one kind on a page, however deep in choices."""
+
+    def walk(part):
+        if isinstance(part, kind):
+            yield part
+        for inner in getattr(part, "options", {}).values():
+            yield from walk(inner)
+
+    every = [*page.lead, *(part for section in page.sections for part in section.parts)]
+    return [found for part in every for found in walk(part)]
+
+
+def headings(page):
+    return [section.title for section in page.sections]
 
 
 def charts(page):
@@ -78,9 +91,8 @@ def test_a_run_with_a_learned_coupling_shows_everything(tmp_path):
 
     shown = charts(page)
     assert list(shown) == [
-        "Loss", "Flow matching", "KL divergence of the coupling from N(0, I)", "Curvature",
-        "Truncation error at four calls", "Mean", "Variance", "Norm", "Distance of the norms from chi",
-        "Learning rate", "Norm of the gradient", "Speed", "Wall clock",
+        "Loss", "Flow matching", "KL divergence", "Curvature", "Truncation error", "Mean", "Variance", "Norm",
+        "Distance", "Learning rate", "Gradient", "Speed", "Wall clock",
     ]  # fmt: skip
     matching = lines_of(shown["Flow matching"])
     assert matching == {
@@ -94,9 +106,20 @@ def test_a_run_with_a_learned_coupling_shows_everything(tmp_path):
     assert page.refresh is None
     assert page.summary == (
         "Finished: 400 steps, 13 min of training. 25,600 samples seen (40 epochs), 32 a second. "
-        "Training loss 0.0375; best validation loss 0.5, at step 200. "
-        f"As of {time.strftime('%Y-%m-%d %H:%M:%S %Z', time.localtime(1_000_400))}."
+        "Training loss 0.0375; best validation loss 0.5, at step 200."
     )
+
+
+def test_pictures_come_first_and_then_one_chart_of_losses_with_a_choice(tmp_path):
+    names = [f"step-{step:08d}-samples.png" for step in (100, 200)]
+    page = training_page(
+        write(tmp_path / "run", [logged(step, 1 / step, kl=0.1) for step in (100, 200)], previews=names)
+    )
+    assert headings(page)[:2] == ["Pictures", "Losses"]
+    (choice,) = page.sections[1].parts
+    assert list(choice.options) == ["Loss", "Flow matching", "KL divergence"]
+    labels = [part.label for section in page.sections for part in section.parts if isinstance(part, Choice)]
+    assert len(labels) == len(set(labels))  # choices of one label would change together
 
 
 def test_an_independent_coupling_has_no_kl_and_its_noises_are_exact(tmp_path):
@@ -110,7 +133,7 @@ def test_an_independent_coupling_has_no_kl_and_its_noises_are_exact(tmp_path):
 def test_a_ramp_of_beta_and_figures_of_ones_own_are_shown(tmp_path):
     lines = [logged(step, 1.0, kl=0.1, beta=step / 100, my_loss=3.0) for step in (100, 200)]
     shown = charts(training_page(write(tmp_path / "run", lines)))
-    assert lines_of(shown["Beta, the weight of the KL term"]) == {"training": {100: 1.0, 200: 2.0}}
+    assert lines_of(shown["Beta"]) == {"training": {100: 1.0, 200: 2.0}}
     assert lines_of(shown["My loss"]) == {"training": {100: 3.0, 200: 3.0}}
 
 
@@ -138,7 +161,7 @@ def test_previews_move_together_and_those_left_out_are_counted(tmp_path):
     ]
     page = training_page(write(tmp_path / "run", [logged(3900, 1.0)], previews=names))
     sliders = parts(page, Slider)
-    assert [slider.label for slider in sliders] == ["step", "step"]
+    assert [slider.label for slider in sliders] == ["Step", "Step"]
     steps = list(sliders[0].frames)
     assert len(steps) == 12
     assert steps == list(sliders[1].frames)
@@ -183,7 +206,7 @@ def test_pictures_say_what_they_are(tmp_path, record, run, words):
     page = training_page(folder)
     (image,) = parts(page, Image)  # one step needs no slider
     assert words in image.caption
-    commands = [code.text for code in parts(page, Code)]
+    commands = [line for code in parts(page, Code) for line in code.text.splitlines()]
     assert any(f"sample {folder}/flow.safetensors " in text for text in commands)
     assert any("heun:2" in text for text in commands) == ("objective" in run)
 
@@ -283,15 +306,29 @@ def test_commands_go_on_from_a_finished_run(tmp_path):
     (folder / "config.yaml").write_text("data: digits\n")
     (folder / "flow.safetensors").write_bytes(bytes(2_000_000))
     page = training_page(folder)
-    commands = [code.text for code in parts(page, Code)]
-    assert commands[0] == f"fewstep train --config '{folder}/config.yaml' --out '{folder}' --steps 800"
-    assert commands[2] == f"fewstep fit '{folder}'/flow.safetensors --nfe 4 --out '{folder}'/solvers"
+    (code,) = page.lead  # at the top
+    fit, sample, longer = code.text.splitlines()
+    assert fit == f"fewstep fit '{folder}'/flow.safetensors --nfe 4 --out '{folder}'/solvers"
+    assert sample.startswith(f"fewstep sample '{folder}'/flow.safetensors '{folder}'/solvers/*-4.json ")
+    again = f"fewstep train --config '{folder}/config.yaml' --out '{folder}'"
+    assert longer == f"{again} --steps 800  # for longer"
     (table,) = parts(page, Table)
     assert ("flow.safetensors", "the flow, for use", 2000) in table.rows
     cosine = write(tmp_path / "a run", [logged(400, 1.0)], {"settings": {"decay": "cosine"}}, ended=FINISHED)
     assert not any("--steps" in code.text for code in parts(training_page(cosine), Code))
     write(cosine, [logged(300, 1.0)], ended={**FINISHED, "how": "interrupted"})
-    assert parts(training_page(cosine), Code)[0].text == commands[0].removesuffix(" --steps 800")
+    told, code = training_page(cosine).lead
+    assert told.text == "Repeat the command or script that started the run to continue from the start."
+    assert code.text.splitlines()[0] == again
+
+
+def test_a_run_that_goes_on_shows_its_pictures_at_the_top_and_the_commands_at_the_end(tmp_path):
+    now = time.time()
+    lines = [{**logged(step, 1.0), "time": now - 100 + step / 10} for step in (100, 200)]
+    page = training_page(write(tmp_path / "run", lines, started=now - 200))
+    assert page.summary.startswith("Running")
+    assert page.lead == []
+    assert headings(page)[-1] == "How to go on"
 
 
 def test_what_is_no_run_is_told(tmp_path):

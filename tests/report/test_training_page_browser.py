@@ -46,7 +46,7 @@ def test_the_page_of_a_run_opens_without_complaints(run, tmp_path):
     document, console = browse(run / "index.html", tmp_path)
     assert console == []
     assert document.count('type="range"') == 3  # made by the script: samples, trajectories, estimates
-    assert document.count('aria-valuetext="step: 20"') == 3
+    assert document.count('aria-valuetext="Step: 20"') == 3
     assert "Finished: 20 steps" in document
 
 

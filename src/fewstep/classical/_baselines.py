@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -115,7 +116,8 @@ def named(name: str, nfe: int, schedule: Schedule | None = None) -> Solver:
     """
     schedule = schedule or CondOT()
     method, grid = method_and_grid(name, nfe, schedule)
-    return method.on(grid, schedule)
+    solver = method.on(grid, schedule)
+    return replace(solver, name=name) if "/" in name else solver
 
 
 def method_and_grid(name: str, nfe: int, schedule: Schedule) -> tuple[Method, tuple[float, ...]]:
@@ -161,12 +163,13 @@ def baselines(
     """
     _check_grids(grid_names)
     schedule = schedule or CondOT()
-    return {
-        name if grid == "uniform" else f"{name}/{grid}": method.on(GRIDS[grid](steps, schedule), schedule)
+    names = [
+        name if grid == "uniform" else f"{name}/{grid}"
         for grid in grid_names
         for name, method in METHODS.items()
-        if (steps := method.steps(nfe, schedule)) is not None
-    }
+        if method.steps(nfe, schedule) is not None
+    ]
+    return {name: named(name, nfe, schedule) for name in names}
 
 
 def check_method(name: str) -> None:

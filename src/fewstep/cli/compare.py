@@ -72,7 +72,7 @@ def command(
             model of that name alone.
         nfe: calls of the classical solvers: 4,6,8 or 4-8.
         count: number of noises.
-        keep: samples on the page: 12, or 64 points in the plane, by default.
+        keep: samples on the page: 12, or 256 points in the plane, by default.
         batch: samples per batch; 256 by default, and for a pipeline as for fewstep fit.
         steps: steps of a fixed grid for the reference instead of adaptive ones, for rough networks.
         data: measure the Fréchet distance to these data, by name or path, in --features, and kernel distance,
@@ -113,7 +113,7 @@ def command(
                 noise=pairs,
                 metrics=measured,
                 batch=size,
-                keep=keep or (64 if sample_shape(field) == (2,) else 12),
+                keep=keep or (256 if sample_shape(field) == (2,) else 12),
                 quality=quality,
                 model=name,
                 cache=None if cache is None else cache / "solvers",

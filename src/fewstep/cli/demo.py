@@ -8,9 +8,8 @@ from pathlib import Path
 from .. import fitting
 from .._files import replacing
 from ..classical import baselines
-from ..comparison import Comparison, compare
+from ..comparison import Comparison, compare, shown_name
 from ..data import is_picture
-from ..metrics import rmse
 from ..models import BUNDLED
 from ..report import coefficients, picture_rows
 from ..report.comparison import write_comparison
@@ -68,8 +67,15 @@ def command(
             progress=watched(as_json),
         )
         fit.solver.save(out / f"{model}-{calls}.json")
-        groups.setdefault("fitted", []).append(fit.solver)
-    table = compare(field, groups, noise=fresh, metrics=("rmse", "psnr"), keep=12, model=model)
+        groups.setdefault(shown_name(fit.solver), []).append(fit.solver)
+    table = compare(
+        field,
+        groups,
+        noise=fresh,
+        metrics=("rmse", "psnr"),
+        keep=count if field.shape == (2,) else 12,
+        model=model,
+    )
 
     files = [str(out / f"{model}-{calls}.json") for calls in budgets] + write_comparison(
         [table],
@@ -88,14 +94,17 @@ def _draw(table: Comparison, budgets: list[int], out: Path) -> list[str]:
     kept, files = table.kept, []
     assert kept is not None, "the comparison was to keep samples"
     for calls in budgets:
-        at = {row["solver"]: k for k, row in enumerate(table.rows) if row["nfe"] == calls}
+        at = {k: row for k, row in enumerate(table.rows) if row["nfe"] == calls}
+        fitted = next(k for k, row in at.items() if table.is_fitted(row["solver"]))
         files.append(str(out / f"coefficients-{calls}.png"))
         with replacing(files[-1]) as temporary:
-            coefficients(kept.solvers[at["fitted"]]).savefig(temporary, dpi=130)
+            coefficients(kept.solvers[fitted]).savefig(temporary, dpi=130)
         if not is_picture(tuple(kept.reference.shape[1:])):
             continue
-        rows = {f"{name}, {calls} calls": kept.samples[k] for name, k in at.items()}
-        scores = {name: f"RMSE {float(rmse(x, kept.reference)):.3f}" for name, x in rows.items()}
+        names = {k: f"{row['solver']}, {calls} calls" for k, row in at.items()}
+        rows = {name: kept.samples[k] for k, name in names.items()}
+        of = f" of {table.protocol['samples']} noises"
+        scores = {names[k]: f"RMSE {row['rmse']:.3g}{of}" for k, row in at.items()}
         files.append(str(out / f"samples-{calls}.png"))
         with replacing(files[-1]) as temporary:
             rows[f"reference, {table.protocol['reference']['nfe']} calls"] = kept.reference

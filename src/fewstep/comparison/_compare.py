@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, count
 from numbers import Integral
 from typing import Any
 
@@ -84,7 +85,8 @@ def compare(
     check_metrics(metrics)
     (batch,) = check_range("compare", COUNT, batch=batch)
     (keep,) = check_range("compare", NATURAL, keep=keep)
-    named = list(_named(solvers))
+    named = _apart(_named(solvers))
+    model = model or _model_name(field)
     if not named:
         raise ValueError("compare: there is no solver to score; pass at least one.")
     rtol, atol = (reference.finest(field) if given is None else given for given in (rtol, atol))
@@ -99,7 +101,7 @@ def compare(
     cells = Cells(cache, field, pairs, keep, quality, {**machine, "rtol": rtol, "atol": atol})
     calls = len(pairs) * sum(solver.nfe for _, solver in named)
     found: list[Measured] = []
-    with progress_bar(progress, total=calls, desc=model or field.name, unit="call", unit_scale=True) as bar:
+    with progress_bar(progress, total=calls, desc=model, unit="call", unit_scale=True) as bar:
         for _, solver in named:
             key = solver.describe()["fingerprint"]
             measured = cells.load(key, Measured)
@@ -118,11 +120,12 @@ def compare(
             found.append(measured)
     columns = (*metrics, *(() if quality is None else quality.names))
     rows = tuple(
-        {"model": model or field.name, "solver": name, **_row(field, solver, metrics, measured)}
+        {"model": model, "solver": name, **_row(field, solver, metrics, measured)}
         for (name, solver), measured in zip(named, found, strict=True)
     )
     protocol: dict[str, Any] = {
         "field": field.describe(),
+        "fitted": list(dict.fromkeys(name for name, solver in named if solver.family)),
         "samples": len(pairs),
         "seed": seed if isinstance(noise, Integral) else pairs.provenance.get("seed"),
         "reference": {**pairs.provenance, "nfe": pairs.nfe, "error": pairs.error},
@@ -176,6 +179,24 @@ def _named(
         return
     for name, group in solvers.items():
         yield from ((name, _table(each)) for each in (group if isinstance(group, list | tuple) else [group]))
+
+
+def _model_name(field: Field) -> str:
+    """Return the name of a field, or of the function that it was made of without a name."""
+    if field.name not in ("function", "method", "partial"):
+        return field.name
+    name: str = getattr(field.model, "__name__", "<lambda>")
+    return "model" if name == "<lambda>" else name
+
+
+def _apart(named: Iterable[tuple[str, Solver]]) -> list[tuple[str, Solver]]:
+    """Number different solvers of one name and NFE, and leave out those given twice."""
+    found: dict[tuple[str, int], Solver] = {}
+    for name, solver in named:
+        for own in chain([name], (f"{name} ({k})" for k in count(2))):
+            if found.setdefault((own, solver.nfe), solver) == solver:
+                break
+    return [(name, solver) for (name, _), solver in found.items()]
 
 
 def _table(solver: Any) -> Solver:

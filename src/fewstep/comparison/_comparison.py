@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from .._json import finite
+from .._names import check_name
 from .._rows import cell, csv_of, markdown_of
 from ..metrics.features import too_few
 from ..reference import remarks
@@ -79,6 +80,10 @@ class Comparison:
         notes = remarks(self.protocol.get("reference", {}))
         return [*notes, f"Fréchet distance: {few}."] if few else notes
 
+    def is_fitted(self, solver: str) -> bool:
+        """True for the names of fitted solvers."""
+        return solver in self.protocol.get("fitted", ()) or solver.startswith("fitted")
+
     @property
     def model(self) -> str:
         """Name of the model."""
@@ -111,10 +116,16 @@ class Comparison:
         return "\n".join(lines)
 
     def plot(self, metric: str = "rmse") -> Figure:
-        """Return a matplotlib figure of the error against NFE."""
-        from ..report.plots import error_against_nfe
+        """Return a matplotlib figure of a metric against NFE, as the page has it.
 
-        return error_against_nfe(self, metric)
+        Raises:
+            ValueError: if the metric was not measured.
+        """
+        from ..report.comparison import chart
+        from ..report.page.figures import chart_figure
+
+        check_name("plot: metric", metric, self.metrics)
+        return chart_figure(chart(self, metric))
 
     def page(self) -> Page:
         """Return a page with errors, pictures or trajectories, and the coefficients of the solvers."""

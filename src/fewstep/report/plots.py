@@ -1,73 +1,34 @@
-"""Plots of solvers, comparisons and samples, as matplotlib figures that are not shown."""
+"""Plots of solvers, searches and samples, as matplotlib figures that are not shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from .._extras import require
-from .._names import check_name
 from ..data import sheet_levels
 from ..inspection import Inspection, Stability
-from ..metrics import figure as named
 from ..solver import Solver
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..comparison import Comparison
     from ..fitting import Search
 
 __all__ = [
     "coefficients",
-    "error_against_nfe",
     "flow_scatter",
     "front",
     "inspected",
-    "is_fitted",
     "picture_rows",
 ]
-
-
-def is_fitted(name: str) -> bool:
-    """True for the shown names of fitted solvers; see :func:`fewstep.comparison.shown_name`."""
-    return name.startswith("fitted")
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
     figure = require("matplotlib.figure", "plot").Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def error_against_nfe(comparison: Comparison, metric: str = "rmse") -> Figure:
-    """Plot a metric against the number of network calls, one line per solver.
-
-    Args:
-        comparison: result of :func:`fewstep.compare`.
-        metric: one of its metrics; errors have a logarithmic axis, PSNR and shares a linear one.
-    """
-    check_name("plot: metric", metric, comparison.metrics)
-    figure, ((axes,),) = _figure(1, 1, (6.4, 4.2))
-    for name in dict.fromkeys(row["solver"] for row in comparison.rows):
-        points = sorted((row["nfe"], row[metric]) for row in comparison.rows if row["solver"] == name)
-        fitted = is_fitted(name)
-        axes.plot(
-            *zip(*points, strict=True),
-            marker="o" if fitted else ".",
-            linewidth=2.2 if fitted else 1.2,
-            zorder=3 if fitted else 2,
-            label=name,
-        )
-    if not named(metric).gain:
-        axes.set_yscale("log")
-    axes.set_ylabel(named(metric).axis)
-    _against_calls(axes, comparison.rows)
-    axes.set_title(
-        f"{comparison.protocol['field']['model']}, {comparison.protocol['samples']} noises", loc="left"
-    )
-    return figure
 
 
 def front(found: Search) -> Figure:
@@ -81,19 +42,13 @@ def front(found: Search) -> Figure:
             axes.annotate(label, at, (4, 5), textcoords="offset points", fontsize=7, alpha=0.7)
     chosen = found.recommend()
     axes.scatter([chosen["nfe"]], [chosen["rmse"]], s=160, facecolors="none", edgecolors="C3", zorder=4)
-    axes.set(ylabel="RMSE to the reference", yscale="log")
-    _against_calls(axes, found.rows)
-    return figure
-
-
-def _against_calls(axes: Any, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Finish the axes of a plot against the number of network calls."""
-    budgets = sorted({row["nfe"] for row in rows})
+    budgets = sorted({row["nfe"] for row in found.rows})
+    axes.set(ylabel="RMSE to the reference", yscale="log", xlabel="network calls")
     axes.set_xticks(budgets, [str(nfe) for nfe in budgets])
-    axes.set_xlabel("network calls")
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 def coefficients(solver: Solver) -> Figure:

@@ -1,5 +1,6 @@
-"""The page of a comparison, and the files beside it."""
+"""The page and the files of a comparison."""
 
 from ._page import comparison_page, write_comparison
+from ._sections import chart
 
-__all__ = ["comparison_page", "write_comparison"]
+__all__ = ["chart", "comparison_page", "write_comparison"]

@@ -12,9 +12,10 @@ from ..._json import finite
 from ..._rows import csv_of, markdown_of
 from ...metrics import figure
 from ..page import Code, Facts, Page, Part, Section, Table
-from ..plots import error_against_nfe
-from ._rows import by_model, finding, first_shown
-from ._sections import cost, errors, fits, numbers, pictures, trajectories
+from ..page.figures import chart_figure
+from ._findings import finding, first_shown
+from ._rows import by_model, several
+from ._sections import chart, cost, errors, fits, numbers, samples
 
 if TYPE_CHECKING:
     from ...comparison import Comparison
@@ -42,11 +43,10 @@ def comparison_page(tables: Sequence[Comparison], *, command: str | None = None)
     models = " and ".join(table.model for table in tables)
     return Page(
         f"Few-step solvers on {models}",
-        "\n".join(finding(table) for table in tables),
+        "\n".join(": ".join([*several(tables, table.model), finding(table)]) for table in tables),
         [
+            *samples(tables, first),
             errors(tables),
-            *pictures(tables, first),
-            *trajectories(tables, first),
             *numbers(tables, first),
             *fits(tables),
             *_models(tables),
@@ -63,19 +63,18 @@ def _models(tables: Sequence[Comparison]) -> list[Section]:
         return []
     own = [metric for metric in tables[0].metrics if metric in tables[0].protocol["reference"]]
     columns = [
-        "model", "curvature per dimension", "relative curvature", "calls of the reference",
+        *several(tables, "model"), "curvature per dimension", "relative curvature", "calls of the reference",
         *(f"its {figure(metric).label}" for metric in own),
     ]  # fmt: skip
     rows = []
     for table in tables:
         curvature, reference = table.protocol["curvature"], table.protocol["reference"]
         figures = [reference[metric] for metric in own]
-        rows.append(
-            [table.model, curvature["per_dimension"], curvature["relative"], reference["nfe"], *figures]
-        )
+        own_curvature = [curvature["per_dimension"], curvature["relative"]]
+        rows.append([*several(tables, table.model), *own_curvature, reference["nfe"], *figures])
     return [
         Section(
-            "Curvature of the models",
+            "Curvature of the models" if len(tables) > 1 else "Curvature of the model",
             [Table("Along reference paths", columns, rows)],
             "Curvature is the variance of the velocity along a path: zero for straight paths, for which one "
             "call is enough. Relative curvature is divided by the squared distance from noise to data.",
@@ -85,7 +84,8 @@ def _models(tables: Sequence[Comparison]) -> list[Section]:
 
 def _all_rows(tables: Sequence[Comparison]) -> Table:
     rows = [row for table in tables for row in table.rows]
-    columns = list(dict.fromkeys(column for row in rows for column in row if column != "failure"))
+    hidden = {"failure", "model"} - set(several(tables, "model"))
+    columns = list(dict.fromkeys(column for row in rows for column in row if column not in hidden))
     return Table(
         "Means over noises, with the ends of their 95 % confidence intervals",
         [_heading(column) for column in columns],
@@ -137,15 +137,14 @@ def write_comparison(tables: Sequence[Comparison], folder: Path, *, command: str
     }
     write_text(folder / "results.json", json.dumps(finite(results), indent=1, allow_nan=False) + "\n")
     write_text(folder / "results.csv", csv_of(rows))
-    several = ("model",) if len(tables) > 1 else ()
-    columns = (*several, "solver", "nfe", *tables[0].metrics)
+    columns = (*several(tables, "model"), "solver", "nfe", *tables[0].metrics)
     write_text(folder / "results.md", markdown_of(rows, columns))
     page.write(folder / "index.html")
     files = ["results.json", "results.csv", "results.md", "index.html"]
     for table in tables:
-        name = f"error-against-nfe-{_plain(table.model)}.png" if several else "error-against-nfe.png"
+        name = f"{'-'.join(['error-against-nfe', *map(_plain, several(tables, table.model))])}.png"
         with replacing(folder / name) as temporary:
-            error_against_nfe(table, table.metrics[0]).savefig(temporary, dpi=130)
+            chart_figure(chart(table, table.metrics[0])).savefig(temporary, dpi=200)
         files.append(name)
     return [str(folder / name) for name in files]
 

@@ -1,4 +1,4 @@
-"""Sections of the page: error and cost against the number of calls, samples, and the solvers' numbers."""
+"""Sections of the page: samples, error and cost against the number of calls, and the solvers' numbers."""
 
 from __future__ import annotations
 
@@ -26,28 +26,30 @@ from ..page import (
     Text,
     Timeline,
 )
-from ..plots import is_fitted
-from ._rows import budgets, by_model, failed, of_kept, ranked, rows_of_solvers, short
+from ._findings import worse_with_more
+from ._rows import budgets, by_model, failed, of_kept, ranked, rows_of_solvers, several, short
 
 if TYPE_CHECKING:
     from ...comparison import Comparison, Kept
 
-__all__ = ["cost", "errors", "fits", "numbers", "pictures", "trajectories"]
+__all__ = ["chart", "cost", "errors", "fits", "numbers", "samples"]
 
 #: Images per row, and paths per plane.
-_PICTURES, _PATHS = 12, 64
+_PICTURES, _PATHS = 12, 48
+
+#: Rows or planes at first: the reference, the best classical and the best fitted solver.
+_LEAD = 3
 
 
 def errors(tables: Sequence[Comparison]) -> Section:
     """Return charts of every metric against the number of network calls."""
     charts = {
-        figure(metric).axis: by_model(tables, lambda table, metric=metric: _against_calls(table, metric))  # type: ignore[misc]
+        figure(metric).axis: by_model(tables, lambda table, metric=metric: chart(table, metric))  # type: ignore[misc]
         for metric in tables[0].metrics
     }
     return Section(
         "Error and quality against network calls",
         [Choice("Figure", charts) if len(charts) > 1 else next(iter(charts.values())), *_failures(tables)],
-        "Every solver starts from the same noises. Bars are 95 % confidence intervals of means over noises.",
     )
 
 
@@ -63,7 +65,13 @@ def _failures(tables: Sequence[Comparison]) -> list[Part]:
     return [Text("Some solvers failed, and have no point:"), Facts(why)] if why else []
 
 
-def _against_calls(table: Comparison, metric: str) -> Chart:
+def _noises(tables: Sequence[Comparison]) -> str:
+    counts = {table.protocol.get("samples") for table in tables}
+    return f"{counts.pop()} noises" if len(counts) == 1 and None not in counts else "the noises"
+
+
+def chart(table: Comparison, metric: str) -> Chart:
+    """Return the chart of a metric against the number of network calls, one line per solver."""
     series = []
     for name, rows in rows_of_solvers(table).items():
         low, high = ([row.get(f"{metric}_{end}") for row in rows] for end in ("low", "high"))
@@ -75,11 +83,14 @@ def _against_calls(table: Comparison, metric: str) -> Chart:
                 [row[metric] for row in rows],
                 low if known else None,
                 high if known else None,
-                strong=is_fitted(name),
+                strong=table.is_fitted(name),
             )
         )
-    own = table.protocol["reference"].get(metric)
-    said = [] if own is None else [f"The reference's own: {short(own)}.", *table.notes]
+    own = table.protocol.get("reference", {}).get(metric)
+    of = _noises([table])
+    said = [f"Means over {of}, the same for every solver, with 95 % confidence intervals."]
+    said += [] if own is None else [f"The reference's own: {short(own)}.", *table.notes]
+    said += [why] if (why := worse_with_more(table, metric)) else []
     return Chart(
         f"{figure(metric).axis}, {table.model}",
         "network calls",
@@ -94,7 +105,8 @@ def cost(tables: Sequence[Comparison]) -> Section:
     """Return a table of the time of a network call and of a sample."""
     calls = budgets(tables[0])
     columns = [
-        "model", "network forwards a call", "ms a call and sample", "lower quartile", "upper quartile",
+        *several(tables, "model"), "network forwards a call", "ms a call and sample",
+        "lower quartile", "upper quartile",
         *(f"ms a sample, {nfe} calls" for nfe in calls),
     ]  # fmt: skip
     rows: list[list[str | float]] = []
@@ -102,7 +114,8 @@ def cost(tables: Sequence[Comparison]) -> Section:
         times = [row["milliseconds"] / row["nfe"] for row in table.rows if "failure" not in row]
         low, middle, high = quantiles(times, n=4) if len(times) > 1 else (times or [math.nan]) * 3
         forwards = table.rows[0]["forwards"] // table.rows[0]["nfe"]
-        rows.append([table.model, forwards, middle, low, high, *(nfe * middle for nfe in calls)])
+        times_of = (nfe * middle for nfe in calls)
+        rows.append([*several(tables, table.model), forwards, middle, low, high, *times_of])
     return Section(
         "Network calls and seconds",
         [Table("The median over all solvers", columns, rows)],
@@ -112,14 +125,20 @@ def cost(tables: Sequence[Comparison]) -> Section:
     )
 
 
-def pictures(tables: Sequence[Comparison], first: int) -> list[Section]:
-    """Return rows of images for every number of calls, if samples are images."""
-    parts = of_kept(tables, lambda kept: is_picture(tuple(kept.reference.shape[1:])), _strips, first)
-    intro = (
-        "One column is one noise. The first row is the reference, the nearly exact solution; the others "
-        "approximate it with the chosen number of calls."
-    )
-    return [Section("The same noises", parts, intro)] if parts else []
+def samples(tables: Sequence[Comparison], first: int) -> list[Section]:
+    """Return images, or paths in the plane, for every number of calls, if samples are either."""
+
+    def shown(kept: Kept) -> bool:
+        return bool(kept.paths) or is_picture(tuple(kept.reference.shape[1:]))
+
+    parts = of_kept(tables, shown, lambda *frame: (_planes if frame[1].paths else _strips)(*frame), first)
+    return [Section("Samples from the same noises", parts)] if parts else []
+
+
+def _note(table: Comparison, nfe: int) -> str:
+    """Say that figures beside samples are of more noises than are shown, and what failed."""
+    of = f"{figure(table.metrics[0]).label}: mean over {_noises([table])}, the first of which are shown."
+    return " ".join(part for part in (of, failed(table, nfe)) if part)
 
 
 def _strips(table: Comparison, kept: Kept, nfe: int) -> Pictures:
@@ -130,23 +149,19 @@ def _strips(table: Comparison, kept: Kept, nfe: int) -> Pictures:
         for k, row in ranked(table, nfe)
         if "failure" not in row
     ]
-    return Pictures(f"{table.model}, {nfe} network calls", strips, failed(table, nfe))
-
-
-def trajectories(tables: Sequence[Comparison], first: int) -> list[Section]:
-    """Return paths for every number of calls, if samples are points in the plane."""
-    parts = of_kept(tables, lambda kept: bool(kept.paths), _planes, first)
-    intro = "Paths from the same noises to the samples."
-    return [Section("Trajectories", parts, intro)] if parts else []
+    return Pictures(f"{table.model}, {nfe} network calls", strips, _note(table, nfe), _LEAD)
 
 
 def _planes(table: Comparison, kept: Kept, nfe: int) -> Planes:
-    metric = table.metrics[0]
-    paths = {} if kept.reference_path is None else {"reference": kept.reference_path[:, :_PATHS]}
+    metric, shown = table.metrics[0], kept.reference_path
+    paths = {} if shown is None else {"reference": shown[:, :_PATHS]}
+    scores = {"reference": f"{table.protocol['reference']['nfe']} calls"}
     for k, row in ranked(table, nfe):
         if "failure" not in row:
-            paths[f"{row['solver']}, {figure(metric).label} {short(row[metric])}"] = kept.paths[k][:, :_PATHS]
-    return Planes(f"{table.model}, {nfe} network calls", paths, failed(table, nfe))
+            paths[row["solver"]] = kept.paths[k][:, :_PATHS]
+            scores[row["solver"]] = f"{figure(metric).label} {short(row[metric])}"
+    title = f"{table.model}, {nfe} network calls"
+    return Planes(title, paths, _note(table, nfe), scores, kept.reference, _LEAD)
 
 
 def numbers(tables: Sequence[Comparison], first: int) -> list[Section]:
@@ -162,17 +177,17 @@ def numbers(tables: Sequence[Comparison], first: int) -> list[Section]:
 
 def fits(tables: Sequence[Comparison]) -> list[Section]:
     """Return what the kept solvers that were fitted gained on the validation pairs of their fits, if any."""
-    rows, several = [], len(tables) > 1
+    rows: list[list[str | float | None]] = []
     for table in tables:
         for row, solver in zip(table.rows, table.kept.solvers if table.kept else (), strict=False):
             scores = solver.scores or {}
             errors = {k: v for k, v in scores.get("validation_rmse", {}).items() if v is not None}
             if "fitted" in errors and len(errors) > 1:
-                of = [*([table.model] if several else []), row["solver"], solver.nfe, errors["fitted"]]
+                of = [*several(tables, table.model), row["solver"], solver.nfe, errors["fitted"]]
                 ratio = ratio_to_rival(errors)
                 rows.append([*of, best_rival(errors), ratio, *map(scores.get, GAINS)])
     columns = [
-        *(["model"] if several else []), "solver", "calls", "RMSE", "best other", "ratio", "typical ratio",
+        *several(tables, "model"), "solver", "calls", "RMSE", "best other", "ratio", "typical ratio",
         "left", "by chance",
     ]  # fmt: skip
     intro = (
@@ -200,13 +215,13 @@ def _times(table: Comparison, kept: Kept, nfe: int) -> Part:
 
 
 def _weights(table: Comparison, kept: Kept, nfe: int) -> Part:
-    learned = _learned(_at(table, kept, nfe))
+    learned = _learned(table, _at(table, kept, nfe))
     return Choice("Solver", {name: _grid(solver, name) for name, solver in learned.items()})
 
 
-def _learned(solvers: dict[str, Solver]) -> dict[str, Solver]:
+def _learned(table: Comparison, solvers: dict[str, Solver]) -> dict[str, Solver]:
     """Return the fitted solvers and the best classical one for comparison, or all if none is fitted."""
-    fitted = {name: solver for name, solver in solvers.items() if is_fitted(name)}
+    fitted = {name: solver for name, solver in solvers.items() if table.is_fitted(name)}
     best = next((name for name in solvers if name not in fitted), None)
     known = {} if best is None else {best: solvers[best]}
     return {**fitted, **known} if fitted else solvers

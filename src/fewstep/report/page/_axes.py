@@ -33,11 +33,13 @@ class Axis:
         gap: float,  # least distance of two ticks in pixels
         margin: float = 0.0,  # share of the length left free at either end
         from_zero: bool = False,  # start at 0 if no value is negative and some are near it
+        flat: float = 0.0,  # least length, as a share of the largest value
+        letter: float = 0.0,  # width of a letter in pixels, for labels that stand side by side
         at_values: bool = False,  # put ticks at the values if they are few whole numbers
     ) -> Axis:
         """Return an axis that covers ``values``, which are finite, and positive where ``log``."""
         known = sorted(set(values)) or [1.0]
-        low, high = _spread(known[0], known[-1], log)
+        low, high = _spread(known[0], known[-1], log, flat)
         if log:
             factor = (high / low) ** margin
             low, high = low / factor, high * factor
@@ -46,12 +48,18 @@ class Axis:
             extra = margin * (high - low)
             low, high = 0.0 if anchored else low - extra, high + extra
         bare = cls(low, high, log, start, end)
-        most = max(2, int(abs(end - start) / gap))
-        if at_values and len(known) <= 16 and all(value == int(value) for value in known):
-            ticks = bare._apart(known, gap * 0.6)
-        else:
-            ticks = (log_ticks if log else linear_ticks)(low, high, most)
-        return cls(low, high, log, start, end, tuple(ticks))
+        whole = at_values and len(known) <= 16 and all(value == int(value) for value in known)
+        wanted = 0.6 * gap if whole else gap
+        while True:
+            most = max(2, int(abs(end - start) / wanted))
+            ticks = (
+                bare._apart(known, wanted) if whole else (log_ticks if log else linear_ticks)(low, high, most)
+            )
+            found = cls(low, high, log, start, end, tuple(ticks))
+            # Side by side, labels need their width and a blank.
+            if len(ticks) <= 2 or found._narrowest() >= letter * (1 + max(map(len, found.labels()))):
+                return found
+            wanted *= 1.25
 
     def __call__(self, value: float) -> float:
         """Return the pixel of a number."""
@@ -68,6 +76,11 @@ class Axis:
     def marks(self) -> list[tuple[str, str]]:
         """The pixels of the ticks, and their labels."""
         return [(place(self(tick)), text) for tick, text in zip(self.ticks, self.labels(), strict=True)]
+
+    def _narrowest(self) -> float:
+        """Return the least distance of two ticks in pixels."""
+        at = [self(tick) for tick in self.ticks]
+        return min(abs(b - a) for a, b in zip(at, at[1:], strict=False))
 
     def _apart(self, values: Sequence[float], gap: float) -> list[float]:
         """Return the values whose pixels are at least ``gap`` apart, with priority for the ends."""
@@ -98,16 +111,22 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
             break
     if len(ticks) > most:
         ticks = ticks[:: math.ceil(len(ticks) / most)]
-    return ticks if len(ticks) >= 3 else [tick for tick in linear_ticks(low, high, most) if tick > 0]
+    enough = len(ticks) >= (2 if high >= 10 * low else 3)
+    return ticks if enough else [tick for tick in linear_ticks(low, high, most) if tick > 0]
 
 
-def _spread(low: float, high: float, log: bool) -> tuple[float, float]:
-    """Return two different ends."""
+def _spread(low: float, high: float, log: bool, flat: float) -> tuple[float, float]:
+    """Return two different ends, apart by a share ``flat`` of the values at least."""
     if log:
-        return (low, high) if high > low * (1 + 1e-9) else (low / 2, high * 2)
-    if high - low > 1e-12 * max(abs(low), abs(high)):
-        return low, high
-    around = abs(low) / 2 or 1.0
+        if high <= low * (1 + 1e-9):
+            return low / 2, high * 2
+        factor = max(1.0, (1 + flat) * low / high) ** 0.5
+        return low / factor, high * factor
+    size = max(abs(low), abs(high))
+    if high - low <= 1e-12 * size:
+        around = size / 2 or 1.0
+    else:
+        around = max(0.0, flat * size - (high - low)) / 2
     return low - around, high + around
 
 

@@ -11,14 +11,31 @@ from ._axes import Axis
 from ._numbers import finite, place
 from .parts import Chart, Series
 
-__all__ = ["Drawing", "Label", "Line", "Point", "dashes", "drawing", "marker", "points", "thinned", "whole"]
+__all__ = [
+    "NARROW",
+    "WIDE",
+    "Drawing",
+    "Label",
+    "Line",
+    "Point",
+    "dashes",
+    "drawing",
+    "marker",
+    "points",
+    "thinned",
+    "whole",
+]
 
+#: Width and height of a chart on wide screens, and on phones.
+WIDE, NARROW = (860, 280), (344, 270)
 #: Approximate maximum of points drawn per series.
 DRAWN = 400
 #: Maximum of points per series with markers and whiskers; longer series have a band.
 MARKED = 24
-#: Pixels from one line of text to the next.
-LINE = 15.0
+#: Pixels from one line of text to the next, and width of a digit.
+LINE, LETTER = 15.0, 7.2
+#: Least length of the vertical axis, as a share of the values: lines that vary by less look flat.
+FLAT = 0.1
 
 #: Lengths of strokes and gaps, one pattern per style.
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 2", "12 4", "2 2", "9 3 2 3 2 3", "", "7 3", "2 3", "9 3 2 3")
@@ -128,9 +145,16 @@ def drawing(
     named = len(names) > 1 and room < 0.25 * width and LINE * len(names) < bottom - top
     heights = [v for line in shown for p in line for v in (p.y, p.low, p.high) if v is not None]
     y = Axis.over(
-        heights, log=chart.log_y, start=bottom, end=top, gap=42, margin=0.04, from_zero=not chart.log_y
+        heights,
+        log=chart.log_y,
+        start=bottom,
+        end=top,
+        gap=36,
+        margin=0.04,
+        from_zero=not chart.log_y,
+        flat=FLAT,
     )
-    left = 14 + 7.2 * max(map(len, y.labels()), default=1)
+    left = 14 + LETTER * max(map(len, y.labels()), default=1)
     right = width - (room if named else 16)
     x = Axis.over(
         [p.x for line in shown for p in line],
@@ -139,6 +163,7 @@ def drawing(
         end=right,
         gap=56,
         margin=0.025,
+        letter=LETTER,
         at_values=True,
     )
     ends = _ends(shown, x, y) if named else {}

@@ -14,16 +14,15 @@ from torch import Tensor
 from ..._extras import require
 from ...data import is_picture, sheet_levels
 from . import parts
-from ._chart import Drawing, Point, dashes, drawing, marker, points
+from ._chart import NARROW, WIDE, Drawing, Point, dashes, drawing, marker, points
 from ._context import Context
 from ._numbers import place, short
-from ._planes import planes_view, window
+from ._planes import SIDE, planes_view, window
 from ._texts import cell, heat_rows, numbers, spoken, summary, table_rows
 
 __all__ = ["png_size", "render", "sprite"]
 
-#: Width and height of a chart on wide screens and on phones.
-SIZES = {"wide": (760, 380), "narrow": (344, 300)}
+SIZES = {"wide": WIDE, "narrow": NARROW}
 
 
 @singledispatch
@@ -88,8 +87,10 @@ def _(part: parts.Pictures, page: Context, level: int) -> str:
                 "alt": f"{count} pictures of {strip.name}" + (f", {strip.score}" if strip.score else ""),
             }
         )
+    lead = len(strips) if part.lead is None else part.lead
+    groups = [group for group in (strips[:lead], strips[lead:]) if group]
     return page.fill(
-        "pictures", part=part, id=page.new_id("pictures"), level=level, strips=strips, columns=columns
+        "pictures", part=part, id=page.new_id("pictures"), level=level, groups=groups, columns=columns
     )
 
 
@@ -101,8 +102,10 @@ def _(part: parts.Image, page: Context, level: int) -> str:
 
 @render.register
 def _(part: parts.Planes, page: Context, level: int) -> str:
-    view = planes_view(part.paths, page.window or window([part.paths]))
-    return page.fill("planes", part=part, id=page.new_id("planes"), level=level, view=view)
+    view = planes_view(part.paths, page.window or window([part]), part.behind)
+    lead = len(view) if part.lead is None else part.lead
+    groups = [group for group in (view[:lead], view[lead:]) if group]
+    return page.fill("planes", part=part, id=page.new_id("planes"), level=level, groups=groups, side=SIDE)
 
 
 @render.register
@@ -155,7 +158,7 @@ def _(part: parts.Slider, page: Context, level: int) -> str:
     frames = {str(value): part.frames[value] for value in sorted(part.frames)}
     if all(isinstance(frame, parts.Planes) for frame in frames.values()):
         # One window for all frames, so that only the paths change and not the scale.
-        groups = [frame.paths for frame in frames.values() if isinstance(frame, parts.Planes)]
+        groups = [frame for frame in frames.values() if isinstance(frame, parts.Planes)]
         page = replace(page, window=window(groups))
     return _picker("slider", part.label, frames, page, level, start=part.start)
 

@@ -39,23 +39,27 @@ class Page:
         title: title of the page.
         summary: the main result, in one or two sentences; every line is a paragraph.
         sections: its sections.
+        lead: parts between the summary and the first section.
         refresh: seconds after which a browser reloads the page, while its subject still changes.
     """
 
     title: str
     summary: str
     sections: Sequence[Section]
+    lead: Sequence[Part] = ()
     refresh: int | None = None
 
     def html(self) -> str:
         """Return the complete file."""
         context = Context.of([part for section in self.sections for part in section.parts])
+        lead = [render(part, context, 2) for part in self.lead]
         sections = [
             (section, [render(part, context, 3) for part in section.parts]) for section in self.sections
         ]
         script = text_of("page.js") + (text_of("refresh.js") if self.refresh else "")
         filled: str = template("page.html.j2").render(
             page=self,
+            lead=lead,
             sections=sections,
             data=context.data,
             style=text_of("page.css"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from torch import Tensor
@@ -82,11 +82,19 @@ class Strip:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Rows of images; those in a column correspond, for example by their noise."""
+    """Rows of images; those in a column correspond, for example by their noise.
+
+    Args:
+        title: title.
+        strips: the rows.
+        note: caption.
+        lead: number of rows shown first; the others are folded. All by default.
+    """
 
     title: str
     strips: Sequence[Strip]
     note: str = ""
+    lead: int | None = None
 
 
 @dataclass(frozen=True)
@@ -108,11 +116,23 @@ class Image:
 
 @dataclass(frozen=True)
 class Planes:
-    """Paths of points in the plane by name, each ``(P, B, 2)``, drawn side by side on one scale."""
+    """Paths of points in the plane by name, each ``(P, B, 2)``, drawn side by side on one scale.
+
+    Args:
+        title: title.
+        paths: the paths.
+        note: caption.
+        scores: short scores by name.
+        behind: points ``(B, 2)`` drawn behind the paths of every plane, such as data.
+        lead: number of planes shown first; the others are folded. All by default.
+    """
 
     title: str
     paths: Mapping[str, Tensor]
     note: str = ""
+    scores: Mapping[str, str] = field(default_factory=dict)
+    behind: Tensor | None = None
+    lead: int | None = None
 
 
 @dataclass(frozen=True)

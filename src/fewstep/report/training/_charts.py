@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..page import Chart, Facts, Part, Section, Series
+from ..page import Chart, Choice, Facts, Part, Section, Series
 from ._run import Metrics
 
 __all__ = ["figure_sections", "progress_section", "thinned"]
@@ -31,15 +31,13 @@ class _Figure:
 _LOSSES = (
     _Figure("loss", "Loss", "what is minimised"),
     _Figure("flow_matching", "Flow matching", "squared error per dimension"),
-    _Figure("kl", "KL divergence of the coupling from N(0, I)", "nats per dimension"),
-    _Figure("beta", "Beta, the weight of the KL term", "beta"),
+    _Figure("kl", "KL divergence", "of the coupling from N(0, I), in nats per dimension"),
+    _Figure("beta", "Beta", "weight of the KL term"),
     _Figure("rmse", "Error of the student", "RMSE to the teacher's samples"),
 )
 _STRAIGHTNESS = (
     _Figure("curvature", "Curvature", "per dimension", name="averaged weights"),
-    _Figure(
-        "truncation_rmse_4", "Truncation error at four calls", "RMSE to 32 calls", name="averaged weights"
-    ),
+    _Figure("truncation_rmse_4", "Truncation error", "RMSE of 4 calls to 32", name="averaged weights"),
 )
 _NOISES = (
     _Figure("aggregate_mean", "Mean", "RMS over dimensions", ideal=0.0),
@@ -47,11 +45,11 @@ _NOISES = (
         "aggregate_variance", "Variance", "variance", "Mean, least and largest over dimensions.", ideal=1
     ),
     _Figure("aggregate_norm", "Norm", "over that of N(0, I)", ideal=1.0),
-    _Figure("aggregate_ks", "Distance of the norms from chi", "Kolmogorov-Smirnov", ideal=0.0),
+    _Figure("aggregate_ks", "Distance", "of the norms from chi (Kolmogorov-Smirnov)", ideal=0.0),
 )
 _OPTIMISER = (
     _Figure("lr", "Learning rate", "learning rate", name="learning rate", log=False),
-    _Figure("gradient_norm", "Norm of the gradient", "norm before clipping", name="gradient norm"),
+    _Figure("gradient_norm", "Gradient", "norm before clipping", name="gradient norm"),
 )
 
 _HELD_OUT = "Validation: on held-out data, with the averaged weights, which are the result of the run."
@@ -81,7 +79,7 @@ def figure_sections(metrics: Metrics, exact: bool) -> list[Section]:
         ("Other figures", "", _unknown(shown)),
     )
     charts = [(title, _parts(figures, shown), intro) for title, intro, figures in sections]
-    return [Section(title, parts, intro) for title, parts, intro in charts if parts]
+    return [Section(title, _chosen(title, *parts), intro) for title, parts, intro in charts if any(parts)]
 
 
 def _without_the_trivial(metrics: Metrics, exact: bool) -> Metrics:
@@ -108,12 +106,12 @@ def _unknown(metrics: Metrics) -> list[_Figure]:
 
 def progress_section(metrics: Metrics) -> list[Section]:
     """Return charts of learning rate, gradient and speed."""
-    parts = _parts(_OPTIMISER, metrics)
+    charts, numbers = _parts(_OPTIMISER, metrics)
     speed = metrics.figures.get("samples_per_second", {})
     if len(speed) > 1:
         note = "Training steps only, without validations, previews and files."
         series = [_series("samples per second", speed)]
-        parts.append(Chart("Speed", "step", "samples per second", series, note=note))
+        charts.append(Chart("Speed", "step", "samples per second", series, note=note))
     if len(times := metrics.of("time")) > 1:
         start, end = min(times.values()), max(times.values())
         unit, size = next(
@@ -124,13 +122,22 @@ def progress_section(metrics: Metrics) -> list[Section]:
         elapsed: dict[int, float | None] = {step: (t - start) / size for step, t in times.items()}
         note = "Total time, including interruptions."
         series = [_series("wall clock", elapsed)]
-        parts.append(Chart("Wall clock", "step", f"{unit} since the first line", series, note=note))
-    return [Section("Optimiser and speed", parts)] if parts else []
+        charts.append(Chart("Wall clock", "step", f"{unit} since the first line", series, note=note))
+    title = "Optimiser and speed"
+    return [Section(title, _chosen(title, charts, numbers))] if charts or numbers else []
 
 
-def _parts(figures: Iterable[_Figure], metrics: Metrics) -> list[Part]:
+def _chosen(title: str, charts: Sequence[Chart], numbers: Mapping[str, object]) -> list[Part]:
+    """Return a choice between charts, or the only one, and the numbers below."""
+    parts: list[Part] = (
+        [Choice(title, {chart.title: chart for chart in charts})] if len(charts) > 1 else [*charts]
+    )
+    return [*parts, *([Facts(numbers)] if numbers else [])]
+
+
+def _parts(figures: Iterable[_Figure], metrics: Metrics) -> tuple[list[Chart], dict[str, object]]:
     """Return charts of the metrics with more than one point, and the others as numbers."""
-    charts: list[Part] = []
+    charts: list[Chart] = []
     numbers: dict[str, object] = {}
     for figure in figures:
         lines = _lines(figure, metrics)
@@ -140,7 +147,7 @@ def _parts(figures: Iterable[_Figure], metrics: Metrics) -> list[Part]:
         for line in lines:
             label = f"{figure.title}, {line.name}" if len(lines) > 1 else figure.title
             numbers[label] = _point(line)
-    return [*charts, *([Facts(numbers)] if numbers else [])]
+    return charts, numbers
 
 
 def _lines(figure: _Figure, metrics: Metrics) -> list[Series]:

@@ -45,20 +45,21 @@ def _page(folder: Path, every: float | None) -> Page:
         every = run.fact("settings", "page_every") or 0
     figures = figure_sections(run.metrics, bool(run.fact("coupling", "exact")))
     shape = run.record.get("data", {}).get("shape")
+    going_on = _going_on(run)
+    running = run.state == "running"
     sections = [
-        *figures[:1],
         *preview_section(run.previews, run.fact("objective", "name"), shape),
-        *figures[1:],
+        *figures,
         *progress_section(run.metrics),
         *_configuration(run),
         *_files(run),
-        *_going_on(run),
+        *([Section("How to go on", going_on)] if running else []),
     ]
-    refresh = max(1, round(every)) if run.state == "running" and every > 0 else None
+    refresh = max(1, round(every)) if running and every > 0 else None
     name = folder.resolve().name
     data = run.record.get("data", {}).get("name") or run.fact("data", "name")
     title = f"Training: {name}" + (f", on {data}" if data and data not in name else "")
-    return Page(title, _headline(run), sections, refresh)
+    return Page(title, _headline(run), sections, [] if running else going_on, refresh)
 
 
 def _configuration(run: Run) -> list[Section]:
@@ -100,33 +101,32 @@ def _files(run: Run) -> list[Section]:
     return [Section("Files", parts)] if parts else []
 
 
-def _going_on(run: Run) -> list[Section]:
-    """Return the commands for the next steps."""
+def _going_on(run: Run) -> list[Part]:
+    """Return the commands for the next steps, as lines to copy."""
     folder, config = shlex.quote(str(run.folder)), run.folder / "config.yaml"
     flow = f"{folder}/flow.safetensors"
     again = f"fewstep train --config {shlex.quote(str(config))} --out {folder}"
     parts: list[Part] = []
+    lines = []
     if run.state not in ("running", "finished"):
         at = f"from step {run.saved:,}, the last checkpoint" if run.saved else "from the start"
         parts.append(Text(f"Repeat the command or script that started the run to continue {at}."))
         if config.exists():
-            parts.append(Code(again, "go on"))
-    # More steps would change a cosine decay, which resuming refuses.
-    if config.exists() and run.state == "finished" and run.fact("settings", "decay") != "cosine":
-        parts.append(Code(f"{again} --steps {2 * run.step}", "train for longer"))
-    if not (run.folder / "flow.safetensors").exists():
-        parts.append(Text("A finished run has flow.safetensors, for sampling and fitting."))
+            lines.append(again)
+    if run.state == "running":
+        parts.append(Text("When it has finished:"))
     if run.fact("objective", "name") == "Distillation":
         solver = run.fact("objective", "solver")
-        calls = f"{solver['name']}:{solver['nfe']}"
-        parts.append(Code(f"fewstep sample {flow} {calls} --out {folder}/samples", "sample"))
+        lines.append(f"fewstep sample {flow} {solver['name']}:{solver['nfe']} --out {folder}/samples")
     else:
-        parts += [
-            Code(f"fewstep sample {flow} midpoint:4 --out {folder}/samples", "sample"),
-            Code(f"fewstep fit {flow} --nfe 4 --out {folder}/solvers", "fit a solver"),
-            Code(f"fewstep sample {flow} {folder}/solvers/*-4.json --out {folder}/fitted", "both levers"),
+        lines += [
+            f"fewstep fit {flow} --nfe 4 --out {folder}/solvers",
+            f"fewstep sample {flow} {folder}/solvers/*-4.json --out {folder}/samples",
         ]
-    return [Section("How to go on", parts)]
+    # More steps would change a cosine decay, which resuming refuses.
+    if config.exists() and run.state == "finished" and run.fact("settings", "decay") != "cosine":
+        lines.append(f"{again} --steps {2 * run.step}  # for longer")
+    return [*parts, Code("\n".join(lines), "How to go on")]
 
 
 def _headline(run: Run) -> str:
@@ -147,7 +147,7 @@ def _headline(run: Run) -> str:
         sentences.append(sentence[0].upper() + sentence[1:] + ".")
     else:
         sentences.append("No figures have been logged yet.")
-    if run.state != "silent" and run.seen is not None:
+    if run.state not in ("silent", "finished") and run.seen is not None:
         sentences.append(f"As of {_clock(run.seen)}.")
     return " ".join(sentences)
 

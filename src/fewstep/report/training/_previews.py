@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..._reading import check_regular
-from ..page import Image, Part, Section, Slider, Text
+from ..page import Choice, Image, Part, Section, Slider, Text
 from ..page._html import png_size
 
 __all__ = ["preview_section"]
@@ -33,7 +33,7 @@ _STUDENT = "The teacher's samples in the first row; the student's, from the same
 def preview_section(
     previews: Mapping[str, Mapping[int, Path]], objective: str | None, shape: list[int] | None
 ) -> list[Section]:
-    """Return a slider over the step for each kind of image; all of them move together."""
+    """Return a choice between kinds of images, with a slider over the step that they share."""
     steps = sorted({step for files in previews.values() for step in files})
     shown = _chosen(steps, previews)
     captions = dict(_KINDS)
@@ -41,7 +41,7 @@ def preview_section(
         captions["samples"] = _STUDENT
     elif shape is not None and len(shape) < 3:
         captions["samples"] = _PLANE
-    parts: list[Part] = []
+    kinds: dict[str, Part] = {}
     damaged = []
     for kind in sorted(previews, key=lambda kind: [*_KINDS, kind].index(kind)):
         caption = captions.get(kind, f"{kind.replace('-', ' ').capitalize()}.")
@@ -59,7 +59,8 @@ def preview_section(
                 frames[step] = Image(png, alt, f"Step {step:,}. {caption}", zoom)
         if frames:
             last = max(frames)
-            parts.append(Slider("step", frames, start=last) if len(frames) > 1 else frames[last])
+            kinds[kind.capitalize()] = Slider("Step", frames, start=last) if len(frames) > 1 else frames[last]
+    parts: list[Part] = [Choice("Kind", kinds)] if len(kinds) > 1 else [*kinds.values()]
     if damaged:
         parts.append(Text(f"Omitted, as damaged: {', '.join(damaged)}."))
     if not parts:

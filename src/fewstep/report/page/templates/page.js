@@ -108,6 +108,14 @@ function addSlider(picker, control) {
   });
   const rail = make("div", { class: "rail" }, range, ticks);
   rail.style.setProperty("--n", known.length);
+  // Every second label, or every third, where all of them would touch; the first and the last in any case.
+  new ResizeObserver(() => {
+    const letters = Math.max(...known.map((value) => value.length));
+    const every = Math.max(1, Math.ceil((8 * (letters + 1) * known.length) / rail.clientWidth));
+    const last = known.length - 1;
+    [...ticks.children].forEach((tick, k) => tick.classList.toggle("hushed", k !== last && (k % every > 0 || last - k < every)));
+    ticks.firstChild.classList.remove("hushed");
+  }).observe(rail);
   control.append(make("label", { class: "control-name", for: id }, picker.label), output, rail);
   picker.reflect = (k) => {
     range.value = k;
@@ -293,11 +301,33 @@ for (const details of all("details")) {
   });
 }
 
+// Further rows are folded and unfolded together.
+for (const others of all(".others")) {
+  others.addEventListener("toggle", () => {
+    for (const other of all(".others")) other.open = others.open;
+  });
+}
+
+// What goes on to the right fades out there, and says so.
+function reflectBeyond(region) {
+  const beyond = region.scrollWidth > region.clientWidth + region.scrollLeft + 1;
+  region.classList.toggle("beyond", beyond);
+  if (beyond && !region.cue) {
+    region.cue = make("p", { class: "cue", "aria-hidden": "true" }, "Scroll sideways for more →");
+    region.after(region.cue);
+  }
+  if (region.cue) region.cue.style.visibility = beyond ? "visible" : "hidden";
+}
+
 const regions = new ResizeObserver((entries) => {
   for (const { target } of entries) {
     const scrolls = target.scrollWidth > target.clientWidth + 1 || target.scrollHeight > target.clientHeight + 1;
     if (scrolls) target.tabIndex = 0;
     else target.removeAttribute("tabindex");
+    if (target.matches(".scroll")) reflectBeyond(target);
   }
 });
-for (const region of all(".scroll, pre")) regions.observe(region);
+for (const region of all(".scroll, pre")) {
+  regions.observe(region);
+  region.addEventListener("scroll", () => { if (region.matches(".scroll")) reflectBeyond(region); });
+}
