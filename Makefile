@@ -34,7 +34,7 @@ lint: $(INSTALLED) ## ruff (rules and format) and mypy
 	@$(BIN)/mypy
 
 docs: $(INSTALLED) ## build the documentation into site/; a warning is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 	@echo "open site/index.html, or run $(BIN)/mkdocs serve"
 
 benchmark: $(INSTALLED) ## compare fitted solvers with classical ones
