@@ -13,7 +13,7 @@ RESOLUTION = highest
 # Tests run on every core, in at most WORKERS processes; in this one with ARGS='-n 0'.
 WORKERS = 8
 
-.PHONY: help demo test lint benchmark bounds licences lock clean
+.PHONY: help demo test lint docs benchmark bounds licences lock clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,10 @@ lint: $(INSTALLED) ## ruff (rules and format) and mypy
 	@$(BIN)/ruff format --check
 	@echo "== mypy"
 	@$(BIN)/mypy
+
+docs: $(INSTALLED) ## build the documentation into site/; a warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+	@echo "open site/index.html, or run $(BIN)/mkdocs serve"
 
 benchmark: $(INSTALLED) ## compare fitted solvers with classical ones
 	@$(BIN)/python benchmarks/learned_solvers.py $(ARGS)
@@ -53,7 +57,7 @@ lock: ## resolve requirements.txt anew, by uv; ARGS=--upgrade takes new versions
 	@mv requirements.tmp requirements.txt
 
 clean: ## remove the environment, caches and builds
-	@rm -rf .venv .venv-bounds .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf .venv .venv-bounds .mypy_cache .pytest_cache .ruff_cache build dist site
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml requirements.txt

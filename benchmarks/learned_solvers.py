@@ -3,7 +3,7 @@
     python benchmarks/learned_solvers.py                         # fields that need no file, an hour
     python benchmarks/learned_solvers.py --only digits guided    # those whose names begin so
     python benchmarks/learned_solvers.py --flows mnist-learned=runs/learned/flow.safetensors
-    python benchmarks/learned_solvers.py --rows one.json two.json --figure docs/learned-solvers.png
+    python benchmarks/learned_solvers.py --rows one.json two.json --figure docs/results/learned-solvers.png
 
 The last writes the table and the figure of rows that earlier runs kept with --out.
 

@@ -4,7 +4,7 @@
     python benchmarks/on_gpu.py speed --out out --minutes 6
     python benchmarks/on_gpu.py train --out out --minutes 6 --data data
     python benchmarks/on_gpu.py fit   --out out --minutes 6 --data data --weights trained
-    python benchmarks/on_gpu.py table out       # the tables of docs/gpu.md
+    python benchmarks/on_gpu.py table out       # the tables of docs/results/gpu.md
 
 A stage writes ``OUT/STAGE.json`` after every part, so that a run that is cut short leaves its rows.
 ``--tiny --device cpu`` rehearses a stage on miniature networks.

@@ -1,7 +1,7 @@
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+PAGE = Path(__file__).parents[2] / "docs" / "results" / "metrics.md"
 
 
 def test_its_python_prints_what_its_comments_say(capsys):

@@ -47,7 +47,7 @@ WILD = 10.0
 class Finding(NamedTuple):
     """A measurement that exceeds the limit for correct fields.
 
-    Args:
+    Attributes:
         name: ``"finite"``, ``"denoising"``, ``"calibration"``, ``"wiring"``, ``"structure"``, ``"time"`` if
             the network refuses the times that it is passed, or ``"range"`` if it is the data's.
         measured: the number.

@@ -47,7 +47,7 @@ def universal(nfe: int, schedule: Schedule | None = None, *, scale: float) -> So
 
     On smooth models that were not in the fit it had .37 to .93 of the error of the best of eleven classical
     solvers. On a network that ripples over time it had .89 to 1.72 of it, as ripples decide where few calls
-    fall; fit such a network, or measure (docs/fitting-choices.md, "Universal solvers").
+    fall; fit such a network, or measure (docs/results/fitting-choices.md, "Universal solvers").
 
     Args:
         nfe: number of network calls, one of ``4, 6, 8``.

@@ -72,7 +72,7 @@ class Linked(NamedTuple):
 
     A fit computes the Jacobian ``J`` in the few own parameters; that in theta is ``J @ link``.
 
-    Args:
+    Attributes:
         own: the family.
         link: float64 of shape ``(own.size, P)``, where ``P`` is the size of theta.
     """

@@ -37,7 +37,7 @@ _FRESH = 256
 class Reflowed(NamedTuple):
     """A straightened flow, and its straightness before and after each round.
 
-    Args:
+    Attributes:
         flow: the network of the last round, in evaluation mode.
         straightness: ``curvature`` per dimension and ``truncation_rmse_4``, the RMSE of 4 Euler steps
             against 32, for the given flow and after each round: one entry more than there are rounds.
