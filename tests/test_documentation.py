@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 import fewstep as fs
-from fewstep.classical import METHODS
 from fewstep.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -65,8 +64,7 @@ def names(request, monkeypatch):
     if page.name != "start.md":
         few = {"optimizer": fs.fitting.GaussNewton(iterations=1), "reference": fs.fitting.Reference(steps=8)}
         monkeypatch.setattr(fs, "fit", partial(fs.fit, init="ddim", **few))
-        for name in set(METHODS) - {"ab2", "ab4", "ddim", "deis3", "dpmpp_2m", "euler", "midpoint"}:
-            monkeypatch.delitem(METHODS, name)
+        request.getfixturevalue("few_rivals")
     if not re.search(r"\bpipe\b", "".join(blocks(page, "python"))):
         return {}
     pytest.importorskip("diffusers", reason="diffusers is not installed")

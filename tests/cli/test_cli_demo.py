@@ -31,7 +31,7 @@ def test_demo_writes_every_file_that_it_lists(program):
     }
 
 
-def test_demo_of_a_model_without_pictures_ends_in_words(program):
+def test_demo_of_a_model_without_pictures_ends_in_words(program, few_rivals):
     text = program("demo", "mixture", "--nfe", "2,3", "--pairs", 8, "--count", 8, "--max-calls", 5000)
     assert "8 fresh noises" in text
     assert "wrote fewstep-demo-mixture/mixture-2.json" in text

@@ -4,6 +4,8 @@ import torch
 
 import fewstep as fs
 
+pytestmark = pytest.mark.usefixtures("few_rivals")
+
 SMALL = ("--pairs", 8, "--iterations", 2)
 
 

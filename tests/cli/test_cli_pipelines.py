@@ -18,6 +18,8 @@ from tiny_pipelines import SCHEDULERS, build  # noqa: E402
 
 from fewstep.cli._pipelines import Loaded, Pipeline  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("few_rivals")
+
 SMALL = (
     "--pairs", 4, "--iterations", 1, "--rtol", 0.1, "--atol", 0.1, "--family", "timesteps", "--init", "ddim",
 )  # fmt: skip

@@ -2,6 +2,8 @@ import pytest
 
 import fewstep as fs
 
+pytestmark = pytest.mark.usefixtures("few_rivals")
+
 
 def test_auto_writes_the_best_solver_at_every_number_of_calls(program):
     result = program("fit", "digits", "--nfe", "2-3", "--family", "auto", "--pairs", 8, "--json")

@@ -19,7 +19,7 @@ LABELS = torch.arange(8) % 5
 
 
 @pytest.fixture(autouse=True)
-def torchdiffeq():
+def torchdiffeq(few_rivals):
     pytest.importorskip("torchdiffeq")
 
 

@@ -10,6 +10,12 @@ from fewstep.fitting._rollout import Rollout
 from fewstep.fitting._task import Task
 
 
+@pytest.fixture(autouse=True)
+def _few_rivals(request):
+    if not request.node.get_closest_marker("all_rivals"):
+        request.getfixturevalue("few_rivals")
+
+
 class Counting:
     """A network that counts the samples it has seen."""
 

@@ -64,6 +64,7 @@ def test_without_a_budget_there_are_256_pairs(bending):
     assert "plan" not in report.calls
 
 
+@pytest.mark.all_rivals
 def test_eight_calls_on_the_digits_cost_a_hundred_thousand_network_calls():
     field = fs.models.bundled("digits")
     report = fs.fit(field, 8, max_calls=100_000, seed=99).report

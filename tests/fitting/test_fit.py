@@ -61,6 +61,7 @@ def test_calls_are_split_into_reference_fit_and_errors(bending):
     assert report.calls["errors"] == 4 * 3 * (2 + len(fs.classical.baselines(4)))
 
 
+@pytest.mark.all_rivals
 def test_a_classical_solver_that_cannot_be_sampled_is_not_counted_as_if_it_were(counting):
     """Heun calls this noise prediction at t = 1, where it leaves the velocity undefined."""
     network = fs.models.random_mixture(4, 3, prediction="noise", schedule=fs.schedules.VP())
@@ -248,6 +249,7 @@ def test_the_solver_file_keeps_everything(bending, tmp_path):
     assert loaded.scores["validation_rmse"] == fitted.report.errors
 
 
+@pytest.mark.all_rivals
 def test_solver_file_and_report_are_strict_json_whatever_happened(tmp_path):
     """A classical solver that meets NaN at t = 1 scores infinity; pairs without an estimate have none."""
 
@@ -273,6 +275,7 @@ def test_the_cache_saves_the_reference_calls(bending, tmp_path):
     assert bending.model.seen == sum(again.report.calls.values()) - again.report.calls["reference"]
 
 
+@pytest.mark.all_rivals
 def test_eight_calls_on_the_digits_flow_beat_every_classical_solver_three_times():
     """The main job, on noises never used in fitting: 64 pairs, at most 300 thousand network calls."""
     field = fs.models.bundled("digits")

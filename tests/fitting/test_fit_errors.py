@@ -5,6 +5,8 @@ import fewstep as fs
 from fewstep.families import ScaleTime
 from fewstep.fitting import Adam, GaussNewton, Nodes, Reference
 
+pytestmark = pytest.mark.all_rivals
+
 
 @pytest.mark.parametrize(
     ("options", "words"),

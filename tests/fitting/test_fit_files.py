@@ -11,6 +11,8 @@ import fewstep as fs
 from fewstep.families import SmoothCorrections
 from fewstep.fitting import GaussNewton
 
+pytestmark = pytest.mark.all_rivals
+
 FEW = {"pairs": 8, "optimizer": GaussNewton(2)}
 CURVE = SmoothCorrections("ab2", degree=1, terms=1, differences=1, startup=1)
 

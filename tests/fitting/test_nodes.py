@@ -105,6 +105,7 @@ def test_points_of_scale_time_solvers_have_the_times_of_their_solvers(name, rand
 
 
 @pytest.mark.parametrize("base", sorted(fs.classical.baselines(6)))
+@pytest.mark.all_rivals
 def test_every_classical_solver_has_as_many_times_as_points(base, random_theta):
     family = Timesteps(base, 6, decoupled=True)
     assert len(family.point_times(random_theta(family))) == len(family.points)

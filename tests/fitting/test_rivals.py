@@ -15,6 +15,8 @@ from fewstep.fitting._rivals import candidates, ranked, ranking_cost
 from fewstep.fitting._rollout import Rollout
 from fewstep.fitting._starts import contest
 
+pytestmark = pytest.mark.all_rivals
+
 ONE = GaussNewton(iterations=1)
 
 

@@ -13,7 +13,7 @@ import dataclasses
 import inspect
 import re
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING
 from functools import partial
 from pathlib import Path
@@ -93,13 +93,19 @@ def call(command: Callable[..., None], program: str, words: Sequence[str]) -> No
     try:
         command(**found)
     except (OSError, ValueError) as error:
-        for place, value in typed.items():
-            if any(
-                str(error).startswith(f"{word}: ") for word in (value if isinstance(value, list) else [value])
-            ):
-                error.args = (f"{place}: {error}",)
-                break
+        if (said := _placed(str(error), typed)) != str(error):
+            error.args = (said,)
         raise
+
+
+def _placed(said: str, typed: Mapping[str, Any]) -> str:
+    """Return a message, behind the name of the place where the word was typed that it begins with."""
+    for place, value in typed.items():
+        for word in value if isinstance(value, list) else [value]:
+            rest = said.removeprefix(f"{word}: ")
+            if rest != said and not rest.startswith("--"):  # which says it already
+                return f"{place}: {said}"
+    return said
 
 
 def _place(action: argparse.Action) -> str:
