@@ -26,7 +26,7 @@ FIGURE = "scales-and-times.png"
 def limit(size: Size) -> Measured:
     """Fit more and more steps.
 
-    Scale-time RK2 with n steps by Adam under the bound (200 iterations), on the digits flow under CondOT
+    Scale-time RK2 with n steps by Adam under the bound (100 iterations), on the digits flow under CondOT
     and the same flow under VP. Columns: the largest change of t_r and of s_r from n / 2, and the root
     mean square distance of (t_r, log s_r) from the identity and from DDIM's transform: DDIM is Euler's
     method in the coordinates x / (alpha + sigma) and alpha / (alpha + sigma), so that s = 1 / (alpha +
@@ -39,7 +39,7 @@ def limit(size: Size) -> Measured:
         own, before = one._replace(field=one.field.reschedule(schedule)), None
         known = {"identity": _identity(), "DDIM": ddim_transform(schedule)}
         for n in size.few(4, 8, 16):
-            longer = Size(iterations=2 if size.quick else 200)
+            longer = Size(iterations=2 if size.quick else 100)
             solver = own.papers(2 * n, longer)
             t, s = (_on_grid(solver.family[key]) for key in ("t", "s"))
             curves[schedule.name, n] = t, s
