@@ -52,9 +52,9 @@ def page(kept: dict[str, Any]) -> str:
         cells = (f"[{one.says}](#{one.name})", one.published, found["ours"], holds, f"`papers.py {one.name}`")
         lines.append("| " + " | ".join((*cells, str(found["seconds"]))) + " |")
     for one, found in known:
-        lines += ["", f"## {one.name}", "", f"{one.says} ({one.source})", ""]
+        lines += ["", f"## {one.name}", "", f"{one.says} ({one.source}).", ""]
         lines += [f"`python benchmarks/papers.py {one.name}`, {found['seconds']} seconds. {one.protocol}", ""]
-        lines += [f"Published: {one.published}", "", f"Ours: {found['ours']}"]
+        lines += [f"Published: {one.published}.", "", f"Ours: {found['ours']}. {one.remark}".rstrip()]
         rows: list[dict[str, Any]] = []
         for row in [*found["rows"], None]:
             if rows and (row is None or list(row["figures"]) != list(rows[0]["figures"])):

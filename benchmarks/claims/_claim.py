@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,7 +79,9 @@ class Claim:
     source: str
     measure: Callable[[Size], Measured]
     protocol: str
-    figures: tuple[str, ...] = field(default=())
+    figures: tuple[str, ...] = ()
+    #: How to read the kept rows.
+    remark: str = ""
 
 
 #: The claims by name, in the order of the document.
@@ -87,13 +89,19 @@ CLAIMS: dict[str, Claim] = {}
 
 
 def claim(
-    name: str, says: str, *, published: str, source: str, figures: tuple[str, ...] = ()
+    name: str,
+    says: str,
+    *,
+    published: str,
+    source: str,
+    figures: tuple[str, ...] = (),
+    remark: str = "",
 ) -> Callable[[Callable[[Size], Measured]], Callable[[Size], Measured]]:
     """Register a function as the measurement of a claim; its docstring has the protocol."""
 
     def register(measure: Callable[[Size], Measured]) -> Callable[[Size], Measured]:
         protocol = " ".join((measure.__doc__ or "").partition("\n\n")[2].split())
-        CLAIMS[name] = Claim(name, says, published, source, measure, protocol, figures)
+        CLAIMS[name] = Claim(name, says, published, source, measure, protocol, figures, remark)
         return measure
 
     return register
