@@ -51,10 +51,17 @@ def page(kept: dict[str, Any]) -> str:
         holds = f"{sum(judged)} of {len(judged)} rows" if judged else ""
         cells = (f"[{one.says}](#{one.name})", one.published, found["ours"], holds, f"`papers.py {one.name}`")
         lines.append("| " + " | ".join((*cells, str(found["seconds"]))) + " |")
+    if missing := [one for one in CLAIMS.values() if one.name not in kept]:
+        lines += ["", "Not measured yet:", ""]
+        lines += [f"* {one.says}: `papers.py {one.name}`. Published: {one.published}." for one in missing]
     for one, found in known:
         lines += ["", f"## {one.name}", "", f"{one.says} ({one.source}).", ""]
         lines += [f"`python benchmarks/papers.py {one.name}`, {found['seconds']} seconds. {one.protocol}", ""]
-        lines += [f"Published: {one.published}.", "", f"Ours: {found['ours']}. {one.remark}".rstrip()]
+        lines += [
+            f"Published: {one.published}.",
+            "",
+            f"Ours: {found['ours']}." + (f" {one.remark}." if one.remark else ""),
+        ]
         rows: list[dict[str, Any]] = []
         for row in [*found["rows"], None]:
             if rows and (row is None or list(row["figures"]) != list(rows[0]["figures"])):
