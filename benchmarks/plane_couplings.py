@@ -128,7 +128,9 @@ def measure(field: fs.Field, plane: Plane, count: int, seed: int) -> dict[str, f
 def summary(rows: list[dict[str, float]]) -> dict[str, list[float]]:
     """Mean and standard deviation of each figure."""
     figures = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
-    return {name: [x.mean().item(), x.std().item()] for name, x in figures.items()}
+    return {
+        name: [x.mean().item(), x.std(correction=min(1, len(rows) - 1)).item()] for name, x in figures.items()
+    }
 
 
 def study(

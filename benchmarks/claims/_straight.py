@@ -146,6 +146,8 @@ def digits_flow(beta: float | None, size: Size) -> fs.Field:
     published="FFHQ-64, FID at 4, 5, 20, 128 calls: beta 10: 32.6, 25.3, 8.9, 7.0; "
     "beta 20: 38.2, 29.1, 8.8, 5.7; beta 30: 41.2, 30.8, 8.8, 4.9",
     source=f"{FAST_ODE}, as MixFlow quotes it",
+    remark="The crossing lies between 16 calls of Euler and the exact samples, where beta 2 is worse than no "
+    "coupling, and beta 20 the best: what straightens also takes the noises away from N(0, I)",
 )
 def beta_digits(size: Size) -> Measured:
     """Train digits flows.
