@@ -113,7 +113,7 @@ def distilled(
 def transfer(size: Size) -> Measured:
     """Use solvers on other models.
 
-    Solvers fitted on the digits (8x8, 64 pairs), used on the flow of MNIST (28x28; 64 noises) and on the
+    Solvers fitted on the digits (8x8, 64 pairs), used on the flow of MNIST (28x28; 32 noises) and on the
     kernel density estimate of the digits; beside them RK2 and DEIS-3 on the cosine grid.
     """
     home, won = task("digits", size.pairs, size.test), {"scale-time": [], "non-stationary": []}
@@ -124,7 +124,7 @@ def transfer(size: Size) -> Measured:
             "non-stationary": home.fit(nfe).solver,
         }
         for model in size.few("digits-kde", "mnist"):
-            one = task(model, 4, min(size.test, 64 if model == "mnist" else 512))
+            one = task(model, 4, min(size.test, 32 if model == "mnist" else 256))
             plain = one.rmse(fs.classical.midpoint(nfe // 2))
             errors = {name: one.rmse(solver) for name, solver in solvers.items()}
             rival = one.rmse(fs.classical.named("deis3/cosine", nfe))
