@@ -25,6 +25,8 @@ VIEWS, NOISES = "straight-paths.png", "encoder-noises.png"
     "In the plane, a learned coupling straightens the paths, more so with a small beta",
     published="at 3 calls only the learned coupling reaches the data; beta 10, for the tree 1",
     source=f"{FAST_ODE}, Figure 1 and section 5",
+    remark="The price is the distance of exact samples to the data, which is larger with the small beta: its "
+    "noises are not N(0, I), as the second figure shows",
     figures=(VIEWS, NOISES),
 )
 def beta_plane(size: Size) -> Measured:
