@@ -22,8 +22,8 @@ FIGURE = "scales-and-times.png"
     "Learned scales and times converge as n grows; DDIM is one such transform",
     published="t_r roughly linear and s_r near 1 for most models; they seem to converge as n grows",
     source=f"{BESPOKE}, Figures 17 to 19, and reviews",
-    remark="So the limit is near the identity under both schedules, which under CondOT is DDIM, and under VP is "
-    "not. But fits start there, and with more steps there is less to gain, so that a part of it may be "
+    remark="So the limit is near the identity under both schedules, DDIM under CondOT but not under "
+    "VP. But fits start there, and with more steps there is less to gain, so that a part of it may be "
     "that Adam moves less",
     figures=(FIGURE,),
 )
