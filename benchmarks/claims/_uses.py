@@ -111,6 +111,8 @@ def distilled(
     published="fitted on ImageNet-64, used on ImageNet-128: RMSE and PSNR better than RK2, FID better at 16 "
     "and 20 calls",
     source=f"{BESPOKE}, Figure 16",
+    remark="The kernel density estimate is of the same digits. From them to MNIST the scale-time "
+    "solvers do not transfer, and the non-stationary one with 8 calls only: fit again",
 )
 def transfer(size: Size) -> Measured:
     """Use solvers on other models.
