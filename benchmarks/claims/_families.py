@@ -150,7 +150,7 @@ def time_or_scale(size: Size) -> Measured:
 
 @claim(
     "order",
-    "RK2 is better than RK1 at equal calls; RK3 gains no more; 24 calls are as good as exact",
+    "RK2 is better than RK1 at equal calls, and 24 calls are nearly as good as exact",
     published="RK2 clearly better than RK1 at equal calls (Figures 3, 9, 10); ImageNet-64 at 24 calls: "
     "FID 1.71, exact 1.68",
     source=f"{BESPOKE}, Table 2",
