@@ -1,7 +1,7 @@
 """Fitted solvers against every classical one, at equal NFE, on noises never used in fitting.
 
     python benchmarks/fitted_solvers.py                 every study
-    python benchmarks/fitted_solvers.py mnist bespoke   some of them
+    python benchmarks/fitted_solvers.py mnist digits    some of them
 
 Protocol: the yardstick is the best, on the test noises, of every solver of fewstep.classical.baselines (19 to
 24 of them: Runge-Kutta, Adams-Bashforth, DDIM, DPM-Solver and DPM-Solver++, UniPC, DEIS, iPNDM, LMS, Heun in
@@ -81,16 +81,6 @@ STUDIES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "mixture-cosine": lambda: study(mixture(fs.schedules.Cosine()), 8, (8, 16, 32, 64, 128, 256), 2048),
     "digits-kde": lambda: (
         row for nfe in (4, 8) for row in study(fs.models.bundled("digits-kde"), nfe, (64, 256), 512)
-    ),
-    "bespoke": lambda: (
-        row
-        for nfe in (4, 8)
-        for options in (
-            {"optimizer": "adam", "loss": "bound"},
-            {"optimizer": "adam", "loss": "local"},
-            {"optimizer": "gauss_newton"},
-        )
-        for row in study(fs.models.bundled("digits"), nfe, (256,), 512, family="scale_time", **options)
     ),
 }
 

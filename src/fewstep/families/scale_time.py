@@ -130,5 +130,6 @@ class ScaleTime(Family):
             "steps": self.steps,
             "train": self.train,
             "theta": theta.tolist(),
+            "r": self._grid.tolist(),
             **{key: value.tolist() for key, value in self.nodes(theta)._asdict().items()},
         }

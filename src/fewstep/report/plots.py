@@ -66,10 +66,15 @@ def inspected(facts: Inspection) -> Figure:
     """Plot the coefficients and, below them, the growth of states and errors.
 
     Left: the states of ``dx/dt = mu x`` along the path, with the exact ones dotted. Middle: gain of an error
-    in each state in the sample of that equation. Right: gain of an error in each call.
+    in each state in the sample of that equation. Right: gain of an error in each call. For a scale-time
+    solver a third row has its learned times, scales and their slopes.
     """
-    figure, (upper, (left, middle, right)) = _figure(2, 3, (11, 6.8))
+    nodes = _nodes(facts.solver)
+    rows = 2 if nodes is None else 3
+    figure, (upper, (left, middle, right), *lower) = _figure(rows, 3, (11, 3.4 * rows))
     _draw_coefficients(figure, upper, facts.solver)
+    if nodes is not None:
+        _draw_nodes(lower[0], nodes)
     gains = facts.errors.noise_gain
     right.bar(range(len(gains)), gains)
     right.set(xlabel="call j", title="gain of an error in call j")
@@ -80,6 +85,34 @@ def inspected(facts: Inspection) -> Figure:
         axes.grid(alpha=0.3, linewidth=0.5)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _nodes(solver: Solver) -> dict[str, list[float]] | None:
+    """Return ``r, t, dt, s, ds`` of a scale-time solver, as its file has them."""
+    family = solver.family or {}
+    found = {key: family.get(key) for key in ("r", "t", "dt", "s", "ds")}
+    sizes = {len(x) if isinstance(x, list | tuple) else 0 for x in found.values()}
+    numbers = all(isinstance(x, float) for part in found.values() for x in part or ())
+    return found if numbers and len(sizes) == 1 and min(sizes) > 1 else None  # type: ignore[return-value]
+
+
+def _draw_nodes(panels: Any, nodes: dict[str, list[float]]) -> None:
+    left, middle, right = panels
+    r, last = nodes["r"], len(nodes["r"]) - 1
+    left.plot(r, r, color="0.75", linewidth=1, label="t = r")
+    left.plot(r, nodes["t"], marker="o", label="learned")
+    middle.axhline(1, color="0.75", linewidth=1)
+    middle.plot(r, nodes["s"], marker="o")
+    right.plot(r[:last], nodes["dt"][:last], marker="o", label="of t")
+    right.plot(r[:last], nodes["ds"][:last], marker="o", label="of s")
+    for axes, title in zip(
+        panels, ("learned times, t(r)", "learned scales, s(r)", "slopes in r"), strict=True
+    ):
+        axes.set(xlabel="r", title=title)
+        axes.grid(alpha=0.3, linewidth=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    left.legend(frameon=False)
+    right.legend(frameon=False)
 
 
 def _draw_stability(left: Any, middle: Any, found: Stability) -> None:
