@@ -57,7 +57,7 @@ class ScaleTime(Family):
         base: the method: a name in ``classical.TABLEAUX``, ``"ab2"``, ``"ab3"`` or ``"ab4"``, or a tableau.
         steps: number of steps.
         train: ``"both"``, or only ``"time"`` (s = 1) or only ``"scale"`` (t = r), the ablations
-            of the paper's Figure 15.
+            of the paper's Appendix K.2.
 
     Raises:
         ValueError: on an unknown base, fewer than one step, or another ``train``.
