@@ -194,7 +194,7 @@ def in_turn(
 
 def row_count(value: object) -> int | None:
     """Return the length of the first dimension of a tensor, array, list or tuple, else ``None``."""
-    # Tuples of types: torch.compile cannot follow unions before PyTorch 2.5.
+    # Tuples of types: torch.compile of PyTorch 2.5 cannot follow unions.
     if isinstance(value, (Tensor, np.ndarray)):
         return len(value) if value.ndim else None
     return len(value) if isinstance(value, (list, tuple)) else None

@@ -194,7 +194,7 @@ class DDPM(_Tabulated):
     @cached_property
     def table(self) -> tuple[float, ...]:
         """``alphas_cumprod`` at timesteps ``0 .. T - 1``."""
-        # In numpy: under torch.func.jvp tensors may have no values to list (PyTorch 2.4).
+        # In numpy: under torch.func.jvp tensors may have no values to list (PyTorch 2.5).
         product = np.cumprod(1 - self._betas())
         if self.zero_terminal_snr:
             root = np.sqrt(product)
