@@ -9,6 +9,8 @@ import torch
 import fewstep as fs
 from fewstep.metrics import inversion_error
 
+pytestmark = pytest.mark.usefixtures("few_rivals")
+
 EULER = fs.classical.euler(4)
 TIGHT = {"rtol": 1e-8, "atol": 1e-8}
 #: Few iterations are enough for fields that are nearly linear.

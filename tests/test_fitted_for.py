@@ -14,6 +14,8 @@ from torch import nn
 import fewstep as fs
 from fewstep.schedules import VP, Cosine
 
+pytestmark = pytest.mark.usefixtures("few_rivals")
+
 
 class Net(nn.Module):
     def forward(self, x, t, c=1.0):

@@ -9,6 +9,8 @@ import torch
 import fewstep as fs
 from fewstep._guidance import doubled_conditions
 
+pytestmark = pytest.mark.usefixtures("few_rivals")
+
 X0 = fs.noise(3, (2,))
 LABEL = torch.tensor([1.0, 2.0, 3.0])
 

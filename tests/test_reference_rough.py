@@ -12,6 +12,8 @@ from fewstep.fitting._pairs import joined
 from fewstep.reference import CallLimitError
 from fewstep.schedules import DDPM, CondOT
 
+pytestmark = pytest.mark.usefixtures("few_rivals")
+
 SHARP = {"rtol": 1e-6, "atol": 1e-6}
 
 

@@ -16,6 +16,8 @@ import fewstep as fs
 from fewstep.adapters.diffusers import FewStepScheduler
 from fewstep.fitting import GaussNewton
 
+pytestmark = pytest.mark.usefixtures("few_rivals")
+
 SHAPE = (2,)
 NOISE = fs.noise(5, SHAPE, seed=0)
 VP = fs.schedules.DDPM("scaled_linear", 0.00085, 0.012)

@@ -1,6 +1,10 @@
 """One fit for every number of calls on the command line: one file."""
 
+import pytest
+
 import fewstep as fs
+
+pytestmark = pytest.mark.usefixtures("few_rivals")
 
 FIT = ("fit", "mixture", "--nfe", "2,4", "--family", "smooth_corrections", "--init", "ab2")
 FIT = (*FIT, "--pairs", 6, "--iterations", 1)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import fewstep as fs
 
-pytestmark = pytest.mark.device
+pytestmark = [pytest.mark.device, pytest.mark.usefixtures("few_rivals")]
 
 MODEL = """
 import copy, torch, fewstep as fs
@@ -59,8 +59,18 @@ def program(device, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("model", ["guided", "backwards"])
 def test_a_guided_model_is_moved_as_a_whole(program, tmp_path, model):
-    program("sample", f"model.py:{model}", "midpoint:2", "--count", 6, "--conditions", "labels.yaml")
-    found = load_file(tmp_path / "samples" / "samples.safetensors")["samples"]
+    program(
+        "sample",
+        f"model.py:{model}",
+        "midpoint:2",
+        "--count",
+        6,
+        "--conditions",
+        "labels.yaml",
+        "--out",
+        "made",
+    )
+    found = load_file(tmp_path / "made" / "samples.safetensors")["samples"]
     assert found.shape == (6, 2)
     assert found.isfinite().all()
 
