@@ -1,8 +1,7 @@
 """Published ways to fit a solver, on this project's fields, pairs and noises: error against network calls.
 
-    python benchmarks/published_procedures.py                 digits and mixture, 4 and 8 calls; an hour
-    python benchmarks/published_procedures.py --share 0.01    a hundredth of the iterations, to see it work
-    python benchmarks/published_procedures.py digits --nfe 8 --only ours GS
+    python benchmarks/published_procedures.py digits                 4 and 8 calls; half an hour
+    python benchmarks/published_procedures.py mixture --share 0.01   a hundredth of the rivals' iterations
 
 Pairs are the first noises of seed 77 with their reference samples (rtol = atol = 1e-6), tests are 256 noises
 of seed 31337, and the error is the mean RMSE a pixel to the reference. Network calls are one for each sample
@@ -32,11 +31,8 @@ another. BNS and GS have the same numbers, so they share these rows; LD3 begins 
 from __future__ import annotations
 
 import argparse
-import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -55,7 +51,7 @@ Loss = Callable[[Tensor], Tensor]
 
 
 class Found(NamedTuple):
-    """A fitted solver and its settings, the pairs it took, its own network calls and backward passes.
+    """A fitted solver, its settings, pairs, network calls (but for those of given pairs) and backward passes.
 
     ``search`` are the calls of runs with other settings, which are not among ``calls``.
     """
@@ -71,9 +67,9 @@ class Found(NamedTuple):
 def ours(field: fs.Field, nfe: int, max_calls: int | None = None) -> Iterator[Found]:
     """The default, with pairs of its own: the noises of the same seed."""
     fit = fs.fit(field, nfe, seed=SEED, max_calls=max_calls)
-    own = sum(count for key, count in fit.report.calls.items() if key not in ("reference", "errors"))
+    calls = sum(count for key, count in fit.report.calls.items() if key != "errors")
     settings = "defaults" if max_calls is None else f"at most {max_calls // 1000} thousand calls"
-    yield Found(settings, fit.solver, sum(fit.report.pairs.values()), own)
+    yield Found(settings, fit.solver, sum(fit.report.pairs.values()), calls)
 
 
 class Descent:
@@ -143,6 +139,7 @@ def logarithm(mse: Tensor) -> Tensor:
 
 
 def root(mse: Tensor) -> Tensor:
+    """The RMSE."""
     return mse.sqrt().mean()
 
 
@@ -150,7 +147,7 @@ def bns(field: fs.Field, nfe: int, share: float, pairs: fs.Pairs) -> Iterator[Fo
     train, held_out = pairs.split(64)
     descent = Descent(field, NonStationary(fs.classical.midpoint(nfe // 2), field.schedule), held_out)
     descent.adam(train, logarithm, 2e-3, 40, share, 15_000)
-    yield descent.found(f"published{_part(share)}", len(pairs))
+    yield descent.found(f"published, {share:.0%} of the iterations", len(pairs))
 
 
 def ld3(base: str, field: fs.Field, nfe: int, share: float, pairs: fs.Pairs) -> Iterator[Found]:
@@ -164,9 +161,8 @@ def ld3(base: str, field: fs.Field, nfe: int, share: float, pairs: fs.Pairs) -> 
     noises, radius = train.x0.clone(), 0.001 * train.x0[0].numel() / nfe**2
     generator = torch.Generator().manual_seed(0)
     for epoch in range(7):
-        optimizers = [grid] if epoch < 2 else [grid, times]
+        optimizers, worse = [grid, times][: 1 if epoch < 2 else 2], 0
         descent.restore()
-        worse = 0
         for index in torch.randperm(len(train), generator=generator).split(2):
             begun = noises[index].requires_grad_()
             moves.grad = passed.grad = None
@@ -179,8 +175,8 @@ def ld3(base: str, field: fs.Field, nfe: int, share: float, pairs: fs.Pairs) -> 
             noises[index[falls]] = there[falls]
             worse = 0 if descent.validate() else worse + 1
             if worse == 5:
-                descent.restore()
                 worse = 0
+                descent.restore()
                 for optimizer in optimizers:
                     optimizer.param_groups[0]["lr"] *= 0.8
     yield descent.found(f"published, on {base}", len(pairs))
@@ -204,15 +200,11 @@ def gs(field: fs.Field, nfe: int, share: float, pairs: fs.Pairs) -> Iterator[Fou
         descent.gradient(pairs[index], torch.mean, 1.0)
         adam.step()
         descent.best.lerp_(descent.theta, 1 - min(0.999, iteration / (iteration + 10)))
-    yield descent.found(f"published{_part(share)}", len(pairs))
-
-
-def _part(share: float) -> str:
-    return "" if share == 1 else f", {share:.0%} of the iterations"
+    yield descent.found(f"published, {share:.0%} of the iterations", len(pairs))
 
 
 def tuned(
-    field: fs.Field, share: float, pairs: fs.Pairs, loss: Loss, families: dict[str, Family]
+    field: fs.Field, share: float, pairs: fs.Pairs, loss: Loss, families: Mapping[str, Family]
 ) -> Iterator[Found]:
     """The best of all starts and rates after few iterations, and its settings with more of them."""
     train, held_out = pairs.split(64)
@@ -231,21 +223,20 @@ def tuned(
 
 
 def tuned_times(field: fs.Field, nfe: int, share: float, pairs: fs.Pairs) -> Iterator[Found]:
-    starts = ("dpmpp_2m/cosine", "ipndm/cosine")
-    families: dict[str, Family] = {
-        start: Timesteps(start, nfe, field.schedule, decoupled=True) for start in starts
-    }
-    return tuned(field, share, pairs, root, families)
+    return tuned(field, share, pairs, root, _times(field, nfe, "dpmpp_2m/cosine", "ipndm/cosine"))
 
 
 def tuned_numbers(field: fs.Field, nfe: int, share: float, pairs: fs.Pairs) -> Iterator[Found]:
-    families: dict[str, Family] = {"midpoint": NonStationary(fs.classical.midpoint(nfe // 2), field.schedule)}
-    for start in ("dpmpp_3m", "deis3/cosine"):
-        times = Timesteps(start, nfe, field.schedule, decoupled=True)
-        families[start] = NonStationary(times, field.schedule)
+    starts = {"midpoint": fs.classical.midpoint(nfe // 2)} | _times(field, nfe, "dpmpp_3m", "deis3/cosine")
+    families = {name: NonStationary(start, field.schedule) for name, start in starts.items()}
     return tuned(field, share, pairs, logarithm, families)
 
 
+def _times(field: fs.Field, nfe: int, *bases: str) -> dict[str, Family]:
+    return {base: Timesteps(base, nfe, field.schedule, decoupled=True) for base in bases}
+
+
+#: Name, number of given pairs, and function.
 PROCEDURES: list[tuple[str, int, Callable[[fs.Field, int, float, fs.Pairs], Iterator[Found]]]] = [
     ("ours", 0, lambda field, nfe, *_: ours(field, nfe)),
     ("ours", 0, lambda field, nfe, *_: ours(field, nfe, 100_000)),
@@ -268,10 +259,9 @@ def study(name: str, nfes: list[int], share: float, only: list[str]) -> Iterator
     )
     for nfe in nfes:
         for label, count, procedure in chosen:
-            started = time.perf_counter()
             for found in procedure(field, nfe, share, pairs[:count]):
-                seconds = time.perf_counter() - started
                 mse = per_sample_mse(found.solver.sample(field, test.x0), test.x1)
+                given = found.pairs if count else 0
                 yield {
                     "model": name,
                     "nfe": nfe,
@@ -279,12 +269,10 @@ def study(name: str, nfes: list[int], share: float, only: list[str]) -> Iterator
                     "rmse": float(mse.sqrt().mean()),
                     "psnr": float(mean_psnr(mse)),
                     "pairs": found.pairs,
-                    "calls": found.calls + round(pairs.calls * found.pairs / len(pairs)),
+                    "calls": found.calls + round(pairs.calls * given / len(pairs)),
                     "search": found.search,
                     "backward": found.backward,
-                    "seconds": seconds,
                 }
-                started = time.perf_counter()
 
 
 def line(row: dict[str, Any]) -> str:
@@ -299,20 +287,13 @@ def main() -> None:
     parser.add_argument("--nfe", nargs="*", type=int, default=[4, 8], help="even numbers of calls")
     parser.add_argument("--only", nargs="*", default=[], help="of ours, LD3, GS, BNS and 'BNS or GS'")
     parser.add_argument("--share", type=float, default=1.0, help="share of the rivals' iterations")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="write the rows to this JSON file, too")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    rows = []
+    torch.set_num_threads(1)
     print("| field | calls | procedure | RMSE | PSNR | pairs | network calls | search | backward |")
     print("|" + "---|" * 9)
     for model in args.models:
         for row in study(model, args.nfe, args.share, args.only):
-            rows.append(row)
             print(line(row), flush=True)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def test_every_rival_gains_on_its_start(field, pairs, rival, start):
         procedures.per_sample_mse(solver.sample(field, some.x0), some.x1).mean()
         for solver in (found.solver, start)
     )
-    assert error < before
+    assert error < 0.95 * before
     assert 0 < found.backward <= found.calls
     assert found.pairs == len(some)
 
