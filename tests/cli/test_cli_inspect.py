@@ -31,7 +31,7 @@ def test_inspect_as_json_holds_every_fact(program, solver_file):
 
 def test_a_classical_solver_by_name_is_refined(program):
     facts = program("inspect", "dpmpp_2m/karras:8", "--schedule", "vp", "--json")
-    assert (facts["name"], facts["nfe"], facts["prediction"]) == ("dpmpp_2m", 8, "data")
+    assert (facts["name"], facts["nfe"], facts["prediction"]) == ("dpmpp_2m/karras", 8, "data")
     assert facts["needs"]["schedule"] == fs.schedules.VP().to_dict()
     assert facts["convergence"]["how"] == "refined"
     assert round(facts["convergence"]["order"], 1) == 2

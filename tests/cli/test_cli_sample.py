@@ -60,6 +60,8 @@ def test_numbered_samples_in_every_format(program, tmp_path):
         "--save-noise",
         "--save-trajectory",
         2,
+        "--out",
+        "samples",
         "--json",
     )
     result = program("sample", "digits", "midpoint:4", *words)["result"]
@@ -98,10 +100,10 @@ def test_a_saved_network_is_a_model(program, tmp_path):
 
 
 def test_a_run_goes_on_and_grows_but_never_mixes(program, failure):
-    words = ("sample", "mixture", "euler:2", "--shard", 4)
+    words = ("sample", "mixture", "euler:2", "--shard", 4, "--out", "samples")
     program(*words, "--count", 5)
     assert program(*words, "--seeds", "0-8", "--json")["count"] == 9
-    said = failure("sample", "mixture", "euler:3", "--shard", 4, "--seeds", "0-8")
+    said = failure("sample", "mixture", "euler:3", *words[3:], "--seeds", "0-8")
     assert "error: out: samples holds samples made with solver = " in said
 
 

@@ -61,7 +61,9 @@ class TestPaths:
             assert fs.data.load(source).name == "mine"
 
     def test_unknown_names_and_missing_paths(self, tmp_path):
-        with pytest.raises(ValueError, match=r"no data called 'minst'; give digits, mnist, .*, or a path"):
+        with pytest.raises(
+            ValueError, match=r"^minst: there is no such path, and .* must be one of digits, .* mean 'mnist'"
+        ):
             fs.data.load("minst")
         for source in ("no/such/folder", "none.npz", tmp_path / "mnist"):
             with pytest.raises(FileNotFoundError, match="there is no such file or folder"):

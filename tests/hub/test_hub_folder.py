@@ -288,5 +288,5 @@ class TestProgram:
         fit.save_pretrained("bend")
         MLP((3,), width=16, blocks=1).save_pretrained("net")
         assert "3 network calls a sample" in program("inspect", "bend")
-        program("sample", "net", "bend", "--count", "2", "--json")
-        assert len(list((tmp_path / "samples").glob("*.safetensors"))) == 1
+        program("sample", "net", "bend", "--count", "2", "--out", "made")
+        assert len(list((tmp_path / "made").glob("*.safetensors"))) == 1

@@ -45,8 +45,8 @@ def browse(path, profile):
 def test_the_page_of_a_run_opens_without_complaints(run, tmp_path):
     document, console = browse(run / "index.html", tmp_path)
     assert console == []
-    assert document.count('type="range"') == 3  # made by the script: samples, trajectories, estimates
-    assert document.count('aria-valuetext="Step: 20"') == 3
+    assert document.count('type="range"') == 5  # made by the script, one a kind of picture
+    assert document.count('aria-valuetext="Step: 20"') == 5
     assert "Finished: 20 steps" in document
 
 
