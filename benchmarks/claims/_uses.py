@@ -174,7 +174,7 @@ def schedules(size: Size) -> Measured:
 
 @claim(
     "guidance",
-    "Fitted solvers gain most where guidance is strong",
+    "With guidance, a fitted solver is at least 9 dB above the midpoint method",
     published="text to image, 12 calls, PSNR of BNS, midpoint, Euler: 25.9, 15.1, 14.0 (w = 2), "
     "18.9, 9.7, 9.6 (6.5); noise scaled by 5 and 10 before the fit",
     source=f"{BNS}, Table 2",
@@ -185,7 +185,7 @@ def guidance(size: Size) -> Measured:
     Exact mixture with four labels in 16 dimensions, 12 calls, at most 50 thousand network calls a fit.
     Mean PSNR for a range of 2. The second fit is to the path with noise 5 times as large, as BNS has it.
     """
-    gains, most = [], 10_000 if size.quick else 50_000
+    gains, louder, most = [], [], 10_000 if size.quick else 50_000
     for scale in size.few(2.0, 6.5):
         field, labels = guided(scale)
         pairs, test = (
@@ -200,9 +200,11 @@ def guidance(size: Size) -> Measured:
         fitted = _psnr(one, one.fit(12, max_calls=most).solver)
         loud = _psnr(one, _with_noise(one, 5.0, most))
         gains.append(fitted - max(figures.values()))
+        louder.append(loud - fitted)
         figures |= {"fitted": fitted, "noise 5": loud}
         yield Row(f"w = {scale:g}", figures, fitted > figures["midpoint"] + 9)
-    return "gain over the best of the three: " + ", ".join(f"{gain:.1f} dB" for gain in gains)
+    gained, changed = (", ".join(f"{value:.1f} dB" for value in each) for each in (gains, louder))
+    return f"gain over the best of the three: {gained}; by the noise 5 times as large: {changed}"
 
 
 def _psnr(one: Task, solver: fs.Solver) -> float:
@@ -214,7 +216,8 @@ def _with_noise(one: Task, scale: float, most: int) -> fs.Solver:
     """Fit in the coordinates of data divided by ``scale``, and return the solver for the field itself."""
     standard = Standard(scale)
     own = Task(one.field.reschedule(standard), replace(one.pairs, x1=one.pairs.x1 / scale), one.test)
-    return own.fit(12, max_calls=most).solver.reschedule(standard, CondOT())
+    solver = own.fit(12, max_calls=most).solver  # a classical one of data, where that is better
+    return solver.to("velocity", standard).reschedule(standard, CondOT())
 
 
 @claim(
