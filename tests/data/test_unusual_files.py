@@ -74,9 +74,17 @@ def test_a_zip_of_many_members_is_listed_soon(tmp_path):
         archive.writestr("all/train/0.png", stream.getvalue())
         for k in range(1, 100_000):
             archive.writestr(f"all/train/{k}.png", b"")
-    start = time.process_time()
-    listed = zipfile.ZipFile(tmp_path / "a.zip").namelist()
-    alone = time.process_time() - start
-    data = fs.data.load(tmp_path / "a.zip")
+    alone, listed = quickest(lambda: zipfile.ZipFile(tmp_path / "a.zip").namelist())
+    seconds, data = quickest(lambda: fs.data.load(tmp_path / "a.zip"))
     assert len(data) == len(listed)
-    assert time.process_time() - start < 5 * alone + 0.7
+    assert seconds < 5 * alone + 0.7
+
+
+def quickest(work):
+    """Return the least processor time of two runs, of which the first may import, and the result."""
+    seconds = []
+    for _ in range(2):
+        start = time.process_time()
+        result = work()
+        seconds.append(time.process_time() - start)
+    return min(seconds), result
