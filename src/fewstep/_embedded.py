@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import zip_longest
 from typing import NamedTuple
+
+from .classical.runge_kutta import TABLEAUX
 
 __all__ = ["PAIRS", "EmbeddedPair"]
 
@@ -31,28 +34,33 @@ class EmbeddedPair(NamedTuple):
 
 def _pair(order: int, *rows: str) -> EmbeddedPair:
     """Return the pair with these rows of ``a``, from the second on, the weights, and the other weights."""
-    *a, b, other = [tuple(map(Fraction, row.split())) for row in ("", *rows)]
-    a.append(b)
-    padded = [*other, *[Fraction(0)] * (len(a) - len(other))]
-    error = [mine - theirs for mine, theirs in zip([*b, Fraction(0)], padded, strict=True)]
+    *a, other = map(_fractions, ("", *rows))
+    return _embedded(order, a, other)
+
+
+def _with(name: str, other: str) -> EmbeddedPair:
+    """Return the pair of a method and other weights of its stages."""
+    method = TABLEAUX[name]
+    return _embedded(method.order, [*method.a, method.b], _fractions(other))
+
+
+def _fractions(row: str) -> tuple[Fraction, ...]:
+    return tuple(map(Fraction, row.split()))
+
+
+def _embedded(order: int, a: list[tuple[Fraction, ...]], other: tuple[Fraction, ...]) -> EmbeddedPair:
+    # The last stage has no weight in the step.
+    both = zip_longest((*a[-1], Fraction(0)), other, fillvalue=Fraction(0))
+    error = tuple(float(mine - theirs) for mine, theirs in both)
     table = tuple(tuple(map(float, row)) for row in a)
-    return EmbeddedPair(order, tuple(float(sum(row)) for row in a), table, tuple(map(float, error)))
+    return EmbeddedPair(order, tuple(float(sum(row)) for row in a), table, error)
 
 
 #: Pairs by the names of torchdiffeq. One whose own last stage is not at the new point has a further one
 #: there, where torchdiffeq goes on with the velocity of another state.
 PAIRS = {
     # Dormand and Prince, A family of embedded Runge-Kutta formulae (1980), RK5(4)7M
-    "dopri5": _pair(
-        5,
-        "1/5",
-        "3/40 9/40",
-        "44/45 -56/15 32/9",
-        "19372/6561 -25360/2187 64448/6561 -212/729",
-        "9017/3168 -355/33 46732/5247 49/176 -5103/18656",
-        "35/384 0 500/1113 125/192 -2187/6784 11/84",
-        "5179/57600 0 7571/16695 393/640 -92097/339200 187/2100 1/40",
-    ),
+    "dopri5": _with("dormand_prince", "5179/57600 0 7571/16695 393/640 -92097/339200 187/2100 1/40"),
     # Prince and Dormand, High order embedded Runge-Kutta formulae (1981), RK8(7)13M
     "dopri8": _pair(
         8,
@@ -82,8 +90,8 @@ PAIRS = {
         "-3867574721/1518517206 465885868/322736535 53011238/667516719 2/45",
     ),
     # Bogacki and Shampine, A 3(2) pair of Runge-Kutta formulas (1989)
-    "bosh3": _pair(3, "1/2", "0 3/4", "2/9 1/3 4/9", "7/24 1/4 1/3 1/8"),
+    "bosh3": _with("bogacki_shampine", "7/24 1/4 1/3 1/8"),
     # Fehlberg, Low-order classical Runge-Kutta formulas with stepsize control (1969), RK1(2)
     "fehlberg2": _pair(2, "1/2", "1/256 255/256", "1/512 255/256 1/512", "1/256 255/256"),
-    "adaptive_heun": _pair(2, "1", "1/2 1/2", "1"),
+    "adaptive_heun": _with("heun", "1"),
 }
