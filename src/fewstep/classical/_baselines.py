@@ -54,8 +54,9 @@ class Method(NamedTuple):
 
     def steps(self, nfe: int, schedule: Schedule) -> int | None:
         """Return the number of steps with exactly ``nfe`` calls, or ``None``."""
-        infinite = int(schedule.log_snr(torch.tensor([0.0, 1.0])).isinf().sum())
-        ends = infinite if self.short_ends else int(self.euler_last)
+        ends = int(self.euler_last)
+        if self.short_ends:
+            ends = int(schedule.log_snr(torch.tensor([0.0, 1.0])).isinf().sum())
         inner, rest = divmod(nfe - ends, self.stages)
         return None if rest or inner < 1 else inner + ends
 
