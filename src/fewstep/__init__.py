@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         flows,
         generation,
         inspection,
+        lifting,
         metrics,
         models,
         networks,
@@ -38,11 +39,11 @@ if TYPE_CHECKING:
         FitReport,
         Search,
         fit,
-        load,
         search,
     )
     from .generation import generate
     from .inspection import Inspection, inspect
+    from .lifting import Lifted, lift, load
     from .pairs import Pairs, noise
     from .solver import Path, Solver
 
@@ -55,6 +56,7 @@ __all__ = [
     "Fit",
     "FitReport",
     "Inspection",
+    "Lifted",
     "Likelihood",
     "Pairs",
     "Path",
@@ -76,6 +78,8 @@ __all__ = [
     "grids",
     "inspect",
     "inspection",
+    "lift",
+    "lifting",
     "load",
     "log_likelihood",
     "metrics",
@@ -96,9 +100,10 @@ _SOURCES = {
     "classical": ("grids",),
     "comparison": ("Comparison", "compare"),
     "field": ("Field",),
-    "fitting": ("Fit", "FitReport", "Search", "fit", "load", "search"),
+    "fitting": ("Fit", "FitReport", "Search", "fit", "search"),
     "generation": ("generate",),
     "inspection": ("Inspection", "inspect"),
+    "lifting": ("Lifted", "lift", "load"),
     "_likelihood": ("Likelihood", "log_likelihood"),
     "pairs": ("Pairs", "noise"),
     "solver": ("Path", "Solver"),

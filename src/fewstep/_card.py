@@ -27,7 +27,7 @@ CITATION = (
 
 def fitted_card(
     name: str,
-    file: str,
+    files: Sequence[str],
     load: str,
     calls: Sequence[int],
     solver: Solver,
@@ -38,7 +38,7 @@ def fitted_card(
 
     Args:
         name: the repository or folder.
-        file: name of the file in it.
+        files: names of the files in it.
         load: lines of Python that make ``solver``.
         calls: numbers of network calls.
         solver: the solver that these lines make.
@@ -49,14 +49,15 @@ def fitted_card(
     kind = "A solver" if len(calls) == 1 else "Solvers"
     what = f"{kind} of {' or '.join(map(str, calls))} network calls"
     origin = "fitted to the network below" if fitted_for else "not fitted to any network"
+    more = f", and `{files[1]}` the weights of what corrects its states" if files[1:] else ""
     return _joined(
         f"# {name.rpartition('/')[2]}",
-        f"{what} for flow and diffusion models, {origin}. `{file}`, written by fewstep {__version__}, has "
-        "its times and coefficients; the network is not in it.",
+        f"{what} for flow and diffusion models, {origin}. `{files[0]}`, written by fewstep {__version__}, "
+        f"has its times and coefficients{more}; the network is not in it.",
         *_field_part(fitted_for, rows),
         *_figures(report, rows),
         "## Use",
-        use(name, file, load, solver),
+        use(name, files, load, solver),
         *_limits(fitted_for, report.get("notes") or ()),
         *_cite(solver.citation),
     )

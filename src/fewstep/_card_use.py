@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["use"]
 
 
-def use(name: str, file: str, load: str, solver: Solver) -> str:
+def use(name: str, files: Sequence[str], load: str, solver: Solver) -> str:
     """Return the paragraphs and lines of code.
 
     What a file cannot hold, such as the conditions of the network, is a name in them, so that nobody leaves
@@ -25,7 +25,7 @@ def use(name: str, file: str, load: str, solver: Solver) -> str:
 
     Args:
         name: the repository or folder.
-        file: name of the file in it.
+        files: names of the files in it.
         load: lines of Python that make ``solver``.
         solver: the solver.
     """
@@ -62,7 +62,7 @@ import fewstep as fs
         _diffusers(solver, schedule),
         _k_diffusion(size, _guided(facts), extra) if schedule else "",
         _flow_matching(solver, size, conditions) if velocity else "",
-        _comfyui(name, file, facts),
+        _comfyui(name, files, facts),
     ]
     return "\n\n".join(filter(None, texts))
 
@@ -111,9 +111,11 @@ samples = ode.sample(fs.noise(16, {size}, seed=0){conditions})
 ```"""
 
 
-def _comfyui(name: str, file: str, facts: Mapping[str, Any]) -> str:
+def _comfyui(name: str, files: Sequence[str], facts: Mapping[str, Any]) -> str:
     title = name.rpartition("/")[2]
-    fetch = f"hf download {name} {file} --local-dir" if "/" in name else f"cp {quote(f'{name}/{file}')}"
+    fetch = f"hf download {name} {' '.join(files)} --local-dir"
+    if "/" not in name:
+        fetch = " ".join(["cp", *(quote(f"{name}/{file}") for file in files)])
     target = f"ComfyUI/models/fewstep/{quote(title)}"
     settings = line(comfyui_settings(facts))
     return f"""\

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["check_device", "device_name", "placed", "widest"]
+__all__ = ["check_device", "device_name", "placed", "wait", "widest"]
 
 
 def check_device(device: str | torch.device) -> torch.device:
@@ -41,3 +41,11 @@ def placed(index: slice | Tensor, x: Tensor) -> slice | Tensor:
 def widest(device: torch.device) -> torch.dtype:
     """Return the widest floating-point type of a device: float64, but float32 on Apple's GPUs."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def wait(device: torch.device) -> None:
+    """Wait for a device to finish, so that timings are right."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from ._table import Rows
 
-__all__ = ["Coefficient", "Readied", "Row", "advance", "execute", "plan"]
+__all__ = ["Coefficient", "Correct", "Readied", "Row", "advance", "execute", "plan"]
 
 #: A number, or, while fitting, a tensor that broadcasts against the states.
 Coefficient = float | Tensor
 #: ``call(j, x_j, t_j)`` returns ``u_j``.
 Call = Callable[[int, Tensor, Any], Tensor]
+#: ``correct(i, states, predictions)`` may replace state ``i``, which is just made.
+Correct = Callable[[int, dict[int, Tensor], dict[int, Tensor]], None]
 
 
 class Row(NamedTuple):
@@ -72,10 +74,11 @@ class Readied(NamedTuple):
     largest: float
 
     @classmethod
-    def of(cls, C: Rows, D: Rows, points: Iterable[int], estimated: list[int]) -> Readied:
-        """Plan a table for this network."""
+    def of(cls, C: Rows, D: Rows, points: Iterable[int], estimated: list[int], keep: bool = False) -> Readied:
+        """Plan a table for this network; with ``keep`` all rows keep the first state and all predictions."""
         largest = max(abs(number) for row in (*C, *D) for number in row)
-        return cls(plan(C, D), plan(C, D, points, keep_predictions=True), estimated, largest)
+        rows = plan(C, D, (0,) if keep else (), keep_predictions=keep)
+        return cls(rows, plan(C, D, (0, *points), keep_predictions=True), estimated, largest)
 
 
 def execute(
@@ -85,6 +88,7 @@ def execute(
     states: dict[int, Tensor],
     predictions: dict[int, Tensor],
     start: int = 1,
+    correct: Correct | None = None,
 ) -> Tensor:
     """Compute ``x_i = sum_j C[i,j] x_j + sum_j D[i,j] u_j`` for ``i = start .. N``; return ``x_N``.
 
@@ -95,6 +99,8 @@ def execute(
         if i - 1 not in predictions:
             predictions[i - 1] = call(i - 1, states[i - 1], times[i - 1])
         advance(rows[i - 1], i, states, predictions)
+        if correct is not None:
+            correct(i, states, predictions)
     return states[len(rows)]
 
 

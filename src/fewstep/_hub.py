@@ -26,6 +26,8 @@ class Shared:
 
     #: Name of the file.
     _FILE: ClassVar[str]
+    #: Names of further files beside it.
+    _MORE: ClassVar[tuple[str, ...]] = ()
 
     def save_pretrained(
         self,
@@ -135,7 +137,7 @@ class Shared:
     ) -> Made:
         """Read what :meth:`save_pretrained` wrote, from a folder or a repository of the Hub.
 
-        Only one file is read, JSON or safetensors; nothing in the folder or the repository is run.
+        Only files of fewstep are read, JSON or safetensors; nothing in the folder or the repository is run.
 
         Args:
             pretrained_model_name_or_path: a folder, or the id of a repository, ``"owner/name"``.
@@ -152,10 +154,10 @@ class Shared:
             ValueError: when the file is damaged, newer than this version, or holds something else.
             ImportError: for a repository without huggingface_hub, which the extra ``hub`` brings.
         """
-        return cls._read(
-            find(
+        for name in (*cls._MORE, cls._FILE):
+            path = find(
                 pretrained_model_name_or_path,
-                cls._FILE,
+                name,
                 f"{cls.__name__}.from_pretrained",
                 revision,
                 token=token,
@@ -163,7 +165,7 @@ class Shared:
                 force_download=force_download,
                 local_files_only=local_files_only,
             )
-        )
+        return cls._read(path)
 
     def _write(self, path: Path, facts: dict[str, Any]) -> None:
         """Write the file."""

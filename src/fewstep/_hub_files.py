@@ -13,9 +13,11 @@ from ._extras import require
 from ._reach import no_answer
 from ._version import __version__
 
-__all__ = ["CLIENT", "FIT", "NETWORK", "SOLVER", "explained", "find", "require_hub", "within"]
+__all__ = ["CLIENT", "CORRECTOR", "FIT", "NETWORK", "SOLVER", "explained", "find", "require_hub", "within"]
 
 SOLVER, FIT, NETWORK = "solver.json", "fit.json", "network.safetensors"
+#: Beside a solver: the corrections of its states.
+CORRECTOR = "corrector.safetensors"
 #: What a file holds, and what loads it.
 _HOLDS = {
     SOLVER: ("a solver", "fewstep.Solver.from_pretrained"),

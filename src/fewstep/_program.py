@@ -49,6 +49,7 @@ class Program:
             for j, t in enumerate(solver.times)
         ]
         self.law = field.initial_law(like)
+        self.correct = solver.correction(like.device)
 
     def run(
         self,
@@ -79,7 +80,7 @@ class Program:
         states, predictions = ({} if d is None else d for d in (states, predictions))
         states[0] = affine(x0.to(self.dtype), *self.law)  # in half precision the sums would lose small steps
         rows = self.rows if rows is None else rows
-        return execute(call, self.times, rows, states, predictions).to(x0.dtype)
+        return execute(call, self.times, rows, states, predictions, correct=self.correct).to(x0.dtype)
 
     def explain(self, x0: Tensor, conditions: Mapping[str, Any]) -> NoReturn:
         """Repeat a sampling that ended in NaN or infinity, check every call, and raise.

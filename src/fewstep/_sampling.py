@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import _fitted_for
 from ._compiled import Compiled, Mode
-from ._execute import Readied
+from ._execute import Correct, Readied
 from ._path import Path, check_conditions, check_noise
 from ._predictions import Prediction
 from ._program import Callback, Program
@@ -193,11 +193,16 @@ class Sampling:
         self._check_schedule(schedule)
         key = (prediction, schedule)
         if key not in self._cache:
-            table, estimated = self.table.convert_where_finite(schedule, self.prediction, prediction)
-            self._cache[key] = Readied.of(
-                lower_triangle(table.C), lower_triangle(table.D), self.points, estimated
-            )
+            self._cache[key] = self._ready(prediction, schedule)
         return self._cache[key]
+
+    def correction(self, device: torch.device) -> Correct | None:
+        """What is done to each state beyond its row, on a device: nothing, unless the solver is lifted."""
+        return None
+
+    def _ready(self, prediction: Prediction, schedule: Schedule) -> Readied:
+        table, estimated = self.table.convert_where_finite(schedule, self.prediction, prediction)
+        return Readied.of(lower_triangle(table.C), lower_triangle(table.D), self.points, estimated)
 
     @cached_property
     def _cache(self) -> dict[tuple[Prediction, Schedule], Readied]:

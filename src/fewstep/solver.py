@@ -182,8 +182,8 @@ class Solver(Sampling, Shared):
     def _body(self, name: str, facts: dict[str, Any]) -> str:
         scores = self.scores or {}
         row = {**scores, "nfe": self.nfe, "errors": scores.get("validation_rmse")}
-        load = f"solver = fs.Solver.from_pretrained({json.dumps(name)})"
-        return fitted_card(name, SOLVER, load, [self.nfe], self, self.protocol or {}, [row])
+        load = f"solver = fs.{type(self).__name__}.from_pretrained({json.dumps(name)})"
+        return fitted_card(name, (SOLVER, *self._MORE), load, [self.nfe], self, self.protocol or {}, [row])
 
     def _check_calls(self, table: Table, given: str, schedule: Schedule, remedy: str) -> None:
         undefined = (~table.finite_calls()).nonzero()

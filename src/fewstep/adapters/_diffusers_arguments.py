@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -15,6 +18,8 @@ from .._extras import require
 from .._fitted_for import differences
 from .._json import finite
 from ..fitting import Fit
+from ..lifting import Lifted
+from ..networks import Corrector, load_network, save_network
 from ..schedules import Schedule
 from ..solver import Solver
 from ._diffusers_dialect import SAME
@@ -26,6 +31,7 @@ __all__ = [
     "check_begin",
     "check_even",
     "members",
+    "packed",
     "schedule_mismatch",
     "shares_memory",
 ]
@@ -33,6 +39,8 @@ __all__ = [
 #: The name of our part of the settings. diffusers' own schedulers pass over names with an underscore, and
 #: keep them.
 OURS = "_fewstep"
+#: Corrections of a lifted solver in its settings.
+_CORRECTOR = "corrector"
 
 
 def before(settings: Mapping[str, Any]) -> Any:
@@ -71,9 +79,7 @@ def members(given: Solver | Fit) -> list[Solver]:
 
 def by_calls(given: Sequence[Solver | Mapping[str, Any]]) -> dict[int, Solver]:
     """Return solvers, or the objects in their files, by their numbers of network calls."""
-    solvers = [
-        one if isinstance(one, Solver) else Solver(**_solver_file.arguments(dict(one))) for one in given
-    ]
+    solvers = [one if isinstance(one, Solver) else _unpacked(one) for one in given]
     found = {solver.nfe: solver for solver in sorted(solvers, key=lambda solver: solver.nfe)}
     if not found or len(found) < len(solvers):
         raise ValueError(
@@ -81,6 +87,28 @@ def by_calls(given: Sequence[Solver | Mapping[str, Any]]) -> dict[int, Solver]:
             f"{[solver.nfe for solver in solvers]}; num_inference_steps chooses between them."
         )
     return found
+
+
+def packed(solver: Solver) -> dict[str, Any]:
+    """Return the object in the file of a solver; of a lifted one with the file of corrections, in base 64."""
+    found: dict[str, Any] = finite(solver.to_dict())
+    if isinstance(solver, Lifted):
+        with TemporaryDirectory() as folder:
+            save_network(Path(folder) / _CORRECTOR, solver.corrector)
+            found[_CORRECTOR] = b64encode((Path(folder) / _CORRECTOR).read_bytes()).decode()
+    return found
+
+
+def _unpacked(given: Mapping[str, Any]) -> Solver:
+    solver = Solver(**_solver_file.arguments({key: x for key, x in given.items() if key != _CORRECTOR}))
+    if _CORRECTOR not in given:
+        return solver
+    with TemporaryDirectory() as folder:
+        (Path(folder) / _CORRECTOR).write_bytes(b64decode(given[_CORRECTOR]))
+        corrector = load_network(Path(folder) / _CORRECTOR)
+    if not isinstance(corrector, Corrector):
+        raise ValueError(f"FewStepScheduler: the corrections of solver {solver.name!r} are another network.")
+    return Lifted.of(solver, corrector)
 
 
 def schedule_mismatch(solver: Solver, schedule: Schedule) -> str | None:

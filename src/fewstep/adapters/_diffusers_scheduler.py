@@ -14,7 +14,6 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutpu
 from torch import Tensor
 
 from .._broadcast import like
-from .._json import finite
 from .._network import state_type
 from ..fitting import Fit
 from ..solver import Solver
@@ -70,7 +69,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # bo
             n: Stepper.of(solver, reading.prediction, reading.schedule) for n, solver in self._solvers.items()
         }
         ours = {
-            "solvers": [finite(solver.to_dict()) for solver in self._solvers.values()],
+            "solvers": [arguments.packed(solver) for solver in self._solvers.values()],
             "convention": convention_to_dict(reading),
             "before": before,
         }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from ..fitting import Fit, load
+from ..fitting import Fit
+from ..lifting import load
 from ..solver import Solver
 
 __all__ = ["checked_solver", "choose", "read"]

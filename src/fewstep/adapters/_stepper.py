@@ -23,7 +23,7 @@ the times of the table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -32,11 +32,12 @@ import torch
 from torch import Tensor
 
 from .._ends import finite_conversion
-from .._execute import Row, advance, plan
+from .._execute import Correct, Row, advance, plan
 from .._network import state_type
 from .._predictions import Prediction
 from .._table import Rows, lower_triangle
 from ..classical import dpmpp
+from ..lifting import Lifted
 from ..schedules import Schedule
 from ..solver import Solver
 
@@ -67,6 +68,7 @@ class Stepper:
         schedule: the schedule of the network.
         preconditioned: whether ``given`` is the data prediction of a preconditioned denoiser.
         dtype: type of the network's predictions, which decides how near to an end of time it is called.
+        correction: for a device, what is done to each state beyond its row, if the solver is lifted.
     """
 
     times: tuple[float, ...]
@@ -77,6 +79,7 @@ class Stepper:
     schedule: Schedule
     preconditioned: bool = False
     dtype: torch.dtype = torch.float32
+    correction: Callable[[torch.device], Correct | None] | None = None
 
     @classmethod
     def of(cls, solver: Solver, prediction: Prediction, schedule: Schedule) -> Stepper:
@@ -87,7 +90,8 @@ class Stepper:
         """
         solver = solver.to(solver.prediction, schedule)  # checks the schedule
         times = (*solver.times, solver.end)
-        return cls(times, solver.C, solver.D, solver.prediction, prediction, schedule)
+        lifted = solver.correction if isinstance(solver, Lifted) else None
+        return cls(times, solver.C, solver.D, solver.prediction, prediction, schedule, correction=lifted)
 
     @property
     def nfe(self) -> int:
@@ -133,6 +137,9 @@ class Stepper:
         A, B, _ = self._conversions
         predictions[j] = A[j] * states[j] + B[j] * prediction.to(states[j].dtype)
         advance(self._rows[j], j + 1, states, predictions)
+        correct = self.correction and self.correction(states[j + 1].device)
+        if correct:
+            correct(j + 1, states, predictions)
         return History(j + 1, states, predictions), states[j + 1]
 
     @lru_cache(maxsize=64)  # noqa: B019, few are kept, and they are small
@@ -163,11 +170,14 @@ class Stepper:
                 continue
             for point in range(there):
                 C[c, first[point]], D[c, first[point]] = inner.C[here][point], inner.D[here][point]
-        return replace(self, times=times, C=lower_triangle(C), D=lower_triangle(D), reads="data")
+        return replace(
+            self, times=times, C=lower_triangle(C), D=lower_triangle(D), reads="data", correction=None
+        )
 
     @cached_property
     def _rows(self) -> list[Row]:
-        return plan(self.C, self.D)
+        keep = self.correction is not None  # corrections read the first state and all predictions
+        return plan(self.C, self.D, (0,) if keep else (), keep_predictions=keep)
 
     @cached_property
     def _conversions(self) -> tuple[tuple[float, ...], ...]:

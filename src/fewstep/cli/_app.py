@@ -24,7 +24,7 @@ __all__ = ["VERBS", "run"]
 
 #: Modules of this folder that are verbs, imported on use.
 VERBS = (
-    "demo", "train", "check", "fit", "recommend", "sample", "compare", "distill", "reflow", "inspect",
+    "demo", "train", "check", "fit", "lift", "recommend", "sample", "compare", "distill", "reflow", "inspect",
     "export", "view", "fid",
 )  # fmt: skip
 

@@ -28,8 +28,9 @@ from .._transforms import Derived
 from ..comparison import shown_name
 from ..families import Guided
 from ..field import Field
-from ..fitting import Fit, load
+from ..fitting import Fit
 from ..generation import parse_ranges
+from ..lifting import load
 from ..models import BUNDLED, bundled, load_field
 from ..pairs import Pairs, noise
 from ..schedules import Schedule

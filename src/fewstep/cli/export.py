@@ -18,7 +18,8 @@ from .._reading import read_object, reading
 from ..adapters import diffusers as diffusers_adapter
 from ..adapters import k_diffusion as k_diffusion_adapter
 from ..adapters._solver import choose
-from ..fitting import Fit, load
+from ..fitting import Fit
+from ..lifting import load
 from ..schedules import CondOT, Schedule, from_dict
 from ..solver import Solver
 from ._common import report

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from .._device import wait
 from ..field import Field
 from ..metrics import CurvatureMeter, per_sample_mse
 from ..pairs import Pairs
@@ -127,10 +128,10 @@ def measure(
     for first in range(0, len(pairs), batch):
         part = slice(first, first + batch)
         x0, own = pairs.x0[part], field.rows(part)
-        _wait(x0)  # for the measurements of the previous batch
+        wait(x0.device)  # for the measurements of the previous batch
         started = time.perf_counter()
         x1 = solver.sample(own, x0)
-        _wait(x1)
+        wait(x1.device)
         if len(x1) == min(batch, len(pairs)):  # a smaller last batch takes longer per sample
             seconds.append((time.perf_counter() - started) / len(x1))
         errors.append(per_sample_mse(x1, pairs.x1[part]).cpu())
@@ -182,11 +183,3 @@ def measure_reference(
 def _has_path(pairs: Pairs, keep: int) -> bool:
     """Return whether the paths of the first samples are kept, which are points in the plane."""
     return keep > 0 and pairs.x0.shape[1:] == (2,)
-
-
-def _wait(x: Tensor) -> None:
-    """Wait for the device to finish, so that timings are right."""
-    if x.device.type == "cuda":
-        torch.cuda.synchronize(x.device)
-    elif x.device.type == "mps":
-        torch.mps.synchronize()

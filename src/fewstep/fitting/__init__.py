@@ -3,7 +3,7 @@
 from ._batch import find_batch
 from ._fit import fit
 from ._report import FitReport
-from ._result import Fit, load
+from ._result import Fit
 from ._search import Search, search
 from ._settings import OPTIMIZERS, Adam, GaussNewton, Reference
 from .losses import (
@@ -41,7 +41,6 @@ __all__ = [
     "bound_weights",
     "find_batch",
     "fit",
-    "load",
     "local_errors",
     "pseudo_huber",
     "search",

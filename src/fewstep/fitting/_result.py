@@ -16,15 +16,15 @@ from torch import Tensor
 from .. import _solver_file, classical, schedules
 from .._card import fitted_card
 from .._hub import Shared
-from .._hub_files import FIT, SOLVER
-from .._json_file import read_format, read_json, write_json
+from .._hub_files import FIT
+from .._json_file import read_json, write_json
 from .._reading import reading
 from ..families import Guided, SmoothCorrections
 from ..families.guided import describe_solvers, solvers_from_dict
 from ..solver import Path, Solver
 from ._report import KINDS, FitReport
 
-__all__ = ["Fit", "load"]
+__all__ = ["Fit"]
 
 FORMAT, SCHEMA = "fewstep.fit", 1
 _REQUIRED = {"fitted_for": _solver_file.FITTED_FOR, "report": KINDS}
@@ -52,6 +52,8 @@ class Fit(Shared):
     fitted_for: Mapping[str, Any]
 
     _FILE: ClassVar[str] = FIT
+    #: Name of the format of its file.
+    FORMAT: ClassVar[str] = FORMAT
 
     def __post_init__(self) -> None:
         size = None if isinstance(self.solvers, Solver) else self.solvers.size
@@ -179,7 +181,7 @@ class Fit(Shared):
             load += f".at(nfe={nfe}" + ("" if guidance is None else f", guidance={guidance!r}") + ")"
         calls = sorted({nfe for nfe, _ in places})
         rows = report.pop("rows")
-        return fitted_card(name, FIT, load, calls, solver, report, rows)
+        return fitted_card(name, (FIT,), load, calls, solver, report, rows)
 
     def _fitted_at(self, scale: float | None) -> Mapping[str, Any]:
         """Return the facts of the fields at one scale of several.
@@ -221,23 +223,3 @@ class Fit(Shared):
                 f"fit: nfe={nfe} is below the least number of calls fitted, {least}, and nothing is known "
                 f"there; fit numbers of calls that begin at {nfe}."
             )
-
-
-def load(path: str | os.PathLike[str]) -> Solver | Fit:
-    """Read a file of :meth:`fewstep.Solver.save` or :meth:`fewstep.Fit.save`, or a folder with one of them.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when the file is truncated, newer than this version, or neither a solver nor a fit; or
-            when a folder of ``save_pretrained`` holds both.
-    """
-    if FilePath(path).is_dir():
-        found = [name for name in (SOLVER, FIT) if (FilePath(path) / name).is_file()]
-        if not found:
-            raise FileNotFoundError(
-                f"{path}: a folder without {SOLVER} or {FIT}, which save_pretrained writes; name a file."
-            )
-        if len(found) > 1:
-            raise ValueError(f"{path}: a folder with both {SOLVER} and {FIT}; name one of these files.")
-        path = FilePath(path) / found[0]
-    return Fit.load(path) if read_format(path) == FORMAT else Solver.load(path)

@@ -1,5 +1,6 @@
 """Networks ``(x, t) -> velocity``, encoders, and network files."""
 
+from .corrector import Corrector
 from .diffusers_unet import DiffusersUNet
 from .encoder import GaussianEncoder
 from .fast_ode import ReverseTime, load_fast_ode, load_fast_ode_encoder
@@ -10,6 +11,7 @@ from .unet import UNet
 
 __all__ = [
     "MLP",
+    "Corrector",
     "DiffusersUNet",
     "GaussianEncoder",
     "ReverseTime",

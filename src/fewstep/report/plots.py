@@ -134,7 +134,7 @@ def _draw_stability(left: Any, middle: Any, found: Stability) -> None:
 
 
 def _draw_coefficients(figure: Figure, panels: Any, solver: Solver) -> None:
-    reduced, N = solver.unroll().table, solver.nfe
+    reduced, N = solver.table.unroll(), solver.nfe
     left, middle, right = panels
 
     left.plot(range(N + 1), [i / N for i in range(N + 1)], color="0.75", linewidth=1, label="uniform")
@@ -143,11 +143,11 @@ def _draw_coefficients(figure: Figure, panels: Any, solver: Solver) -> None:
     left.legend(frameon=False)
 
     middle.axhline(1, color="0.75", linewidth=1)
-    middle.plot(range(1, N + 1), reduced.C[:, 0], marker="o")
+    middle.plot(range(1, N + 1), reduced.a, marker="o")
     middle.set(xlabel="state i", title="weight of the noise, a", xticks=range(1, N + 1))
 
-    limit = float(reduced.D.abs().max())
-    weights = reduced.D.numpy()
+    limit = float(reduced.b.abs().max())
+    weights = reduced.b.numpy()
     masked = require("numpy", "plot").ma.masked_where(weights == 0, weights)
     picture = right.imshow(masked, cmap="RdBu_r", vmin=-limit, vmax=limit)
     right.set(xlabel="call j", ylabel="state i", title="weights of the calls, b")

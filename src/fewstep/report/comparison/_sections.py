@@ -228,9 +228,9 @@ def _learned(table: Comparison, solvers: dict[str, Solver]) -> dict[str, Solver]
 
 
 def _grid(solver: Solver, name: str) -> Grid:
-    table, N = solver.unroll().table, solver.nfe
+    reduced, N = solver.table.unroll(), solver.nfe
     values = [
-        [float(table.C[i, 0]), *(float(table.D[i, j]) if j <= i else None for j in range(N))]
+        [float(reduced.a[i]), *(float(reduced.b[i, j]) if j <= i else None for j in range(N))]
         for i in range(N)
     ]
     columns = ["x0", *(f"u{j}" for j in range(N))]

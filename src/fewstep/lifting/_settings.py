@@ -1,0 +1,48 @@
+"""Settings of the training of corrections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .._ranges import COUNT, NATURAL, NOT_NEGATIVE, POSITIVE, check_fields
+
+__all__ = ["Training"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How corrections are trained: AdamW with a cosine decay, and an average of the weights.
+
+    Args:
+        steps: most steps.
+        batch: pairs in a step.
+        lr: highest learning rate.
+        weight_decay: weight decay (Loshchilov and Hutter, 2019), the more the fewer pairs there are.
+        average: weight of the past in the exponential average of the weights, which is what is kept.
+        validate_every: steps between validations.
+        patience: validations without an improvement that end the training.
+        width: channels of the networks.
+        blocks: residual blocks of the network at the last state, half as many before.
+        kernel: size of its convolutions, odd.
+
+    Raises:
+        ValueError: on an invalid setting.
+    """
+
+    steps: int = 1000
+    batch: int = 128
+    lr: float = 2e-3
+    weight_decay: float = 0.1
+    average: float = 0.97
+    validate_every: int = 50
+    patience: int = 6
+    width: int = 32
+    blocks: int = 2
+    kernel: int = 5
+
+    def __post_init__(self) -> None:
+        check_fields("Training", self, steps=COUNT, batch=COUNT, validate_every=COUNT, patience=COUNT)
+        check_fields("Training", self, width=COUNT, blocks=NATURAL, kernel=COUNT)
+        check_fields("Training", self, lr=POSITIVE, weight_decay=NOT_NEGATIVE)
+        if not 0 <= self.average < 1:
+            raise ValueError(f"Training: average must be at least 0 and below 1, not {self.average!r}.")
