@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     )
     from .generation import generate
     from .inspection import Inspection, inspect
-    from .lifting import Lifted, lift, load
+    from .lifted import Lifted
+    from .lifting import lift, load
     from .pairs import Pairs, noise
     from .solver import Path, Solver
 
@@ -103,7 +104,8 @@ _SOURCES = {
     "fitting": ("Fit", "FitReport", "Search", "fit", "search"),
     "generation": ("generate",),
     "inspection": ("Inspection", "inspect"),
-    "lifting": ("Lifted", "lift", "load"),
+    "lifted": ("Lifted",),
+    "lifting": ("lift", "load"),
     "_likelihood": ("Likelihood", "log_likelihood"),
     "pairs": ("Pairs", "noise"),
     "solver": ("Path", "Solver"),

@@ -18,7 +18,7 @@ from .._extras import require
 from .._fitted_for import differences
 from .._json import finite
 from ..fitting import Fit
-from ..lifting import Lifted
+from ..lifted import Lifted
 from ..networks import Corrector, load_network, save_network
 from ..schedules import Schedule
 from ..solver import Solver

@@ -37,7 +37,7 @@ from .._network import state_type
 from .._predictions import Prediction
 from .._table import Rows, lower_triangle
 from ..classical import dpmpp
-from ..lifting import Lifted
+from ..lifted import Lifted
 from ..schedules import Schedule
 from ..solver import Solver
 

@@ -9,7 +9,8 @@ from .._adaptive import Adaptive
 from .._names import check_name
 from ..fitting import Reference
 from ..fitting.losses import ENDPOINT_LOSSES
-from ..lifting import Lifted, Training, lift
+from ..lifted import Lifted
+from ..lifting import Training, lift
 from ._common import choose_solver, report, watched
 from ._options import AtLeast, helped
 from ._pipelines import MODEL_OR_PIPELINE, Pipeline, load_with_conditions
@@ -60,10 +61,13 @@ def command(
     loaded = load_with_conditions(model, pipeline, conditions, per_sample, device)
     batch = loaded.batch(256)
     loaded = loaded.of(pairs)
-    table, better = (word and choose_solver(word, loaded.field) for word in (solver, teacher))
+    table = choose_solver(solver, loaded.field)
+    better = None if teacher is None else choose_solver(teacher, loaded.field)
     if isinstance(table, Adaptive) or isinstance(better, Adaptive):
-        raise ValueError("SOLVER: a lifted solver and its teacher have fixed numbers of calls; give a table.")
-    assert table is not None
+        raise ValueError(
+            "SOLVER: lifted solvers and their teachers have fixed numbers of calls, unlike adaptive; give a "
+            "solver file, or such as midpoint:4."
+        )
     out = out or Path("solvers") / f"{named_after(model, solver)}-lifted"
     made = lift(
         table,

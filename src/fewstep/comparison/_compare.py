@@ -18,6 +18,7 @@ from .._names import check_name
 from .._progress import progress_bar
 from .._ranges import COUNT, NATURAL, check_range
 from ..field import Field, check_field
+from ..lifted import Lifted
 from ..metrics import METRICS, estimate_error
 from ..pairs import Pairs, field_noise
 from ..solver import Solver
@@ -158,7 +159,8 @@ def check_metrics(metrics: Sequence[str]) -> None:
 
 def shown_name(solver: Solver) -> str:
     """Return the name of a solver in a comparison: its family if fitted, the same for every NFE."""
-    return f"fitted {solver.family['name']}" if solver.family else solver.name
+    name = f"fitted {solver.family['name']}" if solver.family else solver.name
+    return f"lifted {name}" if isinstance(solver, Lifted) and solver.family else name
 
 
 def _row(field: Field, solver: Solver, metrics: Sequence[str], found: Measured) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Comparison:
 
     def is_fitted(self, solver: str) -> bool:
         """True for the names of fitted solvers."""
-        return solver in self.protocol.get("fitted", ()) or solver.startswith("fitted")
+        return solver in self.protocol.get("fitted", ()) or solver.startswith(("fitted", "lifted"))
 
     @property
     def model(self) -> str:

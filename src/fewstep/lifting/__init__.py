@@ -6,8 +6,7 @@ state, can. The model is called as often as before.
 """
 
 from ._lift import lift
-from ._lifted import Lifted
 from ._load import load
 from ._settings import Training
 
-__all__ = ["Lifted", "Training", "lift", "load"]
+__all__ = ["Training", "lift", "load"]

@@ -10,8 +10,8 @@ import torch
 
 from .._device import wait
 from ..field import Field
+from ..lifted import Lifted
 from ..pairs import Pairs
-from ._lifted import Lifted
 from ._rollouts import inputs
 
 __all__ = ["share_of_a_call"]
@@ -24,7 +24,7 @@ _TIMES = 5
 def share_of_a_call(lifted: Lifted, field: Field, pairs: Pairs) -> float:
     """Return the time of all corrections of a batch over that of one call of the field."""
     bound = pairs.bind(field)
-    x0, *predictions, x = inputs(lifted.solver, bound, pairs.x0)
+    x0, *predictions, x = inputs(lifted.uncorrected, bound, pairs.x0)
     corrected = [i for i in range(1, lifted.nfe + 1) if lifted.corrector.corrects(i)]
 
     def correct() -> None:

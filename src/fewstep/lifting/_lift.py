@@ -16,13 +16,13 @@ from .._names import check_name
 from ..field import Field, check_field
 from ..fitting import Fit, Reference
 from ..fitting.losses import ENDPOINT_LOSSES, EndpointLoss, Features, LeastSquares
+from ..lifted import Lifted
 from ..metrics import per_sample_mse
 from ..networks import Corrector
 from ..pairs import Pairs
 from ..reference import finest
 from ..solver import Solver
 from ._cost import share_of_a_call
-from ._lifted import Lifted
 from ._pairs import make
 from ._rollouts import Rollouts, check_gradients, normalise
 from ._settings import Training
@@ -161,7 +161,8 @@ def _checked(fit: Solver | Fit, field: Field, states: str) -> Solver:
     """Return the table to correct."""
     check_field(field, "lift")
     check_name("lift: states", states, ("every", "last"))
-    solver = fit.solver if isinstance(fit, Fit | Lifted) else fit
+    solver = fit.solver if isinstance(fit, Fit) else fit
+    solver = solver.uncorrected if isinstance(solver, Lifted) else solver
     if not isinstance(solver, Solver):
         raise ValueError(f"lift: fit must be a fewstep.Solver or Fit, not a {type(fit).__name__}.")
     solver.readied(field.prediction, field.schedule)  # checks the schedule

@@ -8,8 +8,8 @@ from pathlib import Path
 from .._hub_files import CORRECTOR, FIT, SOLVER
 from .._json_file import read_format
 from ..fitting import Fit
+from ..lifted import Lifted
 from ..solver import Solver
-from ._lifted import Lifted
 
 __all__ = ["load"]
 

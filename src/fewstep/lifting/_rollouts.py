@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from ..field import Field
+from ..lifted import Lifted
 from ..networks import Corrector
 from ..pairs import Pairs
 from ..solver import Solver
-from ._lifted import Lifted
 
 __all__ = ["Rollouts", "check_gradients", "normalise"]
 

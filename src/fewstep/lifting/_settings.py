@@ -14,7 +14,7 @@ class Training:
     """How corrections are trained: AdamW with a cosine decay, and an average of the weights.
 
     Args:
-        steps: most steps.
+        iterations: most steps.
         batch: pairs in a step.
         lr: highest learning rate.
         weight_decay: weight decay (Loshchilov and Hutter, 2019), the more the fewer pairs there are.
@@ -29,7 +29,7 @@ class Training:
         ValueError: on an invalid setting.
     """
 
-    steps: int = 1000
+    iterations: int = 1000
     batch: int = 128
     lr: float = 2e-3
     weight_decay: float = 0.1
@@ -41,7 +41,7 @@ class Training:
     kernel: int = 5
 
     def __post_init__(self) -> None:
-        check_fields("Training", self, steps=COUNT, batch=COUNT, validate_every=COUNT, patience=COUNT)
+        check_fields("Training", self, iterations=COUNT, batch=COUNT, validate_every=COUNT, patience=COUNT)
         check_fields("Training", self, width=COUNT, blocks=NATURAL, kernel=COUNT)
         check_fields("Training", self, lr=POSITIVE, weight_decay=NOT_NEGATIVE)
         if not 0 <= self.average < 1:

@@ -121,7 +121,7 @@ def train(
     if state is not None and state.exists():
         run.load(state, identity)
     stopped = "all steps are made"
-    bar = progress_bar(progress, total=settings.steps, initial=run.step, desc="lifting", unit="step")
+    bar = progress_bar(progress, total=settings.iterations, initial=run.step, desc="lifting", unit="step")
     with bar:
         while True:
             done, left = divmod(run.step, settings.validate_every)
@@ -135,7 +135,7 @@ def train(
                 if run.step - run.best_step >= settings.patience * settings.validate_every:
                     stopped = "validation no longer improved"
                     break
-            if run.step == settings.steps:
+            if run.step == settings.iterations:
                 break
             _make_step(run, rollout, pairs, loss, settings, seed)
             bar.update()
@@ -148,7 +148,7 @@ def _make_step(
     run: _Run, rollout: Rollout, pairs: Pairs, loss: LeastSquares, settings: Training, seed: int
 ) -> None:
     k = run.step
-    rise, fall = min(1.0, (k + 1) / _WARMUP), (1 + math.cos(math.pi * k / settings.steps)) / 2
+    rise, fall = min(1.0, (k + 1) / _WARMUP), (1 + math.cos(math.pi * k / settings.iterations)) / 2
     for group in run.optimizer.param_groups:
         group["lr"] = settings.lr * rise * fall
     index = _batch(k, len(pairs), settings.batch, seed)

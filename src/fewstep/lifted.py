@@ -13,15 +13,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .._execute import Correct, Readied
-from .._files import only_writer
-from .._hashing import fingerprint
-from .._hub_files import CORRECTOR, SOLVER
-from .._predictions import Prediction
-from .._reading import reading
-from ..networks import Corrector, load_network, network_config, save_network
-from ..schedules import Schedule
-from ..solver import Solver
+from ._execute import Correct, Readied
+from ._files import only_writer
+from ._hashing import fingerprint
+from ._hub_files import CORRECTOR, SOLVER
+from ._predictions import Prediction
+from ._reading import reading
+from .networks import Corrector, load_network, network_config, save_network
+from .schedules import Schedule
+from .solver import Solver
 
 __all__ = ["Lifted"]
 
@@ -70,20 +70,20 @@ class Lifted(Solver):
         return cls(**facts, corrector=corrector, lift=lift or {})
 
     @property
-    def solver(self) -> Solver:
+    def uncorrected(self) -> Solver:
         """The table alone, without corrections."""
         return Solver(**{**self._arguments, "name": self.name.removeprefix(_PREFIX)})
 
     def __str__(self) -> str:
         if not self.lift:
             return f"{self.name}, {self.nfe} calls"
-        rmse, share = self.lift["validation_rmse"], self.lift["share_of_a_call"]
+        rmse, pairs = self.lift["validation_rmse"], self.lift["pairs"]
         before, after = rmse["solver"], rmse["lifted"]
         return (
-            f"{self.name}, {self.nfe} calls: RMSE {after:.4g} on {self.lift['pairs']['validation']} validation "
-            f"pairs, {after / before:.2f} times that without corrections ({before:.4g})\n"
-            f"trained on {self.lift['pairs']['train']:,} pairs; {self.lift['weights']:,} weights, which take "
-            f"{share:.1%} of the time of a network call"
+            f"{self.name}, {self.nfe} calls: RMSE {after:.4g} on {pairs['validation']:,} validation pairs, "
+            f"{after / before:.2f} times that without corrections ({before:.4g})\n"
+            f"trained on {pairs['train']:,} pairs; {self.lift['weights']:,} weights, which take "
+            f"{self.lift['share_of_a_call']:.1%} of the time of a network call"
         )
 
     def correction(self, device: torch.device) -> Correct:
@@ -96,7 +96,7 @@ class Lifted(Solver):
         return correct
 
     def unroll(self) -> Solver:
-        """Refused, as later rows read corrected states; ``lifted.solver.unroll()`` is that of the table."""
+        """Refused, as later rows read corrected states; ``lifted.uncorrected`` is the table alone."""
         raise self._refusal("unroll")
 
     def to(self, prediction: Prediction, schedule: Schedule | None = None) -> Solver:
@@ -123,8 +123,8 @@ class Lifted(Solver):
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder}: a lifted solver is a folder, but this is a file; name a folder.")
         with only_writer(folder):
-            self.solver.save(folder / SOLVER)
-            facts = {"corrects": self.solver.describe()["fingerprint"], "lift": dict(self.lift)}
+            self.uncorrected.save(folder / SOLVER)
+            facts = {"corrects": self.uncorrected.describe()["fingerprint"], "lift": dict(self.lift)}
             save_network(folder / CORRECTOR, self.corrector, **facts)
 
     @classmethod
@@ -173,5 +173,5 @@ class Lifted(Solver):
     def _refusal(self, method: str) -> ValueError:
         return ValueError(
             f"Lifted: {method} would leave the corrections of {self.name!r} behind; the table alone is "
-            f"lifted.solver, as in lifted.solver.{method}(...)."
+            f"lifted.uncorrected, as in lifted.uncorrected.{method}(...)."
         )
