@@ -7,9 +7,9 @@
 
 A non-stationary solver is fitted with 256 pairs (or ``--fit-pairs``), and lifted with others of the
 reference or, with ``--teacher N``, of a solver fitted with N calls. Errors are mean RMSE to the reference
-(Dormand-Prince, tolerance 1e-4) from test noises that no fit has seen; an interval is twice the standard error
-of the ratio over noises. A student is the network itself, trained on the same pairs for as many steps to make
-them in one call.
+(Dormand-Prince, tolerance 1e-4) from test noises that no fit has seen; an interval is twice the standard
+error of the ratio over noises. A student is the network itself, trained on the same pairs for as many steps
+to make them in one call.
 """
 
 from __future__ import annotations
@@ -96,9 +96,7 @@ def study(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        "model", nargs="?", default="digits", help="a bundled flow, or one of rough_networks.py"
-    )
+    parser.add_argument("model", nargs="?", default="digits", help="a bundled flow, or of rough_networks.py")
     parser.add_argument("--nfe", type=int, nargs="+", default=[3, 4])
     parser.add_argument("--pairs", type=int, nargs="+", default=[2048])
     parser.add_argument("--states", nargs="+", default=["every"], choices=("every", "last"))
