@@ -46,3 +46,12 @@ def test_a_teacher_and_the_last_state(program):
 )
 def test_refused(failure, words, message):
     assert message in failure("lift", "digits", "euler:2", *words)
+
+
+def test_it_is_exported_to_comfyui_as_a_folder(program, tmp_path):
+    solver = fs.classical.euler(2)
+    fs.Lifted.of(solver, fs.networks.Corrector((1, 8, 8), 2, [2])).save(tmp_path / "lifted")
+    (tmp_path / "ComfyUI" / "models" / "fewstep").mkdir(parents=True)
+    text = program("export", "comfyui", "lifted", "--out", "ComfyUI")
+    assert "solver lifted/solver.json" in text
+    assert isinstance(fs.load(tmp_path / "ComfyUI/models/fewstep/lifted/solver.json"), fs.Lifted)

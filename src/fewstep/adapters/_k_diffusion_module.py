@@ -12,6 +12,7 @@ from torch import Tensor
 from .._fitted_for import own_schedule
 from .._fitted_guidance import in_words
 from .._version import __version__
+from ..lifted import Lifted
 from ..schedules import Schedule
 from ..solver import Solver
 from ._k_diffusion_sampler import sampler
@@ -76,8 +77,13 @@ def module(solver: Solver, schedule: Schedule | None = None) -> str:
         schedule: as for the sampler.
 
     Raises:
-        ValueError: as for the sampler.
+        ValueError: as for the sampler; and for a lifted solver, whose corrections need fewstep.
     """
+    if isinstance(solver, Lifted):
+        raise ValueError(
+            f"module: the corrections of {solver.name!r} are networks of fewstep, which a file that needs torch "
+            "alone cannot hold; use k_diffusion.sampler(lifted), or export lifted.uncorrected."
+        )
     f = sampler(solver, schedule)
     levels, states = [], []
 

@@ -14,11 +14,13 @@ from .._extras import require
 from .._files import write_text
 from .._fitted_for import own_schedule
 from .._fitted_guidance import comfyui_settings, fitted_guidance, in_words, pipeline_arguments
+from .._hub_files import SOLVER
 from .._reading import read_object, reading
 from ..adapters import diffusers as diffusers_adapter
 from ..adapters import k_diffusion as k_diffusion_adapter
 from ..adapters._solver import choose
 from ..fitting import Fit
+from ..lifted import Lifted
 from ..lifting import load
 from ..schedules import CondOT, Schedule, from_dict
 from ..solver import Solver
@@ -103,12 +105,16 @@ def comfyui(
         made = choose(made, nfe, guidance)
     rows = [_row(one, _schedule(one, schedule, needed=False)) for one in _listed(made)]
     path = folder / (solver.stem + ".json")
-    made.save(path)
+    if isinstance(made, Lifted):
+        made.save(folder / solver.resolve().name)
+        path = folder / solver.resolve().name / SOLVER
+    else:
+        made.save(path)
     words = [
         f"wrote {path}",
         "1. install fewstep in the Python of ComfyUI, and its nodes: copy integrations/comfyui/fewstep to",
         "   custom_nodes/fewstep-nodes of ComfyUI",
-        f"2. node 'Fewstep Solver': solver {path.name}; its SAMPLER and SIGMAS into SamplerCustom",
+        f"2. node 'Fewstep Solver': solver {path.relative_to(folder)}; its SAMPLER and SIGMAS into SamplerCustom",
         *(row["words"] for row in rows),
     ]
     result = {"files": [str(path)], "node": "FewStepSolver", "solvers": rows}
