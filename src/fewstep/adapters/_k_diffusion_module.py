@@ -81,8 +81,8 @@ def module(solver: Solver, schedule: Schedule | None = None) -> str:
     """
     if isinstance(solver, Lifted):
         raise ValueError(
-            f"module: the corrections of {solver.name!r} are networks of fewstep, which a file that needs torch "
-            "alone cannot hold; use k_diffusion.sampler(lifted), or export lifted.uncorrected."
+            f"module: the corrections of {solver.name!r} are networks of fewstep, which a file that needs "
+            "torch alone cannot hold; use k_diffusion.sampler(lifted), or export lifted.uncorrected."
         )
     f = sampler(solver, schedule)
     levels, states = [], []

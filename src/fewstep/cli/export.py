@@ -114,7 +114,8 @@ def comfyui(
         f"wrote {path}",
         "1. install fewstep in the Python of ComfyUI, and its nodes: copy integrations/comfyui/fewstep to",
         "   custom_nodes/fewstep-nodes of ComfyUI",
-        f"2. node 'Fewstep Solver': solver {path.relative_to(folder)}; its SAMPLER and SIGMAS into SamplerCustom",
+        f"2. node 'Fewstep Solver': solver {path.relative_to(folder)}; its SAMPLER and SIGMAS into "
+        "SamplerCustom",
         *(row["words"] for row in rows),
     ]
     result = {"files": [str(path)], "node": "FewStepSolver", "solvers": rows}
