@@ -45,9 +45,9 @@ class Untrained:
     """A corrector with random weights, which changes every state."""
 
     @staticmethod
-    def of(shape, calls, states=None):
+    def of(shape, calls, states=None, **options):
         torch.manual_seed(0)
-        made = Corrector(shape, calls, states or range(1, calls + 1), width=8)
+        made = Corrector(shape, calls, states or range(1, calls + 1), width=8, **options)
         with torch.no_grad():
             for weight in made.parameters():
                 weight.add_(0.1 * torch.randn_like(weight))
@@ -101,9 +101,10 @@ class TestSampling:
         x0 = fs.noise(3, shape, seed=0)
         assert lifted.sample(field, x0).shape == x0.shape
 
-    def test_convolutions_take_other_sizes(self):
+    @pytest.mark.parametrize("patch", [1, 2, 4])
+    def test_convolutions_take_other_sizes(self, patch):
         field = fs.Field(lambda x, t: -x, name="m")
-        lifted = fs.Lifted.of(fs.classical.euler(2), Untrained.of((3, 32, 32), 2))
+        lifted = fs.Lifted.of(fs.classical.euler(2), Untrained.of((3, 32, 32), 2, patch=patch))
         assert lifted.sample(field, fs.noise(2, (3, 17, 40), seed=0)).shape == (2, 3, 17, 40)
 
 

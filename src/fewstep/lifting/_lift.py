@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -185,5 +185,11 @@ def _untrained(solver: Solver, pairs: Pairs, last: bool, settings: Training, see
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         shape = pairs.x0.shape[1:]
-        made = Corrector(shape, solver.nfe, states, settings.width, settings.blocks, settings.kernel)
+        patch = settings.patch or _patch(shape)
+        made = Corrector(shape, solver.nfe, states, settings.width, settings.blocks, settings.kernel, patch)
     return made.to(pairs.x0.device)
+
+
+def _patch(shape: Sequence[int]) -> int:
+    largest = max(shape[1:], default=1)
+    return 1 if largest <= 16 else 2 if largest <= 128 else 4

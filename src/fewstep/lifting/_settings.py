@@ -24,6 +24,8 @@ class Training:
         width: channels of the networks.
         blocks: residual blocks of the network at the last state, half as many before.
         kernel: size of its convolutions, odd.
+        patch: entries along each axis that they take together; by default 1 for samples of up to 16 along
+            each axis, 2 for larger ones, and 4 beyond 128.
 
     Raises:
         ValueError: on an invalid setting.
@@ -39,10 +41,11 @@ class Training:
     width: int = 32
     blocks: int = 2
     kernel: int = 5
+    patch: int | None = None
 
     def __post_init__(self) -> None:
         check_fields("Training", self, iterations=COUNT, batch=COUNT, validate_every=COUNT, patience=COUNT)
-        check_fields("Training", self, width=COUNT, blocks=NATURAL, kernel=COUNT)
+        check_fields("Training", self, width=COUNT, blocks=NATURAL, kernel=COUNT, patch=COUNT)
         check_fields("Training", self, lr=POSITIVE, weight_decay=NOT_NEGATIVE)
         if not 0 <= self.average < 1:
             raise ValueError(f"Training: average must be at least 0 and below 1, not {self.average!r}.")

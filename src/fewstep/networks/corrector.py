@@ -18,7 +18,11 @@ __all__ = ["Corrector"]
 DENSE = 256
 #: Places along each axis of a learned map of positions, which is interpolated to the size of the samples.
 _PLACES = 8
-_CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_CONVOLUTIONS: dict[int, tuple[type[nn.Module], type[nn.Module]]] = {
+    1: (nn.Conv1d, nn.ConvTranspose1d),
+    2: (nn.Conv2d, nn.ConvTranspose2d),
+    3: (nn.Conv3d, nn.ConvTranspose3d),
+}
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -37,6 +41,7 @@ class Corrector(SharedNetwork):
         width: channels within.
         blocks: residual blocks of the last state; those before have half as many, and at least none.
         kernel: size of the convolutions, odd.
+        patch: entries along each axis that are taken together, so that large samples cost less.
 
     Shape:
         ``corrector(i, x0, predictions, x)``: the state ``x_i``, ``(B, *shape)``, corrected; ``predictions``
@@ -54,6 +59,7 @@ class Corrector(SharedNetwork):
         width: int = 32,
         blocks: int = 2,
         kernel: int = 5,
+        patch: int = 1,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -63,6 +69,7 @@ class Corrector(SharedNetwork):
             "width": width,
             "blocks": blocks,
             "kernel": kernel,
+            "patch": patch,
         }
         if not 1 <= len(shape) <= 1 + max(_CONVOLUTIONS):
             raise ValueError(
@@ -76,7 +83,7 @@ class Corrector(SharedNetwork):
             )
         self.parts = nn.ModuleDict(
             {
-                str(i): _Correction(shape, i + 2, width, blocks if i == calls else blocks // 2, kernel)
+                str(i): _Correction(shape, i + 2, width, blocks if i == calls else blocks // 2, kernel, patch)
                 for i in states
             }
         )
@@ -112,7 +119,9 @@ class _Correction(nn.Module):
     mix: Tensor
     scale: Tensor
 
-    def __init__(self, shape: Sequence[int], terms: int, width: int, blocks: int, kernel: int) -> None:
+    def __init__(
+        self, shape: Sequence[int], terms: int, width: int, blocks: int, kernel: int, patch: int
+    ) -> None:
         super().__init__()
         self.register_buffer("mix", torch.eye(terms))  # makes the inputs uncorrelated, with mean square 1
         self.register_buffer("scale", torch.ones(()))
@@ -127,7 +136,7 @@ class _Correction(nn.Module):
                 self.network = _Perceptron(terms * size, size, 4 * width, blocks)
             else:
                 self.network = _Convolutions(
-                    len(shape) - 1, terms * shape[0], shape[0], width, blocks, kernel
+                    len(shape) - 1, terms * shape[0], shape[0], width, blocks, kernel, patch
                 )
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -143,12 +152,17 @@ class _Correction(nn.Module):
 class _Convolutions(nn.Module):
     """Residual separable convolutions along one to three axes, with a learned map of positions."""
 
-    def __init__(self, axes: int, inputs: int, outputs: int, width: int, blocks: int, kernel: int) -> None:
+    def __init__(
+        self, axes: int, inputs: int, outputs: int, width: int, blocks: int, kernel: int, patch: int
+    ) -> None:
         super().__init__()
-        conv: Any = _CONVOLUTIONS[axes]
+        conv: Any
+        transposed: Any
+        conv, transposed = _CONVOLUTIONS[axes]
+        self.patch = patch
         self.mode = _INTERPOLATION[axes]
         self.places = nn.Parameter(torch.zeros(1, width, *[_PLACES] * axes))
-        self.stem = conv(inputs, width, 1)
+        self.stem = conv(inputs, width, patch, stride=patch)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 conv(width, width, kernel, padding=kernel // 2, groups=width),
@@ -158,15 +172,20 @@ class _Convolutions(nn.Module):
             )
             for _ in range(max(1, blocks))
         )
-        self.head = conv(width, outputs, 1)
+        self.head = transposed(width, outputs, patch, stride=patch)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.stem(x) + F.interpolate(self.places, x.shape[2:], mode=self.mode, align_corners=False)
+        size = x.shape[2:]
+        beyond = [(0, -count % self.patch) for count in reversed(size)]
+        h = self.stem(F.pad(x, [number for pair in beyond for number in pair]))
+        h = h + F.interpolate(self.places, h.shape[2:], mode=self.mode, align_corners=False)
         for block in self.blocks:
             h = h + block(h)
         made: Tensor = self.head(h)
+        for axis, count in enumerate(size, start=2):
+            made = made.narrow(axis, 0, count)
         return made
 
 
