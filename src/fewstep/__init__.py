@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from ._adaptive import Adaptive, AdaptiveSamples
     from ._likelihood import Likelihood, log_likelihood
+    from ._noises import noise, noises
     from .checking import Check, check
     from .classical import grids
     from .comparison import Comparison, compare
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     )
     from .generation import generate
     from .inspection import Inspection, inspect
-    from .pairs import Pairs, noise
+    from .pairs import Pairs
     from .solver import Path, Solver
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "models",
     "networks",
     "noise",
+    "noises",
     "pairs",
     "reference",
     "report",
@@ -100,7 +102,8 @@ _SOURCES = {
     "generation": ("generate",),
     "inspection": ("Inspection", "inspect"),
     "_likelihood": ("Likelihood", "log_likelihood"),
-    "pairs": ("Pairs", "noise"),
+    "_noises": ("noise", "noises"),
+    "pairs": ("Pairs",),
     "solver": ("Path", "Solver"),
 }  # fmt: skip
 _SOURCE = {name: module for module, names in _SOURCES.items() for name in names}

@@ -30,6 +30,7 @@ from .runge_kutta import (
     three_eighths,
 )
 from .singlestep import dpm_singlestep
+from .stochastic import dpmpp_2m_sde, edm_stochastic, euler_ancestral, sa_solver
 from .unipc import unipc
 from .universal import data_scale, universal
 
@@ -50,8 +51,11 @@ __all__ = [
     "dpm_singlestep",
     "dpm_solver",
     "dpmpp",
+    "dpmpp_2m_sde",
     "edm_heun",
+    "edm_stochastic",
     "euler",
+    "euler_ancestral",
     "exploding_runge_kutta",
     "exponential_adams",
     "exponential_runge_kutta",
@@ -67,6 +71,7 @@ __all__ = [
     "rk2",
     "rk4",
     "runge_kutta",
+    "sa_solver",
     "ssprk3",
     "three_eighths",
     "unipc",
