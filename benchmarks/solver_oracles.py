@@ -315,7 +315,11 @@ SAMPLERS = [
         for options in ({}, {"eta": 0.6, "s_noise": 1.1})
     ),
     *(
-        Sampler("dpmpp_2m_sde", {"solver_type": variant, **options}, call(dpmpp_2m_sde, variant=variant, **options))
+        Sampler(
+            "dpmpp_2m_sde",
+            {"solver_type": variant, **options},
+            call(dpmpp_2m_sde, variant=variant, **options),
+        )
         for variant, options in (("midpoint", {}), ("heun", {}), ("midpoint", {"eta": 0.4, "s_noise": 1.1}))
     ),
     *(

@@ -74,14 +74,14 @@ def noises(seed: int = 0, start: int = 0) -> Callable[[int, Tensor], Tensor]:
     seed, start = check_range("noises", NATURAL, seed=seed, start=start)
 
     def draw(k: int, like: Tensor) -> Tensor:
-        options = {"dtype": like.dtype, "device": like.device}
-        return noise(len(like), like.shape[1:], seed=seed, start=start, stream=k + 1, **options)
+        drawn = noise(len(like), like.shape[1:], seed=seed, start=start, stream=k + 1, dtype=like.dtype)
+        return drawn.to(like.device)
 
     return draw
 
 
 def check_noises(noises: Noises | None, count: int, x0: Tensor, name: str) -> None:
-    """Raise a ``ValueError`` unless these can be the ``count`` noises that solver ``name`` adds to samples."""
+    """Raise a ``ValueError`` unless these can be the ``count`` noises that a solver adds to samples."""
     if noises is None and count:
         raise ValueError(
             f"sample: solver {name!r} adds {count} noises, but noises is missing; pass a tensor of shape "
@@ -94,8 +94,8 @@ def check_noises(noises: Noises | None, count: int, x0: Tensor, name: str) -> No
         )
     if noises is not None and not isinstance(noises, Tensor) and not callable(noises):
         raise ValueError(
-            f"sample: noises must be a tensor or a function of (k, like), not {noises!r:.60}; fs.noises(seed=0) "
-            "is one."
+            f"sample: noises must be a tensor or a function of (k, like), such as fs.noises(seed=0), not "
+            f"{noises!r:.60}."
         )
 
 

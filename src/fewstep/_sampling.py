@@ -117,8 +117,8 @@ class Sampling:
         field's estimate of the latter, whose limit is known, is used: see :meth:`Field.predict_as`.
 
         Raises:
-            ValueError: when ``x0`` is not a batch of noise, ``noises`` are missing or of another shape, or the
-                table is for another schedule than the field's.
+            ValueError: when ``x0`` is not a batch of noise, ``noises`` are missing or of another shape, or
+                the table is for another schedule than the field's.
             TypeError: when the name of a condition is close to that of an argument: ``trajectry=True``.
             FloatingPointError: when the network returns NaN or infinity; gives the call and time.
         """

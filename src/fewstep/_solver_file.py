@@ -61,7 +61,8 @@ def content(arguments: Mapping[str, Any]) -> dict[str, Any]:
         "nfe": len(arguments["times"]),
         "schedule": None if schedule is None else schedule.to_dict(),
     }
-    return {"format": FORMAT, "schema": SCHEMA, **{key: facts[key] for key in _KEYS if key != "S" or facts["S"]}}
+    keys = [key for key in _KEYS if key != "S" or facts["S"]]
+    return {"format": FORMAT, "schema": SCHEMA, **{key: facts[key] for key in keys}}
 
 
 def write(path: str | os.PathLike[str], arguments: Mapping[str, Any]) -> None:

@@ -6,10 +6,11 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,6 @@ from ._json import finite
 from ._network import state_type
 from ._noises import noise
 from ._path import check_noise
-from ._ranges import COUNT, NATURAL, check_range
 from ._reading import check, excerpt, parse_json, read_tensors, reading
 from ._solver_file import FITTED_FOR
 from .field import Field

@@ -32,7 +32,8 @@ class Solver(Sampling, Shared):
         ``x_i = sum_{j<i} C[i-1][j] x_j + sum_{j<i} D[i-1][j] u_j``,   ``i = 1 .. N``,
 
     where the last state ``x_N`` is the sample. These numbers define the solver. A solver of an SDE adds
-    ``S[i-1] xi_i`` to row ``i``, with ``xi_i`` standard normal noise; see :mod:`fewstep.classical.stochastic`.
+    ``S[i-1] xi_i`` to ``x_i``, with ``xi_i`` standard normal noise, as those of
+    :mod:`fewstep.classical.stochastic` do.
 
     ``midpoint(steps=1)`` has ``times = (0, 1/2)``, ``C = ((1,), (1, 0))``, ``D = ((1/2,), (0, 1))`` and
     ``points = (0, 2)``. On ``dx/dt = -x`` from ``x_0 = 1`` it makes two calls:

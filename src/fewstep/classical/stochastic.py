@@ -1,19 +1,18 @@
 """Solvers of SDEs: tables whose rows add noise.
 
 Along the path ``x = alpha data + sigma noise`` the ODE keeps the noise of a sample. An SDE with the same
-marginal laws replaces part of it, at a rate ``eta(lambda)`` in ``lambda = log(alpha / sigma)``: over a step of
-length ``h``, with the distance ``u`` in lambda from its end and ``eta`` constant (Xue et al. 2023, with
-``eta = tau^2``; Lu et al. 2022b at ``eta = 1``),
+marginal laws replaces part of it, at a rate ``eta`` in ``lambda = log(alpha / sigma)``. Over a step of length
+``h``, with ``u`` the distance in lambda from its end and ``eta`` constant,
 
-    x* = e^(-eta h) (sigma* / sigma) x + alpha* (1 + eta) int_0^h e^(-(1 + eta) u) data du                  (1)
-         + sigma* sqrt(1 - e^(-2 eta h)) xi.                                                                (2)
+    x* = e^(-eta h) (sigma* / sigma) x + alpha* (1 + eta) int_0^h e^(-(1 + eta) u) data du
+         + sigma* sqrt(1 - e^(-2 eta h)) xi,      xi ~ N(0, I)                                          (1)
 
-(1) is the step of :mod:`fewstep.classical._exponential_builder`, eq. (4), with lambda stretched by ``1 + eta``, but
-for the factor of ``x``, so that the weights of every ODE solver serve the SDE; (2) makes up for that factor. At
-``eta = 0`` these are solvers of the ODE, which add nothing.
+(Xue et al. 2023, with ``eta = tau^2``; Lu et al. 2022b at ``eta = 1``). The integral is that of
+``_exponential_builder.py``, eq. (4), with lambda stretched by ``1 + eta``, so that the weights of every ODE
+solver serve the SDE. At ``eta = 0`` these are solvers of the ODE, and add nothing.
 
-All take the noises as ``solver.sample(field, x0, noises=...)``. They aim at the law of the samples, not at the
-ODE's solution from the same noise, so that there is no error to fit or to compare by pairs.
+They are sampled as ``solver.sample(field, x0, noises=fs.noises(seed=0))``. They aim at the law of samples
+and not at the ODE's solution from the same noise: there is no error to fit, or to compare by pairs.
 """
 
 from __future__ import annotations
@@ -49,9 +48,10 @@ def euler_ancestral(
 ) -> Draft:
     """Ancestral sampling of order 1: k-diffusion's ``sample_euler_ancestral``, and DDIM with ``eta``.
 
-    With ``s = sigma / alpha``, a step to ``s*`` goes down to ``sqrt(s*^2 - up^2)`` by :func:`ddim` and adds noise
-    of ``up = eta s* sqrt(1 - (s* / s)^2)`` (Song et al. 2021, eq. 16). ``eta=1`` is the sampler of DDPM (Ho et al.
-    2020, with the smaller of its variances) and (1) above at ``eta = 1``; ``eta=0`` is :func:`ddim`.
+    With ``s = sigma / alpha``, a step to ``s*`` goes down to ``sqrt(s*^2 - up^2)`` by :func:`ddim` and adds
+    noise of ``up = eta s* sqrt(1 - (s* / s)^2)`` (Song et al. 2021, eq. 16). ``eta=1`` is (1) of the module
+    with ``data`` constant, and the sampler of DDPM (Ho et al. 2020) with the smaller of its variances;
+    ``eta=0`` is :func:`ddim`.
 
     Args:
         steps: number of steps, uniform in time; one call each.
@@ -90,8 +90,8 @@ def dpmpp_2m_sde(
 ) -> Draft:
     """DPM-Solver++ 2M for the SDE: k-diffusion's ``sample_dpmpp_2m_sde``; one call per step.
 
-    At ``eta=1`` it is ``DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++")`` of diffusers. Steps from
-    pure noise and to pure data are of order 1; ``eta=0`` with ``"midpoint"`` is ``dpmpp("2M")``.
+    At ``eta=1`` it is ``DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++")`` of diffusers. Steps
+    from pure noise and to pure data are of order 1; ``eta=0`` with ``"midpoint"`` is ``dpmpp("2M")``.
 
     Args:
         steps: number of steps, uniform in time.
@@ -134,11 +134,11 @@ def sa_solver(
 ) -> Draft:
     """SA-Solver (Xue et al., NeurIPS 2023, arXiv:2309.05019): stochastic Adams methods, one call per step.
 
-    The predictor integrates the polynomial through the last predictions. The network is called at the predicted
-    state, and the corrector repeats the step, with the same noise, with that prediction among its own; the last
-    state is not corrected. Lines take the weight ``h / 2`` of the slope in place of the integral, as diffusers'
-    ``SASolverScheduler`` does, whose ``tau_func`` is ``lambda t: tau`` here. A step from pure noise is of order 1
-    and not corrected.
+    The predictor integrates the polynomial through the last predictions. The network is called at the
+    predicted state, and the corrector makes the step again, with the same noise, from a polynomial with the
+    new prediction; the last state is not corrected. In place of the integral of a line its slope has weight
+    ``h / 2``, as in diffusers' ``SASolverScheduler``, whose ``tau_func`` is constant here. A step from pure
+    noise is of order 1 and not corrected.
 
     Args:
         steps: number of steps, uniform in time.
@@ -184,13 +184,12 @@ def edm_stochastic(
     s_max: float = float("inf"),
     s_noise: float = 1.0,
 ) -> Draft:
-    """EDM's stochastic sampler (Karras et al. 2022, algorithm 2): noise is added before a step of Heun's method.
+    """EDM's stochastic sampler (Karras et al. 2022, algorithm 2): Heun's method from raised noise levels.
 
-    Also k-diffusion's ``sample_heun`` with ``s_churn``. With ``s = sigma / alpha``, a point within
-    ``[s_min, s_max]`` is moved from ``s`` up to ``s^ = (1 + min(churn / n, sqrt(2) - 1)) s``, and the step begins
-    there; the row that makes the point adds this noise, and its time is that of ``s^``. The first step begins at
-    pure noise, to which nothing is added, and no level is raised above the schedule's first. Calls are those of
-    :func:`edm_heun`, which ``churn=0`` is.
+    Also k-diffusion's ``sample_heun`` with ``s_churn``. A step from the level ``s = sigma / alpha``, where in
+    ``[s_min, s_max]``, begins at ``(1 + min(churn / n, sqrt(2) - 1)) s``: the row that makes this state adds
+    the noise, and the network is called at the time of the raised level. The initial noise is not raised, nor
+    is any level above that of ``t = 0``. Calls are those of :func:`edm_heun`, which ``churn=0`` is.
 
     Args:
         steps: number ``n`` of steps, uniform in time.
@@ -218,7 +217,8 @@ def edm_stochastic(
             S = s_noise * builder.schedule(at).alpha * (raised.square() - level.square()).sqrt()
         H = level - builder.level(start)
         builder.sigma_step(time, {start: H}, point=False)
-        builder.sigma_step(at, {start: H / 2, builder.last: H / 2}, start=start, point=bool(at > reached), S=S)
+        weights = {start: H / 2, builder.last: H / 2}
+        builder.sigma_step(at, weights, start=start, point=bool(at > reached), S=S)
         reached = reached.maximum(at)
     return finish(builder, t[-1], "edm_stochastic")
 
