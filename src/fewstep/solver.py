@@ -149,8 +149,8 @@ class Solver(Sampling, Shared):
         fitted_for = self.fitted_for and self.fitted_for.get(
             "of", {**self.fitted_for, "schedule": target.to_dict()}
         )
-        made = self._with_table(table)
-        return replace(made, end=end, prediction="data", schedule=target, fitted_for=fitted_for)
+        made = {**_numbers(table), "end": end}
+        return replace(self, **made, prediction="data", schedule=target, fitted_for=fitted_for)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object that :meth:`save` writes."""

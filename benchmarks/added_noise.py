@@ -1,0 +1,191 @@
+"""Does added noise help at 6 to 20 calls? The rate of the noise, found by distances to the data.
+
+    python benchmarks/added_noise.py mixture digits --json noise.json
+    python benchmarks/added_noise.py mnist --methods dpmpp_2m_sde --grids cosine --json mnist.json
+
+For every method and number of calls, the rate ``eta`` and the grid of times are searched on one set of noises:
+a list of rates on every grid, then golden-section search around the best. (``eta`` is ``tau^2`` of SA-Solver,
+and of EDM's churn the share of the largest one.) What is minimised is a moment or feature loss: the Frechet
+distance to the data, in coordinates (mixture), pixels (digits) or the features of a classifier (MNIST). Then
+the best pair, and the best grid at ``eta = 0``, are scored on other noises, several times. Both start from the
+same noise, so that the difference is paired; its interval is Student's over the trials, at 95%.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+import torch
+from scipy.stats import t as student
+from torch import Tensor
+
+import fewstep as fs
+from fewstep.classical import GRIDS, dpmpp_2m_sde, edm_stochastic, euler_ancestral, sa_solver
+from fewstep.metrics import Moments, frechet_distance
+
+CALLS = (6, 8, 12, 20)
+RATES = (0.0, 0.1, 0.3, 0.6, 1.0)
+CHURN = math.sqrt(2) - 1  # the largest, as a share of the level
+
+
+def _edm(eta: float, grid: Sequence[float]) -> fs.Solver:
+    return edm_stochastic(churn=eta * CHURN * (len(grid) - 1), grid=grid)
+
+
+#: Solvers as functions of the rate and the grid, and how many steps make so many calls on straight paths.
+METHODS: dict[str, tuple[Callable[..., fs.Solver], Callable[[int], int]]] = {
+    "euler_ancestral": (lambda eta, grid: euler_ancestral(eta=eta, grid=grid), lambda nfe: nfe),
+    "dpmpp_2m_sde": (lambda eta, grid: dpmpp_2m_sde(eta=eta, grid=grid), lambda nfe: nfe),
+    "sa_solver": (lambda eta, grid: sa_solver(tau=math.sqrt(eta), grid=grid), lambda nfe: nfe),
+    "edm_stochastic": (_edm, lambda nfe: nfe // 2 + 1),
+}
+
+
+class Task(NamedTuple):
+    """A model, the distance of samples to its data, and numbers of samples and trials."""
+
+    field: fs.Field
+    distance: Callable[[Tensor], float]
+    count: int
+    trials: int
+
+
+def task(name: str) -> Task:
+    field = fs.models.bundled(name)
+    if name == "mnist":
+        return Task(field, _classifier_distance(), 1000, 3)
+    if name == "digits":
+        return Task(field, partial(_distance, real=_moments(fs.data.digits()[0])), 2048, 6)
+    data = field.model.sample_data(400_000, torch.Generator().manual_seed(0))
+    return Task(field, partial(_distance, real=_moments(data)), 16_384, 6)
+
+
+def _moments(x: Tensor) -> Moments:
+    moments = Moments()
+    moments.update(x.flatten(1).double())
+    return moments
+
+
+def _distance(x: Tensor, real: Moments) -> float:
+    return frechet_distance(_moments(x), real)
+
+
+def _classifier_distance() -> Callable[[Tensor], float]:
+    features = fs.metrics.features.load("mnist")
+    real = fs.metrics.features.load_reference("mnist").moments
+    return lambda x: frechet_distance(_moments(features(fs.metrics.features.quantize(x))), real)
+
+
+class Search:
+    """Distances of a method with so many calls, as functions of rate, grid and seed of the noises."""
+
+    def __init__(self, of: Task, method: str, nfe: int) -> None:
+        self.task, self.nfe = of, nfe
+        self.make, steps = METHODS[method]
+        self.steps = steps(nfe)
+        self.at = cache(self.at)
+
+    def at(self, eta: float, grid: str, seed: int = 0) -> float:
+        field = self.task.field
+        solver = self.make(eta=eta, grid=GRIDS[grid](self.steps, field.schedule))
+        if solver.nfe != self.nfe:
+            raise ValueError(f"{solver.name} makes {solver.nfe} calls, not {self.nfe}.")
+        return self.task.distance(draw(self.task, solver, seed))
+
+    def best(self, rates: Sequence[float], grids: Sequence[str], refinements: int) -> tuple[float, str]:
+        """Return the best rate and grid: of the lists, then between the neighbours of the best rate."""
+        eta, grid = min(((r, g) for r in rates for g in grids), key=lambda pair: self.at(*pair))
+        k = rates.index(eta)
+        low, high = rates[max(k - 1, 0)], rates[min(k + 1, len(rates) - 1)]
+        share = (math.sqrt(5) - 1) / 2
+        tried = [eta]
+        for _ in range(refinements):
+            a, b = high - share * (high - low), low + share * (high - low)
+            tried += [a, b]
+            low, high = (low, b) if self.at(a, grid) < self.at(b, grid) else (a, high)
+        return min(tried, key=lambda r: self.at(r, grid)), grid
+
+
+def draw(of: Task, solver: fs.Solver, seed: int) -> Tensor:
+    """Samples from the noises of a seed, which are the same for every solver."""
+    generator = torch.Generator().manual_seed(seed)
+    x0, *noises = torch.randn(1 + max(CALLS), of.count, *of.field.shape, generator=generator)
+    return solver.sample(of.field, x0, noises=lambda k, like: noises[k])
+
+
+def row(of: Task, method: str, nfe: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Search, and score on other noises."""
+    search = Search(of, method, nfe)
+    plain = min(args.grids, key=lambda grid: search.at(0.0, grid))
+    eta, grid = search.best(args.rates, args.grids, args.refinements)
+    seeds = range(1, 1 + of.trials)
+    without, found, full = (
+        [search.at(*pair, seed) for seed in seeds] for pair in ((0.0, plain), (eta, grid), (1.0, grid))
+    )
+    gains = [a - b for a, b in zip(without, found, strict=True)]
+    reach = float(student.ppf(0.975, of.trials - 1)) * stdev(gains) / math.sqrt(of.trials)
+    return {
+        "model": of.field.name,
+        "method": method,
+        "calls": nfe,
+        "searched": {f"{g} {r:g}": search.at(r, g) for r in args.rates for g in args.grids},
+        "grid at 0": plain,
+        "at 0": mean(without),
+        "eta": eta,
+        "grid": grid,
+        "at eta": mean(found),
+        "at 1": mean(full),
+        "gain": mean(gains),
+        "reach": reach,
+    }
+
+
+def baselines(of: Task, nfe: int) -> dict[str, float]:
+    """Distances of a classical solver of the ODE, and of its solution up to rounding, as trials' means."""
+    solvers = {"classical": fs.classical.named("deis3/cosine", nfe), "exact": fs.classical.midpoint(32)}
+    return {
+        name: mean(of.distance(draw(of, solver, seed)) for seed in range(1, 1 + of.trials))
+        for name, solver in solvers.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("models", nargs="+", choices=("mixture", "digits", "mnist"))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--calls", nargs="+", type=int, default=list(CALLS))
+    parser.add_argument("--rates", nargs="+", type=float, default=list(RATES))
+    parser.add_argument("--grids", nargs="+", choices=GRIDS, default=["uniform", "cosine"])
+    parser.add_argument("--refinements", type=int, default=3, help="steps of golden-section search")
+    parser.add_argument("--json", type=Path, help="write all numbers to this file")
+    args = parser.parse_args()
+    print("| model | method | calls | eta = 0 | best eta | there | eta = 1 | gain | 95% interval |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    rows = []
+    for of in map(task, args.models):
+        for nfe in args.calls:
+            known = baselines(of, nfe)
+            words = f"deis3/cosine {known['classical']:.4g}, exact {known['exact']:.4g}"
+            print(f"| {of.field.name} | the ODE | {nfe} | {words} |")
+            for method in args.methods:
+                found = row(of, method, nfe, args) | known
+                rows.append(found)
+                print(
+                    f"| {found['model']} | {method} | {nfe} | {found['at 0']:.4g} ({found['grid at 0']}) | "
+                    f"{found['eta']:.3g} ({found['grid']}) | {found['at eta']:.4g} | {found['at 1']:.4g} | "
+                    f"{found['gain']:.2g} | ± {found['reach']:.1g} |",
+                    flush=True,
+                )
+                if args.json is not None:
+                    args.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
