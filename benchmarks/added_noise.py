@@ -3,12 +3,12 @@
     python benchmarks/added_noise.py mixture digits --json noise.json
     python benchmarks/added_noise.py mnist --methods dpmpp_2m_sde --grids cosine --json mnist.json
 
-For every method and number of calls, the rate ``eta`` and the grid of times are searched on one set of noises:
-a list of rates on every grid, then golden-section search around the best. (``eta`` is ``tau^2`` of SA-Solver,
-and of EDM's churn the share of the largest one.) What is minimised is a moment or feature loss: the Frechet
-distance to the data, in coordinates (mixture), pixels (digits) or the features of a classifier (MNIST). Then
-the best pair, and the best grid at ``eta = 0``, are scored on other noises, several times. Both start from the
-same noise, so that the difference is paired; its interval is Student's over the trials, at 95%.
+For every method and number of calls, the rate ``eta`` and the grid of times are searched on one set of
+noises: a list of rates on every grid, then golden-section search around the best. (``eta`` is ``tau^2`` of
+SA-Solver, and of EDM's churn the share of the largest one.) What is minimised is a moment or feature loss:
+the Frechet distance to the data, in coordinates (mixture), pixels (digits) or the features of a classifier
+(MNIST). Then the best pair, and the best grid at ``eta = 0``, are scored on other noises, several times. Both
+start from the same noise, so that the difference is paired; its interval is Student's, at 95%.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from ._reading import check, excerpt, parse_json, read_tensors, reading
 from ._solver_file import FITTED_FOR
 from .field import Field
 
-__all__ = ["FACTS", "HEADER", "Pairs", "check_file", "field_noise", "noise"]
+__all__ = ["FACTS", "HEADER", "Pairs", "check_file", "field_noise"]
 
 #: Metadata key of the facts in a safetensors file of pairs.
 FACTS = "fewstep.pairs"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..pairs import noise
+from .._noises import noise
 
 __all__ = ["Block", "blocks", "draw", "parse_ranges", "spell"]
 
