@@ -80,6 +80,15 @@ def test_a_sample_gets_its_noises_whatever_the_batch(x0):
     assert not torch.equal(solver.sample(field, x0, noises=fs.noises(4)), whole)
 
 
+@pytest.mark.parametrize("name", fs.classical.STOCHASTIC)
+def test_solvers_of_sdes_have_names_and_are_no_baselines(name, x0):
+    nfe = 7 if name == "edm_stochastic" else 6
+    solver = fs.classical.named(f"{name}/cosine", nfe, VP())
+    assert (solver.nfe, solver.schedule) == (nfe, VP())
+    assert solver.noises > 0
+    assert not {name, f"{name}/cosine"} & {*fs.classical.baselines(nfe, VP(), ["uniform", "cosine"])}
+
+
 def test_streams_are_independent():
     """And stream 0 is what it was without streams; draws of one stream do not run into the next."""
     drawn = torch.stack([fs.noise(4, (3000,), stream=k, dtype=torch.float64) for k in range(4)]).flatten(0, 1)
@@ -217,6 +226,7 @@ REFUSING = {
     "inspect": lambda solver, field: fs.inspect(solver),
     "describe": lambda solver, field: fs.report.describe(solver),
     "fit": lambda solver, field: fs.fit(field, nfe=4, init=solver, pairs=8),
+    "base": lambda solver, field: fs.fit(field, nfe=4, init="euler_ancestral", pairs=8),
     "family": lambda solver, field: fs.families.NonStationary(solver),
     "inversion": lambda solver, field: fs.metrics.inversion_error(field, solver, fs.noise(2, (2,))),
     "inverse": lambda solver, field: fs.metrics.inversion_error(
@@ -231,7 +241,7 @@ REFUSING = {
 
 @pytest.mark.parametrize("use", REFUSING.values(), ids=REFUSING)
 def test_what_cannot_add_noise_names_the_solver(noisy, use):
-    with pytest.raises(ValueError, match="'noisy' adds 3 noises"):
+    with pytest.raises(ValueError, match=r"'(noisy|euler_ancestral)' adds 3 noises"):
         use(noisy, fs.Field(velocity, shape=(2,), name="field"))
 
 

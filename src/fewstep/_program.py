@@ -82,8 +82,8 @@ class Program:
         states, predictions = ({} if d is None else d for d in (states, predictions))
         states[0] = affine(x0.to(self.dtype), *self.law)  # in half precision the sums would lose small steps
         rows = self.rows if rows is None else rows
-        calls = call if noises is None else with_noises(call, noises, self.noisy, predictions)
-        return execute(calls, self.times, rows, states, predictions).to(x0.dtype)
+        asked = call if noises is None else with_noises(call, noises, self.noisy, predictions)
+        return execute(asked, self.times, rows, states, predictions).to(x0.dtype)
 
     def explain(self, x0: Tensor, conditions: Mapping[str, Any], noises: Noises | None = None) -> NoReturn:
         """Repeat a sampling that ended in NaN or infinity, check every call, and raise.

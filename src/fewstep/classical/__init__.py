@@ -1,7 +1,7 @@
 """Classical solvers, each made by a function of its steps or grid."""
 
 from . import grids
-from ._baselines import GRIDS, METHODS, baselines, named
+from ._baselines import GRIDS, METHODS, STOCHASTIC, baselines, named
 from .adams import adams_bashforth
 from .deis import deis, ipndm
 from .exploding import edm_heun, exploding_runge_kutta, lms
@@ -38,6 +38,7 @@ __all__ = [
     "EXPONENTIAL_TABLEAUX",
     "GRIDS",
     "METHODS",
+    "STOCHASTIC",
     "TABLEAUX",
     "ButcherTableau",
     "ExponentialTableau",
