@@ -62,7 +62,7 @@ class Task(NamedTuple):
 def task(name: str) -> Task:
     field = fs.models.bundled(name)
     if name == "mnist":
-        return Task(field, _classifier_distance(), 500, 4)
+        return Task(field, _classifier_distance(), 320, 3)
     if name == "digits":
         return Task(field, partial(_distance, real=_moments(fs.data.digits()[0])), 2048, 6)
     data = field.model.sample_data(400_000, torch.Generator().manual_seed(0))

@@ -14,6 +14,8 @@ import fewstep as fs
 from fewstep.classical import dpmpp_2m_sde, edm_stochastic, euler, euler_ancestral, sa_solver
 from fewstep.schedules import VE, VP, CondOT, Cosine
 
+#: Earlier versions of PyTorch cannot trace sample itself.
+NEW = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
 GRID = (0.1, 0.3, 0.5, 0.8, 0.9)
 SHAPE = (6, 2)
 
@@ -30,6 +32,9 @@ def noisy():
 @pytest.fixture
 def x0():
     return fs.noise(*[SHAPE[0], SHAPE[1:]], seed=3, dtype=torch.float64)
+
+
+sine = fs.Field(lambda x, t: torch.sin(x))
 
 
 def velocity(x, t):
@@ -94,6 +99,7 @@ def test_streams_are_independent():
     drawn = torch.stack([fs.noise(4, (3000,), stream=k, dtype=torch.float64) for k in range(4)]).flatten(0, 1)
     correlation = torch.corrcoef(drawn) - torch.eye(16)
     assert correlation.abs().max() < 5 / 3000**0.5
+    assert drawn.unique().numel() == drawn.numel()
     first = np.random.Generator(np.random.Philox(key=np.array([1, 2], dtype=np.uint64))).standard_normal(5)
     assert fs.noise(1, (5,), seed=1, start=2, dtype=torch.float64)[0].tolist() == first.tolist()
 
@@ -128,6 +134,13 @@ def test_gradients_flow_to_the_noises(noisy, x0):
 def test_the_failing_call_of_a_noisy_sampling_is_told(noisy, x0):
     with pytest.raises(FloatingPointError, match="NaN or infinity at call 2 of 4"):
         noisy.sample(lambda x, t: x / (t[:, None] != 0.5), x0, noises=fs.noises(0))
+
+
+@pytest.mark.skipif(not NEW, reason="needs PyTorch 2.13")
+def test_the_compiler_takes_noises_in_a_tensor(x0):
+    solver, xi = euler_ancestral(4), torch.randn(3, *SHAPE, dtype=torch.float64)
+    traced = torch.compile(lambda x, n: solver.sample(sine, x, noises=n), backend="eager", fullgraph=True)
+    assert torch.equal(traced(x0, xi), solver.sample(sine, x0, noises=xi))
 
 
 def test_every_solver_without_noise_takes_noises_and_ignores_them(x0):

@@ -43,7 +43,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -97,7 +97,7 @@ class ExponentialBuilder(TableBuilder, ABC):
         start = self.last if start is None else start
         new, old = self.schedule(time), self.at[start]
         D = {start: new.alpha * self.total(time, start)}
-        return self._append(time, start, new.sigma / old.sigma, {}, D, point)
+        return self._append(time, start, new.sigma / old.sigma, {}, D, point=point)
 
     def step(
         self,
@@ -108,14 +108,11 @@ class ExponentialBuilder(TableBuilder, ABC):
         point: bool = True,
         S: Tensor | None = None,
     ) -> int:
-        """Append the state at ``time`` that the weights and a noise ``S xi`` lead to from a state.
-
-        That is ``start``, or the newest state.
-        """
+        """Append the state at ``time`` that weights and noise ``S xi`` lead to from ``start`` or the newest."""
         start = self.last if start is None else start
         new = self.schedule(time)
         C, D = self._terms(new, start, weights)
-        return self._append(time, start, self._ratio(new, start), C, D, point, S)
+        return self._append(time, start, self._ratio(new, start), C, D, point=point, S=S)
 
     def correct(self, change: Weights) -> None:
         """Change the weights that led to the newest state from the one before.
@@ -156,16 +153,7 @@ class ExponentialBuilder(TableBuilder, ABC):
         """``1 - e^-h``, which the weights of a step sum to."""
         return -torch.expm1(-self.length(time, start))
 
-    def _append(
-        self,
-        time: Tensor,
-        start: int,
-        ratio: Tensor,
-        C: Weights,
-        D: Weights,
-        point: bool,
-        S: Tensor | None = None,
-    ) -> int:
+    def _append(self, time: Tensor, start: int, ratio: Tensor, C: Weights, D: Weights, **options: Any) -> int:
         states, calls = self._corrections.get(start, ({}, {}))
         self.at.append(self.schedule(time))
         self.lambdas.append(self.log_snr(time))
@@ -173,8 +161,7 @@ class ExponentialBuilder(TableBuilder, ABC):
             time,
             _sum({start: ratio}, _scaled(ratio, states), C),
             _sum(_scaled(ratio, calls), D),
-            point=point,
-            S=S,
+            **options,
         )
 
     @abstractmethod
@@ -206,18 +193,10 @@ class DataBuilder(ExponentialBuilder):
 class NoiseBuilder(ExponentialBuilder):
     """Weighs noise predictions, as in (5) and (9)."""
 
-    def sigma_step(
-        self,
-        time: Tensor,
-        weights: Weights,
-        *,
-        start: int | None = None,
-        point: bool = True,
-        S: Tensor | None = None,
-    ) -> int:
+    def sigma_step(self, time: Tensor, weights: Weights, *, start: int | None = None, **options: Any) -> int:
         """Append ``x' / alpha' = x / alpha + sum_j W_j noise_j``: weights that sum to ``s' - s``."""
         s = self.level(self.last if start is None else start)
-        return self.step(time, _scaled(-1 / s, weights), start=start, point=point, S=S)
+        return self.step(time, _scaled(-1 / s, weights), start=start, **options)
 
     def level(self, state: int) -> Tensor:
         """``s = sigma / alpha`` at a state: infinite in pure noise."""

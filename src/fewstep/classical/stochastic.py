@@ -18,7 +18,7 @@ and not at the ODE's solution from the same noise: there is no error to fit, or 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -224,7 +224,7 @@ def edm_stochastic(
 
 
 class _StretchedBuilder(DataBuilder):
-    """Makes steps (1) and (2): those of the ODE with lambda stretched, and with less of the state.
+    """Makes steps (1): those of the ODE with lambda stretched, with less of the state, and with noise.
 
     Args:
         schedule: the schedule.
@@ -244,18 +244,10 @@ class _StretchedBuilder(DataBuilder):
         start = self.last if start is None else start
         return self.step(time, {start: self.total(time, start)}, start=start, point=point)
 
-    def step(
-        self,
-        time: Tensor,
-        weights: Weights,
-        *,
-        start: int | None = None,
-        point: bool = True,
-        S: Tensor | None = None,
-    ) -> int:
+    def step(self, time: Tensor, weights: Weights, *, start: int | None = None, **options: Any) -> int:
         start, new = self.last if start is None else start, self.schedule(time)
         S = self.s_noise * new.sigma * (1 - self._kept(new, start).square()).sqrt()
-        return super().step(time, weights, start=start, point=point, S=S)
+        return super().step(time, weights, start=start, S=S, **options)
 
     def _ratio(self, new: SchedulePoint, start: int) -> Tensor:
         return super()._ratio(new, start) * self._kept(new, start)
