@@ -108,7 +108,7 @@ class ExponentialBuilder(TableBuilder, ABC):
         point: bool = True,
         S: Tensor | None = None,
     ) -> int:
-        """Append the state at ``time`` that weights and noise ``S xi`` lead to from ``start`` or the newest."""
+        """Append the state at ``time`` that the weights and a noise ``S xi`` lead to from ``start``."""
         start = self.last if start is None else start
         new = self.schedule(time)
         C, D = self._terms(new, start, weights)
