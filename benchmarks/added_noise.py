@@ -2,15 +2,15 @@
 
     python benchmarks/added_noise.py mixture digits --json noise.json
     python benchmarks/added_noise.py digits --distance sliced --methods sa_solver dpmpp_2m_sde --calls 12 20
-    python benchmarks/added_noise.py mnist --methods sa_solver --calls 12 --refinements 1
+    python benchmarks/added_noise.py mnist --methods sa_solver --calls 12 --grids uniform --refinements 1
 
 For every method and number of calls, the rate ``eta`` and the grid of times are searched: a list of rates on
 every grid, then golden-section search around the best. (``eta`` is ``tau^2`` of SA-Solver, and of EDM's churn
 the share of the largest one.) What is minimised is a moment or feature loss, over three sets of noises: the
 Frechet distance to the data, in coordinates (mixture), pixels (digits) or the features of a classifier
-(MNIST), or the sliced Wasserstein distance. The first columns are those means by rate, on the best grid. Then
-the best pair, and the best grid at ``eta = 0``, are scored on fresh noises, several times. Both start from the
-same noises, so that the gain is paired; its interval is Student's, at 95%.
+(MNIST), or the sliced Wasserstein distance. The first columns are those means by rate, on the best grid.
+Then the best pair, and the best grid at ``eta = 0``, are scored on fresh noises, several times. Both start
+from the same noises, so that the gain is paired; its interval is Student's, at 95%.
 """
 
 from __future__ import annotations
