@@ -1,4 +1,4 @@
-"""The samplers of other libraries, run as their users run them, on one random network.
+"""The samplers of other libraries, run as their users run them, on one random network and the same noises.
 
 The state is passed to the network at unit variance, with an angle, ``arctan(sigma / alpha)``, and its output
 is taken for noise, data, or whatever a peer needs. Every peer returns a record: the levels ``sigma / alpha``
@@ -10,10 +10,14 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
+from inspect import signature
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
 import torchdiffeq
@@ -27,12 +31,16 @@ BATCH, SIZE, WIDTH = 8, 4, 32
 
 
 class Run(NamedTuple):
-    """The record of a peer. Shape: ``levels``: ``(n + 1,)``, float64; ``start`` and ``end``: ``(B, 4)``."""
+    """The record of a peer. Shape: ``levels``: ``(n + 1,)``, float64; ``start`` and ``end``: ``(B, 4)``.
+
+    The first ``skipped`` noises that it drew are not used.
+    """
 
     levels: Tensor
     start: Tensor
     end: Tensor
     calls: int
+    skipped: int = 0
 
 
 def network(x: Tensor, angle: Tensor | float) -> Tensor:
@@ -51,6 +59,23 @@ def start_noise() -> Tensor:
     return fs.noise(BATCH, (SIZE,), seed=3)
 
 
+@contextmanager
+def drawing(place: Any, name: str) -> Iterator[None]:
+    """Let a function that draws noise return, call after call, what our solvers get from ``added``."""
+    numbers = count()
+
+    def draw(*args: Any, **options: Any) -> Tensor:
+        return added(next(numbers), start_noise())
+
+    with mock.patch.object(place, name, draw, create=True):  # most schedulers draw none
+        yield
+
+
+def added(k: int, like: Tensor) -> Tensor:
+    """The noises that samplers add, float32."""
+    return fs.noises(seed=3)(k, like)
+
+
 def sample(
     solver: Solver,
     run: Run,
@@ -62,7 +87,8 @@ def sample(
     if solver.nfe != run.calls:
         raise ValueError(f"sample: {solver.name} makes {solver.nfe} calls, the peer made {run.calls}.")
     field = Field(predict, schedule, prediction, time_shape="scalar", clock="sigma")
-    return solver.sample(field, run.start / float(schedule(0.0).sigma))
+    x0 = run.start / float(schedule(0.0).sigma)
+    return solver.sample(field, x0, noises=lambda k, like: added(k + run.skipped, like))
 
 
 def grid(levels: Tensor, schedule: Schedule) -> list[float]:
@@ -78,13 +104,14 @@ def deviation(sample: Tensor, run: Run) -> float:
 # ----------------------------------------------------------------------------- diffusers, torchdiffeq
 
 
-def diffusers_preserving(scheduler: Any, steps: int) -> Run:
+def diffusers_preserving(scheduler: Any, steps: int, **options: Any) -> Run:
     """A scheduler of noise-predicting networks whose states have unit variance."""
     scheduler.set_timesteps(steps)
     levels = _levels(scheduler)
     start = x = start_noise()
-    for i, t in enumerate(scheduler.timesteps):
-        x = scheduler.step(network(x, levels[i].arctan()), t, x).prev_sample
+    with drawing(_module(scheduler), "randn_tensor"):
+        for i, t in enumerate(scheduler.timesteps):
+            x = scheduler.step(network(x, levels[i].arctan()), t, x, **options).prev_sample
     return Run(levels, start, x, len(scheduler.timesteps))
 
 
@@ -92,9 +119,10 @@ def diffusers_exploding(scheduler: Any, steps: int) -> Run:
     """A scheduler of noise-predicting networks whose states are ``data + sigma noise``."""
     scheduler.set_timesteps(steps)
     start = x = start_noise() * scheduler.sigmas[0]
-    for i, t in enumerate(scheduler.timesteps):
-        scaled = scheduler.scale_model_input(x, t)
-        x = scheduler.step(network(scaled, scheduler.sigmas[i].double().arctan()), t, x).prev_sample
+    with drawing(_module(scheduler), "randn_tensor"):
+        for i, t in enumerate(scheduler.timesteps):
+            scaled = scheduler.scale_model_input(x, t)
+            x = scheduler.step(network(scaled, scheduler.sigmas[i].double().arctan()), t, x).prev_sample
     return Run(scheduler.sigmas.double().unique_consecutive(), start, x, len(scheduler.timesteps))
 
 
@@ -147,6 +175,12 @@ def flow_velocity(x: Tensor, level: Tensor) -> Tensor:
     return network(x, level.arctan())
 
 
+def _module(scheduler: Any) -> Any:
+    """The module of diffusers in which a scheduler, or what it is a subclass of, draws noise."""
+    names = (base.__module__ for base in type(scheduler).__mro__)
+    return sys.modules[next(name for name in names if name.startswith("diffusers."))]
+
+
 def _levels(scheduler: Any) -> Tensor:
     """``sigma / alpha`` of the timesteps, and at the end."""
     if hasattr(scheduler, "betas") and hasattr(scheduler, "ets"):  # IPNDM: these are sigma and alpha
@@ -177,7 +211,8 @@ def k_diffusion_sampling() -> Any:
     parent.utils = utils
     spec = importlib.util.spec_from_file_location("k_diffusion.sampling", file)
     module = importlib.util.module_from_spec(spec)
-    stand_ins = {"k_diffusion": parent, "k_diffusion.utils": utils}
+    # torchsde draws noises, which we hand in.
+    stand_ins = {"k_diffusion": parent, "k_diffusion.utils": utils, "torchsde": types.ModuleType("torchsde")}
     sys.modules |= stand_ins
     try:
         spec.loader.exec_module(module)
@@ -188,7 +223,10 @@ def k_diffusion_sampling() -> Any:
 
 
 def k_diffusion(sampler: str, sigmas: Sequence[float], **options: Any) -> Run:
-    """A deterministic sampler of k-diffusion on a denoiser."""
+    """A sampler of k-diffusion on a denoiser.
+
+    Its sampler of EDM draws a noise for every step, of which the first is not used below ``s_tmax``.
+    """
     calls = 0
 
     def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
@@ -198,8 +236,12 @@ def k_diffusion(sampler: str, sigmas: Sequence[float], **options: Any) -> Run:
 
     sampling, levels = k_diffusion_sampling(), torch.tensor(sigmas)
     start = start_noise() * levels[0]
-    end = getattr(sampling, f"sample_{sampler}")(denoiser, start, levels, disable=True, **options)
-    return Run(levels.double(), start, end, calls)
+    function, numbers = getattr(sampling, f"sample_{sampler}"), count()
+    if "noise_sampler" in signature(function).parameters:
+        options["noise_sampler"] = lambda *levels: added(next(numbers), start)
+    with drawing(torch, "randn_like"):
+        end = function(denoiser, start, levels, disable=True, **options)
+    return Run(levels.double(), start, end, calls, skipped=int("s_churn" in options))
 
 
 def exploding_data(x: Tensor, level: Tensor) -> Tensor:

@@ -30,12 +30,16 @@ from fewstep.classical import (
     dpm_singlestep,
     dpm_solver,
     dpmpp,
+    dpmpp_2m_sde,
     edm_heun,
+    edm_stochastic,
     euler,
+    euler_ancestral,
     heun,
     ipndm,
     lms,
     runge_kutta,
+    sa_solver,
     unipc,
 )
 from fewstep.schedules import DDPM, VE, CondOT, Cosine, Schedule
@@ -94,8 +98,10 @@ def exploded(x: Tensor, level: Tensor) -> Tensor:
     return peers.network(x / (1 + level.to(x.dtype).square()).sqrt(), level.arctan())
 
 
-def preserving(scheduler: Any, steps: int, ours: Ours, schedule: Schedule, prediction: str) -> float:
-    run = peers.diffusers_preserving(scheduler(), steps)
+def preserving(
+    scheduler: Any, steps: int, ours: Ours, schedule: Schedule, prediction: str, **options: Any
+) -> float:
+    run = peers.diffusers_preserving(scheduler(), steps, **options)
     return deviation(run, ours, schedule, prediction, at_unit_variance)
 
 
@@ -182,6 +188,8 @@ def diffusers_cases() -> Iterator[Case]:
         quirk = "NaN at sigma = 0 without lower_order_final" * (order > 1)
         yield vp("UniPCMultistep", ours, quirk, **config)
 
+    yield from _stochastic_cases()
+
     sigmas = [0.99, 0.95, 0.8, 0.6, 0.45, 0.3, 0.1, 0.03, 0.0]
     scheduler = partial(diffusers.IPNDMScheduler, trained_betas=sigmas)
     compare = partial(preserving, scheduler, 8, call(ipndm), Cosine(), "v")
@@ -211,6 +219,45 @@ def diffusers_cases() -> Iterator[Case]:
         yield other(flow, "CondOT", "UniPCMultistep", call(unipc, order), quirk, solver_order=order, **config)
     ours = call(dpmpp, "2M", lower_order_final=True)
     yield other(flow, "CondOT", "DPMSolverMultistep", ours, "starts at sigma = 0.999", **config)
+
+
+def _stochastic_cases() -> Iterator[Case]:
+    """Those of diffusers that add noise, with the noises that ours adds."""
+
+    def vp(name: str, ours: Ours, quirk: str, steps: int, step: dict[str, Any], **config: Any) -> Case:
+        scheduler = partial(getattr(diffusers, f"{name}Scheduler"), **config)
+        compare = partial(preserving, scheduler, steps, ours, DDPM(), "noise", **step)
+        return Case(_label(name, {**config, **step}), ours, steps, "DDPM", quirk, compare)
+
+    for eta in (0.5, 1.0):
+        quirk = "ends at alpha = 1 (set_alpha_to_one)"
+        yield vp("DDIM", call(euler_ancestral, eta=eta), quirk, 8, {"eta": eta}, clip_sample=False)
+    yield vp("DDPM", call(euler_ancestral), "its smaller variance", 8, {}, clip_sample=False)
+    for variant in ("midpoint", "heun"):
+        for steps in (8, 20):
+            ours = call(dpmpp_2m_sde, variant=variant, lower_order_final=steps < 15)
+            quirk = LOWER_ORDER_FINAL if steps < 15 else ORDER_ONE_AT_ZERO
+            config = {"algorithm_type": "sde-dpmsolver++", "solver_type": variant}
+            yield vp("DPMSolverMultistep", ours, quirk, steps, {}, **config)
+    for predictor, corrector in ((1, 1), (1, 2), (2, 1), (2, 2), (3, 3), (3, 4)):
+        for tau in (0.0, 0.6, 1.0):
+            ours = call(sa_solver, predictor=predictor, corrector=corrector, tau=tau)
+            orders = {"predictor_order": predictor, "corrector_order": corrector}
+            compare = partial(preserving, partial(_SASolver, tau, **orders), 8, ours, DDPM(), "noise")
+            quirk = "its tau is 0 outside timesteps 200 to 800; here constant, and coefficients in float64"
+            yield Case(_label("SASolver", {**orders, "tau": tau}), ours, 8, "DDPM", quirk, compare)
+
+
+class _SASolver(diffusers.SASolverScheduler):
+    """With a constant tau, and levels in float64: its sums cancel to 1e-5 in float32."""
+
+    def __init__(self, tau: float, **config: Any) -> None:
+        super().__init__(**config)
+        self.tau_func = lambda t: torch.tensor(tau, dtype=torch.float64)
+
+    def set_timesteps(self, steps: int) -> None:
+        super().set_timesteps(steps)
+        self.sigmas = self.sigmas.double()
 
 
 def _label(name: str, config: dict[str, Any]) -> str:
@@ -252,6 +299,10 @@ class Sampler(NamedTuple):
     quirk: str = ""
 
 
+def _churned(churn: float, s_tmin: float = 0.0, s_noise: float = 1.0) -> Ours:
+    return call(edm_stochastic, churn=churn, s_min=s_tmin, s_max=15.0, s_noise=s_noise)
+
+
 SAMPLERS = [
     Sampler("euler", {}, call(ddim)),
     Sampler("heun", {}, call(edm_heun), EULER_AT_ZERO),
@@ -259,6 +310,22 @@ SAMPLERS = [
     *(Sampler("lms", {"order": order}, call(lms, order)) for order in (1, 2, 3, 4)),
     Sampler("dpmpp_2m", {}, call(dpmpp, "2M"), ORDER_ONE_AT_ZERO),
     Sampler("dpmpp_2s_ancestral", {"eta": 0.0}, call(dpmpp, "2S"), EULER_AT_ZERO),
+    *(
+        Sampler("euler_ancestral", options, call(euler_ancestral, **options))
+        for options in ({}, {"eta": 0.6, "s_noise": 1.1})
+    ),
+    *(
+        Sampler(
+            "dpmpp_2m_sde",
+            {"solver_type": variant, **options},
+            call(dpmpp_2m_sde, variant=variant, **options),
+        )
+        for variant, options in (("midpoint", {}), ("heun", {}), ("midpoint", {"eta": 0.4, "s_noise": 1.1}))
+    ),
+    *(
+        Sampler("heun", {"s_churn": churn, "s_tmax": 15.0, **other}, _churned(churn, **other), EULER_AT_ZERO)
+        for churn, other in ((1.0, {}), (40.0, {"s_tmin": 0.1, "s_noise": 1.003}))
+    ),
 ]
 
 
@@ -299,7 +366,10 @@ def recorded(record: dict[str, Any]) -> list[tuple[Sampler, peers.Run]]:
     """The runs of a recording, with the samplers that made them."""
     levels = torch.tensor(record["levels"], dtype=torch.float64)
     start = torch.tensor(record["start"])
-    runs = [peers.Run(levels, start, torch.tensor(run["end"]), run["calls"]) for run in record["runs"]]
+    runs = [
+        peers.Run(levels, start, torch.tensor(run["end"]), run["calls"], int("s_churn" in run["options"]))
+        for run in record["runs"]
+    ]
     made_by = [(run["sampler"], run["options"]) for run in record["runs"]]
     if made_by != [(sampler.name, sampler.options) for sampler in SAMPLERS]:
         raise ValueError(f"recorded: the samplers are {made_by}, not those of SAMPLERS; record them again.")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from ._adaptive import Adaptive, AdaptiveSamples
     from ._likelihood import Likelihood, log_likelihood
+    from ._noises import noise, noises
     from .checking import Check, check
     from .classical import grids
     from .comparison import Comparison, compare
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from .inspection import Inspection, inspect
     from .lifted import Lifted
     from .lifting import lift, load
-    from .pairs import Pairs, noise
+    from .pairs import Pairs
     from .solver import Path, Solver
 
 __all__ = [
@@ -87,6 +88,7 @@ __all__ = [
     "models",
     "networks",
     "noise",
+    "noises",
     "pairs",
     "reference",
     "report",
@@ -107,7 +109,8 @@ _SOURCES = {
     "lifted": ("Lifted",),
     "lifting": ("lift", "load"),
     "_likelihood": ("Likelihood", "log_likelihood"),
-    "pairs": ("Pairs", "noise"),
+    "_noises": ("noise", "noises"),
+    "pairs": ("Pairs",),
     "solver": ("Path", "Solver"),
 }  # fmt: skip
 _SOURCE = {name: module for module, names in _SOURCES.items() for name in names}

@@ -22,6 +22,7 @@ class TableBuilder:
     def __init__(self, t0: Tensor) -> None:
         self._times = [t0]
         self._rows: list[tuple[Mapping[int, Tensor], Mapping[int, Tensor]]] = []
+        self._noises: dict[int, Tensor] = {}
         self._points = [0]
 
     @property
@@ -29,8 +30,18 @@ class TableBuilder:
         """Index of the newest state and of the call made there."""
         return len(self._rows)
 
-    def add(self, time: Tensor, C: Mapping[int, Tensor], D: Mapping[int, Tensor], *, point: bool) -> int:
-        """Append the state ``sum C[j] x_j + sum D[j] u_j`` at ``time``; return its index."""
+    def add(
+        self,
+        time: Tensor,
+        C: Mapping[int, Tensor],
+        D: Mapping[int, Tensor],
+        *,
+        point: bool,
+        S: Tensor | None = None,
+    ) -> int:
+        """Append the state ``sum C[j] x_j + sum D[j] u_j + S xi`` at ``time``; return its index."""
+        if S is not None:
+            self._noises[self.last] = S
         self._rows.append((C, D))
         self._times.append(time)
         if point:
@@ -45,4 +56,8 @@ class TableBuilder:
             for matrix, row in ((C, c), (D, d)):
                 for j, coefficient in row.items():
                     matrix[i, j] = coefficient
-        return Table(torch.stack(self._times[:-1]), C, D), tuple(self._points)
+        table = Table(torch.stack(self._times[:-1]), C, D)
+        if self._noises:
+            none = torch.zeros((), dtype=torch.float64)
+            table = table._replace(S=torch.stack([self._noises.get(i, none) for i in range(N)]))
+        return table, tuple(self._points)

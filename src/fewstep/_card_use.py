@@ -31,6 +31,7 @@ def use(name: str, files: Sequence[str], load: str, solver: Solver) -> str:
     """
     facts, schedule = solver.fitted_for or {}, own_schedule(solver)
     names = ", ".join(quoted(line(key)) for key in facts.get("conditions") or ())
+    added = ", noises=fs.noises(seed=0)" if solver.noises else ""
     conditions, extra = (", **conditions", ", extra_args=conditions") if names else ("", "")
     told = f" `conditions` are its arguments by name, {names}, for each of the samples." if names else ""
     shape = facts.get("shape")
@@ -49,11 +50,11 @@ def use(name: str, files: Sequence[str], load: str, solver: Solver) -> str:
 import fewstep as fs
 
 {load}
-{field}samples = solver.sample(field, fs.noise(16, {size}, seed=0){conditions})
+{field}samples = solver.sample(field, fs.noise(16, {size}, seed=0){added}{conditions})
 ```
 
 {about}"""
-    if "of" in facts:
+    if "of" in facts or solver.noises:  # the loops of other frameworks add no noise of ours
         return python
     size = repr(tuple(shape)) if shape else "shape"
     velocity = facts.get("prediction", "velocity") == "velocity"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ._table import Rows
 
-__all__ = ["Coefficient", "Correct", "Readied", "Row", "advance", "execute", "plan"]
+__all__ = ["Call", "Coefficient", "Correct", "Readied", "Row", "advance", "execute", "plan"]
 
 #: A number, or, while fitting, a tensor that broadcasts against the states.
 Coefficient = float | Tensor
@@ -20,7 +20,10 @@ Correct = Callable[[int, dict[int, Tensor], dict[int, Tensor]], None]
 
 
 class Row(NamedTuple):
-    """One row of a table: the nonzero terms, and the states and predictions that no later row reads."""
+    """One row of a table: the nonzero terms, and the states and predictions that no later row reads.
+
+    The noise that row ``i`` adds is prediction ``~i``, which is negative.
+    """
 
     states: tuple[tuple[int, Coefficient], ...]
     predictions: tuple[tuple[int, Coefficient], ...]
@@ -33,14 +36,17 @@ def plan(
     D: Sequence[Sequence[Coefficient]],
     keep_states: Iterable[int] = (),
     keep_predictions: bool = False,
+    S: Sequence[float] = (),
 ) -> list[Row]:
     """Drop the zeros of a table, and find the last row that reads each state and prediction."""
     rows = [(_nonzero(c), _nonzero(d)) for c, d in zip(C, D, strict=True)]
+    for i, scale in enumerate(S):
+        rows[i] = (rows[i][0], (*rows[i][1], *[(~i, scale)] * (scale != 0)))
     # A row of zeros is the zero state, with the shape of the state before.
     rows = [(s, p) if s or p else (((i, 0.0),), ()) for i, (s, p) in enumerate(rows)]
     kept = {*keep_states, len(rows)}
     last_state = list(range(len(rows)))  # at least row j reads state j, in call j
-    last_call = list(range(len(rows)))
+    last_call = {j: j for j in range(len(rows))}
     for i, (states, predictions) in enumerate(rows):
         for j, _ in states:
             last_state[j] = i
@@ -51,7 +57,7 @@ def plan(
             states,
             predictions,
             tuple(j for j in range(i + 1) if last_state[j] == i and j not in kept),
-            () if keep_predictions else tuple(j for j in range(i + 1) if last_call[j] == i),
+            () if keep_predictions else tuple(j for j, last in last_call.items() if last == i),
         )
         for i, (states, predictions) in enumerate(rows)
     ]
@@ -66,19 +72,31 @@ class Readied(NamedTuple):
         estimated: calls, at an end of time, whose network prediction the field converts to the one that the
             table reads.
         largest: the largest magnitude of its numbers.
+        noisy: the rows that add noise.
     """
 
     rows: list[Row]
     recorded: list[Row]
     estimated: list[int]
     largest: float
+    noisy: list[int]
 
     @classmethod
-    def of(cls, C: Rows, D: Rows, points: Iterable[int], estimated: list[int], keep: bool = False) -> Readied:
+    def of(
+        cls,
+        C: Rows,
+        D: Rows,
+        points: Iterable[int],
+        estimated: list[int],
+        S: Sequence[float] = (),
+        keep: bool = False,
+    ) -> Readied:
         """Plan a table for this network; with ``keep`` all rows keep the first state and all predictions."""
-        largest = max(abs(number) for row in (*C, *D) for number in row)
-        rows = plan(C, D, (0,) if keep else (), keep_predictions=keep)
-        return cls(rows, plan(C, D, (0, *points), keep_predictions=True), estimated, largest)
+        largest = max(abs(number) for row in (*C, *D, S) for number in row)
+        noisy = [i for i, number in enumerate(S) if number]
+        rows = plan(C, D, (0,) if keep else (), keep_predictions=keep, S=S)
+        recorded = plan(C, D, (0, *points), keep_predictions=True, S=S)
+        return cls(rows, recorded, estimated, largest, noisy)
 
 
 def execute(
@@ -93,7 +111,8 @@ def execute(
     """Compute ``x_i = sum_j C[i,j] x_j + sum_j D[i,j] u_j`` for ``i = start .. N``; return ``x_N``.
 
     ``states`` and ``predictions`` hold the known ones (at least ``x_0``) and receive the computed ones; those
-    that no later row reads are removed.
+    that no later row reads are removed. The noises that rows add are among the ``predictions``: see
+    :class:`Row`.
     """
     for i in range(start, len(rows) + 1):
         if i - 1 not in predictions:

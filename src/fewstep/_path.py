@@ -39,7 +39,7 @@ def check_noise(x0: Tensor, name: str = "x0", some: bool = False) -> None:
 def check_conditions(
     names: Iterable[str],
     function: str = "sample",
-    own: Sequence[str] = ("trajectory", "progress", "differentiable", "check", "callback"),
+    own: Sequence[str] = ("trajectory", "progress", "differentiable", "check", "callback", "noises"),
 ) -> None:
     """Raise a ``TypeError`` for a condition that is a misspelt option of a function, or a mapping of them."""
     for name in names:

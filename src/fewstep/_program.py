@@ -12,6 +12,7 @@ from ._broadcast import affine
 from ._execute import Row, execute
 from ._field import FieldBase
 from ._network import state_type
+from ._noises import Noises, with_noises
 
 if TYPE_CHECKING:
     from ._sampling import Sampling
@@ -43,7 +44,7 @@ class Program:
         self.name, self.times, self.dtype = solver.name, solver.times, state_type(like.dtype)
         if readied.largest > torch.finfo(self.dtype).max:
             raise self._overflow(f": its coefficient {readied.largest:.3g} is beyond {self.dtype}")
-        self.rows, self.recorded = readied.rows, readied.recorded
+        self.rows, self.recorded, self.noisy = readied.rows, readied.recorded, readied.noisy
         self.calls = [
             field.at(t, like, solver.prediction if j in readied.estimated else None)
             for j, t in enumerate(solver.times)
@@ -59,6 +60,7 @@ class Program:
         states: dict[int, Tensor] | None = None,
         predictions: dict[int, Tensor] | None = None,
         report: Callback | None = None,
+        noises: Noises | None = None,
     ) -> Tensor:
         """Return the samples of noises ``x0``, ``(B, ...)``, like them.
 
@@ -69,6 +71,7 @@ class Program:
             states: receives those that no later row removes.
             predictions: likewise.
             report: called after each network call.
+            noises: those that rows add.
         """
 
         def call(j: int, x: Tensor, t: float) -> Tensor:
@@ -80,9 +83,10 @@ class Program:
         states, predictions = ({} if d is None else d for d in (states, predictions))
         states[0] = affine(x0.to(self.dtype), *self.law)  # in half precision the sums would lose small steps
         rows = self.rows if rows is None else rows
-        return execute(call, self.times, rows, states, predictions, correct=self.correct).to(x0.dtype)
+        asked = call if noises is None else with_noises(call, noises, self.noisy, predictions)
+        return execute(asked, self.times, rows, states, predictions, correct=self.correct).to(x0.dtype)
 
-    def explain(self, x0: Tensor, conditions: Mapping[str, Any]) -> NoReturn:
+    def explain(self, x0: Tensor, conditions: Mapping[str, Any], noises: Noises | None = None) -> NoReturn:
         """Repeat a sampling that ended in NaN or infinity, check every call, and raise.
 
         Raises:
@@ -104,7 +108,7 @@ class Program:
                 )
 
         with torch.no_grad():
-            self.run(x0, conditions, report=watch)
+            self.run(x0, conditions, report=watch, noises=noises)
         raise self._overflow(f" after the last call: its sample is infinite in {x0.dtype}")
 
     def _overflow(self, where: str) -> FloatingPointError:

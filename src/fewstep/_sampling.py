@@ -14,6 +14,7 @@ from torch import Tensor
 from . import _fitted_for
 from ._compiled import Compiled, Mode
 from ._execute import Correct, Readied
+from ._noises import Noises, check_noises
 from ._path import Path, check_conditions, check_noise
 from ._predictions import Prediction
 from ._program import Callback, Program
@@ -34,6 +35,7 @@ class Sampling:
     times: tuple[float, ...]
     C: Rows
     D: Rows
+    S: tuple[float, ...]
     points: tuple[int, ...]
     name: str
     prediction: Prediction
@@ -47,6 +49,11 @@ class Sampling:
         return len(self.times)
 
     @property
+    def noises(self) -> int:
+        """Number of noises that it adds to a sample: 0 for every solver of an ODE."""
+        return sum(number != 0 for number in self.S)
+
+    @property
     def point_times(self) -> tuple[float, ...]:
         """Times of the trajectory points."""
         return tuple((*self.times, self.end)[i] for i in self.points)
@@ -54,20 +61,21 @@ class Sampling:
     @cached_property
     def table(self) -> Table:
         """The numbers as float64 tensors."""
-        return Table(torch.tensor(self.times, dtype=torch.float64), square(self.C), square(self.D))
+        table = Table(torch.tensor(self.times, dtype=torch.float64), square(self.C), square(self.D))
+        return table._replace(S=torch.tensor(self.S, dtype=torch.float64)) if self.S else table
 
     @overload
     def sample(
         self, field: Field | Callable[..., Tensor], x0: Tensor, *, trajectory: Literal[False] = ...,
         progress: bool = ..., differentiable: bool = ..., check: bool = ...,
-        callback: Callback | None = ..., **conditions: Any,
+        callback: Callback | None = ..., noises: Noises | None = ..., **conditions: Any,
     ) -> Tensor: ...  # fmt: skip
 
     @overload
     def sample(
         self, field: Field | Callable[..., Tensor], x0: Tensor, *, trajectory: Literal[True],
         progress: bool = ..., differentiable: bool = ..., check: bool = ...,
-        callback: Callback | None = ..., **conditions: Any,
+        callback: Callback | None = ..., noises: Noises | None = ..., **conditions: Any,
     ) -> Path: ...  # fmt: skip
 
     def sample(
@@ -80,6 +88,7 @@ class Sampling:
         differentiable: bool = False,
         check: bool = True,
         callback: Callback | None = None,
+        noises: Noises | None = None,
         **conditions: Any,
     ) -> Tensor | Path:
         """Map noise to samples with exactly :attr:`nfe` calls of the field.
@@ -96,6 +105,9 @@ class Sampling:
                 looks.
             callback: called as ``callback(j, x_j, prediction)`` after network call ``j``; must not
                 change either tensor.
+            noises: standard normal noises for the rows that add some, :attr:`noises` of them: a tensor
+                ``(noises, B, ...)``, or a function ``noises(k, like)`` that returns noise ``k`` of the shape
+                and device of ``like``, such as :func:`fewstep.noises`. There is no default.
             **conditions: passed to the network untouched.
 
         Returns:
@@ -105,12 +117,13 @@ class Sampling:
         field's estimate of the latter, whose limit is known, is used: see :meth:`Field.predict_as`.
 
         Raises:
-            ValueError: when ``x0`` is not a batch of noise, or the table is for another schedule than the
-                field's.
+            ValueError: when ``x0`` is not a batch of noise, ``noises`` are missing or of another shape, or
+                the table is for another schedule than the field's.
             TypeError: when the name of a condition is close to that of an argument: ``trajectry=True``.
             FloatingPointError: when the network returns NaN or infinity; gives the call and time.
         """
         check_noise(x0)
+        check_noises(noises, self.noises, x0, self.name)
         kind = (x0.dtype, x0.device, x0.ndim, tuple(conditions))
         compiling = torch.compiler.is_compiling()
         program = _PROGRAMS[_keep_program(self, field, *kind)] if compiling else self._program(field, *kind)
@@ -126,9 +139,9 @@ class Sampling:
 
         with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()), bar:
             told = report if progress or callback is not None else None
-            x1 = program.run(x0, conditions, rows, states, predictions, told)
+            x1 = program.run(x0, conditions, rows, states, predictions, told, noises)
         if check and not (differentiable or compiling or torch.isfinite(x1).all()):
-            program.explain(x0, conditions)
+            program.explain(x0, conditions, noises)
         if not trajectory:
             return x1
         return Path(
@@ -160,8 +173,9 @@ class Sampling:
             **conditions: conditions like those to come.
 
         Raises:
-            ValueError: on an unknown mode, or ``"graph"`` without CUDA.
+            ValueError: on an unknown mode, ``"graph"`` without CUDA, or a solver that adds noise.
         """
+        self.check_ode("compiled")
         check_noise(like)
         program = self._program(field, like.dtype, like.device, like.ndim, tuple(conditions))
         return Compiled(program, like, conditions, mode)
@@ -202,11 +216,21 @@ class Sampling:
 
     def _ready(self, prediction: Prediction, schedule: Schedule) -> Readied:
         table, estimated = self.table.convert_where_finite(schedule, self.prediction, prediction)
-        return Readied.of(lower_triangle(table.C), lower_triangle(table.D), self.points, estimated)
+        C, D = lower_triangle(table.C), lower_triangle(table.D)
+        return Readied.of(C, D, self.points, estimated, self.S)
 
     @cached_property
     def _cache(self) -> dict[tuple[Prediction, Schedule], Readied]:
         return {}
+
+    def check_ode(self, function: str) -> None:
+        """Raise a ``ValueError`` that names a function if the solver adds noise, which it cannot do."""
+        if self.noises:
+            raise ValueError(
+                f"{function}: solver {self.name!r} adds {self.noises} noises to every sample, which is not "
+                "possible here; take a solver of the ODE, or sample with solver.sample(field, x0, "
+                "noises=fs.noises(seed=0))."
+            )
 
     def _warn_of_mismatch(self, field: Field) -> None:
         found = self.mismatch(field)

@@ -33,6 +33,7 @@ _REQUIRED: dict[str, Any] = {"nfe": int, "times": [float], "C": [[float]], "D": 
 _OPTIONAL: dict[str, Any] = {
     "name": str,
     "end": float,
+    "S": [float],
     "prediction": str,
     "schedule": {"name": str},
     "family": {"name": str},
@@ -45,7 +46,7 @@ _OPTIONAL: dict[str, Any] = {
 KINDS = {**_REQUIRED, **{key: (kind, None) for key, kind in _OPTIONAL.items()}}
 #: In the order in which a person reads them.
 _KEYS = (
-    "name", "nfe", "prediction", "schedule", "times", "end", "points", "C", "D", "family", "fitted_for",
+    "name", "nfe", "prediction", "schedule", "times", "end", "points", "C", "D", "S", "family", "fitted_for",
     "protocol", "scores", "citation",
 )  # fmt: skip
 
@@ -60,7 +61,8 @@ def content(arguments: Mapping[str, Any]) -> dict[str, Any]:
         "nfe": len(arguments["times"]),
         "schedule": None if schedule is None else schedule.to_dict(),
     }
-    return {"format": FORMAT, "schema": SCHEMA, **{key: facts[key] for key in _KEYS}}
+    keys = [key for key in _KEYS if key != "S" or facts["S"]]
+    return {"format": FORMAT, "schema": SCHEMA, **{key: facts[key] for key in keys}}
 
 
 def write(path: str | os.PathLike[str], arguments: Mapping[str, Any]) -> None:
@@ -92,6 +94,7 @@ def arguments(content: Mapping[str, Any]) -> dict[str, Any]:
         **given,
         "times": times,
         **{key: tuple(tuple(map(float, row)) for row in content[key]) for key in "CD"},
+        "S": tuple(map(float, given.get("S", ()))),
         "points": tuple(content["points"]),
         "end": float(given.get("end", 1.0)),
         "citation": tuple(given.get("citation", ())),

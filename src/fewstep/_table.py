@@ -32,18 +32,29 @@ class Reduced(NamedTuple):
 
 
 class Table(NamedTuple):
-    """``x_i = sum_{j<i} C[i,j] x_j + sum_{j<i} D[i,j] u_j``, with ``u_j = u(x_j, t_j)``.
+    """``x_i = sum_{j<i} C[i,j] x_j + sum_{j<i} D[i,j] u_j + S[i] xi_i``, with ``u_j = u(x_j, t_j)``.
 
     Shape:
         ``times``: ``(N,)``; ``C`` and ``D``: ``(N, N)``, lower triangular. Row ``i - 1`` makes ``x_i``.
+        ``S``: ``(N,)``, or a single zero where no row adds noise, which is so for every solver of an ODE.
     """
 
     times: Tensor
     C: Tensor
     D: Tensor
+    S: Tensor = torch.zeros((), dtype=torch.float64)
 
     def unroll(self) -> Reduced:
-        """Eliminate every state but ``x_0``: one forward substitution, differentiable."""
+        """Eliminate every state but ``x_0``: one forward substitution, differentiable.
+
+        Raises:
+            ValueError: when rows add noise, for which the reduced form has no place.
+        """
+        if self.S.ndim:
+            raise ValueError(
+                "unroll: this table adds noise, which the reduced form x_i = a_i x_0 + sum_j b_ij u_j has no "
+                "place for; take a solver of the ODE, whose S is empty, as eta=0 makes it."
+            )
         a, b = [torch.ones_like(self.times[0])], [torch.zeros_like(self.times)]
         for c, d in zip(self.C, self.D, strict=True):
             i = len(a)
@@ -59,7 +70,7 @@ class Table(NamedTuple):
         A, B = conversion(schedule(self.times), wanted, given)
         used = (self.D != 0).any(dim=0)  # leave out unread calls, to avoid 0 * infinity
         A, B = torch.where(used, A, 0), torch.where(used, B, 0)
-        return Table(self.times, self.C + self.D * A, self.D * B)
+        return Table(self.times, self.C + self.D * A, self.D * B, self.S)
 
     def convert_where_finite(self, schedule: Schedule, wanted: str, given: str) -> tuple[Table, list[int]]:
         """Convert as :meth:`convert`, except calls whose coefficients would be infinite.
@@ -70,14 +81,14 @@ class Table(NamedTuple):
         direct = self.convert(schedule, wanted, given)
         finite = direct.finite_calls()
         C, D = torch.where(finite, direct.C, self.C), torch.where(finite, direct.D, self.D)
-        return Table(self.times, C, D), (~finite).nonzero().flatten().tolist()
+        return self._replace(C=C, D=D), (~finite).nonzero().flatten().tolist()
 
     def reschedule(self, source: Schedule, target: Schedule, end: float) -> tuple[Table, float]:
         """Convert a table of velocities under ``source`` to data predictions under ``target``; also its end.
 
         With ``x_j = k_j xbar_j`` at equal signal-to-noise ratios and ``ubar_j = A_j xbar_j + B_j m_j``,
 
-            x_i = sum_j (C_ij + D_ij A_j) k_i / k_j x_j + D_ij B_j k_i m_j .
+            x_i = sum_j (C_ij + D_ij A_j) k_i / k_j x_j + D_ij B_j k_i m_j + S_i k_i xi_i .
 
         Raises:
             ValueError: when ``target`` does not have such a ratio.
@@ -94,7 +105,8 @@ class Table(NamedTuple):
         k = (alpha + sigma) / (alpha_bar + sigma_bar)
         A, B = conversion(source(self.times), "velocity", "data")
         after, before = k[1:, None], k[:-1]
-        table = Table(times[:-1], (self.C + self.D * A) * after / before, self.D * B * after)
+        S = self.S * k[1:] if self.S.ndim else self.S
+        table = Table(times[:-1], (self.C + self.D * A) * after / before, self.D * B * after, S)
         return table, float(times[-1])
 
     def finite_calls(self) -> Tensor:
@@ -119,7 +131,14 @@ def square(rows: Rows) -> Tensor:
     return torch.tensor([[*row, *[0.0] * (len(rows) - len(row))] for row in rows], dtype=torch.float64)
 
 
-def check_numbers(times: tuple[float, ...], C: Rows, D: Rows, points: tuple[int, ...], end: float) -> None:
+def check_numbers(
+    times: tuple[float, ...],
+    C: Rows,
+    D: Rows,
+    points: tuple[int, ...],
+    end: float,
+    S: tuple[float, ...] = (),
+) -> None:
     """Raise a ``ValueError`` unless the numbers are a valid table of a :class:`~fewstep.Solver`."""
     N = len(times)
     _check(N > 0, "times: a solver needs at least one call")
@@ -129,6 +148,8 @@ def check_numbers(times: tuple[float, ...], C: Rows, D: Rows, points: tuple[int,
         _check(fits, f"{label}: {N} calls need rows of 1 to {N} numbers, not {shape}")
         for i, row in enumerate(rows):
             _check(all(map(math.isfinite, row)), f"{label}: row {i} must be finite, not {list(row)}")
+    _check(len(S) in (0, N), f"S: {N} calls need {N} numbers, or none, not {len(S)}")
+    _check(all(map(math.isfinite, S)), f"S: must be finite, not {list(S)}")
     at = (*times, end)
     _check(all(0 <= t <= 1 for t in at), f"times: must lie in [0, 1], not {list(at)}")
     increase = len(points) > 1 and all(i < j for i, j in pairwise(points))

@@ -156,7 +156,7 @@ class Lifted(Solver):
 
     def _ready(self, prediction: Prediction, schedule: Schedule) -> Readied:
         # The predictions are converted, not the table, as the corrections read those of the table.
-        return Readied.of(self.C, self.D, self.points, list(range(self.nfe)), keep=True)
+        return Readied.of(self.C, self.D, self.points, list(range(self.nfe)), self.S, keep=True)
 
     def _on(self, device: torch.device) -> Corrector:
         own = self.corrector.parts[next(iter(self.corrector.parts))].mix.device

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,13 +20,13 @@ from ._files import write_safetensors
 from ._fitted_for import differences
 from ._json import finite
 from ._network import state_type
+from ._noises import noise
 from ._path import check_noise
-from ._ranges import COUNT, NATURAL, check_range
 from ._reading import check, excerpt, parse_json, read_tensors, reading
 from ._solver_file import FITTED_FOR
 from .field import Field
 
-__all__ = ["FACTS", "HEADER", "Pairs", "check_file", "field_noise", "noise"]
+__all__ = ["FACTS", "HEADER", "Pairs", "check_file", "field_noise"]
 
 #: Metadata key of the facts in a safetensors file of pairs.
 FACTS = "fewstep.pairs"
@@ -41,41 +41,6 @@ _KINDS = {
     "conditions": dict,
     "per_sample": dict,
 }
-
-
-def noise(
-    count: int,
-    shape: Sequence[int],
-    *,
-    seed: int = 0,
-    start: int = 0,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Draw the standard normal noises number ``start`` to ``start + count - 1`` of a seed.
-
-    Noise ``k`` comes from its own counter-based generator, keyed by ``(seed, k)``, and so does not depend on
-    the batch.
-
-    Args:
-        count: number of noises, at least 1.
-        shape: shape of one sample.
-        seed: seed, 0 or more.
-        start: number of the first noise.
-        dtype: floating-point type of the result; drawn in float64 and rounded.
-        device: device of the result.
-
-    Returns:
-        Tensor of shape ``(count, *shape)``.
-
-    Raises:
-        ValueError: when a number is out of range.
-    """
-    (count,) = check_range("noise", COUNT, count=count)
-    seed, start = check_range("noise", NATURAL, seed=seed, start=start)
-    keys = (np.array([seed, k], dtype=np.uint64) for k in range(start, start + count))
-    draws = [np.random.Generator(np.random.Philox(key=key)).standard_normal(tuple(shape)) for key in keys]
-    return torch.from_numpy(np.stack(draws)).to(dtype).to(device)  # some devices have no float64
 
 
 def field_noise(of: Field, count: int, seed: int, device: torch.device | str | None) -> Tensor:

@@ -31,7 +31,9 @@ class Solver(Sampling, Shared):
 
         ``x_i = sum_{j<i} C[i-1][j] x_j + sum_{j<i} D[i-1][j] u_j``,   ``i = 1 .. N``,
 
-    where the last state ``x_N`` is the sample. These numbers define the solver.
+    where the last state ``x_N`` is the sample. These numbers define the solver. A solver of an SDE adds
+    ``S[i-1] xi_i`` to ``x_i``, with ``xi_i`` standard normal noise, as those of
+    :mod:`fewstep.classical.stochastic` do.
 
     ``midpoint(steps=1)`` has ``times = (0, 1/2)``, ``C = ((1,), (1, 0))``, ``D = ((1/2,), (0, 1))`` and
     ``points = (0, 2)``. On ``dx/dt = -x`` from ``x_0 = 1`` it makes two calls:
@@ -45,6 +47,7 @@ class Solver(Sampling, Shared):
         D: coefficients of the calls, likewise.
         points: indices of the states that lie on the trajectory (the others are stages), from 0 to N.
         end: time of the sample, normally 1.
+        S: coefficients of the noise that each row adds, ``N`` numbers, or none.
         name: name in reports.
         prediction: kind of the ``u_j``: ``"velocity"``, or another prediction of ``schedule``.
         schedule: schedule of the table, if ``prediction`` is not the velocity.
@@ -64,6 +67,7 @@ class Solver(Sampling, Shared):
     D: Rows
     points: tuple[int, ...]
     end: float = 1.0
+    S: tuple[float, ...] = ()
     name: str = "solver"
     prediction: Prediction = "velocity"
     schedule: Schedule | None = None
@@ -76,7 +80,9 @@ class Solver(Sampling, Shared):
     _FILE: ClassVar[str] = SOLVER
 
     def __post_init__(self) -> None:
-        check_numbers(self.times, self.C, self.D, self.points, self.end)
+        check_numbers(self.times, self.C, self.D, self.points, self.end, self.S)
+        if not self.noises:
+            object.__setattr__(self, "S", ())
         check_prediction(self.prediction)
         if self.prediction != "velocity" and self.schedule is None:
             raise ValueError(
@@ -85,7 +91,12 @@ class Solver(Sampling, Shared):
             )
 
     def unroll(self) -> Solver:
-        """Return the same solver in reduced form ``x_i = a_i x_0 + sum_j b_ij u_j``."""
+        """Return the same solver in reduced form ``x_i = a_i x_0 + sum_j b_ij u_j``.
+
+        Raises:
+            ValueError: when the solver adds noise.
+        """
+        self.check_ode("unroll")
         return self._with_table(Table.from_reduced(self.table.unroll()))
 
     def to(self, prediction: Prediction, schedule: Schedule | None = None) -> Solver:
@@ -138,8 +149,8 @@ class Solver(Sampling, Shared):
         fitted_for = self.fitted_for and self.fitted_for.get(
             "of", {**self.fitted_for, "schedule": target.to_dict()}
         )
-        made = self._with_table(table)
-        return replace(made, end=end, prediction="data", schedule=target, fitted_for=fitted_for)
+        made = {**_numbers(table), "end": end}
+        return replace(self, **made, prediction="data", schedule=target, fitted_for=fitted_for)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object that :meth:`save` writes."""
@@ -147,7 +158,7 @@ class Solver(Sampling, Shared):
 
     def describe(self) -> dict[str, Any]:
         """Return JSON-ready facts that identify the solver: its name, calls, and a hash of its numbers."""
-        numbers = [*self.table, self.points, self.end, self.prediction, self.schedule]
+        numbers = [*self.table[:3], self.points, self.end, self.prediction, self.schedule, *self.S]
         return {"name": self.name, "nfe": self.nfe, "fingerprint": fingerprint(numbers)}
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -201,4 +212,5 @@ class Solver(Sampling, Shared):
 def _numbers(table: Table) -> dict[str, Any]:
     """Return the numbers of a table as fields of a solver."""
     times = tuple(table.times.tolist())
-    return {"times": times, "C": lower_triangle(table.C), "D": lower_triangle(table.D)}
+    S = tuple(table.S.tolist()) if table.S.ndim else ()
+    return {"times": times, "C": lower_triangle(table.C), "D": lower_triangle(table.D), "S": S}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -115,6 +116,18 @@ def test_samples_depend_on_neither_batch_nor_shard_nor_order(make):
     other = make(reversed(range(10)), out="other", batch=10, shard=100)
     assert (other.folder / "samples.safetensors").exists()
     assert torch.equal(all_samples(one.folder)["samples"], all_samples(other.folder)["samples"])
+
+
+def test_added_noises_belong_to_the_sample_as_well(make):
+    """Whatever the batch: noise k of sample n is noise n of stream k + 1."""
+    solver = replace(EULER, S=(0.5, 0.0, 0.3, 0.0))
+    one = all_samples(make(range(3, 10), solver, out="one", seed=4).folder)["samples"]
+    other = all_samples(make(range(3, 10), solver, out="other", seed=4, batch=10, shard=100).folder)[
+        "samples"
+    ]
+    x0 = fs.noise(7, SHAPE, seed=4, start=3)
+    assert torch.equal(one, other)
+    torch.testing.assert_close(one, solver.sample(fs.Field(curved), x0, noises=fs.noises(4, start=3)))
 
 
 def test_states_that_are_no_pictures_stay_floats(make):

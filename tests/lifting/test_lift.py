@@ -185,6 +185,7 @@ class TestLift:
             ({"loss": "l1"}, "lift: loss must be one of mse, rmse"),
             ({"loss": fs.fitting.LOSSES["nodes"]}, "lift: loss must be a name or fitting.Features"),
             ({"pairs": 2.5}, "lift: pairs must be a number of pairs or Pairs, not 2.5"),
+            ({"fit": fs.classical.euler_ancestral(3)}, "lift: solver 'euler_ancestral' adds"),
             ({"pairs": 10}, "lift: pairs must be 32 at least"),
             ({"field": fs.Field(lambda x, t: -x, name="m"), "pairs": 64}, "give it to the Field"),
         ],

@@ -86,8 +86,9 @@ class Stepper:
         """Return the steps of a solver for networks of one prediction and schedule.
 
         Raises:
-            ValueError: when the solver is for another schedule.
+            ValueError: when the solver is for another schedule, or adds noise.
         """
+        solver.check_ode("adapters")
         solver = solver.to(solver.prediction, schedule)  # checks the schedule
         times = (*solver.times, solver.end)
         lifted = solver.correction if isinstance(solver, Lifted) else None

@@ -59,7 +59,8 @@ class ODESolver(BaseODESolver):
         **options: Any,
     ) -> None:
         made = field(velocity_model, scheduler, prediction=prediction, **{"time_shape": "scalar", **options})
-        checked_solver(solver, "ODESolver").readied(made.prediction, made.schedule)  # checks the schedule
+        checked_solver(solver, "ODESolver").check_ode("ODESolver")
+        solver.readied(made.prediction, made.schedule)  # checks the schedule
         super().__init__(velocity_model, solver, made)
 
 

@@ -23,10 +23,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._noises import noise
 from .._progress import ProgressBar
 from ..classical import named
 from ..field import Field
-from ..pairs import noise
 from ..schedules import Schedule
 from ._wiring import Wiring, rewired
 

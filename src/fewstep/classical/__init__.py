@@ -1,7 +1,7 @@
 """Classical solvers, each made by a function of its steps or grid."""
 
 from . import grids
-from ._baselines import GRIDS, METHODS, baselines, named
+from ._baselines import GRIDS, METHODS, STOCHASTIC, baselines, named
 from .adams import adams_bashforth
 from .deis import deis, ipndm
 from .exploding import edm_heun, exploding_runge_kutta, lms
@@ -30,6 +30,7 @@ from .runge_kutta import (
     three_eighths,
 )
 from .singlestep import dpm_singlestep
+from .stochastic import dpmpp_2m_sde, edm_stochastic, euler_ancestral, sa_solver
 from .unipc import unipc
 from .universal import data_scale, universal
 
@@ -37,6 +38,7 @@ __all__ = [
     "EXPONENTIAL_TABLEAUX",
     "GRIDS",
     "METHODS",
+    "STOCHASTIC",
     "TABLEAUX",
     "ButcherTableau",
     "ExponentialTableau",
@@ -50,8 +52,11 @@ __all__ = [
     "dpm_singlestep",
     "dpm_solver",
     "dpmpp",
+    "dpmpp_2m_sde",
     "edm_heun",
+    "edm_stochastic",
     "euler",
+    "euler_ancestral",
     "exploding_runge_kutta",
     "exponential_adams",
     "exponential_runge_kutta",
@@ -67,6 +72,7 @@ __all__ = [
     "rk2",
     "rk4",
     "runge_kutta",
+    "sa_solver",
     "ssprk3",
     "three_eighths",
     "unipc",

@@ -21,9 +21,20 @@ from .deis import deis, ipndm
 from .exploding import edm_heun, lms
 from .exponential import ddim, dpm_solver, dpmpp
 from .runge_kutta import TABLEAUX, runge_kutta
+from .stochastic import dpmpp_2m_sde, edm_stochastic, euler_ancestral, sa_solver
 from .unipc import unipc
 
-__all__ = ["GRIDS", "METHODS", "ODD", "Method", "baselines", "check_method", "method_and_grid", "named"]
+__all__ = [
+    "GRIDS",
+    "METHODS",
+    "ODD",
+    "STOCHASTIC",
+    "Method",
+    "baselines",
+    "check_method",
+    "method_and_grid",
+    "named",
+]
 
 #: Grids by name, as functions of the number of steps and the schedule.
 GRIDS: dict[str, Callable[[int, Schedule], tuple[float, ...]]] = {
@@ -103,12 +114,21 @@ ODD = {
     )
 }
 
+#: Solvers of SDEs, which add noise. They are no baselines.
+STOCHASTIC: dict[str, Method] = {
+    "euler_ancestral": Method(euler_ancestral.draft),
+    "dpmpp_2m_sde": Method(dpmpp_2m_sde.draft),
+    "sa_solver": Method(sa_solver.draft),
+    "edm_stochastic": Method(edm_stochastic.draft, 2, short_ends=True),
+}
+
 
 def named(name: str, nfe: int, schedule: Schedule | None = None) -> Solver:
     """Return the classical solver ``name``, or ``name/grid``, with ``nfe`` calls.
 
     Args:
-        name: one of :data:`METHODS`, on the uniform grid or, after a slash, one of :data:`GRIDS`.
+        name: one of :data:`METHODS` or :data:`STOCHASTIC`, on the uniform grid or, after a slash, one of
+            :data:`GRIDS`.
         nfe: number of network calls; ``heun`` makes an odd number with a last step of Euler's.
         schedule: the network's schedule, ``CondOT()`` by default.
 
@@ -125,11 +145,12 @@ def method_and_grid(name: str, nfe: int, schedule: Schedule) -> tuple[Method, tu
     """Return the method and the grid of the solver ``name``, or ``name/grid``, with ``nfe`` calls."""
     (nfe,) = check_range("classical", STEPS, nfe=nfe)
     name, _, grid = name.partition("/")
-    check_method(name)
+    known = {**METHODS, **STOCHASTIC}
+    check_name("classical: solver", name, known)
     _check_grids([grid or "uniform"])
 
     def of(calls: int) -> tuple[Method, int] | None:
-        method = ODD[name] if name in ODD and calls % 2 else METHODS[name]
+        method = ODD[name] if name in ODD and calls % 2 else known[name]
         steps = method.steps(calls, schedule)
         return None if steps is None else (method, steps)
 

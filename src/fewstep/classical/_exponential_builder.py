@@ -43,7 +43,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -77,12 +77,16 @@ class ExponentialBuilder(TableBuilder, ABC):
         super().__init__(t0)
         self.schedule = schedule
         self.at = [schedule(t0)]
-        self.lambdas = [schedule.log_snr(t0)]
+        self.lambdas = [self.log_snr(t0)]
         self._corrections: dict[int, tuple[Weights, Weights]] = {}
+
+    def log_snr(self, time: Tensor) -> Tensor:
+        """``lambda`` at a time, in which the solver's polynomials are."""
+        return self.schedule.log_snr(time)
 
     def length(self, time: Tensor, start: int | None = None) -> Tensor:
         """``h``, the length in lambda of the step to ``time``: infinite from pure noise or to pure data."""
-        return self.schedule.log_snr(time) - self.lambdas[self.last if start is None else start]
+        return self.log_snr(time) - self.lambdas[self.last if start is None else start]
 
     def inside(self, time: Tensor, fraction: float) -> Tensor:
         """The time at a fraction of the step to ``time`` in lambda."""
@@ -93,14 +97,22 @@ class ExponentialBuilder(TableBuilder, ABC):
         start = self.last if start is None else start
         new, old = self.schedule(time), self.at[start]
         D = {start: new.alpha * self.total(time, start)}
-        return self._append(time, start, new.sigma / old.sigma, {}, D, point)
+        return self._append(time, start, new.sigma / old.sigma, {}, D, point=point)
 
-    def step(self, time: Tensor, weights: Weights, *, start: int | None = None, point: bool = True) -> int:
-        """Append the state at ``time`` that the weights lead to from ``start``, or the newest state."""
+    def step(
+        self,
+        time: Tensor,
+        weights: Weights,
+        *,
+        start: int | None = None,
+        point: bool = True,
+        S: Tensor | None = None,
+    ) -> int:
+        """Append the state at ``time`` that the weights and a noise ``S xi`` lead to from ``start``."""
         start = self.last if start is None else start
         new = self.schedule(time)
         C, D = self._terms(new, start, weights)
-        return self._append(time, start, self._ratio(new, start), C, D, point)
+        return self._append(time, start, self._ratio(new, start), C, D, point=point, S=S)
 
     def correct(self, change: Weights) -> None:
         """Change the weights that led to the newest state from the one before.
@@ -141,15 +153,15 @@ class ExponentialBuilder(TableBuilder, ABC):
         """``1 - e^-h``, which the weights of a step sum to."""
         return -torch.expm1(-self.length(time, start))
 
-    def _append(self, time: Tensor, start: int, ratio: Tensor, C: Weights, D: Weights, point: bool) -> int:
+    def _append(self, time: Tensor, start: int, ratio: Tensor, C: Weights, D: Weights, **options: Any) -> int:
         states, calls = self._corrections.get(start, ({}, {}))
         self.at.append(self.schedule(time))
-        self.lambdas.append(self.schedule.log_snr(time))
+        self.lambdas.append(self.log_snr(time))
         return self.add(
             time,
             _sum({start: ratio}, _scaled(ratio, states), C),
             _sum(_scaled(ratio, calls), D),
-            point=point,
+            **options,
         )
 
     @abstractmethod
@@ -175,18 +187,16 @@ class DataBuilder(ExponentialBuilder):
         return {}, _scaled(new.alpha, weights)
 
     def _from_heavy_end(self, lambdas: Tensor, time: Tensor, start: int) -> Tensor:
-        return self.schedule.log_snr(time) - lambdas
+        return self.log_snr(time) - lambdas
 
 
 class NoiseBuilder(ExponentialBuilder):
     """Weighs noise predictions, as in (5) and (9)."""
 
-    def sigma_step(
-        self, time: Tensor, weights: Weights, *, start: int | None = None, point: bool = True
-    ) -> int:
+    def sigma_step(self, time: Tensor, weights: Weights, *, start: int | None = None, **options: Any) -> int:
         """Append ``x' / alpha' = x / alpha + sum_j W_j noise_j``: weights that sum to ``s' - s``."""
         s = self.level(self.last if start is None else start)
-        return self.step(time, _scaled(-1 / s, weights), start=start, point=point)
+        return self.step(time, _scaled(-1 / s, weights), start=start, **options)
 
     def level(self, state: int) -> Tensor:
         """``s = sigma / alpha`` at a state: infinite in pure noise."""

@@ -24,6 +24,7 @@ from .._field import FieldBase
 from .._hub_files import FIT, NETWORK, SOLVER
 from .._json import finite
 from .._names import guess
+from .._noises import noise
 from .._transforms import Derived
 from ..comparison import shown_name
 from ..families import Guided
@@ -32,7 +33,7 @@ from ..fitting import Fit
 from ..generation import parse_ranges
 from ..lifting import load
 from ..models import BUNDLED, bundled, load_field
-from ..pairs import Pairs, noise
+from ..pairs import Pairs
 from ..schedules import Schedule
 from ..solver import Solver
 

@@ -78,8 +78,8 @@ def compare(
         per_sample: those with one row per noise, or one row for all; see :meth:`fewstep.Field.bind`.
 
     Raises:
-        ValueError: on an unknown metric, no solver, noise without a known shape, conditions besides pairs, or
-            a cache for a model without weights or a name.
+        ValueError: on an unknown metric, no solver or one that adds noise, noise without a known shape,
+            conditions besides pairs, or a cache for a model without weights or a name.
     """
     check_field(field, "compare")
     metrics = [metrics] if isinstance(metrics, str) else metrics
@@ -209,6 +209,7 @@ def _table(solver: Any) -> Solver:
             f"compare: solvers must be Solver objects, alone, in a list or by name, not {solver!r:.60}; "
             "fs.classical.named('midpoint', 8) makes a classical one."
         )
+    found.check_ode("compare")  # its samples differ from the reference by the noise alone
     return found
 
 

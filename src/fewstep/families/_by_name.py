@@ -34,6 +34,7 @@ def _non_stationary(nfes: Sequence[int], init: str | Solver | None, field: Field
     nfe = _only_one(nfes, NonStationary.name)
     if not isinstance(init, Solver):
         return NonStationary(_classical_start(nfe, init, field, decoupled=True))
+    init.check_ode("fit: init")
     if init.nfe > nfe:
         raise ValueError(
             f"fit: nfe={nfe}, but init {init.name!r} makes {init.nfe} calls; it may make fewer, but not more."

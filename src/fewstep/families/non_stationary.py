@@ -42,6 +42,8 @@ class NonStationary(Family):
     )
 
     def __init__(self, init: Solver | Family, schedule: Schedule | None = None) -> None:
+        if isinstance(init, Solver):
+            init.check_ode("NonStationary: init")
         self.anchor = init if isinstance(init, Family) else _Retimed(init, schedule)
         self.nfe, self.points, self.end = init.nfe, init.points, init.end
         self.start = self.anchor.start

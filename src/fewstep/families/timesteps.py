@@ -76,6 +76,7 @@ class Timesteps(Family):
                 f"Timesteps: {base!r} makes {start.nfe} calls on the {len(grid) - 1} steps of grid, not "
                 f"nfe={nfe}; give as many steps as make {nfe} calls."
             )
+        start.check_ode("Timesteps: base")
         start.to("velocity", self.schedule)  # raises if the velocity does not determine its prediction
         self.nfe, self.points, self.end = start.nfe, start.points, start.end
         self._grid = torch.tensor(grid, dtype=torch.float64)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from .._conditions import most_rows
+from .._noises import noise
 from ..field import Field
-from ..pairs import noise
 from ._pairs import noise_shape
 
 __all__ = ["find_batch"]

@@ -13,8 +13,9 @@ from torch import Tensor
 from .. import reference
 from .._conditions import cut, refuse_conditions
 from .._device import check_device
+from .._noises import noise
 from ..field import Field
-from ..pairs import Pairs, noise
+from ..pairs import Pairs
 from ._settings import Reference
 from ._team import Team
 

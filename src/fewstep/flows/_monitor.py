@@ -11,9 +11,9 @@ from torch import Tensor
 
 from .. import classical, metrics
 from .._files import replacing
+from .._noises import noise
 from ..data import is_picture, save_pictures
 from ..field import Field
-from ..pairs import noise
 from ..report import flow_scatter
 from ..solver import Path as Trajectory
 

@@ -13,11 +13,11 @@ from torch import nn
 from .._adaptive import Adaptive
 from .._files import only_writer
 from .._json_file import write_json
+from .._noises import noise
 from .._reading import read_object
 from ..data import PairShards
 from ..field import Field
 from ..generation import generate
-from ..pairs import noise
 from ..solver import Solver
 from ._batches import stream
 from ._monitor import how_straight

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ def generate(
     Sample ``k`` comes from noise ``k`` of :func:`fewstep.noise`, which is the same to the bit whatever the
     batch and the number of processes, so samples of two solvers can be compared one by one. Samples are made
     in blocks of ``shard`` consecutive numbers; a block whose files are complete is not made again, so
-    repeating an interrupted call resumes it, and passing more ``seeds`` extends the folder.
+    repeating an interrupted call resumes it, and passing more ``seeds`` extends the folder. The noises that a
+    solver adds to sample ``k`` are those of :func:`fewstep.noises`.
 
     The samples of other batches are the same up to rounding, as kernels add in another order. They are the
     same to the bit where the network is called with the same batches, on one kind of machine: for all
@@ -163,7 +165,7 @@ def generate(
                 keep = min(max(save_trajectory - block.start - done, 0), len(part))
                 place = slice(block.start + done, block.start + done + len(part))
                 observer = Observer(bound.rows(place), solver, keep)
-                x1, nfe = observer.sample(x0.to(device))
+                x1, nfe = observer.sample(x0.to(device), partial(_added, part, seed))
                 writer.add(part, x0, x1, observer.paths)
                 seen.append((nfe, *observer.curvature()))
                 done += len(part)
@@ -180,6 +182,11 @@ def generate(
         return {"complete": False, "count": count}
     points = len(solver.points) if isinstance(solver, Solver) else None
     return records.result(labels, {**settings, **(provenance or {})}, field.forwards_per_call, points)
+
+
+def _added(part: list[int], seed: int, k: int, like: torch.Tensor) -> torch.Tensor:
+    """Return noise ``k`` that a solver adds to the samples with these numbers."""
+    return draw(part, like.shape[1:], seed, stream=k + 1).to(like)
 
 
 def _ordered(seeds: Iterable[int], per_sample: Mapping[str, Any] | None) -> list[int]:

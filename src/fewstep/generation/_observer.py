@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._adaptive import Adaptive
 from .._ends import finite_conversion
+from .._noises import Noises
 from ..field import Field
 from ..metrics import CurvatureMeter
 from ..solver import Solver
@@ -33,13 +34,13 @@ class Observer:
         self._meter: CurvatureMeter | None = None
         self.paths: list[list[Point]] = [[] for _ in range(keep)]
 
-    def sample(self, x0: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the samples, and the number of network calls of each."""
+    def sample(self, x0: Tensor, noises: Noises) -> tuple[Tensor, Tensor]:
+        """Return the samples, and the number of network calls of each; ``noises`` are those that rows add."""
         field, solver = self._field, self._solver
         if isinstance(solver, Adaptive):
             result = solver.sample(field, x0, callback=self._reached)
             return result.x1, result.nfe
-        x1 = solver.sample(field, x0, callback=self._called)
+        x1 = solver.sample(field, x0, callback=self._called, noises=noises)
         self._point(slice(None), solver.end, x1, None, field.prediction)
         return x1, torch.full((len(x0),), solver.nfe)
 

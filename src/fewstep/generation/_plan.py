@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..pairs import noise
+from .._noises import noise
 
 __all__ = ["Block", "blocks", "draw", "parse_ranges", "spell"]
 
@@ -47,11 +47,10 @@ def blocks(seeds: Iterable[int], size: int) -> list[Block]:
     return found
 
 
-def draw(seeds: Sequence[int], shape: Sequence[int], stream: int) -> Tensor:
+def draw(seeds: Sequence[int], shape: Sequence[int], seed: int, stream: int = 0) -> Tensor:
     """Return the noises with these numbers, ``(len(seeds), *shape)``."""
-    return torch.cat(
-        [noise(last - first + 1, shape, seed=stream, start=first) for first, last in _runs(seeds)]
-    )
+    runs = _runs(seeds)
+    return torch.cat([noise(b - a + 1, shape, seed=seed, start=a, stream=stream) for a, b in runs])
 
 
 def spell(seeds: Sequence[int]) -> str:

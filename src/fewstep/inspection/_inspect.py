@@ -81,8 +81,10 @@ def inspect(
         The facts; :func:`fewstep.report.describe` puts them into words.
 
     Raises:
-        ValueError: when ``schedule`` is another than the one that the table holds for.
+        ValueError: when ``schedule`` is another than the one that the table holds for, or the solver adds
+            noise.
     """
+    solver.check_ode("inspect")
     if schedule is not None and solver.schedule is not None and schedule != solver.schedule:
         raise ValueError(
             f"schedule: {solver.name!r} is a table of {solver.prediction} predictions for "

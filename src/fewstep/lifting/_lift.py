@@ -165,6 +165,7 @@ def _checked(fit: Solver | Fit, field: Field, states: str) -> Solver:
     solver = solver.uncorrected if isinstance(solver, Lifted) else solver
     if not isinstance(solver, Solver):
         raise ValueError(f"lift: fit must be a fewstep.Solver or Fit, not a {type(fit).__name__}.")
+    solver.check_ode("lift")
     solver.readied(field.prediction, field.schedule)  # checks the schedule
     return solver
 

@@ -12,10 +12,11 @@ import torch
 
 from .. import reference as references
 from .._hashing import fingerprint
+from .._noises import noise
 from .._progress import progress_bar
 from ..field import Field
 from ..fitting import Reference
-from ..pairs import Pairs, noise
+from ..pairs import Pairs
 from ..solver import Solver
 
 __all__ = ["make"]

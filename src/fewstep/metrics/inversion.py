@@ -64,10 +64,12 @@ def inversion_error(
 
     Raises:
         ValueError: when there are no data, a condition has a wrong number of rows, or a solver is bound to
-            another schedule.
+            another schedule, or adds noise.
     """
     if not len(x1):
         raise ValueError(f"inversion_error: x1 must hold at least one sample, not shape {tuple(x1.shape)}.")
+    for each in (solver, inverse or solver):
+        each.check_ode("inversion_error")
     bound, there = field.bind(conditions, per_sample, len(x1)), inverse or solver
     errors, squares = [], []
     for start in range(0, len(x1), batch):
