@@ -25,8 +25,8 @@ def points(count, dimensions, seed=5):
     return x
 
 
-def cost(pairs):
-    x0, x1 = pairs[range(len(pairs))]
+def cost(pairs, first=0):
+    x0, x1 = pairs[range(first, len(pairs))]
     return (x0 - x1).square().sum(1).mean().item()
 
 
@@ -65,7 +65,7 @@ def test_both_marginals_are_exact(held, monkeypatch):
     x0, x1 = pairs[[0, 149, 7]]
     assert torch.equal(x0, fs.noise(150, (3,), seed=4)[[0, 149, 7]])
     assert torch.equal(x1, x[pairs.matched[[0, 149, 7]]])
-    assert cost(pairs) < 0.8 * cost(TransportPairs(ArrayDataset(x), 5, pool=1, seed=4))
+    assert cost(pairs, 90) < 0.7 * cost(TransportPairs(ArrayDataset(x), 5, pool=1, seed=4))
 
 
 def test_the_same_arguments_give_the_same_pairs():

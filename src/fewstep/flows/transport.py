@@ -122,43 +122,32 @@ class TransportPairs(Dataset):
         self.data, self.name, self.shape = data, data.name, data.shape
         self._facts = [data.fingerprint(), *counts, self.seed]
         generator = torch.Generator().manual_seed(self.seed % 2**63)
-        order = torch.cat([torch.randperm(len(data), generator=generator) for _ in range(noises)])
-        blocks = order.chunk(-(-len(order) * math.prod(self.shape) // _HELD))
-        matched = []
-        with progress_bar(progress, total=len(order) * rounds, desc="matching", unit="noise") as bar:
-            for block in blocks:
-                first = sum(map(len, matched))
-                z, x = (
-                    x.flatten(1) for x in (self._noises(range(first, first + len(block))), self._read(block))
-                )
+        self.matched = torch.cat([torch.randperm(len(data), generator=generator) for _ in range(noises)])
+        numbers = torch.arange(len(self)).chunk(-(-len(self) * math.prod(self.shape) // _HELD))
+        with progress_bar(progress, total=len(self) * rounds, desc="matching", unit="noise") as bar:
+            for block in numbers:
+                z, x1 = (each.flatten(1) for each in self[block])
                 at = torch.arange(len(block))
                 for _ in range(rounds):
                     for rows in torch.randperm(len(block), generator=generator).split(pool):
-                        at[rows] = at[rows[_assignment(z[rows] @ x[at[rows]].T)]]
+                        at[rows] = at[rows[_assignment(z[rows] @ x1[at[rows]].T)]]
                         bar.update(len(rows))
-                matched.append(block[at])
-        self.matched = torch.cat(matched)
+                self.matched[block] = self.matched[block[at]]
 
     def __len__(self) -> int:
         return len(self.matched)
 
     def __getitem__(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
         rows = torch.as_tensor(indices, dtype=torch.long, device="cpu")
-        return self._noises(rows.tolist()), self._read(self.matched[rows])
+        x1 = self.data[self.matched[rows]]
+        if isinstance(x1, tuple):
+            raise ValueError(
+                f"PooledOT: {self.name} holds pairs with their own noises; train on them with Paired."
+            )
+        return torch.cat([noise(1, self.shape, seed=self.seed, start=k) for k in rows.tolist()]), scale(x1)
 
     def fingerprint(self) -> str:
         return fingerprint(self._facts)
-
-    def _noises(self, numbers: Sequence[int]) -> Tensor:
-        return torch.cat([noise(1, self.shape, seed=self.seed, start=k) for k in numbers])
-
-    def _read(self, rows: Tensor) -> Tensor:
-        x1 = self.data[rows]
-        if isinstance(x1, tuple):
-            raise ValueError(
-                f"PooledOT: {self.name} holds pairs with their own noises; take Paired for them."
-            )
-        return scale(x1)
 
 
 def _assignment(gain: Tensor) -> Tensor:
