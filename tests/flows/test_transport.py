@@ -9,8 +9,8 @@ import ot
 import pytest
 import torch
 from safetensors.torch import load_file
+from scipy.stats import kstest
 
-import fewstep as fs
 from fewstep.data import ArrayDataset, Dataset
 from fewstep.flows import FlowMatching, Paired, PooledOT, Settings, TrainConfig, Trainer, TransportPairs
 from fewstep.flows import transport as transport_
@@ -34,7 +34,7 @@ def test_one_pool_of_all_pairs_is_exact_transport():
     x = points(30, 3)
     pairs = TransportPairs(ArrayDataset(x), 4, pool=120, rounds=1)
     shares = np.full(120, 1 / 120), np.full(30, 1 / 30)
-    distances = torch.cdist(fs.noise(120, (3,)).double(), x.double()).square().numpy()
+    distances = torch.cdist(pairs[range(120)][0].double(), x.double()).square().numpy()
     assert cost(pairs) == pytest.approx(ot.emd2(*shares, distances), rel=1e-5)
 
 
@@ -57,15 +57,25 @@ def test_on_the_line_pairs_keep_their_order():
 
 @pytest.mark.parametrize("held", [2**26, 100])
 def test_both_marginals_are_exact(held, monkeypatch):
-    """Each datum is used equally often, and the noises are those of the seed, whatever the data."""
+    """Each datum is used equally often, and the noises are those of pairs that are not matched."""
     monkeypatch.setattr(transport_, "_HELD", held)
     x = points(30, 3)
     pairs = TransportPairs(ArrayDataset(x), 5, pool=16, seed=4)
     assert torch.equal(torch.bincount(pairs.matched), torch.full((30,), 5))
+    unmatched = TransportPairs(ArrayDataset(x), 5, pool=1, seed=4)
     x0, x1 = pairs[[0, 149, 7]]
-    assert torch.equal(x0, fs.noise(150, (3,), seed=4)[[0, 149, 7]])
+    assert torch.equal(x0, unmatched[[0, 149, 7]][0])
     assert torch.equal(x1, x[pairs.matched[[0, 149, 7]]])
-    assert cost(pairs, 90) < 0.7 * cost(TransportPairs(ArrayDataset(x), 5, pool=1, seed=4))
+    assert cost(pairs, 90) < 0.7 * cost(unmatched)
+
+
+def test_noises_are_standard_normal_over_all_pairs_and_not_for_some_data():
+    pairs = TransportPairs(ArrayDataset(points(500, 4)), 8)
+    x0, x1 = pairs[range(len(pairs))]
+    assert kstest(x0.flatten().numpy(), "norm").pvalue > 1e-3
+    off = torch.corrcoef(x0.T) - torch.eye(4)
+    assert off.abs().max() < 4 / len(x0) ** 0.5
+    assert kstest(x0[x1[:, 3] > 0].flatten().numpy(), "norm").pvalue < 1e-6
 
 
 def test_the_same_arguments_give_the_same_pairs():
@@ -80,7 +90,6 @@ def test_pictures_are_scaled_and_keep_their_shape():
     x = torch.full((3, 1, 2, 5), 255, dtype=torch.uint8)
     x0, x1 = TransportPairs(ArrayDataset(x), 3)[[0, 8]]
     assert x0.shape == x1.shape == (2, 1, 2, 5)
-    assert torch.equal(x0, fs.noise(9, (1, 2, 5))[[0, 8]])
     assert (x1 == 1).all()
 
 

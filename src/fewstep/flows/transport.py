@@ -14,7 +14,7 @@ from .._hashing import fingerprint
 from .._progress import progress_bar
 from .._ranges import COUNT, NATURAL, check_range
 from ..data import Dataset, scale
-from ..pairs import noise
+from ._batches import stream
 from .couplings import Coupled, Coupling, Paired, without_kl
 
 __all__ = ["MinibatchOT", "PooledOT", "TransportPairs"]
@@ -96,11 +96,11 @@ class TransportPairs(Dataset):
         noises: pairs per data sample.
         pool: pairs that are matched at once.
         rounds: how often all pairs are divided into pools and matched.
-        seed: seed of :func:`fewstep.noise` and of the division into pools.
+        seed: seed of the noises and of the pools.
         progress: show a progress bar.
 
     Attributes:
-        matched: the data sample of each pair, ``(len(self),)``; pair ``k`` has noise ``k`` of the seed.
+        matched: the data sample of each pair, ``(len(self),)``.
 
     Raises:
         ValueError: when the data are pairs already, or a number is out of range.
@@ -121,7 +121,7 @@ class TransportPairs(Dataset):
         (self.seed,) = check_range("TransportPairs", NATURAL, seed=seed)
         self.data, self.name, self.shape = data, data.name, data.shape
         self._facts = [data.fingerprint(), *counts, self.seed]
-        generator = torch.Generator().manual_seed(self.seed % 2**63)
+        generator = torch.Generator().manual_seed(stream(self.seed))
         self.matched = torch.cat([torch.randperm(len(data), generator=generator) for _ in range(noises)])
         numbers = torch.arange(len(self)).chunk(-(-len(self) * math.prod(self.shape) // _HELD))
         with progress_bar(progress, total=len(self) * rounds, desc="matching", unit="noise") as bar:
@@ -144,10 +144,14 @@ class TransportPairs(Dataset):
             raise ValueError(
                 f"PooledOT: {self.name} holds pairs with their own noises; train on them with Paired."
             )
-        return torch.cat([noise(1, self.shape, seed=self.seed, start=k) for k in rows.tolist()]), scale(x1)
+        return torch.stack([self._noise(k) for k in rows.tolist()]), scale(x1)
 
     def fingerprint(self) -> str:
         return fingerprint(self._facts)
+
+    def _noise(self, k: int) -> Tensor:
+        generator = torch.Generator().manual_seed(stream(self.seed, k))
+        return torch.randn(self.shape, generator=generator)
 
 
 def _assignment(gain: Tensor) -> Tensor:
