@@ -73,6 +73,7 @@ def test_noises_are_standard_normal_over_all_pairs_and_not_for_some_data():
     pairs = TransportPairs(ArrayDataset(points(500, 4)), 8)
     x0, x1 = pairs[range(len(pairs))]
     assert kstest(x0.flatten().numpy(), "norm").pvalue > 1e-3
+    assert x0.square().mean().item() == pytest.approx(1, abs=4 * (2 / x0.numel()) ** 0.5)
     off = torch.corrcoef(x0.T) - torch.eye(4)
     assert off.abs().max() < 4 / len(x0) ** 0.5
     assert kstest(x0[x1[:, 3] > 0].flatten().numpy(), "norm").pvalue < 1e-6

@@ -56,7 +56,9 @@ class MinibatchOT(Coupling):
 class PooledOT(Paired):
     """Noise matched with data in pools larger than batches, before training: minibatch-OT for small batches.
 
-    A :class:`Trainer` trains on the :class:`TransportPairs` of its data; other loops call :meth:`prepare`.
+    A :class:`Trainer` trains on the :class:`TransportPairs` of its data, and mirrors a noise with its sample
+    where the settings have flips; other loops call :meth:`prepare`. Over the data of one label the noises are
+    not N(0, I): take it for flows without conditions.
 
     Args:
         noises: noises per data sample; training goes through the pairs again after so many epochs.
