@@ -16,7 +16,7 @@ from .._reading import read_object
 from ..data import Dataset, load
 from ..networks import GaussianEncoder, build_network, song_unet_preset
 from ..networks.song_unet import check_kind
-from .couplings import COUPLINGS
+from ._by_name import COUPLINGS
 from .kl_weight import KLWeight
 from .objective import FlowMatching
 from .settings import Settings

@@ -17,10 +17,10 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .._extras import require
+from ..data import Dataset
 from .kl_weight import KLWeight
 
-__all__ = ["COUPLINGS", "Coupled", "Coupling", "Independent", "Learned", "MinibatchOT", "Mixed", "Paired"]
+__all__ = ["Coupled", "Coupling", "Independent", "Learned", "Mixed", "Paired", "without_kl"]
 
 _Self = TypeVar("_Self", bound="Coupling")
 
@@ -63,6 +63,16 @@ class Coupling(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._last_kl: Tensor | None = None
+
+    def prepare(self, data: Dataset, *, seed: int = 0, progress: bool = False) -> Dataset:
+        """Return the data to train on: those given, or pairs of them and noises coupled beforehand.
+
+        Args:
+            data: training or validation data.
+            seed: seed of the noises.
+            progress: show a progress bar.
+        """
+        return data
 
     def forward(
         self, x1: Tensor, x0: Tensor | None = None, *, generator: torch.Generator | None = None
@@ -136,7 +146,7 @@ class Independent(Coupling):
     exact = True
 
     def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
-        return _without_kl(noise, x1)
+        return without_kl(noise, x1)
 
 
 class Paired(Coupling):
@@ -151,12 +161,13 @@ class Paired(Coupling):
         if x0 is None:
             raise ValueError(
                 "x0: this coupling takes pairs of noise and data, but got data alone; train on pairs, such "
-                "as those that `fewstep reflow` makes, or use another coupling."
+                "as those that `fewstep reflow` or PooledOT().prepare(data) makes, or use another "
+                "coupling."
             )
         return super().forward(x1, x0, generator=generator)
 
     def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
-        return _without_kl(noise, x1)
+        return without_kl(noise, x1)
 
 
 class Learned(Coupling):
@@ -222,42 +233,6 @@ class Mixed(Learned):
         return Coupled(w * mean + std * noise, x1, _divergence(mean, logvar))
 
 
-class MinibatchOT(Coupling):
-    """Noise matched with the data of a batch by exact optimal transport in squared distance.
-
-    Tong et al., *Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal
-    Transport* (TMLR 2024); Pooladian et al. (ICML 2023). The noise of each data sample is drawn from the
-    plan; between batches of equal size the plan is a permutation, so that every noise and every
-    data sample is used once. (torchcfm draws pairs from the plan with replacement, which omits 37 % of
-    them.) The larger the batch, the straighter the flow.
-    """
-
-    name = "minibatch-ot"
-    exact = True
-
-    def couple(self, noise: Tensor, x1: Tensor, generator: torch.Generator | None) -> Coupled:
-        ot = require("ot", "ot")
-        with torch.no_grad():
-            cost = torch.cdist(x1.flatten(1).float(), noise.flatten(1).float()).square().double().cpu()
-            if not cost.isfinite().all():
-                raise ValueError(
-                    "MinibatchOT: noise and data must have finite squared distances in float32, but they are "
-                    "not finite or too large; scale the data to about [-1, 1]."
-                )
-            uniform = torch.full((len(x1),), 1 / len(x1), dtype=torch.float64)
-            # POT solves numpy arrays in C; its torch backend would only convert back and forth.
-            plan = torch.from_numpy(ot.emd(uniform.numpy(), uniform.numpy(), cost.numpy()))
-            device = None if generator is None else generator.device
-            rows = torch.multinomial(plan.to(device), 1, generator=generator)[:, 0].to(noise.device)
-        return _without_kl(noise[rows], x1)
-
-
-#: Couplings of data with noise, by name in a configuration.
-COUPLINGS: dict[str, type[Coupling]] = {
-    kind.name: kind for kind in (Independent, Learned, Mixed, MinibatchOT)
-}
-
-
 def _divergence(mean: Tensor, logvar: Tensor) -> Tensor:
     """``KL(N(mean, exp(logvar)) || N(0, I))``, the mean over samples and dimensions."""
     return (mean.square() + logvar.exp() - 1 - logvar).mean() / 2
@@ -272,6 +247,6 @@ def _draw(
     return drawn.to(like.device)
 
 
-def _without_kl(noise: Tensor, x1: Tensor) -> Coupled:
+def without_kl(noise: Tensor, x1: Tensor) -> Coupled:
     """Return noise and data of a coupling that is not learned."""
     return Coupled(noise, x1, torch.zeros((), dtype=x1.dtype, device=x1.device))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .._network import bare
-from ..data import is_picture
+from ..data import Dataset, is_picture
 from ..field import Field
 from ..schedules import CondOT, Schedule
 from . import _monitor
@@ -78,6 +78,10 @@ class Objective(nn.Module, ABC):
             step: training step, counted from 0.
             generator: source of randomness.
         """
+
+    def prepare(self, data: Dataset, *, seed: int, progress: bool) -> Dataset:
+        """Return the data to train on: those given, or pairs of them and noises; see `Coupling.prepare`."""
+        return data
 
     @abstractmethod
     def check(self, x1: Tensor, x0: Tensor | None, generator: torch.Generator) -> None:
@@ -154,6 +158,9 @@ class FlowMatching(Objective):
         flow_matching = flow_matching_loss(self.flow, x0, x1, t, self.schedule, self.weights)
         beta = torch.full_like(kl, self.coupling.kl_weight(step))
         return {"loss": flow_matching + beta * kl, "flow_matching": flow_matching, "kl": kl, "beta": beta}
+
+    def prepare(self, data: Dataset, *, seed: int, progress: bool) -> Dataset:
+        return self.coupling.prepare(data, seed=seed, progress=progress)
 
     def check(self, x1: Tensor, x0: Tensor | None, generator: torch.Generator) -> None:
         if x0 is not None and not isinstance(self.coupling, Paired):

@@ -68,7 +68,7 @@ class Trainer:
         device: str | None = None,
         progress: bool = True,
     ) -> None:
-        self.objective, self.data, self.validation = objective, data, validation
+        self.objective = objective
         self.settings = settings = settings or Settings()
         if validation is not None and validation.shape != data.shape:
             raise ValueError(
@@ -82,9 +82,15 @@ class Trainer:
         self.main: bool = self.accelerator.is_main_process
         self.device: torch.device = self.accelerator.device
         self.progress = progress and self.main
+        # Pairs made here may be mirrored, noise and sample together; those of a flow may not.
+        self.data = objective.prepare(data, seed=stream(settings.seed, 2), progress=self.progress)
+        self.validation = validation and objective.prepare(
+            validation, seed=stream(settings.seed, 3), progress=self.progress
+        )
+        self._mirrored = self.data is not data
         self._generator = torch.Generator(self.device)
         self._batches = Batches(
-            len(data),
+            len(self.data),
             settings.batch,
             seed=settings.seed,
             parts=settings.accumulate,
@@ -104,7 +110,7 @@ class Trainer:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
         decay = settings.weight_decay
         self._adam = kind(objective.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=decay)
-        self.folder = RunFolder(out, identity(objective, data, settings), settings)
+        self.folder = RunFolder(out, identity(objective, self.data, settings), settings)
         if self.main:
             self.folder.lock()
         self.step = self.folder.resume(self._modules(), self._adam, self.accelerator.scaler)
@@ -217,7 +223,8 @@ class Trainer:
         x1 = datasets.scale(x1.to(self.device, non_blocking=True))
         x0 = None if x0 is None else x0.to(self.device, non_blocking=True)
         if train and self.settings.flip:
-            x1 = datasets.random_flip(x1, self._generator)
+            flipped = datasets.random_flip(x1 if x0 is None else torch.cat([x1, x0], 1), self._generator)
+            x1, x0 = (flipped, None) if x0 is None else flipped.chunk(2, 1)
         if self.settings.channels_last and x1.ndim == 4:
             x1 = x1.contiguous(memory_format=torch.channels_last)
         return x1, x0
@@ -230,7 +237,7 @@ class Trainer:
             x1, x0 = self._prepare(self.data[[0, len(self.data) - 1]])
             if x0 is None:  # those of pairs are what a field makes
                 datasets.warn_of_levels(x1, self.data.name)
-            elif self.settings.flip:
+            elif self.settings.flip and not self._mirrored:
                 raise ValueError("flip: would mirror the samples of pairs, not their noises; leave it out.")
             self.objective.eval().check(x1, x0, self._generator)
         self.objective.train(training)
