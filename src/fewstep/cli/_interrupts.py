@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -93,7 +94,13 @@ def _hasten(read: int) -> None:
 
 def _place() -> tuple[int, int] | None:
     """Return where the main thread is, or ``None`` when Python has left it."""
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    collects = gc.isenabled()
+    gc.disable()  # a collection within the call waits for a lock that the call holds (CPython issue 106883)
+    try:
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    finally:
+        if collects:
+            gc.enable()
     return (id(frame), frame.f_lasti) if frame else None
 
 
