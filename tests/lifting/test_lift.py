@@ -154,6 +154,17 @@ class TestLift:
         lifted = fs.lift(solver, field, pairs=200, per_sample={"pull": pull}, training=FEW)
         assert lifted.lift["validation_rmse"]["lifted"] < 0.5 * lifted.lift["validation_rmse"]["solver"]
 
+    def test_the_field_and_the_conditions_are_those_of_the_fit(self, tmp_path):
+        field = fs.Field(lambda x, t, pull: pull - x * (1 + x.square()), shape=(2,), name="m")
+        fit = fs.fit(field, 1, pairs=16, conditions={"pull": 1.0})
+        with pytest.raises(ValueError, match=r"was fitted with the conditions \['pull'\], and the"):
+            fs.lift(fit, pairs=fs.Pairs(fs.noise(40, (2,)), fs.noise(40, (2,))))
+        lifted = fs.lift(fit, pairs=200, conditions={"pull": 1.0}, training=FEW)
+        assert lifted.lift["validation_rmse"]["lifted"] < 0.8 * lifted.lift["validation_rmse"]["solver"]
+        fit.save(tmp_path / "fit.json")
+        with pytest.raises(ValueError, match="lift: field is missing"):
+            fs.lift(fs.load(tmp_path / "fit.json"))
+
     def test_an_interrupted_training_ends_as_if_it_had_not_been(self, solver, field, pairs, tmp_path):
         def stopped_at(most):
             calls = 0
@@ -188,6 +199,7 @@ class TestLift:
             ({"fit": fs.classical.euler_ancestral(3)}, "lift: solver 'euler_ancestral' adds"),
             ({"pairs": 10}, "lift: pairs must be 32 at least"),
             ({"field": fs.Field(lambda x, t: -x, name="m"), "pairs": 64}, "give it to the Field"),
+            ({"field": None}, "lift: field is missing, and 'midpoint' is no fit made here"),
         ],
     )
     def test_refused(self, field, solver, change, message):

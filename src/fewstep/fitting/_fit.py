@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -226,10 +227,10 @@ def _fit(question: Question, theta: Tensor, report: FitReport, fallback: str | N
     if fallback is not None:
         schedule = question.sources[0].field.schedule
         solver = replace(classical.named(fallback, question.nfes[0], schedule), name=fallback)
-        return Fit(solver, None, report, fitted_for)
+        return Fit(solver, None, report, fitted_for, ref(fields[0]))
     if isinstance(question.solvers, Family):
-        return Fit(question.solvers.solver(theta), None, report, fitted_for)
-    return Fit(question.solvers, theta, report, fitted_for)
+        return Fit(question.solvers.solver(theta), None, report, fitted_for, ref(fields[0]))
+    return Fit(question.solvers, theta, report, fitted_for, ref(fields[0]))
 
 
 def _features_read(loss: Loss) -> int:

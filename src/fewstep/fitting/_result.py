@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path as FilePath
 from typing import Any, ClassVar
+from weakref import ReferenceType
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from .._json_file import read_json, write_json
 from .._reading import reading
 from ..families import Guided, SmoothCorrections
 from ..families.guided import describe_solvers, solvers_from_dict
+from ..field import Field
 from ..solver import Path, Solver
 from ._report import KINDS, FitReport
 
@@ -41,6 +43,7 @@ class Fit(Shared):
         theta: parameters of these functions, float64; ``None`` for a single solver.
         report: the record of the fit.
         fitted_for: the field it was fitted to (at the largest scale), with further fields under ``also``.
+        field: a weak reference to that field, for :func:`fewstep.lift`; no file holds it.
 
     Raises:
         ValueError: when theta does not have the size that the solvers need.
@@ -50,6 +53,7 @@ class Fit(Shared):
     theta: Tensor | None
     report: FitReport
     fitted_for: Mapping[str, Any]
+    field: ReferenceType[Field] | None = field(default=None, repr=False)
 
     _FILE: ClassVar[str] = FIT
     #: Name of the format of its file.

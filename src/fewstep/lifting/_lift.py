@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from .._conditions import refuse_conditions
 from .._hashing import fingerprint
@@ -26,7 +27,7 @@ from ._cost import share_of_a_call
 from ._pairs import make
 from ._rollouts import Rollouts, check_gradients, normalise
 from ._settings import Training
-from ._training import train
+from ._training import Trained, train
 
 __all__ = ["lift"]
 
@@ -44,7 +45,7 @@ _SURE = 2.0
 
 def lift(
     fit: Solver | Fit,
-    field: Field,
+    field: Field | None = None,
     *,
     pairs: int | Pairs = 4096,
     states: Literal["every", "last"] = "every",
@@ -68,7 +69,7 @@ def lift(
 
     Args:
         fit: the solver, or a fit with one solver.
-        field: the field that it was fitted for.
+        field: the field that it was fitted for; by default that of a fit made here, while it lives.
         pairs: number of pairs of noise and reference sample to make, or the pairs. They should be as many as
             the budget allows, and not those that the solver was fitted to.
         states: ``"every"`` corrects each state, trained jointly, with gradients through the network, in the
@@ -96,7 +97,7 @@ def lift(
     Raises:
         ValueError: on arguments that do not fit together, or a network that has no gradients.
     """
-    solver = _checked(fit, field, states)
+    solver, field = _checked(fit, field, states)
     last, settings, judge = states == "last", training or Training(), _loss(loss)
     place = None if folder is None else Path(folder)
     if isinstance(pairs, Pairs):
@@ -108,8 +109,7 @@ def lift(
             field, pairs, teacher, conditions, per_sample, reference or Reference(),
             seed=seed, folder=place, batch=batch, progress=progress,
         )  # fmt: skip
-    if len(found) < _FEWEST:
-        raise ValueError(f"lift: pairs must be {_FEWEST} at least, better thousands, not {len(found)}.")
+    _check_pairs(solver, found)
     own, held_out = (
         judge.prepared(part, field, rtol=finest(field), atol=finest(field))[0]
         for part in found.split(min(_MOST, round(_VALIDATION * len(found))))
@@ -126,19 +126,6 @@ def lift(
         settings, seed=seed, state=place and place / _STATE, identity=fingerprint(depends), progress=progress,
     )  # fmt: skip
     after = judged.all(trained.corrector)
-    rmse = {
-        name: float(per_sample_mse(x, held_out.x1).sqrt().mean())
-        for name, x in (("solver", before), ("lifted", after))
-    }
-    gains = judge.rho(judge.squared(before, _END, held_out)) - judge.rho(judge.squared(after, _END, held_out))
-    if not float(gains.mean()) > _SURE * float(gains.std()) / len(gains) ** 0.5:
-        warnings.warn(
-            f"lift: {len(own)} pairs were not enough: the corrections are not clearly better on validation "
-            f"(RMSE {rmse['lifted']:.4g}, {rmse['solver']:.4g} without), and the solver itself is returned; "
-            "pass more pairs, a teacher that makes them with fewer calls, or states='last'.",
-            stacklevel=2,
-        )
-        return solver
     lifted = Lifted.of(solver, trained.corrector)
     facts = {
         "states": states,
@@ -147,27 +134,70 @@ def lift(
         "targets": {key: value for key, value in found.provenance.items() if key != "field"},
         "calls": {"targets": found.calls, "rollouts": trains.calls + judged.calls},
         "training": {**asdict(settings), "seed": seed},
-        "steps": {"made": trained.steps, "best": trained.step},
-        "stopped": trained.stopped,
-        "curve": trained.curve,
-        "weights": sum(weight.numel() for weight in trained.corrector.parameters()),
-        "validation_rmse": rmse,
+        **_record(trained),
+        "validation_rmse": {"solver": _rmse(before, held_out), "lifted": _rmse(after, held_out)},
         "share_of_a_call": share_of_a_call(lifted, field, own[:batch]),
     }
-    return replace(lifted, lift=facts)
+    gains = judge.rho(judge.squared(before, _END, held_out)) - judge.rho(judge.squared(after, _END, held_out))
+    return _judged(replace(lifted, lift=facts), gains)
 
 
-def _checked(fit: Solver | Fit, field: Field, states: str) -> Solver:
-    """Return the table to correct."""
-    check_field(field, "lift")
+def _checked(fit: Solver | Fit, field: Field | None, states: str) -> tuple[Solver, Field]:
+    """Return the table to correct, and the field."""
     check_name("lift: states", states, ("every", "last"))
     solver = fit.solver if isinstance(fit, Fit) else fit
     solver = solver.uncorrected if isinstance(solver, Lifted) else solver
     if not isinstance(solver, Solver):
         raise ValueError(f"lift: fit must be a fewstep.Solver or Fit, not a {type(fit).__name__}.")
+    if field is None and isinstance(fit, Fit) and fit.field is not None:
+        field = fit.field()
+    if field is None:
+        raise ValueError(
+            f"lift: field is missing, and {solver.name!r} is no fit made here of a field that still lives; "
+            "pass the field that it was fitted for, as in lift(fit, field)."
+        )
+    check_field(field, "lift")
     solver.check_ode("lift")
     solver.readied(field.prediction, field.schedule)  # checks the schedule
-    return solver
+    return solver, field
+
+
+def _check_pairs(solver: Solver, pairs: Pairs) -> None:
+    if len(pairs) < _FEWEST:
+        raise ValueError(f"lift: pairs must be {_FEWEST} at least, better thousands, not {len(pairs)}.")
+    fitted, given = {*(solver.fitted_for or {}).get("conditions", ())}, {*pairs.conditions, *pairs.per_sample}
+    if solver.fitted_for and fitted != given:
+        raise ValueError(
+            f"lift: {solver.name!r} was fitted with the conditions {sorted(fitted)}, and the pairs have "
+            f"{sorted(given)}; pass the same ones, as conditions= or per_sample=."
+        )
+
+
+def _record(trained: Trained) -> dict[str, Any]:
+    return {
+        "steps": {"made": trained.steps, "best": trained.step},
+        "stopped": trained.stopped,
+        "curve": trained.curve,
+        "weights": sum(weight.numel() for weight in trained.corrector.parameters()),
+    }
+
+
+def _rmse(x: Tensor, pairs: Pairs) -> float:
+    return float(per_sample_mse(x, pairs.x1).sqrt().mean())
+
+
+def _judged(lifted: Lifted, gains: Tensor) -> Solver:
+    """Return the lifted solver where it clearly gains on the validation pairs, or the solver."""
+    if float(gains.mean()) > _SURE * float(gains.std()) / len(gains) ** 0.5:
+        return lifted
+    rmse = lifted.lift["validation_rmse"]
+    warnings.warn(
+        f"lift: {lifted.lift['pairs']['train']} pairs were not enough: the corrections are not clearly better "
+        f"on validation (RMSE {rmse['lifted']:.4g}, {rmse['solver']:.4g} without), and the solver itself is "
+        "returned; pass more pairs, a teacher that makes them with fewer calls, or states='last'.",
+        stacklevel=3,
+    )
+    return lifted.uncorrected
 
 
 def _loss(loss: str | LeastSquares) -> LeastSquares:
