@@ -190,10 +190,10 @@ def _judged(lifted: Lifted, gains: Tensor) -> Solver:
     """Return the lifted solver where it clearly gains on the validation pairs, or the solver."""
     if float(gains.mean()) > _SURE * float(gains.std()) / len(gains) ** 0.5:
         return lifted
-    rmse = lifted.lift["validation_rmse"]
+    rmse, count = lifted.lift["validation_rmse"], lifted.lift["pairs"]["train"]
     warnings.warn(
-        f"lift: {lifted.lift['pairs']['train']} pairs were not enough: the corrections are not clearly better "
-        f"on validation (RMSE {rmse['lifted']:.4g}, {rmse['solver']:.4g} without), and the solver itself is "
+        f"lift: {count} pairs were not enough: the corrections are not clearly better on validation "
+        f"(RMSE {rmse['lifted']:.4g}, {rmse['solver']:.4g} without), and the solver itself is "
         "returned; pass more pairs, a teacher that makes them with fewer calls, or states='last'.",
         stacklevel=3,
     )
