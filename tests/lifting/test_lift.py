@@ -1,6 +1,8 @@
 """Lifted solvers: what they make, what they refuse, and what is kept of an interrupted training."""
 
+import copy
 import dataclasses
+import pickle
 
 import pytest
 import torch
@@ -162,8 +164,9 @@ class TestLift:
         lifted = fs.lift(fit, pairs=200, conditions={"pull": 1.0}, training=FEW)
         assert lifted.lift["validation_rmse"]["lifted"] < 0.8 * lifted.lift["validation_rmse"]["solver"]
         fit.save(tmp_path / "fit.json")
-        with pytest.raises(ValueError, match="lift: field is missing"):
-            fs.lift(fs.load(tmp_path / "fit.json"))
+        for other in (fs.load(tmp_path / "fit.json"), copy.copy(fit), pickle.loads(pickle.dumps(fit))):
+            with pytest.raises(ValueError, match="lift: field is missing"):
+                fs.lift(other)
 
     def test_an_interrupted_training_ends_as_if_it_had_not_been(self, solver, field, pairs, tmp_path):
         def stopped_at(most):

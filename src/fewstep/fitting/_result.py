@@ -65,6 +65,9 @@ class Fit(Shared):
         if size != given:
             raise ValueError(f"theta: these solvers have {size} numbers, not {given}.")
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "field": None}  # nothing can hold a weak reference but memory
+
     @property
     def any_nfe(self) -> bool:
         """True if it has solvers for every number of calls from the least fitted on."""
