@@ -58,20 +58,23 @@ class Rollouts:
 
 def inputs(solver: Solver, field: Field, x0: Tensor) -> list[Tensor]:
     """Return what corrections of the last state read: the first state, all predictions, and that state."""
-    silent = Lifted.of(solver, Corrector(x0.shape[1:], solver.nfe, [solver.nfe], width=1, blocks=0))
-    found: list[Tensor] = []
+    states, predictions = _record(solver, field, x0)
+    return [states[0], *predictions, states[-1]]
 
-    def keep(j: int, x: Tensor, prediction: Tensor) -> None:
-        found.extend((x, prediction) if j == 0 else (prediction,))
 
-    with torch.no_grad():
-        x1 = silent.sample(field, x0, callback=keep)
-    return [*found, x1]
+def normalise(corrector: Corrector, solver: Solver, field: Field, pairs: Pairs) -> None:
+    """Set the scales of the corrections from some pairs."""
+    states, predictions = _record(solver, pairs.bind(field), pairs.x0)
+    scale = (pairs.x1 - states[-1]).square().mean().sqrt()
+    for i in range(1, solver.nfe + 1):
+        if corrector.corrects(i):
+            corrector.normalise(i, states[0], predictions[:i], states[i], scale)
 
 
 @torch.no_grad()
-def normalise(corrector: Corrector, solver: Solver, field: Field, pairs: Pairs) -> None:
-    """Set the scales of the corrections from some pairs."""
+def _record(solver: Solver, field: Field, x0: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return all states of a table, and the predictions that it reads, as corrections are given them."""
+    silent = Lifted.of(solver, Corrector(x0.shape[1:], solver.nfe, [solver.nfe], width=1, blocks=0))
     states: list[Tensor] = []
     predictions: list[Tensor] = []
 
@@ -79,12 +82,8 @@ def normalise(corrector: Corrector, solver: Solver, field: Field, pairs: Pairs) 
         states.append(x)
         predictions.append(prediction)
 
-    lifted = Lifted.of(solver, corrector)
-    states.append(lifted.sample(pairs.bind(field), pairs.x0, callback=keep))
-    scale = (pairs.x1 - states[-1]).square().mean().sqrt()
-    for i in range(1, solver.nfe + 1):
-        if corrector.corrects(i):
-            corrector.normalise(i, states[0], predictions[:i], states[i], scale)
+    states.append(silent.sample(field, x0, callback=keep))
+    return states, predictions
 
 
 def check_gradients(solver: Solver, field: Field, pairs: Pairs) -> None:
