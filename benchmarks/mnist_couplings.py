@@ -2,7 +2,7 @@ r"""Couplings on MNIST at equal budget: what each does to curvature and to few-s
 
     python benchmarks/mnist_couplings.py --data mnist.npz --out runs/mnist-couplings   # train and measure
     python benchmarks/mnist_couplings.py --data mnist.npz --out ... --only learned-5   # one of them
-    python benchmarks/mnist_couplings.py --data mnist.npz --width 16 --blocks 1 --steps 1000 --seeds 3 \
+    python benchmarks/mnist_couplings.py --data mnist.npz --width 16 --blocks 1 --steps 1000 --seeds 0 1 2 \
         --samples 1024 --noises 64 --only independent pooled-ot minibatch-ot            # a small study
 
 Every flow is the same U-Net (0.98 M parameters by default), trained for the same number of steps of 64 with
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=28, help="side of the pictures")
     parser.add_argument("--width", type=int, default=32, help="of the U-Net")
     parser.add_argument("--blocks", type=int, default=2, help="of the U-Net")
-    parser.add_argument("--seeds", type=int, default=1, help="number of trainings with each coupling")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings")
     parser.add_argument("--noises", type=int, default=256, help="for curvature and errors")
     parser.add_argument("--samples", type=int, default=2048, help="samples for the distances to the data")
     parser.add_argument("--only", choices=COUPLINGS, nargs="+", default=list(COUPLINGS))
@@ -159,7 +159,7 @@ def main() -> None:
     data, held_out = (load(args.data, split=split, resolution=args.resolution) for split in ("train", "test"))
 
     results: dict[str, list[dict[str, float]]] = {name: [] for name in args.only}
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         for name, rows in results.items():
             folder = args.out / f"{name}-{seed}"
             done = folder / "measured.json"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import pytest
-
 import fewstep as fs
 from fewstep.fitting._jacobian import Differences
 
@@ -27,7 +25,7 @@ def fitted(size):
 
 def test_differences_go_on_where_derivatives_lead_no_further(monkeypatch):
     report = fitted(0.1)
-    (note,) = (note for note in report.notes if note.startswith("the network is rough"))
+    (note,) = (note for note in report.notes if note.startswith("derivatives led no further"))
     assert "differences of whole rollouts, which cost more calls, were taken from there" in note
     monkeypatch.setattr("fewstep.fitting._gauss_newton.ROUGH", math.inf)
     without = fitted(0.1)
@@ -36,9 +34,8 @@ def test_differences_go_on_where_derivatives_lead_no_further(monkeypatch):
     assert report.errors["fitted"] < 0.8 * without.errors["fitted"]
 
 
-@pytest.mark.parametrize("size", [0.0, 0.03])
-def test_a_network_that_is_smooth_enough_keeps_its_derivatives(size, monkeypatch):
+def test_a_smooth_network_keeps_its_derivatives(monkeypatch):
     made, init = [], Differences.__init__
     monkeypatch.setattr(Differences, "__init__", lambda self, *a: made.append(1) or init(self, *a))
-    assert not any("rough" in note for note in fitted(size).notes)
+    assert not any("rough" in note for note in fitted(0.0).notes)
     assert not made

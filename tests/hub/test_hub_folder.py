@@ -72,7 +72,11 @@ def test_a_diffusers_network_comes_back(tmp_path):
     network = fs.networks.DiffusersUNet(unet).eval()
     network.save_pretrained(tmp_path)
     x, t = fs.noise(2, (1, 8, 8)), torch.tensor(0.3)
-    assert torch.equal(fs.networks.DiffusersUNet.from_pretrained(tmp_path)(x, t), network(x, t))
+    found = fs.networks.DiffusersUNet.from_pretrained(tmp_path)
+    # Bits of convolutions may depend on where in memory the weights lie.
+    torch.testing.assert_close(found(x, t), network(x, t), rtol=1e-5, atol=1e-6)
+    for name, weight in network.state_dict().items():
+        assert torch.equal(found.state_dict()[name], weight)
 
 
 def test_the_facts_of_a_network_make_its_field(tmp_path):

@@ -136,7 +136,7 @@ def test_samples_are_those_of_our_loop(nodes, name):
         samples = comfy.Guider(case.model).sample(NOISE, EMPTY, sampler, sigmas)
         worst = max(worst, deviation(samples, solver.sample(case.field, NOISE)))
     print(f"ComfyUI, {name}: {worst:.1e}")
-    assert worst < 2e-5
+    assert worst < 5e-5
 
 
 def test_a_field_that_does_not_round_its_timesteps_differs(nodes):
@@ -166,7 +166,7 @@ def test_guidance_is_comfyuis(nodes):
     sampler, sigmas = run(nodes, solver, case.model)
     guider = comfy.Guider(case.model, 3.0, {"prompt": 1.0}, {"prompt": -1.0})
     expected = solver.sample(field, NOISE, prompt=1.0)
-    assert deviation(guider.sample(NOISE, EMPTY, sampler, sigmas), expected) < 2e-5
+    assert deviation(guider.sample(NOISE, EMPTY, sampler, sigmas), expected) < 5e-5
 
 
 @pytest.mark.parametrize("name", ["eps", "flow, shift 3"])
@@ -181,7 +181,7 @@ def test_denoise_enters_later(nodes, name):
     rest = fs.classical.dpmpp("2M", grid=[*solver.times[3:], 1.0], schedule=case.schedule)
     alpha, sigma = (float(c) for c in case.schedule(solver.times[3])[:2])
     start = (alpha * image + sigma * NOISE) / float(case.schedule(0.0).sigma)
-    assert deviation(samples, rest.sample(case.field, start)) < 2e-5
+    assert deviation(samples, rest.sample(case.field, start)) < 5e-5
     assert len(run(nodes, solver, case.model, denoise=0.01)[1]) == 1 + 1
     sampler, sigmas = run(nodes, solver, case.model, denoise=0.0)
     assert torch.equal(comfy.Guider(case.model).sample(NOISE, image, sampler, sigmas), image)

@@ -252,7 +252,7 @@ def _notes(
         yield "no iterate was better than the start on validation; the start is returned. Try more pairs."
     if chosen.rough is not None:
         yield (
-            f"the network is rough: its derivatives led no further than iteration {chosen.rough - 1}, and "
+            f"derivatives led no further than iteration {chosen.rough - 1}, as of a rough network, and "
             "differences of whole rollouts, which cost more calls, were taken from there."
         )
     elif len(chosen.curve) < 3 and chosen.stopped == SETTLED:

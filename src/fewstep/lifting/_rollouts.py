@@ -32,6 +32,7 @@ class Rollouts:
         self.solver, self.bound, self.pairs, self.batch = solver, pairs.bind(field), pairs, batch
         self.inputs: list[Tensor] | None = None
         self.calls = 0
+        self._lifted: dict[Corrector, Lifted] = {}  # keeps its plan of the rows
         if last:
             parts = [inputs(solver, self.bound.rows(part), pairs.x0[part]) for part in self._parts()]
             self.inputs = [torch.cat(each) for each in zip(*parts, strict=True)]
@@ -43,7 +44,9 @@ class Rollouts:
             x0, *predictions, x = (each[index] for each in self.inputs)
             corrected: Tensor = corrector(self.solver.nfe, x0, predictions, x)
             return corrected
-        lifted, x0 = Lifted.of(self.solver, corrector), self.pairs.x0[index]
+        if corrector not in self._lifted:
+            self._lifted[corrector] = Lifted.of(self.solver, corrector)
+        lifted, x0 = self._lifted[corrector], self.pairs.x0[index]
         self.calls += self.solver.nfe * len(x0)
         return lifted.sample(self.bound.rows(index), x0, differentiable=True, check=False)
 

@@ -18,11 +18,7 @@ __all__ = ["Corrector"]
 DENSE = 256
 #: Places along each axis of a learned map of positions, which is interpolated to the size of the samples.
 _PLACES = 8
-_CONVOLUTIONS: dict[int, tuple[type[nn.Module], type[nn.Module]]] = {
-    1: (nn.Conv1d, nn.ConvTranspose1d),
-    2: (nn.Conv2d, nn.ConvTranspose2d),
-    3: (nn.Conv3d, nn.ConvTranspose3d),
-}
+_CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -135,34 +131,27 @@ class _Correction(nn.Module):
             if len(shape) == 1:
                 self.network = _Perceptron(terms * size, size, 4 * width, blocks)
             else:
-                self.network = _Convolutions(
-                    len(shape) - 1, terms * shape[0], shape[0], width, blocks, kernel, patch
-                )
+                self.network = _Convolutions(len(shape) - 1, terms, shape[0], width, blocks, kernel, patch)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        mixed = torch.einsum("ij,bj...->bi...", self.mix, inputs)
-        total = torch.zeros_like(inputs[:, 0])
+        parts = [] if self.network is None else [self.network(inputs, self.mix)]
         if self.linear is not None:
-            total = total + self.linear(mixed.flatten(1)).view_as(total)
-        if self.network is not None:
-            total = total + self.network(mixed.flatten(1, 2))
-        return self.scale * total
+            parts.append(self.linear(_mixed(inputs, self.mix)).view_as(inputs[:, 0]))
+        return self.scale * sum(parts)
 
 
 class _Convolutions(nn.Module):
     """Residual separable convolutions along one to three axes, with a learned map of positions."""
 
     def __init__(
-        self, axes: int, inputs: int, outputs: int, width: int, blocks: int, kernel: int, patch: int
+        self, axes: int, terms: int, channels: int, width: int, blocks: int, kernel: int, patch: int
     ) -> None:
         super().__init__()
-        conv: Any
-        transposed: Any
-        conv, transposed = _CONVOLUTIONS[axes]
+        conv: Any = _CONVOLUTIONS[axes]
         self.patch = patch
         self.mode = _INTERPOLATION[axes]
         self.places = nn.Parameter(torch.zeros(1, width, *[_PLACES] * axes))
-        self.stem = conv(inputs, width, patch, stride=patch)
+        self.stem = nn.Linear(terms * channels * patch**axes, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 conv(width, width, kernel, padding=kernel // 2, groups=width),
@@ -172,21 +161,51 @@ class _Convolutions(nn.Module):
             )
             for _ in range(max(1, blocks))
         )
-        self.head = transposed(width, outputs, patch, stride=patch)
+        self.head = nn.Linear(width, channels * patch**axes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        size = x.shape[2:]
-        beyond = [(0, -count % self.patch) for count in reversed(size)]
-        h = self.stem(F.pad(x, [number for pair in beyond for number in pair]))
+    def forward(self, inputs: Tensor, mix: Tensor) -> Tensor:
+        # The mixture of the inputs is one of the weights, which are fewer.
+        mixed = torch.einsum("ij,wik->wjk", mix, self.stem.weight.unflatten(1, (len(mix), -1))).flatten(1)
+        size = inputs.shape[3:]
+        patches = _patches(inputs.flatten(1, 2), self.patch)
+        h = _pointwise(patches, mixed, self.stem.bias)
         h = h + F.interpolate(self.places, h.shape[2:], mode=self.mode, align_corners=False)
         for block in self.blocks:
             h = h + block(h)
-        made: Tensor = self.head(h)
+        made = _pixels(_pointwise(h, self.head.weight, self.head.bias), self.patch)
         for axis, count in enumerate(size, start=2):
             made = made.narrow(axis, 0, count)
         return made
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear map of the channels at each place."""
+    return torch.baddbmm(bias[:, None], weight.expand(len(x), -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
+
+
+def _patches(x: Tensor, patch: int) -> Tensor:
+    """``(B, C, *size) -> (B, C * patch^axes, *places)``; zeros fill the last patches."""
+    if patch == 1:
+        return x
+    axes = x.ndim - 2
+    beyond = [(0, -count % patch) for count in reversed(x.shape[2:])]
+    if any(count for _, count in beyond):
+        x = F.pad(x, [number for pair in beyond for number in pair])
+    x = x.reshape(*x.shape[:2], *[number for count in x.shape[2:] for number in (count // patch, patch)])
+    return x.permute(0, 1, *range(3, x.ndim, 2), *range(2, x.ndim, 2)).flatten(1, 1 + axes)
+
+
+def _pixels(x: Tensor, patch: int) -> Tensor:
+    """The inverse of ``_patches``, without taking away the zeros."""
+    if patch == 1:
+        return x
+    axes = x.ndim - 2
+    places = x.shape[2:]
+    x = x.unflatten(1, (-1, *[patch] * axes))
+    x = x.permute(0, 1, *[axis for k in range(axes) for axis in (2 + axes + k, 2 + k)])
+    return x.reshape(*x.shape[:2], *[count * patch for count in places])
 
 
 class _Perceptron(nn.Module):
@@ -200,9 +219,13 @@ class _Perceptron(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.stem(x)
+    def forward(self, inputs: Tensor, mix: Tensor) -> Tensor:
+        h = self.stem(_mixed(inputs, mix))
         for layer in self.hidden:
             h = h + layer(F.silu(h))
         made: Tensor = self.head(F.silu(h))
         return made
+
+
+def _mixed(inputs: Tensor, mix: Tensor) -> Tensor:
+    return torch.einsum("ij,bj...->bi...", mix, inputs).flatten(1)
