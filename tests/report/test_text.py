@@ -8,7 +8,7 @@ from fewstep.report import describe, warnings
 
 def test_calls_times_and_coefficients_are_told():
     text = describe(fs.classical.midpoint(1))
-    assert "midpoint: 2 network calls a sample, 1 steps with 1 stages" in text
+    assert "midpoint: 2 network calls a sample, 1 step with 1 stage" in text
     assert "+0.5000 u0" in text
     assert "+1.0000 u1" in text
     assert "reads velocity predictions" in text

@@ -70,14 +70,18 @@ def warnings(facts: Inspection) -> list[str]:
 
 def _summary(facts: Inspection) -> list[str]:
     solver = facts.solver
-    stages = solver.nfe + 1 - len(solver.points)
+    steps, stages = len(solver.points) - 1, solver.nfe + 1 - len(solver.points)
     return [
-        f"{solver.name}: {solver.nfe} network calls a sample, {len(solver.points) - 1} steps"
-        + (f" with {stages} stages" if stages else ""),
+        f"{solver.name}: {_counted(solver.nfe, 'network call')} a sample, {_counted(steps, 'step')}"
+        + (f" with {_counted(stages, 'stage')}" if stages else ""),
         *_wrapped(f"times: {', '.join(f'{t:.5g}' for t in solver.times)}, and ends at {solver.end:g}", "  "),
         f"reads {solver.prediction} predictions"
         + ("" if solver.schedule is None else f" under {solver.schedule!r}"),
     ]
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" + "s" * (number != 1)
 
 
 def _calls(facts: Inspection) -> list[str]:
