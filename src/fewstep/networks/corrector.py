@@ -134,10 +134,12 @@ class _Correction(nn.Module):
                 self.network = _Convolutions(len(shape) - 1, terms, shape[0], width, blocks, kernel, patch)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        parts = [] if self.network is None else [self.network(inputs, self.mix)]
+        total = torch.zeros_like(inputs[:, 0])
         if self.linear is not None:
-            parts.append(self.linear(_mixed(inputs, self.mix)).view_as(inputs[:, 0]))
-        return self.scale * sum(parts)
+            total = total + self.linear(_mixed(inputs, self.mix)).view_as(total)
+        if self.network is not None:
+            total = total + self.network(inputs, self.mix)
+        return self.scale * total
 
 
 class _Convolutions(nn.Module):
@@ -168,27 +170,25 @@ class _Convolutions(nn.Module):
     def forward(self, inputs: Tensor, mix: Tensor) -> Tensor:
         # The mixture of the inputs is one of the weights, which are fewer.
         mixed = torch.einsum("ij,wik->wjk", mix, self.stem.weight.unflatten(1, (len(mix), -1))).flatten(1)
-        size = inputs.shape[3:]
         patches = _patches(inputs.flatten(1, 2), self.patch)
         h = _pointwise(patches, mixed, self.stem.bias)
         h = h + F.interpolate(self.places, h.shape[2:], mode=self.mode, align_corners=False)
         for block in self.blocks:
             h = h + block(h)
-        made = _pixels(_pointwise(h, self.head.weight, self.head.bias), self.patch)
-        for axis, count in enumerate(size, start=2):
+        made: Tensor = _pixels(_pointwise(h, self.head.weight, self.head.bias), self.patch)
+        for axis, count in enumerate(inputs.shape[3:], start=2):
             made = made.narrow(axis, 0, count)
         return made
 
 
 def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """A linear map of the channels at each place."""
-    return torch.baddbmm(bias[:, None], weight.expand(len(x), -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
+    made = torch.baddbmm(bias[:, None], weight.expand(len(x), -1, -1), x.flatten(2))
+    return made.reshape(len(x), len(weight), *x.shape[2:])
 
 
 def _patches(x: Tensor, patch: int) -> Tensor:
     """``(B, C, *size) -> (B, C * patch^axes, *places)``; zeros fill the last patches."""
-    if patch == 1:
-        return x
     axes = x.ndim - 2
     beyond = [(0, -count % patch) for count in reversed(x.shape[2:])]
     if any(count for _, count in beyond):
@@ -199,8 +199,6 @@ def _patches(x: Tensor, patch: int) -> Tensor:
 
 def _pixels(x: Tensor, patch: int) -> Tensor:
     """The inverse of ``_patches``, without taking away the zeros."""
-    if patch == 1:
-        return x
     axes = x.ndim - 2
     places = x.shape[2:]
     x = x.unflatten(1, (-1, *[patch] * axes))

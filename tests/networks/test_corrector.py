@@ -1,0 +1,60 @@
+"""The networks that correct states, against strided convolutions of PyTorch."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fewstep.networks import Corrector
+from fewstep.networks.corrector import _patches, _pixels
+
+CONVOLUTIONS = {1: (F.conv1d, F.conv_transpose1d), 2: (F.conv2d, F.conv_transpose2d)}
+CONVOLUTIONS[3] = (F.conv3d, F.conv_transpose3d)
+
+
+@pytest.mark.parametrize("patch", [1, 2, 3])
+@pytest.mark.parametrize("size", [(12,), (6, 12), (6, 12, 6)])
+def test_convolutions_of_patches_are_strided_ones(size, patch):
+    torch.manual_seed(0)
+    axes, channels, width = len(size), 10, 8
+    corrector = Corrector((channels, *size), 2, [2], width=width, patch=patch).double()
+    (part,) = corrector.parts.values()
+    network = part.network
+    with torch.no_grad():
+        for weight in corrector.parameters():
+            weight.copy_(torch.randn_like(weight) / weight[0].numel() ** 0.5)
+        if part.linear is not None:
+            part.linear.weight.zero_()
+            part.linear.bias.zero_()
+    x0, *predictions, x = torch.randn(4, 5, channels, *size, dtype=torch.float64)
+    corrector.normalise(2, x0, predictions, x, torch.tensor(0.5))
+
+    found = corrector(2, x0, predictions, x)
+
+    down, up = CONVOLUTIONS[axes]
+    inputs = torch.einsum("ij,jb...->bi...", part.mix, torch.stack([x0, *predictions, x])).flatten(1, 2)
+    weight = network.stem.weight.view(width, 4 * channels, *[patch] * axes)
+    h = down(inputs, weight, network.stem.bias, stride=patch)
+    h = h + F.interpolate(network.places, h.shape[2:], mode=network.mode)
+    for block in network.blocks:
+        h = h + block(h)
+    weight = network.head.weight.view(channels, *[patch] * axes, width).movedim(-1, 0)
+    biases = network.head.bias.view(channels, *[patch] * axes).repeat(1, *[count // patch for count in size])
+    expected = x + 0.5 * (up(h, weight, stride=patch) + biases)
+    torch.testing.assert_close(found, expected)
+
+
+def test_patches_are_those_of_pixel_unshuffle():
+    x = torch.randn(2, 3, 8, 12)
+    assert torch.equal(_patches(x, 4), F.pixel_unshuffle(x, 4))
+    assert torch.equal(_pixels(_patches(x, 4), 4), x)
+
+
+def test_the_inputs_are_made_uncorrelated():
+    corrector = Corrector((300,), 2, [2])
+    x0, first, second, x = torch.randn(4, 200, 300)
+    x = 0.7 * x0 + 0.3 * first + 1e-2 * x
+    corrector.normalise(2, x0, [first, second], x, torch.tensor(1.0))
+    mixed = torch.einsum(
+        "ij,jbk->ibk", corrector.parts["2"].mix, torch.stack([x0, first, second, x])
+    ).flatten(1)
+    torch.testing.assert_close(mixed @ mixed.T / mixed.shape[1], torch.eye(4), rtol=1e-2, atol=1e-2)
