@@ -108,8 +108,9 @@ def study(
     tests: dict[str, tuple[fs.Field, fs.Pairs]],
     states: str,
     training: Training,
+    out: Path,
 ) -> list[dict[str, Any]]:
-    """Lift a solver; a row for each of the test fields."""
+    """Lift a solver, and save it; a row for each of the test fields."""
     began = time.process_time()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -123,6 +124,7 @@ def study(
         "notes": [str(each.message) for each in caught],
     }
     if isinstance(lifted, fs.Lifted):
+        lifted.save(out)
         facts |= {key: lifted.lift[key] for key in ("weights", "share_of_a_call", "steps", "stopped")}
     return [{**facts, "at": at, **compared(solver, lifted, *test)} for at, test in tests.items()]
 
@@ -138,11 +140,15 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=1024, help="test noises")
     parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=Training.lr, help="highest learning rate")
+    parser.add_argument("--width", type=int, default=Training.width, help="channels of the corrections")
     parser.add_argument("--patch", type=int, help="entries along each axis that corrections take together")
     parser.add_argument("--size", type=int, help="measure at this resolution, too")
     parser.add_argument("--guidance", type=float, nargs="+", default=[], help="and at these scales (guided)")
     parser.add_argument("--distill", action="store_true", help="train a student on the same pairs")
-    parser.add_argument("--work", type=Path, default=Path("runs/lifted"), help="folder of pairs and fits")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/lifted"), help="folder of pairs, fits and lifts"
+    )
     parser.add_argument("--out", type=Path, help="write the rows to this JSON file")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -183,9 +189,11 @@ def main() -> None:
         "  CPU seconds  at",
         flush=True,
     )
-    training, rows = Training(iterations=args.iterations, batch=args.batch, patch=args.patch), []
+    own = {name: getattr(args, name) for name in ("iterations", "batch", "lr", "width", "patch")}
+    training, rows = Training(**own), []
     for nfe, count, states in product(args.nfe, args.pairs, args.states):
-        for row in study(field, fitted(nfe), pairs[:count], tests, states, training):
+        out = args.work / f"{args.model}-{nfe}-{count}-{states}"
+        for row in study(field, fitted(nfe), pairs[:count], tests, states, training, out):
             rows.append({"model": args.model, "teacher": args.teacher, **row})
             print(
                 f"{nfe:>5} {count:>7}  {states:<6} {row['solver']:8.4f} {row['lifted']:8.4f}"
