@@ -153,13 +153,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    warnings.filterwarnings("ignore", "solver .* was fitted for guidance")
     field = field_of(args.model)
     shape = field.shape
     assert shape is not None
     options: dict[str, Any] = {**vars(TIGHT), "cache": args.work / "pairs", "max_nfe": 2000}
     places = {"": field} | {f"w = {w:g}": field_of(args.model, w) for w in args.guidance}
     if args.size:
-        places[f"{args.size} x {args.size}"] = replace(field, shape=(*shape[:-2], args.size, args.size))
+        name = f"{args.size} x {args.size}"
+        size = (*shape[:-2], args.size, args.size)
+        places[name] = fs.Field(lambda x, t: field(x, t), field.schedule, shape=size, name=name)
     tests = {}
     for at, place in places.items():
         x0 = fs.noise(args.test, place.shape or (), seed=TEST_SEED)
