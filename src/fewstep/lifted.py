@@ -78,12 +78,13 @@ class Lifted(Solver):
         if not self.lift:
             return f"{self.name}, {self.nfe} calls"
         rmse, pairs = self.lift["validation_rmse"], self.lift["pairs"]
-        before, after = rmse["solver"], rmse["lifted"]
+        before, after, share = rmse["solver"], rmse["lifted"], self.lift["share_of_a_call"]
+        time = f"{share:.3g} times" if share > 1 else f"{share:.1%} of"
         return (
             f"{self.name}, {self.nfe} calls: RMSE {after:.4g} on {pairs['validation']:,} validation pairs, "
             f"{after / before:.2f} times that without corrections ({before:.4g})\n"
-            f"trained on {pairs['train']:,} pairs; {self.lift['weights']:,} weights, which take "
-            f"{self.lift['share_of_a_call']:.1%} of the time of a network call"
+            f"trained on {pairs['train']:,} pairs; {self.lift['weights']:,} weights, which take {time} "
+            "the time of a network call"
         )
 
     def correction(self, device: torch.device) -> Correct:

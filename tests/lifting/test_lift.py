@@ -264,10 +264,13 @@ class TestElsewhere:
         assert lifted.uncorrected.unroll().nfe == 2
 
     def test_it_is_compared_beside_its_solver(self, lifted, solver, field):
-        table = fs.compare(field, [solver, lifted], noise=64)
+        table = fs.compare(field, [solver, lifted], noise=64, keep=4)
         errors = {row["solver"]: row["rmse"] for row in table.rows}
         assert errors["lifted midpoint"] < errors["midpoint"]
-        assert "lifted midpoint" in str(table.page().html())
+        page = str(table.page().html())
+        assert "The lifts on their validation pairs" in page
+        assert f"{lifted.lift['validation_rmse']['lifted']:.3g}" in page
+        assert "The fits on their validation pairs" not in page
 
     def test_the_fingerprint_sees_the_weights(self, solver):
         first, second = (Corrector((2,), 2, [2]) for _ in range(2))

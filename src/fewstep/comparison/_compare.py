@@ -159,8 +159,8 @@ def check_metrics(metrics: Sequence[str]) -> None:
 
 def shown_name(solver: Solver) -> str:
     """Return the name of a solver in a comparison: its family if fitted, the same for every NFE."""
-    name = f"fitted {solver.family['name']}" if solver.family else solver.name
-    return f"lifted {name}" if isinstance(solver, Lifted) and solver.family else name
+    kind = "lifted" if isinstance(solver, Lifted) else "fitted"
+    return f"{kind} {solver.family['name']}" if solver.family else solver.name
 
 
 def _row(field: Field, solver: Solver, metrics: Sequence[str], found: Measured) -> dict[str, Any]:

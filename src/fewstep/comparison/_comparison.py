@@ -84,6 +84,10 @@ class Comparison:
         """True for the names of fitted solvers."""
         return solver in self.protocol.get("fitted", ()) or solver.startswith(("fitted", "lifted"))
 
+    def is_lifted(self, solver: str) -> bool:
+        """True for the names of solvers with corrections."""
+        return solver.startswith("lifted ")
+
     @property
     def model(self) -> str:
         """Name of the model."""

@@ -15,7 +15,7 @@ from ..page import Code, Facts, Page, Part, Section, Table
 from ..page.figures import chart_figure
 from ._findings import finding, first_shown
 from ._rows import by_model, several
-from ._sections import chart, cost, errors, fits, numbers, samples
+from ._sections import chart, cost, errors, fits, lifts, numbers, samples
 
 if TYPE_CHECKING:
     from ...comparison import Comparison
@@ -49,6 +49,7 @@ def comparison_page(tables: Sequence[Comparison], *, command: str | None = None)
             errors(tables),
             *numbers(tables, first),
             *fits(tables),
+            *lifts(tables),
             *_models(tables),
             cost(tables),
             Section("All figures", [_all_rows(tables)]),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import quantiles
 from typing import TYPE_CHECKING
 
 from ..._gains import GAINS, best_rival, ratio_to_rival
 from ...data import is_picture
+from ...lifted import Lifted
 from ...metrics import figure
 from ...solver import Solver
 from ..page import (
@@ -32,7 +33,7 @@ from ._rows import budgets, by_model, failed, of_kept, ranked, rows_of_solvers, 
 if TYPE_CHECKING:
     from ...comparison import Comparison, Kept
 
-__all__ = ["chart", "cost", "errors", "fits", "numbers", "samples"]
+__all__ = ["chart", "cost", "errors", "fits", "lifts", "numbers", "samples"]
 
 #: Images per row, and paths per plane.
 _PICTURES, _PATHS = 12, 48
@@ -111,7 +112,8 @@ def cost(tables: Sequence[Comparison]) -> Section:
     ]  # fmt: skip
     rows: list[list[str | float]] = []
     for table in tables:
-        times = [row["milliseconds"] / row["nfe"] for row in table.rows if "failure" not in row]
+        measured = [row for row in table.rows if "failure" not in row and not table.is_lifted(row["solver"])]
+        times = [row["milliseconds"] / row["nfe"] for row in measured]
         low, middle, high = quantiles(times, n=4) if len(times) > 1 else (times or [math.nan]) * 3
         forwards = table.rows[0]["forwards"] // table.rows[0]["nfe"]
         times_of = (nfe * middle for nfe in calls)
@@ -119,9 +121,9 @@ def cost(tables: Sequence[Comparison]) -> Section:
     return Section(
         "Network calls and seconds",
         [Table("The median over all solvers", columns, rows)],
-        "A sample takes as long as its network calls; the solvers' own time is too short to measure. The "
-        "time of a call is therefore taken from all solvers, measured one after the other, in batches; the "
-        "spread between the quartiles comes from other work on the machine.",
+        "A sample takes as long as its network calls; the time of a table is too short to measure. The "
+        "time of a call is therefore taken from all solvers without corrections, measured one after the "
+        "other, in batches; the spread between the quartiles comes from other work on the machine.",
     )
 
 
@@ -171,6 +173,8 @@ def numbers(tables: Sequence[Comparison], first: int) -> list[Section]:
         "Every solver is one table: each state x1, x2 and so on is a weight times the noise x0 plus weights "
         "times the network's velocities u0, u1 and so on. The last row is the sample."
     )
+    if any(table.is_lifted(row["solver"]) for table in tables for row in table.rows):
+        intro += " A lifted solver corrects the states by small networks, too."
     title = "Times and coefficients of the solvers"
     return [Section(title, [*times, *weights], intro)] if times else []
 
@@ -178,14 +182,12 @@ def numbers(tables: Sequence[Comparison], first: int) -> list[Section]:
 def fits(tables: Sequence[Comparison]) -> list[Section]:
     """Return what the kept solvers that were fitted gained on the validation pairs of their fits, if any."""
     rows: list[list[str | float | None]] = []
-    for table in tables:
-        for row, solver in zip(table.rows, table.kept.solvers if table.kept else (), strict=False):
-            scores = solver.scores or {}
-            errors = {k: v for k, v in scores.get("validation_rmse", {}).items() if v is not None}
-            if "fitted" in errors and len(errors) > 1:
-                of = [*several(tables, table.model), row["solver"], solver.nfe, errors["fitted"]]
-                ratio = ratio_to_rival(errors)
-                rows.append([*of, best_rival(errors), ratio, *map(scores.get, GAINS)])
+    for head, solver in _kept(tables):
+        scores = {} if isinstance(solver, Lifted) else solver.scores or {}  # of its table
+        errors = {k: v for k, v in scores.get("validation_rmse", {}).items() if v is not None}
+        if "fitted" in errors and len(errors) > 1:
+            ratio = ratio_to_rival(errors)
+            rows.append([*head, errors["fitted"], best_rival(errors), ratio, *map(scores.get, GAINS)])
     columns = [
         *several(tables, "model"), "solver", "calls", "RMSE", "best other", "ratio", "typical ratio",
         "left", "by chance",
@@ -199,6 +201,35 @@ def fits(tables: Sequence[Comparison]) -> list[Section]:
     )
     parts = [Table("Gains", columns, rows)]
     return [Section("The fits on their validation pairs", parts, intro)] if rows else []
+
+
+def lifts(tables: Sequence[Comparison]) -> list[Section]:
+    """Return what the corrections of kept solvers gained on the validation pairs of their lifts, if any."""
+    rows: list[list[str | float | None]] = []
+    for head, solver in _kept(tables):
+        facts = solver.lift if isinstance(solver, Lifted) else {}
+        if facts:
+            after, before = (facts["validation_rmse"][key] for key in ("lifted", "solver"))
+            own = facts["pairs"]["train"], facts["weights"], facts["share_of_a_call"]
+            rows.append([*head, after, before, after / before, *own])
+    columns = [
+        *several(tables, "model"), "solver", "calls", "RMSE", "without corrections", "ratio", "pairs",
+        "weights", "time in calls",
+    ]  # fmt: skip
+    intro = (
+        "The errors are those on the pairs that were held out from the training of the corrections. The time "
+        "is that of all corrections of a batch over that of one network call, where they were trained."
+    )
+    return [Section("The lifts on their validation pairs", [Table("Lifts", columns, rows)], intro)] * bool(
+        rows
+    )
+
+
+def _kept(tables: Sequence[Comparison]) -> Iterator[tuple[list[str | float], Solver]]:
+    """Yield the first cells of a row for each kept solver, and the solver."""
+    for table in tables:
+        for row, solver in zip(table.rows, table.kept.solvers if table.kept else (), strict=False):
+            yield [*several(tables, table.model), row["solver"], solver.nfe], solver
 
 
 def _at(table: Comparison, kept: Kept, nfe: int) -> dict[str, Solver]:
