@@ -84,11 +84,11 @@ def compared(solver: fs.Solver, lifted: fs.Solver, field: fs.Field, test: fs.Pai
 
 def student_error(field: fs.Field, pairs: fs.Pairs, test: fs.Pairs, training: Training) -> float:
     """RMSE of a student of one call, trained from the network on the same pairs for as many steps."""
-    student = warm_start(field)
+    student, steps = warm_start(field), training.steps(len(pairs))
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.iterations)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(training.iterations):
+    for _ in range(steps):
         index = torch.randint(len(pairs), (training.batch,), generator=generator)
         x0 = pairs.x0[index]
         loss = (x0 + student(x0, torch.zeros(len(x0))) - pairs.x1[index]).square().mean()
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--fit-pairs", type=int, default=256)
     parser.add_argument("--teacher", type=int, help="calls of the fitted solver that makes the targets")
     parser.add_argument("--test", type=int, default=1024, help="test noises")
-    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--iterations", type=int, help="most steps, by default 80 passes through the pairs")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=Training.lr, help="highest learning rate")
     parser.add_argument("--width", type=int, default=Training.width, help="channels of the corrections")

@@ -140,6 +140,17 @@ class TestLift:
         assert type(found) is fs.Solver
         assert found == solver
 
+    @pytest.mark.parametrize(("iterations", "validations"), [(10, 2), (20, 2), (25, 3)])
+    def test_the_last_step_is_validated(self, solver, field, pairs, iterations, validations):
+        few = dataclasses.replace(FEW, iterations=iterations)
+        lifted = fs.lift(solver, field, pairs=pairs, training=few, states="last")
+        assert lifted.lift["steps"] == {"made": iterations, "best": iterations}
+        assert len(lifted.lift["curve"]) == validations
+
+    def test_steps_are_passes_through_the_pairs(self):
+        assert [Training().steps(count) for count in (27, 256, 3482, 10**6)] == [80, 160, 2177, 3000]
+        assert Training(iterations=7).steps(10**6) == 7
+
     def test_features_are_a_loss(self, solver, field, pairs):
         loss = fs.fitting.Features(lambda x: x[:, :1], name="first")
         lifted = fs.lift(solver, field, pairs=pairs, loss=loss, states="last", training=FEW)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .._ranges import COUNT, NATURAL, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["Training"]
+
+#: Passes through the pairs. On digits 256 to 1,024 pairs overfit before, and 4,096 gain throughout.
+_PASSES, _MOST = 80, 3000
 
 
 @dataclass(frozen=True)
@@ -14,7 +18,7 @@ class Training:
     """How corrections are trained: AdamW with a cosine decay, and an average of the weights.
 
     Args:
-        iterations: most steps.
+        iterations: most steps; by default 80 passes through the pairs, and at most 3,000.
         batch: pairs in a step.
         lr: highest learning rate.
         weight_decay: weight decay (Loshchilov and Hutter, 2019), the more the fewer pairs there are.
@@ -31,7 +35,7 @@ class Training:
         ValueError: on an invalid setting.
     """
 
-    iterations: int = 1000
+    iterations: int | None = None
     batch: int = 128
     lr: float = 2e-3
     weight_decay: float = 0.1
@@ -49,3 +53,7 @@ class Training:
         check_fields("Training", self, lr=POSITIVE, weight_decay=NOT_NEGATIVE)
         if not 0 <= self.average < 1:
             raise ValueError(f"Training: average must be at least 0 and below 1, not {self.average!r}.")
+
+    def steps(self, count: int) -> int:
+        """Return the most steps with ``count`` training pairs."""
+        return self.iterations or min(_MOST, math.ceil(_PASSES * count / min(self.batch, count)))

@@ -37,7 +37,7 @@ class Trained(NamedTuple):
         corrector: the corrections; those of step 0, which are zero, if none were better.
         step: the step that they are of.
         steps: all steps made.
-        curve: validation losses, every ``validate_every`` steps from 0 on.
+        curve: validation losses, every ``validate_every`` steps from 0 on, and at the end.
         stopped: why the training ended.
     """
 
@@ -120,12 +120,13 @@ def train(
     run = _Run(corrector, settings)
     if state is not None and state.exists():
         run.load(state, identity)
-    stopped = "all steps are made"
-    bar = progress_bar(progress, total=settings.iterations, initial=run.step, desc="lifting", unit="step")
+    total, stopped = settings.steps(len(pairs)), "all steps are made"
+    bar = progress_bar(progress, total=total, initial=run.step, desc="lifting", unit="step")
     with bar:
         while True:
-            done, left = divmod(run.step, settings.validate_every)
-            if left == 0 and len(run.curve) == done:
+            validated, left = divmod(run.step, settings.validate_every)
+            at_end = run.step == total
+            if (left == 0 or at_end) and len(run.curve) == validated + (left > 0):
                 run.curve.append(validate(run.average))
                 if run.curve[-1] <= min(run.curve):
                     run.best, run.best_step = copy.deepcopy(run.average.state_dict()), run.step
@@ -135,7 +136,7 @@ def train(
                 if run.step - run.best_step >= settings.patience * settings.validate_every:
                     stopped = "validation no longer improved"
                     break
-            if run.step == settings.iterations:
+            if at_end:
                 break
             _make_step(run, rollout, pairs, loss, settings, seed)
             bar.update()
@@ -148,7 +149,7 @@ def _make_step(
     run: _Run, rollout: Rollout, pairs: Pairs, loss: LeastSquares, settings: Training, seed: int
 ) -> None:
     k = run.step
-    rise, fall = min(1.0, (k + 1) / _WARMUP), (1 + math.cos(math.pi * k / settings.iterations)) / 2
+    rise, fall = min(1.0, (k + 1) / _WARMUP), (1 + math.cos(math.pi * k / settings.steps(len(pairs)))) / 2
     for group in run.optimizer.param_groups:
         group["lr"] = settings.lr * rise * fall
     index = _batch(k, len(pairs), settings.batch, seed)
