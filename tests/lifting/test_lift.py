@@ -9,6 +9,7 @@ import torch
 
 import fewstep as fs
 from fewstep.lifting import Training
+from fewstep.lifting._lift import _better
 from fewstep.networks import Corrector
 
 FEW = Training(iterations=60, batch=64, validate_every=20, lr=5e-3, width=16)
@@ -133,12 +134,28 @@ class TestLift:
         assert lifted.lift["calls"]["targets"] == 300 * 20
         assert len(list((tmp_path / "pairs").iterdir())) == 2
 
-    def test_too_few_pairs_return_the_solver(self, field, pairs):
-        solver = fs.classical.named("midpoint", 20, field.schedule)  # as exact as the targets
+    def test_where_nothing_is_gained_the_solver_is_returned(self, field, solver):
+        x0 = fs.noise(200, (2,), seed=1)
+        x1 = solver.sample(field, x0) + 0.1 * fs.noise(200, (2,), seed=2)
         with pytest.warns(UserWarning, match="the corrections are not clearly better on validation"):
-            found = fs.lift(solver, field, pairs=pairs[:40], training=dataclasses.replace(FEW, iterations=20))
+            found = fs.lift(solver, field, pairs=fs.Pairs(x0, x1), training=FEW)
         assert type(found) is fs.Solver
         assert found == solver
+
+    def test_the_typical_sample_decides_where_few_decide_the_mean(self):
+        rmse = fs.fitting.LOSSES["rmse"]
+        before = torch.linspace(0.5, 1.5, 300)
+        before[0] = 1000.0  # lies between two modes, and falls to the right one by chance
+        for factor, expected in ((0.6, True), (1.0, False), (1.2, False)):
+            after = factor * before
+            after[0] = 1.0
+            assert _better(rmse, before.square(), after.square()) is expected
+        after = 0.6 * before
+        after[0] = 3000.0
+        assert not _better(rmse, before.square(), after.square())
+        steady = torch.full((300,), 2.0)
+        steady[:100] = 1.0
+        assert _better(rmse, steady.square(), steady.square() * torch.tensor([1.05, 0.5, 1.05] * 100))
 
     @pytest.mark.parametrize(("iterations", "validations"), [(10, 2), (20, 2), (25, 3)])
     def test_the_last_step_is_validated(self, solver, field, pairs, iterations, validations):
@@ -171,7 +188,7 @@ class TestLift:
         field = fs.Field(lambda x, t, pull: pull - x * (1 + x.square()), shape=(2,), name="m")
         fit = fs.fit(field, 1, pairs=16, conditions={"pull": 1.0})
         with pytest.raises(ValueError, match=r"was fitted with the conditions \['pull'\], and the"):
-            fs.lift(fit, pairs=fs.Pairs(fs.noise(40, (2,)), fs.noise(40, (2,))))
+            fs.lift(fit, pairs=fs.Pairs(fs.noise(64, (2,)), fs.noise(64, (2,))))
         lifted = fs.lift(fit, pairs=200, conditions={"pull": 1.0}, training=FEW)
         assert lifted.lift["validation_rmse"]["lifted"] < 0.8 * lifted.lift["validation_rmse"]["solver"]
         fit.save(tmp_path / "fit.json")
@@ -211,7 +228,7 @@ class TestLift:
             ({"loss": fs.fitting.LOSSES["nodes"]}, "lift: loss must be a name or fitting.Features"),
             ({"pairs": 2.5}, "lift: pairs must be a number of pairs or Pairs, not 2.5"),
             ({"fit": fs.classical.euler_ancestral(3)}, "lift: solver 'euler_ancestral' adds"),
-            ({"pairs": 10}, "lift: pairs must be 32 at least"),
+            ({"pairs": 10}, "lift: pairs must be 64 at least"),
             ({"field": fs.Field(lambda x, t: -x, name="m"), "pairs": 64}, "give it to the Field"),
             ({"field": None}, "lift: field is missing, and 'midpoint' is no fit made here"),
         ],

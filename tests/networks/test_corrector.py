@@ -58,3 +58,15 @@ def test_the_inputs_are_made_uncorrelated():
         "ij,jbk->ibk", corrector.parts["2"].mix, torch.stack([x0, first, second, x])
     ).flatten(1)
     torch.testing.assert_close(mixed @ mixed.T / mixed.shape[1], torch.eye(4), rtol=1e-2, atol=1e-2)
+
+
+def test_corrections_of_samples_far_away_are_bounded():
+    corrector = Corrector((2,), 1, [1])
+    with torch.no_grad():
+        corrector.parts["1"].linear.weight.fill_(1.0)
+    x = torch.tensor([[0.1, 0.1], [100.0, 200.0]])
+    x0 = u = torch.zeros(2, 2)
+    corrector.parts["1"].scale.fill_(0.5)
+    changes = (corrector(1, x0, [u], x) - x).detach()
+    torch.testing.assert_close(changes[0], torch.tensor([0.1, 0.1]))
+    assert changes[1].square().mean().sqrt() == pytest.approx(8 * 0.5)

@@ -31,7 +31,7 @@ def command(
     model: str,
     solver: str,
     *,
-    pairs: Annotated[int, AtLeast(32)] = 4096,
+    pairs: Annotated[int, AtLeast(64)] = 4096,
     states: str = "every",
     loss: str = "rmse",
     teacher: str | None = None,

@@ -31,10 +31,11 @@ from ._training import Trained, train
 
 __all__ = ["lift"]
 
-#: Share of the pairs for validation, and their largest number.
-_VALIDATION, _MOST = 0.15, 1024
+#: Share of the pairs for validation, their smallest and their largest number. Few samples that get much worse
+#: would not be among fewer.
+_VALIDATION, _LEAST, _MOST = 0.15, 32, 1024
 #: Fewest pairs.
-_FEWEST = 32
+_FEWEST = 64
 #: File of the state of the training in its folder.
 _STATE = "training.safetensors"
 #: Time of the samples, which losses of them do not read.
@@ -112,7 +113,7 @@ def lift(
     _check_pairs(solver, found)
     own, held_out = (
         judge.prepared(part, field, rtol=finest(field), atol=finest(field))[0]
-        for part in found.split(min(_MOST, round(_VALIDATION * len(found))))
+        for part in found.split(min(_MOST, max(_LEAST, round(_VALIDATION * len(found)))))
     )
     if not last:
         check_gradients(solver, field, own)
@@ -138,8 +139,8 @@ def lift(
         "validation_rmse": {"solver": _rmse(before, held_out), "lifted": _rmse(after, held_out)},
         "share_of_a_call": share_of_a_call(lifted, field, own[:batch]),
     }
-    gains = judge.rho(judge.squared(before, _END, held_out)) - judge.rho(judge.squared(after, _END, held_out))
-    return _judged(replace(lifted, lift=facts), gains)
+    squared = (judge.squared(x, _END, held_out) for x in (before, after))
+    return _judged(replace(lifted, lift=facts), _better(judge, *squared))
 
 
 def _checked(fit: Solver | Fit, field: Field | None, states: str) -> tuple[Solver, Field]:
@@ -186,9 +187,23 @@ def _rmse(x: Tensor, pairs: Pairs) -> float:
     return float(per_sample_mse(x, pairs.x1).sqrt().mean())
 
 
-def _judged(lifted: Lifted, gains: Tensor) -> Solver:
-    """Return the lifted solver where it clearly gains on the validation pairs, or the solver."""
-    if float(gains.mean()) > _SURE * float(gains.std()) / len(gains) ** 0.5:
+def _better(judge: LeastSquares, before: Tensor, after: Tensor) -> bool:
+    """True where squared errors fall in the mean, and clearly so there or for the typical sample.
+
+    A few samples between two modes may decide the mean, and its standard error, whatever the others gain.
+    """
+    gains: Tensor = judge.rho(before) - judge.rho(after)
+    typical = (before / after).log()
+    return float(gains.mean()) > 0 and (_clear(gains) or _clear(typical))
+
+
+def _clear(x: Tensor) -> bool:
+    return bool(x.mean() > _SURE * x.std() / len(x) ** 0.5)
+
+
+def _judged(lifted: Lifted, better: bool) -> Solver:
+    """Return the lifted solver where it is better on the validation pairs, or the solver."""
+    if better:
         return lifted
     rmse, count = lifted.lift["validation_rmse"], lifted.lift["pairs"]["train"]
     warnings.warn(

@@ -16,6 +16,9 @@ __all__ = ["Corrector"]
 
 #: Largest samples, in numbers, for which a full matrix is learned.
 DENSE = 256
+#: Largest correction of a sample, in root mean squares of the solver's errors, so that an extrapolation to
+#: samples far from those of the training does bounded harm.
+LIMIT = 8.0
 #: Places along each axis of a learned map of positions, which is interpolated to the size of the samples.
 _PLACES = 8
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -139,7 +142,8 @@ class _Correction(nn.Module):
             total = total + self.linear(_mixed(inputs, self.mix)).view_as(total)
         if self.network is not None:
             total = total + self.network(inputs, self.mix)
-        return self.scale * total
+        square = total.flatten(1).square().mean(1).view(-1, *[1] * (total.ndim - 1))
+        return self.scale * total * (LIMIT**2 / square.clamp(min=LIMIT**2)).sqrt()
 
 
 class _Convolutions(nn.Module):
