@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--fit-pairs", type=int, default=256)
     parser.add_argument("--teacher", type=int, help="calls of the fitted solver that makes the targets")
     parser.add_argument("--test", type=int, default=1024, help="test noises")
-    parser.add_argument("--iterations", type=int, help="most steps, by default 80 passes through the pairs")
+    parser.add_argument("--iterations", type=int, help="most steps, by default 150 passes through the pairs")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=Training.lr, help="highest learning rate")
     parser.add_argument("--width", type=int, default=Training.width, help="channels of the corrections")

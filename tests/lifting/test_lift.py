@@ -165,7 +165,7 @@ class TestLift:
         assert len(lifted.lift["curve"]) == validations
 
     def test_steps_are_passes_through_the_pairs(self):
-        assert [Training().steps(count) for count in (27, 256, 3482, 10**6)] == [80, 160, 2177, 3000]
+        assert [Training().steps(count) for count in (27, 256, 3482, 10**6)] == [150, 300, 3000, 3000]
         assert Training(iterations=7).steps(10**6) == 7
 
     def test_features_are_a_loss(self, solver, field, pairs):
