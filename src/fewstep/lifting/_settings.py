@@ -9,8 +9,8 @@ from .._ranges import COUNT, NATURAL, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["Training"]
 
-#: Most passes through the pairs, and steps. On digits 256 to 1,024 pairs overfit before at 3 to 6 calls, and 4,096
-#: gain throughout.
+#: Most passes through the pairs, and steps. On the digits 256 to 1,024 pairs overfit before, at 3 to 6 calls,
+#: and 4,096 gain throughout.
 _PASSES, _MOST = 150, 3000
 
 
