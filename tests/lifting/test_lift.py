@@ -110,6 +110,17 @@ class TestSampling:
         lifted = fs.Lifted.of(fs.classical.euler(2), Untrained.of((3, 32, 32), 2, patch=patch))
         assert lifted.sample(field, fs.noise(2, (3, 17, 40), seed=0)).shape == (2, 3, 17, 40)
 
+    @pytest.mark.parametrize("made", [(3,), (1, 4), (3, 32, 32)])
+    @pytest.mark.parametrize("given", [(4,), (1, 5), (4, 32, 32)])
+    def test_samples_of_another_shape_are_refused(self, made, given):
+        lifted = fs.Lifted.of(fs.classical.euler(2), Untrained.of(made, 2))
+        with pytest.raises(ValueError, match=r"samples must have .*, as in the training .* not shape \("):
+            lifted.sample(fs.Field(lambda x, t: -x, name="m"), fs.noise(2, given, seed=0))
+
+    def test_a_kernel_has_a_middle(self):
+        with pytest.raises(ValueError, match="Training: kernel must be odd, not 4"):
+            Training(kernel=4)
+
 
 class TestLift:
     def test_is_better_on_new_noises(self, lifted, solver, field, test_pairs):
@@ -228,6 +239,11 @@ class TestLift:
             ({"loss": fs.fitting.LOSSES["nodes"]}, "lift: loss must be a name or fitting.Features"),
             ({"pairs": 2.5}, "lift: pairs must be a number of pairs or Pairs, not 2.5"),
             ({"fit": fs.classical.euler_ancestral(3)}, "lift: solver 'euler_ancestral' adds"),
+            (
+                {"teacher": fs.classical.euler(2)},
+                "teacher must make more than the 2 calls of 'midpoint', not 2",
+            ),
+            ({"training": {"iterations": 3}}, "lift: training must be fewstep.lifting.Training"),
             ({"pairs": 10}, "lift: pairs must be 64 at least"),
             ({"field": fs.Field(lambda x, t: -x, name="m"), "pairs": 64}, "give it to the Field"),
             ({"field": None}, "lift: field is missing, and 'midpoint' is no fit made here"),

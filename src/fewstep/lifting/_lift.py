@@ -98,8 +98,8 @@ def lift(
     Raises:
         ValueError: on arguments that do not fit together, or a network that has no gradients.
     """
-    solver, field = _checked(fit, field, states)
-    last, settings, judge = states == "last", training or Training(), _loss(loss)
+    solver, field = _checked(fit, field, states, teacher)
+    last, settings, judge = states == "last", _settings(training), _loss(loss)
     place = None if folder is None else Path(folder)
     if isinstance(pairs, Pairs):
         pairs.warn_of_another(field, "lift")
@@ -143,7 +143,9 @@ def lift(
     return _judged(replace(lifted, lift=facts), _better(judge, *squared))
 
 
-def _checked(fit: Solver | Fit, field: Field | None, states: str) -> tuple[Solver, Field]:
+def _checked(
+    fit: Solver | Fit, field: Field | None, states: str, teacher: Solver | None
+) -> tuple[Solver, Field]:
     """Return the table to correct, and the field."""
     check_name("lift: states", states, ("every", "last"))
     solver = fit.solver if isinstance(fit, Fit) else fit
@@ -160,6 +162,11 @@ def _checked(fit: Solver | Fit, field: Field | None, states: str) -> tuple[Solve
     check_field(field, "lift")
     solver.check_ode("lift")
     solver.readied(field.prediction, field.schedule)  # checks the schedule
+    if teacher is not None and teacher.nfe <= solver.nfe:
+        raise ValueError(
+            f"lift: teacher must make more than the {solver.nfe} calls of {solver.name!r}, not "
+            f"{teacher.nfe}; pass a solver of twice as many, or leave it out for targets of the reference."
+        )
     return solver, field
 
 
@@ -224,6 +231,14 @@ def _loss(loss: str | LeastSquares) -> LeastSquares:
             f"lift: loss must be a name or fitting.Features(...), of the sample, not {type(loss).__name__}."
         )
     return loss
+
+
+def _settings(training: Training | None) -> Training:
+    if not isinstance(training, Training | None):
+        raise ValueError(
+            f"lift: training must be fewstep.lifting.Training(...), not a {type(training).__name__}."
+        )
+    return training or Training()
 
 
 def _untrained(solver: Solver, pairs: Pairs, last: bool, settings: Training, seed: int) -> Corrector:

@@ -52,6 +52,8 @@ class Training:
         check_fields("Training", self, iterations=COUNT, batch=COUNT, validate_every=COUNT, patience=COUNT)
         check_fields("Training", self, width=COUNT, blocks=NATURAL, kernel=COUNT, patch=COUNT)
         check_fields("Training", self, lr=POSITIVE, weight_decay=NOT_NEGATIVE)
+        if self.kernel % 2 == 0:
+            raise ValueError(f"Training: kernel must be odd, not {self.kernel}.")
         if not 0 <= self.average < 1:
             raise ValueError(f"Training: average must be at least 0 and below 1, not {self.average!r}.")
 

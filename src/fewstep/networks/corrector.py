@@ -95,6 +95,14 @@ class Corrector(SharedNetwork):
         """Return the corrected state ``x_i``."""
         part = self.parts[str(i)]
         assert isinstance(part, _Correction)
+        shape, given = tuple(self.config["shape"]), tuple(x.shape[1:])
+        free = isinstance(part.network, _Convolutions) and part.linear is None
+        if given != shape and not (free and len(given) == len(shape) and given[0] == shape[0]):
+            known = f"{shape[0]} channels and {len(shape) - 1} more axes" if free else f"shape {shape}"
+            raise ValueError(
+                f"Corrector: samples must have {known}, as in the training of the corrections, not shape "
+                f"{given}; lift the solver again for them, or take lifted.uncorrected."
+            )
         inputs = torch.stack([x0, *predictions, x], 1).to(part.mix.dtype)
         correction: Tensor = part(inputs)
         return x + correction.to(x.dtype)
