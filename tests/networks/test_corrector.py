@@ -49,15 +49,25 @@ def test_patches_are_those_of_pixel_unshuffle():
     assert torch.equal(_pixels(_patches(x, 4), 4), x)
 
 
-def test_the_inputs_are_made_uncorrelated():
+def mixed(own):
+    """What the networks read of a state combined of the first state and a prediction, and something own."""
     corrector = Corrector((300,), 2, [2])
-    x0, first, second, x = torch.randn(4, 200, 300)
-    x = 0.7 * x0 + 0.3 * first + 1e-2 * x
+    x0, first, second, x = torch.randn(4, 200, 300, generator=torch.Generator().manual_seed(0))
+    x = 0.7 * x0 + 0.3 * first + own * x
     corrector.normalise(2, x0, [first, second], x, torch.tensor(1.0))
-    mixed = torch.einsum(
-        "ij,jbk->ibk", corrector.parts["2"].mix, torch.stack([x0, first, second, x])
-    ).flatten(1)
-    torch.testing.assert_close(mixed @ mixed.T / mixed.shape[1], torch.eye(4), rtol=1e-2, atol=1e-2)
+    inputs = torch.stack([x0, first, second, x])
+    return torch.einsum("ij,jbk->ibk", corrector.parts["2"].mix, inputs).flatten(1)
+
+
+def test_the_inputs_are_made_uncorrelated():
+    found = mixed(0.1)
+    torch.testing.assert_close(found @ found.T / found.shape[1], torch.eye(4), rtol=1e-2, atol=1e-2)
+
+
+def test_the_rounding_of_a_combination_is_no_input():
+    """Else corrections of the states before, which are much larger, would take it far beyond 1."""
+    assert mixed(0.0)[3].square().mean().sqrt() < 1e-2
+    assert 0.5 < mixed(0.01)[3].square().mean().sqrt() < 1
 
 
 def test_corrections_of_samples_far_away_are_bounded():

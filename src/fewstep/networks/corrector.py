@@ -115,7 +115,8 @@ class Corrector(SharedNetwork):
         inputs = torch.stack([x0, *predictions, x]).flatten(1).double()
         moments = inputs @ inputs.T / inputs.shape[1]
         # The inputs are nearly combinations of each other: what is left of each beside those before counts.
-        floor = 1e-8 * moments.diagonal().mean() * torch.eye(len(moments), device=moments.device)
+        # States are exactly that, until those before are corrected; the floor keeps rounding out.
+        floor = 1e-4 * moments.diagonal().mean() * torch.eye(len(moments), device=moments.device)
         part.mix.copy_(torch.linalg.inv(torch.linalg.cholesky(moments + floor)))
         part.scale.copy_(scale)
 
