@@ -64,9 +64,9 @@ def lift(
     """Train small networks that correct the states of a solver, for a field that is not changed.
 
     A table combines the velocities that it has seen. The corrections add what lies outside their span. They
-    read the first state, all predictions so far and the state, and are zero at first. A sixth of the pairs is
-    held out: the training stops when they no longer improve, and what was best on them is kept. SpanLift
-    (2026, arXiv 2606.08672) corrects the steps of a solver like this.
+    read the first state, all predictions so far and the state, and are zero at first. A sixth of the pairs,
+    and 32 at least, is held out: the training stops when they no longer improve, and what was best on them is
+    kept. SpanLift (2026, arXiv 2606.08672) corrects the steps of a solver like this.
 
     Args:
         fit: the solver, or a fit with one solver.

@@ -220,9 +220,8 @@ def lifts(tables: Sequence[Comparison]) -> list[Section]:
         "The errors are those on the pairs that were held out from the training of the corrections. The time "
         "is that of all corrections of a batch over that of one network call, where they were trained."
     )
-    return [Section("The lifts on their validation pairs", [Table("Lifts", columns, rows)], intro)] * bool(
-        rows
-    )
+    parts = [Table("Lifts", columns, rows)]
+    return [Section("The lifts on their validation pairs", parts, intro)] if rows else []
 
 
 def _kept(tables: Sequence[Comparison]) -> Iterator[tuple[list[str | float], Solver]]:
