@@ -99,7 +99,7 @@ def student_error(field: fs.Field, pairs: fs.Pairs, test: fs.Pairs, training: Tr
         schedule.step()
     with torch.no_grad():
         made = torch.cat([x0 + student(x0, torch.zeros(len(x0))) for x0 in test.x0.split(256)])
-    return float(per_sample_mse(made, test.x1).sqrt().mean())
+    return float(fs.metrics.rmse(made, test.x1))
 
 
 def study(

@@ -43,6 +43,7 @@ from fewstep.flows import (
     Settings,
     Trainer,
 )
+from fewstep.metrics import Moments, frechet_distance
 from fewstep.models import load_network
 from fewstep.networks import GaussianEncoder, UNet
 
@@ -83,15 +84,6 @@ def train(
     return time.perf_counter() - began
 
 
-def frechet(a: Tensor, b: Tensor) -> float:
-    """Frechet distance of the Gaussians with the moments of two sets of features, ``(B, d)``."""
-    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
-    values, vectors = torch.linalg.eigh(cov_a)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
-    return float((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)
-
-
 def nearest(x: Tensor, y: Tensor) -> float:
     """The mean distance of vectors to the nearest of others."""
     return float(torch.cat([torch.cdist(part, y).amin(1) for part in x.split(256)]).mean())
@@ -111,12 +103,13 @@ def measure(path: Path, data: Dataset, held_out: Dataset, noises: int, count: in
     centred = (seen - seen.mean(0)).double()
     components = torch.linalg.svd(centred, full_matrices=False).Vh[:64].T
     test = unseen.double() @ components
+    law = Moments.of(test)
     others = fs.noise(count, shape, seed=SEED, start=1000)
     for nfe in (4, 32):
         solver = fs.classical.midpoint(steps=nfe // 2)
         many = torch.cat([solver.sample(field, part) for part in others.split(256)]).flatten(1)
         features = many.double() @ components
-        row[f"frechet {nfe}"] = frechet(features, test)
+        row[f"frechet {nfe}"] = frechet_distance(Moments.of(features), law)
         fidelity = fs.metrics.precision_recall(test[:count], features)
         row |= {f"precision {nfe}": fidelity.precision, f"recall {nfe}": fidelity.recall}
         row[f"memorised {nfe}"] = nearest(many, unseen) / nearest(many, seen)

@@ -315,6 +315,9 @@ class TestElsewhere:
         assert "The lifts on their validation pairs" in page
         assert f"{lifted.lift['validation_rmse']['lifted']:.3g}" in page
         assert "The fits on their validation pairs" not in page
+        alone = str(fs.compare(field, lifted, noise=8, keep=4).page().html())
+        assert "Network calls and seconds" in page
+        assert "Network calls and seconds" not in alone  # which would have no number
 
     def test_the_fingerprint_sees_the_weights(self, solver):
         first, second = (Corrector((2,), 2, [2]) for _ in range(2))

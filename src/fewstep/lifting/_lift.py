@@ -18,7 +18,7 @@ from ..field import Field, check_field
 from ..fitting import Fit, Reference
 from ..fitting.losses import ENDPOINT_LOSSES, EndpointLoss, Features, LeastSquares
 from ..lifted import Lifted
-from ..metrics import per_sample_mse
+from ..metrics import rmse
 from ..networks import Corrector
 from ..pairs import Pairs
 from ..reference import finest
@@ -136,7 +136,9 @@ def lift(
         "calls": {"targets": found.calls, "rollouts": trains.calls + judged.calls},
         "training": {**asdict(settings), "seed": seed},
         **_record(trained),
-        "validation_rmse": {"solver": _rmse(before, held_out), "lifted": _rmse(after, held_out)},
+        "validation_rmse": {
+            name: float(rmse(x, held_out.x1)) for name, x in (("solver", before), ("lifted", after))
+        },
         "share_of_a_call": share_of_a_call(lifted, field, own[:batch]),
     }
     squared = (judge.squared(x, _END, held_out) for x in (before, after))
@@ -190,10 +192,6 @@ def _record(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _rmse(x: Tensor, pairs: Pairs) -> float:
-    return float(per_sample_mse(x, pairs.x1).sqrt().mean())
-
-
 def _better(judge: LeastSquares, before: Tensor, after: Tensor) -> bool:
     """True where squared errors fall in the mean, and clearly so there or for the typical sample.
 
@@ -212,10 +210,10 @@ def _judged(lifted: Lifted, better: bool) -> Solver:
     """Return the lifted solver where it is better on the validation pairs, or the solver."""
     if better:
         return lifted
-    rmse, count = lifted.lift["validation_rmse"], lifted.lift["pairs"]["train"]
+    errors, count = lifted.lift["validation_rmse"], lifted.lift["pairs"]["train"]
     warnings.warn(
         f"lift: {count} pairs were not enough: the corrections are not clearly better on validation "
-        f"(RMSE {rmse['lifted']:.4g}, {rmse['solver']:.4g} without), and the solver itself is "
+        f"(RMSE {errors['lifted']:.4g}, {errors['solver']:.4g} without), and the solver itself is "
         "returned; pass more pairs, a teacher that makes them with fewer calls, or states='last'.",
         stacklevel=3,
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .._broadcast import like
 from ._shared import SharedNetwork
 
 __all__ = ["Corrector"]
@@ -151,7 +152,7 @@ class _Correction(nn.Module):
             total = total + self.linear(_mixed(inputs, self.mix)).view_as(total)
         if self.network is not None:
             total = total + self.network(inputs, self.mix)
-        square = total.flatten(1).square().mean(1).view(-1, *[1] * (total.ndim - 1))
+        square = like(total.flatten(1).square().mean(1), total)
         return self.scale * total * (LIMIT**2 / square.clamp(min=LIMIT**2)).sqrt()
 
 

@@ -51,7 +51,7 @@ def comparison_page(tables: Sequence[Comparison], *, command: str | None = None)
             *fits(tables),
             *lifts(tables),
             *_models(tables),
-            cost(tables),
+            *cost(tables),
             Section("All figures", [_all_rows(tables)]),
             Section("How it was measured, and how to do it again", _protocol(tables, command)),
         ],

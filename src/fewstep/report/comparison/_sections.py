@@ -102,8 +102,8 @@ def chart(table: Comparison, metric: str) -> Chart:
     )
 
 
-def cost(tables: Sequence[Comparison]) -> Section:
-    """Return a table of the time of a network call and of a sample."""
+def cost(tables: Sequence[Comparison]) -> list[Section]:
+    """Return a table of the time of a network call and of a sample, if any solver has no corrections."""
     calls = budgets(tables[0])
     columns = [
         *several(tables, "model"), "network forwards a call", "ms a call and sample",
@@ -112,19 +112,21 @@ def cost(tables: Sequence[Comparison]) -> Section:
     ]  # fmt: skip
     rows: list[list[str | float]] = []
     for table in tables:
-        measured = [row for row in table.rows if "failure" not in row and not table.is_lifted(row["solver"])]
-        times = [row["milliseconds"] / row["nfe"] for row in measured]
+        bare = [row for row in table.rows if not table.is_lifted(row["solver"])]
+        if not bare:
+            continue
+        times = [row["milliseconds"] / row["nfe"] for row in bare if "failure" not in row]
         low, middle, high = quantiles(times, n=4) if len(times) > 1 else (times or [math.nan]) * 3
         forwards = table.rows[0]["forwards"] // table.rows[0]["nfe"]
         times_of = (nfe * middle for nfe in calls)
         rows.append([*several(tables, table.model), forwards, middle, low, high, *times_of])
-    return Section(
-        "Network calls and seconds",
-        [Table("The median over all solvers", columns, rows)],
+    intro = (
         "A sample takes as long as its network calls; the time of a table is too short to measure. The "
         "time of a call is therefore taken from all solvers without corrections, measured one after the "
-        "other, in batches; the spread between the quartiles comes from other work on the machine.",
+        "other, in batches; the spread between the quartiles comes from other work on the machine."
     )
+    parts = [Table("The median over all solvers", columns, rows)]
+    return [Section("Network calls and seconds", parts, intro)] if rows else []
 
 
 def samples(tables: Sequence[Comparison], first: int) -> list[Section]:
